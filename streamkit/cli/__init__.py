@@ -1,0 +1,8 @@
+"""The command `streamkit`."""
+
+
+def main() -> None:
+    """Run the command line; the heavy imports wait until somebody asks for it."""
+    from streamkit.cli.main import app
+
+    app()

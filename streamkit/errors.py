@@ -1,0 +1,188 @@
+"""Every error that a user can meet.
+
+    StreamkitError
+    ├── UsageError                   the caller's own call or configuration is wrong
+    │   ├── ConfigError              a key or value in a config; names the nearest right one
+    │   ├── UnknownTopic             no such topic; names the nearest that exists
+    │   ├── UnknownPartition
+    │   ├── TopicExists
+    │   ├── InvalidTopic             a name Kafka would refuse
+    │   ├── TopologyError            an app whose declarations do not fit together
+    │   ├── InvalidRecord            a record that the topic cannot take
+    │   └── RecordTooLarge           over the topic's max.message.bytes
+    ├── DataError                    what was read is not what was expected
+    │   ├── SerdeError               bytes that are not the declared type
+    │   └── BadRow                   a row or line of a source that does not parse
+    ├── FunctionError                a user's function raised; names the record it was given
+    ├── LogError                     the directory or its files
+    │   ├── LogNotFound
+    │   ├── UnsupportedFormat        written by a newer streamkit
+    │   ├── ReadOnlyLog
+    │   ├── CorruptLog               bytes below the synced position are not what was written
+    │   │   └── CorruptBatch         (codec) one batch; see its four subclasses
+    │   │       ├── BadCrc
+    │   │       ├── UnknownMagic
+    │   │       ├── TruncatedBatch
+    │   │       └── MalformedBatch
+    │   ├── StorageFailed            an fsync or a read failed; sticky until repaired
+    │   ├── OutOfSpace
+    │   └── OffsetOutOfRange
+    ├── GroupError
+    │   ├── Fenced                   this member's generation is over; another owns its partitions
+    │   └── GroupActive              refused while members are alive
+    └── ConnectError                 a connector
+        ├── TransientError           worth another try: a lost connection, a lock, a full disk
+        └── FatalError               not worth another try
+
+A message says what happened, where (topic-partition@offset, file:line, config key) and what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StreamkitError(Exception):
+    """The root of everything streamkit raises on purpose."""
+
+
+class UsageError(StreamkitError):
+    """The call or the configuration is wrong; the same call will fail again."""
+
+
+class ConfigError(UsageError):
+    """A config key or value is wrong."""
+
+
+class UnknownTopic(UsageError):
+    """No topic of that name."""
+
+
+class UnknownPartition(UsageError):
+    """The topic has no such partition."""
+
+
+class TopicExists(UsageError):
+    """A topic of that name exists already."""
+
+
+class InvalidTopic(UsageError):
+    """The name is not one Kafka takes: 1-249 of [a-zA-Z0-9._-], not "." or ".."."""
+
+
+class TopologyError(UsageError):
+    """An app's declarations do not fit together."""
+
+
+class InvalidRecord(UsageError):
+    """The topic cannot take this record."""
+
+
+class RecordTooLarge(UsageError):
+    """The batch is over the topic's max.message.bytes."""
+
+
+class DataError(StreamkitError):
+    """What was read is not what was expected."""
+
+
+class SerdeError(DataError):
+    """A key or value is not what the declared type says."""
+
+
+class BadRow(DataError):
+    """A row or line of a source does not parse."""
+
+
+class FunctionError(StreamkitError):
+    """A user's function raised; the cause is chained and the message names the record."""
+
+
+class LogError(StreamkitError):
+    """Something about the log directory or its files."""
+
+
+class LogNotFound(LogError):
+    """There is no log at that path."""
+
+
+class UnsupportedFormat(LogError):
+    """The directory was written by a newer version."""
+
+
+class ReadOnlyLog(LogError):
+    """A write to a log opened read-only, or on a read-only file system."""
+
+
+class CorruptLog(LogError):
+    """Bytes that were synced are not what was written. Nothing after them is touched."""
+
+
+class CorruptBatch(CorruptLog):
+    """One record batch cannot be decoded. `position` is its first byte in what was decoded."""
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class BadCrc(CorruptBatch):
+    """The checksum does not fit the bytes."""
+
+
+class UnknownMagic(CorruptBatch):
+    """Not a record batch of format version 2."""
+
+
+class TruncatedBatch(CorruptBatch):
+    """The bytes end before the batch does."""
+
+
+class MalformedBatch(CorruptBatch):
+    """The checksum fits, but lengths or counts inside contradict each other."""
+
+
+class StorageFailed(LogError):
+    """The storage failed; appends are refused in every process until it is repaired."""
+
+
+class OutOfSpace(LogError):
+    """The disk is full; what was half written has been taken back."""
+
+
+class OffsetOutOfRange(LogError):
+    """The offset was removed by retention or does not exist yet."""
+
+
+class GroupError(StreamkitError):
+    """Something about a consumer group."""
+
+
+class Fenced(GroupError):
+    """The member lost its partitions to a newer generation; its commit is refused."""
+
+
+class GroupActive(GroupError):
+    """The group has live members."""
+
+
+class ConnectError(StreamkitError):
+    """A connector failed."""
+
+
+class TransientError(ConnectError):
+    """Worth another try."""
+
+
+class FatalError(ConnectError):
+    """Not worth another try."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Text for the end of an "unknown x" message: the nearest known name, or all of a few."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    if 0 < len(names) <= 12:
+        return f"; there are: {', '.join(names)}"
+    return ""
