@@ -29,7 +29,8 @@
     │   └── OffsetOutOfRange
     ├── GroupError
     │   ├── Fenced                   this member's generation is over; another owns its partitions
-    │   └── GroupActive              refused while members are alive
+    │   ├── GroupActive              refused while members are alive
+    │   └── UnknownGroup             no such group; names the nearest that exists
     └── ConnectError                 a connector
         ├── TransientError           worth another try: a lost connection, a lock, a full disk
         └── FatalError               not worth another try
@@ -163,6 +164,10 @@ class Fenced(GroupError):
 
 class GroupActive(GroupError):
     """The group has live members."""
+
+
+class UnknownGroup(GroupError):
+    """No group of that name."""
 
 
 class ConnectError(StreamkitError):

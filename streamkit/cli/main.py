@@ -1,0 +1,136 @@
+"""The root of the command line: global options, exit codes, and how errors are shown."""
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from streamkit._version import __version__
+from streamkit.cli import connect, consume, groups, produce, replay, run, topics
+from streamkit.cli.output import print_error
+from streamkit.cli.settings import DEFAULT_LOG, Settings, settings_of
+from streamkit.errors import StreamkitError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Commands(TyperGroup):
+    """The group of all commands: takes global options anywhere, turns errors into one screen.
+
+    Exit codes: 0 done, 1 an error (or a difference, for `replay --diff`), 2 a wrong call, 130
+    after Ctrl-C, 141 when the reader of a pipe went away.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _global_options_first(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more at its end and would complain there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(BROKEN_PIPE) from None
+        except StreamkitError as error:
+            if settings_of(ctx).debug:
+                traceback.print_exc()
+            print_error(str(error))
+            raise typer.Exit(1) from error
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if _is_usage(error):
+                raise
+            if settings_of(ctx).debug:
+                traceback.print_exc()
+                raise typer.Exit(1) from error
+            print_error(
+                f"{type(error).__name__}: {error}\n"
+                "This is a fault in streamkit or its surroundings; "
+                "run again with --debug to see where."
+            )
+            raise typer.Exit(1) from error
+
+
+def _is_usage(error: Exception) -> bool:
+    """Whether typer itself will show this error as a wrong call, with exit code 2."""
+    usage = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+    return isinstance(error, usage)
+
+
+def _global_options_first(args: list[str]) -> list[str]:
+    """Move --log and --debug before the command: people write them wherever they think of them."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word == "--log":
+            first += [word, *[value for value in [next(words, None)] if value is not None]]
+        elif word.startswith("--log=") or word == "--debug":
+            first.append(word)
+        else:
+            rest.append(word)
+    return first + rest
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from streamkit.codec import implementation
+
+        typer.echo(f"streamkit {__version__} (codec: {implementation})")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Event streaming in one pip install: a partitioned log in a directory, connectors, "
+    "processing, replay.",
+)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            envvar="STREAMKIT_LOG",
+            metavar="PATH",
+            help=f"The log to work on. May stand anywhere.  [default: {DEFAULT_LOG}]",
+        ),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and the codec in use, and exit.",
+        ),
+    ] = False,
+) -> None:
+    context.obj = Settings(log, debug)
+
+
+app.add_typer(topics.app, name="topics")
+app.command("produce")(produce.produce)
+app.command("consume")(consume.consume)
+app.add_typer(groups.app, name="groups")
+app.command("run")(run.run)
+app.add_typer(replay.app, name="replay")
+app.command("connect")(connect.connect)

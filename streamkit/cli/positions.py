@@ -1,0 +1,43 @@
+"""Where to begin to read, as people write it after `--from` and `--to`."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from streamkit.records import TopicPartition
+from streamkit.replay.times import Point, parse_time
+
+if TYPE_CHECKING:
+    from streamkit.backends.base import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """An offset, the same in every partition."""
+
+    number: int
+
+
+Position: TypeAlias = Offset | Point
+
+_OFFSET = re.compile(r"offset:(\d+)$")
+
+
+def parse_position(text: str, now: int, *, key: str) -> Position:
+    """Read `offset:N`, or any point in time. Raises ConfigError naming `key`."""
+    if match := _OFFSET.match(text.strip()):
+        return Offset(int(match[1]))
+    return parse_time(text, now, key=key)
+
+
+def offset_at(log: "Backend", partition: TopicPartition, position: Position) -> int:
+    """The offset that a position means in one partition, never outside of what can be read."""
+    bounds = log.offsets(partition)
+    if isinstance(position, Offset):
+        return min(max(position.number, bounds.start), bounds.end)
+    if position == "earliest":
+        return bounds.start
+    if position == "latest":
+        return bounds.end
+    found = log.offset_at(partition, position)
+    return bounds.end if found is None else found

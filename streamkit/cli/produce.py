@@ -1,0 +1,58 @@
+"""`streamkit produce`: lines into records."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamkit.cli.output import note
+from streamkit.cli.settings import open_log
+from streamkit.errors import InvalidRecord
+
+
+def produce(
+    context: typer.Context,
+    topic: str,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="Read lines of this file.  [default: standard input]"),
+    ] = None,
+    key_separator: Annotated[
+        str | None,
+        typer.Option(
+            "--key-separator", "-k", metavar="TEXT", help="What stands before it is the key."
+        ),
+    ] = None,
+) -> None:
+    """Append every line as one record. Returns when all of them are on stable storage."""
+    from streamkit.clients.producer import Producer
+
+    separator = None if key_separator is None else key_separator.encode()
+    count = 0
+    with open_log(context) as log:
+        log.topic(topic)
+        with Producer(log) as producer:
+            for number, line in enumerate(_lines(file), 1):
+                key = None
+                if separator:
+                    key, found, line = line.partition(separator)
+                    if not found:
+                        raise InvalidRecord(
+                            f"{file or 'standard input'}:{number}: no {key_separator!r} between a "
+                            f"key and a value; the {count:,} lines before it have been produced"
+                        )
+                producer.send(topic, line, key=key)
+                count = number
+    note(f"{count:,} records to {topic}")
+
+
+def _lines(file: Path | None) -> Iterator[bytes]:
+    stream = sys.stdin.buffer if file is None else file.open("rb")
+    try:
+        for line in stream:
+            yield line.removesuffix(b"\n")
+    finally:
+        if file is not None:
+            stream.close()
