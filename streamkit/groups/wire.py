@@ -1,0 +1,116 @@
+"""The few primitive types that Kafka's group records are made of, big-endian.
+
+A string is a 16-bit length (−1: null) and UTF-8; bytes and arrays have a 32-bit count. From their
+"flexible" versions on, records use compact strings (an unsigned varint, length + 1) and end in
+tagged fields, which a reader may skip.
+"""
+
+import struct
+
+from streamkit.errors import DataError
+
+_I16 = struct.Struct(">h")
+_I32 = struct.Struct(">i")
+_I64 = struct.Struct(">q")
+
+
+class Writer:
+    """Appends primitives to a buffer."""
+
+    def __init__(self) -> None:
+        self._out = bytearray()
+
+    def i16(self, number: int) -> None:
+        self._out += _I16.pack(number)
+
+    def i32(self, number: int) -> None:
+        self._out += _I32.pack(number)
+
+    def i64(self, number: int) -> None:
+        self._out += _I64.pack(number)
+
+    def string(self, text: str | None) -> None:
+        if text is None:
+            self.i16(-1)
+            return
+        raw = text.encode()
+        self.i16(len(raw))
+        self._out += raw
+
+    def blob(self, raw: bytes | None) -> None:
+        if raw is None:
+            self.i32(-1)
+            return
+        self.i32(len(raw))
+        self._out += raw
+
+    def done(self) -> bytes:
+        return bytes(self._out)
+
+
+class Reader:
+    """Takes primitives off a buffer; DataError when it ends early or a length lies.
+
+    With `flexible`, strings, bytes and counts are read in their compact form.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._at = 0
+        self.flexible = False
+
+    def i16(self) -> int:
+        return int.from_bytes(self._take(2), "big", signed=True)
+
+    def i32(self) -> int:
+        return int.from_bytes(self._take(4), "big", signed=True)
+
+    def i64(self) -> int:
+        return int.from_bytes(self._take(8), "big", signed=True)
+
+    def string(self) -> str:
+        return self.nullable_string() or ""
+
+    def nullable_string(self) -> str | None:
+        size = self._uvarint() - 1 if self.flexible else self.i16()
+        if size < 0:
+            return None
+        try:
+            return self._take(size).decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"a group record's string is not UTF-8: {error}") from None
+
+    def blob(self) -> bytes:
+        size = self.count()
+        return self._take(size) if size > 0 else b""
+
+    def count(self) -> int:
+        """The length of what follows: bytes, or elements of at least one byte; null counts 0."""
+        size = self._uvarint() - 1 if self.flexible else self.i32()
+        if size > len(self._raw) - self._at:
+            raise DataError(f"a group record names {size} bytes or elements and ends before them")
+        return max(size, 0)
+
+    def skip_tags(self) -> None:
+        """Step over the tagged fields that end a structure of a flexible version."""
+        if self.flexible:
+            for _ in range(self._uvarint()):
+                self._uvarint()
+                self._take(self._uvarint())
+
+    def _uvarint(self) -> int:
+        number = 0
+        for shift in range(0, 35, 7):
+            byte = self._take(1)[0]
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number
+        raise DataError("a group record has a varint of more than five bytes")
+
+    def _take(self, size: int) -> bytes:
+        end = self._at + size
+        if end > len(self._raw):
+            raise DataError(f"a group record of {len(self._raw)} bytes ends before its fields do")
+        taken = self._raw[self._at : end]
+        self._at = end
+        return taken
