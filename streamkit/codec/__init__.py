@@ -1,0 +1,52 @@
+"""Bytes and record batches: Kafka's format version 2.
+
+Compiled when it could be (`BACKEND` is "cython"), the same in Python otherwise ("python").
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from streamkit.codec.header import (
+    HEADER_BYTES,
+    BatchHeader,
+    check,
+    headers,
+    read_header,
+    stamp,
+)
+
+BACKEND: Literal["cython", "python"]
+
+if TYPE_CHECKING:  # the two are alike; one of them is enough to check against
+    from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
+else:
+    try:
+        from streamkit.codec._native import (
+            Builder,
+            columns,
+            encode,
+            murmur2,
+            partition_for,
+            records,
+        )
+
+        BACKEND = "cython"
+    except ImportError:
+        from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
+
+        BACKEND = "python"
+
+__all__ = [
+    "BACKEND",
+    "HEADER_BYTES",
+    "BatchHeader",
+    "Builder",
+    "check",
+    "columns",
+    "encode",
+    "headers",
+    "murmur2",
+    "partition_for",
+    "read_header",
+    "records",
+    "stamp",
+]

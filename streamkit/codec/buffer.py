@@ -1,0 +1,11 @@
+"""What the codec reads from: anything whose bytes lie in one piece."""
+
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+def view(buf: Buffer) -> memoryview:
+    """`buf` as unsigned bytes, without a copy. Raises TypeError when it is not contiguous."""
+    seen = memoryview(buf)
+    return seen if seen.format == "B" and seen.ndim == 1 else seen.cast("B")
