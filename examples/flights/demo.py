@@ -1,0 +1,220 @@
+"""The whole pipeline on 336,776 real flights: import, process, export, replay. Run by `make demo`.
+
+Two processes share one log directory: `streamkit connect` (sources and sinks) and `streamkit run`
+(the app). This one drops the input files, watches the log, and shows what came out. Stop it at any
+moment; the next start goes on where it stopped.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent))
+import data
+
+from streamkit import Admin, UnknownTopic
+
+HERE = Path(__file__).parent
+HOME = Path(os.environ.get("FLIGHTS_DATA", "demo-data")).resolve()
+LOG = HOME / "log"
+FLIGHTS = 336_776
+ENVIRONMENT = os.environ | {"FLIGHTS_DATA": str(HOME), "STREAMKIT_LOG": str(LOG)}
+STREAMKIT = [sys.executable, "-m", "streamkit"]
+
+out = Console(highlight=False)
+
+
+@contextlib.contextmanager
+def running(name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A streamkit command in the background, its messages in a file, stopped at the end."""
+    with open(HOME / f"{name}.out", "ab") as messages:
+        process = subprocess.Popen(
+            [*STREAMKIT, *arguments],
+            env=ENVIRONMENT,
+            stdout=messages,
+            stderr=messages,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then stops the others
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def must_live(*processes: subprocess.Popen[bytes]) -> None:
+    """Stop with the command's own last words when one of them ended by itself."""
+    for process in processes:
+        if process.poll() is not None:
+            name = process.args[3]  # type: ignore[index]
+            file = HOME / ("connect.out" if name == "connect" else "app.out")
+            raise SystemExit(
+                f"streamkit {name} ended with exit code {process.returncode}:\n"
+                + "\n".join(file.read_text().splitlines()[-15:])
+            )
+
+
+class Watch:
+    """How far each part of the pipeline is, read from the log alone."""
+
+    def __init__(self, admin: Admin) -> None:
+        self.admin = admin
+
+    def records(self, topic: str) -> int:
+        try:
+            return sum(r.end - r.start for r in self.admin.offsets(topic).values())
+        except UnknownTopic:
+            return 0
+
+    def lag(self, group: str) -> int | None:
+        """Records the group still has to read; None before its first commit."""
+        lag = self.admin.lag(group)
+        return sum(lag.values()) if lag else None
+
+
+def wait_for_tables(watch: Watch, counts: dict[str, int], *processes: subprocess.Popen) -> None:
+    """Tables first: a join can only find what has been imported."""
+    topics = ("airlines", "airports", "planes")
+    while any(watch.records(topic) < counts[topic] for topic in topics):
+        must_live(*processes)
+        time.sleep(0.02)
+
+
+def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> float:
+    """Run until every flight is through; seconds from the first file to the last result."""
+    with running("connect", "connect", str(HERE / "worker.toml")) as connect:
+        bars: dict[str, TaskID] = {
+            "tables": progress.add_task("import  tables, weather", total=sum(counts.values())),
+            "flights": progress.add_task("import  flights (12 files)", total=FLIGHTS),
+            "app": progress.add_task("process filter, join, window, alert", total=FLIGHTS),
+            "hourly": progress.add_task("export  hourly statistics"),
+            "alerts": progress.add_task("export  alerts"),
+        }
+        wait_for_tables(watch, counts, connect)
+        with running("app", "run", str(HERE / "app.py")) as app:
+            started = time.monotonic()
+            files = data.drop_flights(HOME / "drop")
+            while True:
+                must_live(connect, app)
+                next(files, None)
+                imported = watch.records("flights")
+                lags = {
+                    "app": watch.lag("flights"),
+                    "hourly": watch.lag("connect-hourly"),
+                    "alerts": watch.lag("connect-alerts"),
+                }
+                progress.update(bars["flights"], completed=imported)
+                tables = sum(watch.records(topic) for topic in counts)
+                progress.update(bars["tables"], completed=tables)
+                if lags["app"] is not None:
+                    progress.update(bars["app"], completed=max(0, imported - lags["app"]))
+                for topic in ("hourly", "alerts"):
+                    if (lag := lags[topic]) is not None:
+                        total = watch.records(topic)
+                        progress.update(bars[topic], total=total or None, completed=total - lag)
+                done = imported >= FLIGHTS and tables >= sum(counts.values())
+                # The sinks are asked after the app: what it wrote last is in their lag.
+                if done and all(lag == 0 for lag in lags.values()):
+                    return time.monotonic() - started
+                time.sleep(0.05)
+
+
+def replay() -> dict[str, int]:
+    """January again with another threshold, beside the published alerts."""
+    done = subprocess.run(
+        [*STREAMKIT, "replay", str(HERE / "app.py"), "--from", "2013-01-01", "--to", "2013-02-01"]
+        + ["--name", "one-hour", "--diff", "alerts", "--json"],  # noqa: RUF005
+        env=ENVIRONMENT | {"ALERT_MINUTES": "60"},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode not in (0, 1):  # 1: they differ, as they should
+        raise SystemExit("streamkit replay failed; its message is above")
+    answer: dict[str, int] = json.loads(done.stdout)["diff"]
+    return answer
+
+
+def show(seconds: float, diff: dict[str, int]) -> None:
+    """The result a person likes to read."""
+    with contextlib.closing(sqlite3.connect(HOME / "results.db")) as db:
+        rows = db.execute(
+            "SELECT origin, sum(departures), 1.0 * sum(total_delay) / sum(departures),"
+            " max(max_delay), count(*) FROM hourly GROUP BY origin ORDER BY 3 DESC"
+        ).fetchall()
+        worst = db.execute(
+            "SELECT origin, substr(hour, 1, 13) || ':00', departures, mean_delay FROM hourly"
+            " WHERE departures >= 10 ORDER BY mean_delay DESC LIMIT 3"
+        ).fetchall()
+    alerts = [
+        json.loads(line)
+        for file in (HOME / "alerts").glob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    table = Table(title="Departures from New York, 2013")
+    table.add_column("airport")
+    for heading in ("departures", "mean delay", "longest delay", "hours", "alerts over 2 h"):
+        table.add_column(heading, justify="right")
+    for origin, departures, mean, longest, hours in rows:
+        table.add_row(
+            origin,
+            f"{departures:,}",
+            f"{mean:.1f} min",
+            f"{longest / 60:.1f} h",
+            f"{hours:,}",
+            f"{sum(alert['origin'] == origin for alert in alerts):,}",
+        )
+    out.print()
+    out.print(table)
+    for origin, hour, departures, mean in worst:
+        out.print(f"  worst hours: {origin} {hour}Z: {departures} left, {mean:.0f} min late each")
+    out.print(
+        f"\nReplay of January with alerts over 1 h instead of 2: {diff['only_in_replay']:,} more, "
+        f"{diff['only_in_published']:,} fewer, {diff['changed']:,} changed, "
+        f"{diff['same']:,} the same."
+    )
+    if seconds > 1:
+        out.print(
+            f"Rates: {FLIGHTS:,} flights through the whole pipeline in {seconds:.1f} s: "
+            f"{FLIGHTS / seconds:,.0f} flights/s, with {os.cpu_count()} cores."
+        )
+    else:
+        out.print("Everything was there from the run before; `make clean` begins anew.")
+    log = os.path.relpath(LOG)
+    command = os.path.relpath(Path(sys.executable).parent / "streamkit")
+    out.print("\nTry next:")
+    out.print(f"  {command} --log {log} topics list")
+    out.print(f"  {command} --log {log} consume alerts -n 3")
+    out.print(f"  {command} --log {log} groups describe flights")
+
+
+def main() -> None:
+    HOME.mkdir(parents=True, exist_ok=True)
+    database = HOME / "flights.db"
+    if not database.exists():
+        data.make_database(database)
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        counts = {t: db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in data.TABLES}
+    columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn())
+    with Admin(str(LOG)) as admin, Progress(*columns, console=out) as progress:
+        seconds = pipeline(Watch(admin), progress, counts)
+    show(seconds, replay())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        out.print("\nStopped. Run it again to go on from here.")
+        sys.exit(130)
