@@ -1,0 +1,125 @@
+"""The events every engine is given: the same bytes, in the same order, whoever asks.
+
+Orders of 1,000 users, 10,000 a second by their own clock, in JSON of about 90 bytes with a key
+of 8. A last order per user ten seconds later closes every window before it, so that all
+engines have the same windows to count.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from random import Random
+
+import msgspec
+
+USERS = 1_000
+PER_MS = 10
+START = 1_700_000_000_000
+"""The first order's time, ms; a whole second, so that windows begin with it."""
+
+SEED = 20_231_114
+CLOSING = 10_000
+"""How long after the last order the closing ones come, ms."""
+
+WINDOW = 1_000
+"""The tumbling window's size, ms."""
+
+LARGE = 50.0
+"""Amounts go evenly from 0 to 100: a filter at 50 keeps half."""
+
+NET = 0.8
+"""An invoice's share of the amount that is not tax."""
+
+
+class Order(msgspec.Struct):
+    id: int
+    user: str
+    item: str
+    amount: float
+    at: int
+    paid: bool
+
+
+class Invoice(msgspec.Struct):
+    """What filter + map makes of a large order."""
+
+    id: int
+    user: str
+    net: float
+    tax: float
+
+
+class Count(msgspec.Struct):
+    """What a windowed count makes: a user's orders in the second from `start`."""
+
+    user: str
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    key: bytes
+    value: bytes
+    timestamp: int
+
+
+def orders(count: int) -> Iterator[Order]:
+    """The first `count` orders."""
+    random = Random(SEED)
+    names = [f"user{number:04d}" for number in range(USERS)]
+    for number in range(count):
+        name = names[int(random.random() * USERS)]
+        item = f"p{int(random.random() * 100_000):05d}"
+        amount = int(random.random() * 10_000) / 100
+        yield Order(number, name, item, amount, START + number // PER_MS, number % 3 != 0)
+
+
+def closing_orders(count: int) -> Iterator[Order]:
+    """One per user, `CLOSING` ms after the first `count`; their amount is nothing."""
+    end = _end(count) + CLOSING
+    for user in range(USERS):
+        yield Order(count + user, f"user{user:04d}", "none", 0.0, end, True)
+
+
+def events(count: int) -> Iterator[Event]:
+    """The first `count` orders, then the closing ones, as they stand in a log."""
+    encode = msgspec.json.Encoder().encode
+    for order in chain(orders(count), closing_orders(count)):
+        yield Event(order.user.encode(), encode(order), order.at)
+
+
+def _end(count: int) -> int:
+    return START + count // PER_MS
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What came out, in numbers that do not depend on its order: engines that agree did the same.
+
+    `outputs` counts records; `total` adds the cents of their amounts, or the orders they counted.
+    """
+
+    outputs: int
+    total: int
+
+
+@lru_cache
+def expected(path: str, count: int) -> Summary:
+    """The summary of what must come out for the first `count` orders."""
+    if path == "filter-map":
+        nets = [order.amount * NET for order in orders(count) if order.amount >= LARGE]
+        return Summary(len(nets), sum(round(net * 100) for net in nets))
+    windows = {(order.user, order.at // WINDOW) for order in orders(count)}
+    return Summary(len(windows), count)
+
+
+def summary(path: str, values: list[bytes], count: int) -> Summary:
+    """The summary of what did come out, as JSON values of `Invoice` or `Count`."""
+    if path == "filter-map":
+        nets = [msgspec.json.decode(value, type=Invoice).net for value in values]
+        return Summary(len(nets), sum(round(net * 100) for net in nets))
+    counts = [msgspec.json.decode(value, type=Count) for value in values]
+    # Some engines close the closing orders' windows at the end of the input, some do not.
+    closed = [each.count for each in counts if each.start <= _end(count)]
+    return Summary(len(closed), sum(closed))
