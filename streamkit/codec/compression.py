@@ -39,7 +39,7 @@ _ZSTD_LEVEL = 1
 def codec_number(compression: str) -> int:
     """A compression's number in a batch's attributes. Raises ConfigError for an unknown one."""
     try:
-        return CODECS.index(compression)  # type: ignore[arg-type]
+        return CODECS.index(compression)
     except ValueError:
         raise ConfigError(
             f"unknown compression {compression!r}{nearest(compression, CODECS)}"

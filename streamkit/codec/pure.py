@@ -62,12 +62,12 @@ def encode(
     size = 0
     for delta, value in enumerate(values):
         key = None if keys is None else keys[delta]
-        record = _record(
+        record = encode_record(
             delta, base, times[delta], key, value, () if headers is None else headers[delta]
         )
         size += len(record)
-        require_room(size, compression)
         parts.append(record)
+    require_room(size, compression)
     return seal(
         b"".join(parts),
         count=count,
@@ -113,7 +113,7 @@ class Builder:
         """
         require_timestamp(timestamp, self._count)
         base = self._base if self._count else timestamp
-        record = _record(self._count, base, timestamp, key, value, headers)
+        record = encode_record(self._count, base, timestamp, key, value, headers)
         require_room(len(self._records) + len(record), self._compression)
         self._records += record
         self._count += 1
@@ -195,7 +195,7 @@ def require_timestamp(timestamp: int, record: int) -> None:
         )
 
 
-def _record(
+def encode_record(
     delta: int,
     base: int,
     timestamp: int,
@@ -203,6 +203,7 @@ def _record(
     value: bytes | None,
     headers: Headers,
 ) -> bytes:
+    """One record, `delta` being its place in the batch and `base` the first record's timestamp."""
     require_timestamp(timestamp, delta)
     body = (
         b"\x00"
@@ -228,8 +229,14 @@ def _sized(data: bytes | None, what: str, record: int) -> bytes:
 
 
 def _headers(headers: Headers, record: int) -> bytes:
-    parts = [varint.encode(len(headers))]
-    for name, value in headers:
+    try:
+        pairs = [(name, value) for name, value in headers]
+    except (TypeError, ValueError):
+        raise InvalidRecord(
+            f"the headers of record {record} must be pairs of a str and bytes or None"
+        ) from None
+    parts = [varint.encode(len(pairs))]
+    for name, value in pairs:
         if not isinstance(name, str):
             raise InvalidRecord(
                 f"a header of record {record} is named by a {type(name).__name__}; it must be a str"
