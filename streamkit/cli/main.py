@@ -83,9 +83,9 @@ def _global_options_first(args: list[str]) -> list[str]:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from streamkit.codec import implementation
+        from streamkit.codec import BACKEND
 
-        typer.echo(f"streamkit {__version__} (codec: {implementation})")
+        typer.echo(f"streamkit {__version__} (codec: {BACKEND})")
         raise typer.Exit
 
 
@@ -111,9 +111,7 @@ def root(
             help=f"The log to work on. May stand anywhere.  [default: {DEFAULT_LOG}]",
         ),
     ] = None,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
         typer.Option(

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 
 
@@ -26,10 +26,11 @@ def stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
+        if stop.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.signal = stop.signal or number
-        stop.set()
+        # Not from here: the interrupted code may stand inside the event and hold its lock.
+        Thread(target=stop.set, daemon=True).start()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

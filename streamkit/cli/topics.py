@@ -59,7 +59,8 @@ def list_(
             if topic.internal and not everything:
                 continue
             ends = [
-                log.offsets(TopicPartition(topic.name, number)) for number in range(topic.partitions)
+                log.offsets(TopicPartition(topic.name, number))
+                for number in range(topic.partitions)
             ]
             rows.append((topic.name, topic.partitions, sum(end.end - end.start for end in ends)))
     if json:

@@ -1,0 +1,149 @@
+"""`streamkit consume`: records into lines."""
+
+import sys
+from collections.abc import Callable
+from string import Formatter
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from streamkit.cli.output import headers_of, iso, json_line, text_of
+from streamkit.cli.positions import parse_position
+from streamkit.cli.reading import Extent, read_alone, read_as_member
+from streamkit.cli.settings import open_log
+from streamkit.cli.signals import stop_on_signals
+from streamkit.errors import ConfigError, UnknownPartition, nearest
+from streamkit.records import Record, TopicPartition
+
+if TYPE_CHECKING:
+    from streamkit.backends.base import Backend
+
+FIELDS = ("topic", "partition", "offset", "timestamp", "time", "key", "value", "headers")
+
+
+def consume(
+    context: typer.Context,
+    topic: str,
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="WHERE",
+            help="earliest, latest, a time (2026-01-31T12:00, -1h) or offset:N. "
+            "A group goes on where it stands, and begins here when it stands nowhere.",
+        ),
+    ] = "earliest",
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group", "-g", help="Read as a member of this group, and commit what was printed."
+        ),
+    ] = None,
+    partition: Annotated[
+        int | None, typer.Option("--partition", "-p", help="Only this partition.")
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow/--to-end", help="Wait for more, or stop at the end there is now."),
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="Stop after so many records.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per record, with its coordinates.")
+    ] = False,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="TEXT",
+            help="Text with {" + "} {".join(FIELDS) + "}.  [default: {value}]",
+        ),
+    ] = None,
+) -> None:
+    """Print the records of a topic: the values, one per line."""
+    from streamkit.clock import SystemClock
+
+    if group is not None and partition is not None:
+        raise ConfigError("--partition: the members of a group share its partitions by themselves")
+    start = parse_position(from_, SystemClock().now(), key="--from")
+    extent = Extent(follow, count)
+    show = _as_json if json else _formatter(format_ or "{value}")
+    with open_log(context, read_only=group is None) as log, stop_on_signals() as stop:
+        partitions = _partitions(log, topic, partition)
+        if group is None:
+            records = read_alone(log, partitions, start, extent, stop)
+        else:
+            records = read_as_member(log, topic, group, start, extent, stop)
+        for record in records:
+            sys.stdout.write(show(record))
+        sys.stdout.flush()
+        if stop.interrupted:
+            raise typer.Exit(130)
+
+
+def _partitions(log: "Backend", topic: str, number: int | None) -> list[TopicPartition]:
+    count = log.topic(topic).partitions
+    if number is None:
+        return [TopicPartition(topic, each) for each in range(count)]
+    if not 0 <= number < count:
+        raise UnknownPartition(f"{topic} has no partition {number}; it has 0 to {count - 1}")
+    return [TopicPartition(topic, number)]
+
+
+def _as_json(record: Record[bytes | None]) -> str:
+    line: dict[str, object] = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "key": text_of(record.key),
+        "value": _json_value(record.value),
+    }
+    if record.headers:
+        line["headers"] = headers_of(record.headers)
+    return json_line(line)
+
+
+def _json_value(value: bytes | None) -> object:
+    """JSON as it stands, anything else as text."""
+    if value is None:
+        return None
+    try:
+        msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return text_of(value)
+    return msgspec.Raw(value)
+
+
+def _formatter(template: str) -> Callable[[Record[bytes | None]], str]:
+    try:
+        used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise ConfigError(f"--format {template!r}: {error}") from None
+    for name in used:
+        if name not in FIELDS:
+            raise ConfigError(f"--format {template!r}: no field {name!r}{nearest(name, FIELDS)}")
+
+    def show(record: Record[bytes | None]) -> str:
+        return (
+            template.format(
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp=record.timestamp,
+                time=iso(record.timestamp),
+                key=_shown(record.key),
+                value=_shown(record.value),
+                headers=",".join(f"{name}={_shown(value)}" for name, value in record.headers),
+            )
+            + "\n"
+        )
+
+    return show
+
+
+def _shown(data: bytes | None) -> str:
+    text = text_of(data)
+    return "null" if text is None else text

@@ -1,0 +1,98 @@
+"""Find the App in a file or module that somebody names on the command line."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from streamkit.errors import StreamkitError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from streamkit.app import App
+
+
+def load_app(place: str) -> "App":
+    """Import `app.py`, `app.py:name`, `package.module` or `package.module:name` and give its App.
+
+    Raises UsageError when there is no such file, none or several apps in it, or it does not import.
+    """
+    from streamkit.app import App
+
+    source, _, name = place.partition(":")
+    module = _import(source)
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    if name:
+        if name not in apps:
+            what = "is not an App" if hasattr(module, name) else "does not exist"
+            raise UsageError(f"{source}: {name!r} {what}{nearest(name, apps)}")
+        return apps[name]
+    different = list({id(app): app for app in apps.values()}.values())
+    if not different:
+        raise UsageError(f"{source}: no App in it; an app begins with: app = App('my-app')")
+    if len(different) > 1:
+        raise UsageError(
+            f"{source}: several apps in it; say which one, as in {source}:{min(apps)} "
+            f"(there are: {', '.join(sorted(apps))})"
+        )
+    return different[0]
+
+
+def _import(source: str) -> ModuleType:
+    path = Path(source)
+    is_file = path.suffix == ".py" or path.is_file()
+    if is_file and not path.is_file():
+        around = sorted(other.name for other in path.parent.glob("*.py"))
+        raise UsageError(f"{source}: no such file{nearest(path.name, around)}")
+    try:
+        return _import_file(path) if is_file else _import_module(source)
+    except StreamkitError:
+        raise
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise UsageError(
+            f"{error.filename}:{error.lineno}: {error.msg}" + (f"\n    {line}" if line else "")
+        ) from error
+    except Exception as error:
+        where = _last_frame(error, path if is_file else None)
+        raise UsageError(
+            f"{where or source}: {type(error).__name__} while importing the app: {error}"
+        ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    # As Python does for a script: its neighbours can be imported.
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Type hints are looked up by the module's name; a module of that name may be there already.
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) != str(path):
+        module.__name__ = spec.name = f"{path.stem}@{path.parent.name}"
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise UsageError(
+            f"{name}: no such module here; name a file (app.py) or a module (package.module)"
+        ) from error
+
+
+def _last_frame(error: Exception, path: Path | None) -> str | None:
+    """The line of the app where it went wrong: the deepest one in its own file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if path is not None and frame.filename == str(path.resolve())]
+    return f"{path}:{own[-1].lineno}" if own else None

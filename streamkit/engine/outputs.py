@@ -1,0 +1,134 @@
+"""Append what tasks give out: each record to the partition that its key says."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamkit.backends.base import Backend
+from streamkit.codec import partition_for
+from streamkit.errors import UnknownTopic, nearest
+from streamkit.records import Headers, TopicPartition
+
+BATCH_BYTES = 1 << 18
+"""About how many bytes of keys and values one appended batch holds: far below any topic's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Records on their way out, column by column; `headers` None: no record has any."""
+
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamps: Sequence[int]
+    headers: Sequence[Headers] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Sequence[int]) -> "Rows":
+        return Rows(
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.timestamps[row] for row in rows],
+            None if self.headers is None else [self.headers[row] for row in rows],
+        )
+
+    def part(self, start: int, end: int) -> "Rows":
+        return Rows(
+            self.keys[start:end],
+            self.values[start:end],
+            self.timestamps[start:end],
+            None if self.headers is None else self.headers[start:end],
+        )
+
+
+class Outputs:
+    """Where the records of an app's tasks go.
+
+    A key decides the partition as in Kafka's Java client (murmur2). Records without a key go to
+    the partition of their task's number, so that where a record lands depends on the input alone
+    and a replay puts it at the same place. `place` gives the topic that stands for a topic of the
+    app: itself when live, its shadow in a replay.
+    """
+
+    def __init__(self, backend: Backend, place: Callable[[str], str]) -> None:
+        self._backend = backend
+        self._place = place
+        self._counts: dict[str, int] = {}
+        self._unsynced: set[TopicPartition] = set()
+
+    def append(self, topic: str, rows: Rows, task: int) -> None:
+        """Append to the page cache; `sync` brings it to stable storage."""
+        count = self.partitions(topic)
+        if count == 1:
+            return self._append(topic, 0, rows)
+        keyless = task % count
+        chosen: list[list[int]] = [[] for _ in range(count)]
+        for row, key in enumerate(rows.keys):
+            chosen[keyless if key is None else partition_for(key, count)].append(row)
+        for number, mine in enumerate(chosen):
+            if len(mine) == len(rows):
+                self._append(topic, number, rows)
+            elif mine:
+                self._append(topic, number, rows.take(mine))
+
+    def append_everywhere(self, topic: str, rows: Rows) -> None:
+        """Append the same records to every partition."""
+        for number in range(self.partitions(topic)):
+            self._append(topic, number, rows)
+
+    def append_to(self, topic: str, number: int, rows: Rows) -> int:
+        """Append to one partition; give the offset after the last record."""
+        return self._append(topic, number, rows)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has that stands for `topic`. Raises UnknownTopic."""
+        count = self._counts.get(topic)
+        if count is None:
+            place = self._place(topic)
+            topics = self._backend.topics()
+            if place not in topics:
+                raise UnknownTopic(
+                    f"the app writes to {place}, which does not exist{nearest(place, topics)}; "
+                    f"create it: streamkit topics create {place}"
+                )
+            count = self._counts[topic] = topics[place].partitions
+        return count
+
+    def sync(self) -> None:
+        """Return when everything appended so far is on stable storage."""
+        self._backend.sync(self._unsynced)
+        self._unsynced.clear()
+
+    def _append(self, topic: str, number: int, rows: Rows) -> int:
+        partition = TopicPartition(self._place(topic), number)
+        end = 0
+        for part in _batches(rows):
+            first = self._backend.append(
+                partition,
+                part.values,
+                keys=part.keys,
+                timestamps=part.timestamps,
+                headers=part.headers,
+            )
+            end = first + len(part)
+        self._unsynced.add(partition)
+        return end
+
+
+def _batches(rows: Rows) -> list[Rows]:
+    """Cut rows where they pass BATCH_BYTES; a record that is larger by itself stands alone."""
+    sizes = [
+        (0 if key is None else len(key)) + (0 if value is None else len(value)) + 16
+        for key, value in zip(rows.keys, rows.values, strict=True)
+    ]
+    if sum(sizes) <= BATCH_BYTES:
+        return [rows]
+    parts = []
+    start = size = 0
+    for row, more in enumerate(sizes):
+        if size + more > BATCH_BYTES and row > start:
+            parts.append(rows.part(start, row))
+            start, size = row, 0
+        size += more
+    parts.append(rows.part(start, len(rows)))
+    return parts

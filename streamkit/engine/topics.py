@@ -1,0 +1,51 @@
+"""The topics of an app: wait for those it reads, create those it writes."""
+
+from collections.abc import Callable
+from threading import Event
+
+from streamkit.backends.base import Backend
+from streamkit.dsl.topology import Layout, Topology
+from streamkit.errors import TopicExists
+
+_LOOK = 0.2
+"""Seconds between two looks at whether a topic has appeared, or somebody asked to stop."""
+
+
+def wait_for_sources(
+    topology: Topology, backend: Backend, stop: Event, on_note: Callable[[str], None]
+) -> bool:
+    """Wait until every topic the app reads is there; False when it was stopped before.
+
+    An app can so be started before whatever fills its topics, which knows best how many
+    partitions they should have.
+    """
+    told: list[str] = []
+    while not stop.is_set():
+        known = backend.topics()
+        missing = [topic for topic in topology.sources if topic not in known]
+        if not missing:
+            return True
+        if missing != told:
+            on_note(
+                f"app {topology.app!r} waits for {', '.join(missing)}; it begins when something "
+                f"writes there, or after: streamkit topics create {missing[0]} --partitions 4"
+            )
+            told = missing
+        backend.wait({}, _LOOK)
+    return False
+
+
+def create_topics(topology: Topology, backend: Backend) -> Layout:
+    """Create what the app writes and does not find. Raises TopologyError if parts do not fit."""
+    layout = topology.layout(partition_counts(backend))
+    for name, spec in layout.create.items():
+        try:
+            backend.create_topic(name, spec.partitions, spec.config)
+        except TopicExists:
+            # Another process of the same app was faster; its sizes hold for all.
+            return create_topics(topology, backend)
+    return layout
+
+
+def partition_counts(backend: Backend) -> dict[str, int]:
+    return {name: topic.partitions for name, topic in backend.topics().items()}

@@ -1,0 +1,113 @@
+"""Compare what a replay wrote with what was published: which records are the same.
+
+Two records are *about the same thing* when their keys are equal, and so are their window
+identities (results of windows carry one in a header) or else their timestamps. Of the records
+about one thing equal values are paired first, then the rest in order as changed; what is left
+over is only on one side.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from streamkit.records import Record
+
+SAMPLES = 10
+
+
+class Thing(NamedTuple):
+    """What a record is about."""
+
+    key: bytes | None
+    identity: bytes | int
+
+
+class Sample(Struct, frozen=True):
+    """One record that differs: None is on the side that does not have it."""
+
+    thing: Thing
+    replayed: Record[bytes | None] | None
+    published: Record[bytes | None] | None
+
+
+class Difference(Struct, frozen=True):
+    """How many records agree, and the first few that do not."""
+
+    same: int
+    changed: int
+    only_in_replay: int
+    only_in_published: int
+    samples: tuple[Sample, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.only_in_replay or self.only_in_published)
+
+
+def compare(
+    replayed: Iterable[Record[bytes | None]],
+    published: Iterable[Record[bytes | None]],
+    identity_header: str,
+) -> Difference:
+    """Compare two sets of records; their order plays no role beyond pairing."""
+    left = _by_thing(replayed, identity_header)
+    right = _by_thing(published, identity_header)
+    same = changed = only_left = only_right = 0
+    samples: list[Sample] = []
+    for thing in dict.fromkeys([*left, *right]):
+        ours, theirs = left.get(thing, []), right.get(thing, [])
+        ours, theirs, equal = _without_equal(ours, theirs)
+        pairs = min(len(ours), len(theirs))
+        same += equal
+        changed += pairs
+        only_left += len(ours) - pairs
+        only_right += len(theirs) - pairs
+        for at in range(max(len(ours), len(theirs))):
+            if len(samples) < SAMPLES:
+                samples.append(
+                    Sample(
+                        thing,
+                        ours[at] if at < len(ours) else None,
+                        theirs[at] if at < len(theirs) else None,
+                    )
+                )
+    return Difference(same, changed, only_left, only_right, tuple(samples))
+
+
+def _by_thing(
+    records: Iterable[Record[bytes | None]], identity_header: str
+) -> dict[Thing, list[Record[bytes | None]]]:
+    found: dict[Thing, list[Record[bytes | None]]] = defaultdict(list)
+    for record in records:
+        identity: bytes | int = record.timestamp
+        for name, value in record.headers:
+            if name == identity_header and value is not None:
+                identity = value
+        found[Thing(record.key, identity)].append(record)
+    return found
+
+
+def _without_equal(
+    ours: list[Record[bytes | None]], theirs: list[Record[bytes | None]]
+) -> tuple[list[Record[bytes | None]], list[Record[bytes | None]], int]:
+    """Take out the pairs of equal values; the number of pairs comes last."""
+    if len(ours) == len(theirs) == 1:  # nearly always
+        return ([], [], 1) if ours[0].value == theirs[0].value else (ours, theirs, 0)
+    waiting: dict[bytes | None, int] = defaultdict(int)
+    for record in theirs:
+        waiting[record.value] += 1
+    rest = []
+    equal = 0
+    for record in ours:
+        if waiting[record.value]:
+            waiting[record.value] -= 1
+            equal += 1
+        else:
+            rest.append(record)
+    left_over = []
+    for record in reversed(theirs):  # the later ones are those that found no partner
+        if waiting[record.value]:
+            waiting[record.value] -= 1
+            left_over.append(record)
+    return rest, left_over[::-1], equal

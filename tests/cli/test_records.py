@@ -1,0 +1,275 @@
+"""`produce` and `consume`, and the errors around them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from streamkit.backends.locate import open_backend
+from streamkit.cli.main import app
+from streamkit.records import TopicPartition
+
+
+@pytest.fixture
+def log(tmp_path):
+    return str(tmp_path / "log")
+
+
+@pytest.fixture
+def streamkit(log, monkeypatch):
+    monkeypatch.delenv("STREAMKIT_LOG", raising=False)
+
+    def call(*arguments, input=None, code=0):
+        result = CliRunner().invoke(app, ["--log", log, *arguments], input=input)
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def spawn(log, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamkit", "--log", log, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        **options,
+    )
+
+
+def test_lines_go_in_and_come_out(streamkit):
+    streamkit("topics", "create", "lines")
+    produced = streamkit("produce", "lines", input="one\n\nthree")
+    assert produced.stderr == "3 records to lines\n"
+    assert produced.stdout == ""
+    assert streamkit("consume", "lines").stdout == "one\n\nthree\n"
+
+
+def test_keys_are_split_off_and_decide_the_partition(streamkit):
+    streamkit("topics", "create", "lines", "--partitions", "4")
+    streamkit("produce", "lines", "-k", "=", input="a=1\nb=2=3\na=4\n")
+    rows = [json.loads(line) for line in streamkit("consume", "lines", "--json").stdout.split("\n")[:-1]]
+    assert {row["key"] for row in rows} == {"a", "b"}
+    of_a = [row for row in rows if row["key"] == "a"]
+    assert [row["value"] for row in of_a] == [1, 4]
+    assert len({row["partition"] for row in of_a}) == 1
+    assert [row["value"] for row in rows if row["key"] == "b"] == ["2=3"]
+
+
+def test_a_line_without_the_separator_is_named(streamkit):
+    streamkit("topics", "create", "lines")
+    result = streamkit("produce", "lines", "-k", ":", input="a:1\nb\n", code=1)
+    assert "standard input:2: no ':'" in result.stderr
+    assert streamkit("consume", "lines").stdout == "1\n"
+
+
+def test_a_file_is_read(streamkit, tmp_path):
+    streamkit("topics", "create", "lines")
+    (tmp_path / "in.txt").write_bytes("grün\n".encode() + b"\xff\n")
+    streamkit("produce", "lines", "--file", str(tmp_path / "in.txt"))
+    assert streamkit("consume", "lines").stdout == "grün\n\\xff\n"
+
+
+def fill(log, count=10):
+    with open_backend(log) as backend:
+        backend.create_topic("numbers")
+        for number in range(count):
+            backend.append(
+                TopicPartition("numbers", 0), [b"%d" % number], timestamps=1_000_000 + number * 1000
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-n", "2"], "0 1"),
+        (["--from", "offset:8"], "8 9"),
+        (["--from", "1007000"], "7 8 9"),
+        (["--from", "1970-01-01T00:16:48"], "8 9"),
+        (["--from", "-1h"], ""),
+        (["--from", "latest"], ""),
+        (["--partition", "0", "-n", "1"], "0"),
+        (["--format", "{topic}-{partition}@{offset}:{key}", "-n", "1"], "numbers-0@0:null"),
+        (["--format", "{time}", "-n", "1"], "1970-01-01T00:16:40.000Z"),
+    ],
+)
+def test_where_to_begin_and_what_to_show(log, streamkit, arguments, expected):
+    fill(log)
+    assert streamkit("consume", "numbers", *arguments).stdout.split() == expected.split()
+
+
+def test_a_group_goes_on_where_it_stood(log, streamkit):
+    fill(log)
+    assert streamkit("consume", "numbers", "-g", "readers", "-n", "3").stdout.split() == ["0", "1", "2"]
+    assert streamkit("consume", "numbers", "-g", "readers").stdout.split() == list("3456789")
+    assert streamkit("consume", "numbers", "-g", "readers").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["consume", "numbrs"], ["no topic", "numbers"]),
+        (["consume", "numbers", "--partition", "1"], ["numbers has no partition 1"]),
+        (["consume", "numbers", "--from", "soon"], ["--from", "'soon'", "earliest"]),
+        (["consume", "numbers", "--format", "{valeu}"], ["no field 'valeu'", "'value'"]),
+        (["produce", "numbrs"], ["numbrs", "numbers"]),
+        (["topics", "describe", "numbrs"], ["numbrs", "numbers"]),
+        (["topics", "delete", "numbrs"], ["numbrs", "numbers"]),
+        (["topics", "create", "numbers"], ["numbers"]),
+        (["topics", "create", "a/b"], ["a/b"]),
+        (["topics", "create", "x", "-c", "retention.sm=1"], ["retention.sm", "retention.ms"]),
+        (["topics", "create", "x", "-c", "retention"], ["KEY=VALUE"]),
+        (["groups", "describe", "nobody"], ["no group 'nobody'"]),
+        (["groups", "reset", "nobody", "--to", "latest"], ["no group 'nobody'"]),
+    ],
+)
+def test_a_wrong_call_is_one_short_error_without_a_traceback(log, streamkit, arguments, words):
+    fill(log)
+    result = streamkit(*arguments, code=1)
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) < 10
+    assert result.stdout == ""
+    for word in words:
+        assert word in result.stderr
+
+
+def test_debug_shows_the_traceback(streamkit):
+    assert "Traceback" in streamkit("--debug", "topics", "create", "a/b", code=1).stderr
+
+
+def test_a_wrong_option_is_a_wrong_call(streamkit):
+    assert streamkit("consume", "--no-such-option", code=2).stdout == ""
+
+
+def test_reading_makes_no_directory(streamkit, log):
+    result = streamkit("topics", "list", code=1)
+    assert log in result.stderr
+    assert not os.path.exists(log)
+
+
+def test_the_log_may_be_named_anywhere(log, tmp_path):
+    other = str(tmp_path / "other")
+    assert CliRunner().invoke(app, ["topics", "create", "x", "--log", other]).exit_code == 0
+    listed = CliRunner().invoke(app, ["topics", f"--log={other}", "list", "--json"])
+    assert json.loads(listed.stdout) == [{"topic": "x", "partitions": 1, "records": 0}]
+
+
+def test_the_version_names_the_codec():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.strip() in (
+        "streamkit 0.1.0 (codec: cython)",
+        "streamkit 0.1.0 (codec: python)",
+    )
+
+
+def test_following_sees_what_another_process_writes_and_ends_cleanly_on_ctrl_c(log, streamkit):
+    streamkit("topics", "create", "lines")
+    with spawn(log, "consume", "lines", "--follow", "-g", "g") as process:
+        streamkit("produce", "lines", input="hello\n")
+        assert process.stdout.readline() == "hello\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == ""
+    assert streamkit("consume", "lines", "-g", "g").stdout == ""
+
+
+def test_a_reader_of_the_pipe_may_go_away(log, streamkit):
+    fill(log, 1)
+    with open_backend(log) as backend:
+        backend.append(TopicPartition("numbers", 0), [b"x" * 100] * 10_000)
+    with spawn(log, "consume", "numbers") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(20) == 141
+        assert process.stderr.read() == ""
+
+
+def test_a_fault_of_our_own_is_one_line_and_says_how_to_see_more(streamkit, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("streamkit.cli.topics.open_log", fail)
+    result = streamkit("topics", "list", code=1)
+    assert "ZeroDivisionError: oops" in result.stderr
+    assert "--debug" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_line_does_not_load_what_it_does_not_need():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, streamkit.cli.main; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {"sqlalchemy", "watchdog", "croniter", "rich.console", "asyncio"}
+
+
+def wait_until(true, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.01)
+
+
+def test_members_share_a_group_and_the_listing_shows_them(log, streamkit):
+    streamkit("topics", "create", "lines", "-p", "2")
+    with (
+        spawn(log, "consume", "lines", "--follow", "-g", "g") as one,
+        spawn(log, "consume", "lines", "--follow", "-g", "g") as two,
+    ):
+        def shares():
+            groups = json.loads(streamkit("groups", "list", "--json").stdout)
+            if not groups:
+                return None
+            told = json.loads(streamkit("groups", "describe", "g", "--json").stdout)
+            return sorted(len(member["units"]) for member in told["members"])
+
+        wait_until(lambda: shares() == [1, 1])
+        refused = streamkit("groups", "reset", "g", "--to", "latest", "--topic", "lines", code=1)
+        assert "live members" in refused.stderr
+        one.kill()
+        wait_until(lambda: shares() == [2])
+        two.terminate()
+        assert two.wait(20) == 0
+
+
+def test_lag_and_reset(log, streamkit):
+    fill(log)
+    streamkit("consume", "numbers", "-g", "g", "-n", "4")
+    group = json.loads(streamkit("groups", "list", "--json").stdout)[0]
+    assert group == {"group": "g", "state": "Empty", "members": 0, "partitions": 1, "lag": 6}
+    moved = json.loads(streamkit("groups", "reset", "g", "--to", "offset:2", "--json").stdout)
+    assert moved == [{"topic": "numbers", "partition": 0, "before": 4, "after": 2}]
+    streamkit("groups", "reset", "g", "--to", "1970-01-01T00:16:49")
+    assert streamkit("consume", "numbers", "-g", "g").stdout == "9\n"
+    assert "numbers" in streamkit("groups", "describe", "g").stdout
+
+
+def test_topics_are_listed_described_and_deleted(log, streamkit):
+    streamkit("topics", "create", "b", "-c", "cleanup.policy=compact")
+    streamkit("topics", "create", "b", "--if-missing")
+    fill(log)
+    assert [row["topic"] for row in json.loads(streamkit("topics", "list", "--json").stdout)] == [
+        "b",
+        "numbers",
+    ]
+    told = json.loads(streamkit("topics", "describe", "numbers", "--json").stdout)
+    assert told["partitions"] == [
+        {"partition": 0, "start": 0, "end": 10, "last_timestamp": 1_009_000}
+    ]
+    assert json.loads(streamkit("topics", "describe", "b", "--json").stdout)["config"] == {
+        "cleanup.policy": "compact"
+    }
+    assert "cleanup.policy = compact" in streamkit("topics", "describe", "b").stdout
+    streamkit("topics", "delete", "b", "numbers")
+    assert "numbers" not in streamkit("topics", "list").stdout
