@@ -1,0 +1,1 @@
+"""Streams, tables and windows: describe a topology as data, run nothing."""

@@ -1,0 +1,97 @@
+"""App: collects what a user declares, and hands it to the engine, a test or a replay."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.graph import Graph
+from streamkit.dsl.nodes import StreamSource, TableSource
+from streamkit.dsl.stream import Stream, stream_of
+from streamkit.dsl.table import GlobalTable, Table
+from streamkit.dsl.times import event_time
+from streamkit.dsl.topology import Topology
+from streamkit.serde import serde_for
+
+if TYPE_CHECKING:
+    from streamkit.testing import TestRun
+
+T = TypeVar("T")
+
+
+class App:
+    """A named set of streams, tables and functions.
+
+    The name is a contract: the consumer group, stores, changelogs and repartition topics begin
+    with it. `log` is a directory or URL; the environment's STREAMKIT_LOG, else ./streamkit-data.
+    """
+
+    def __init__(self, name: str, *, log: str | None = None) -> None:
+        self._graph = Graph(name)
+        self._log = log
+
+    @property
+    def name(self) -> str:
+        return self._graph.app
+
+    @property
+    def log(self) -> str:
+        """Where the app's log is."""
+        return self._log or os.environ.get("STREAMKIT_LOG") or "./streamkit-data"
+
+    def stream(
+        self,
+        topic: str,
+        type_: type[T],
+        *,
+        key: Any = str,
+        time: str | Callable[[T], Any] | None = None,
+        out_of_order: Duration = "0s",
+    ) -> Stream[T]:
+        """The events of a topic.
+
+        `time` is a field or a function that gives an event's time (datetime, ISO 8601 text, or
+        ms); without it the record's timestamp is. `out_of_order` is how much earlier than the
+        latest event of its partition an event may be without time having moved past it.
+        """
+        source = StreamSource(
+            topic,
+            serde_for(_key_type(key)),
+            serde_for(type_),
+            None if time is None else event_time(time, type_, topic),
+            milliseconds(out_of_order, "out_of_order"),
+        )
+        return stream_of(self._graph, source)
+
+    def table(self, topic: str, type_: type[T], *, key: Any = str) -> Table[T]:
+        """The latest value per key of a topic; each task holds its own partition of it."""
+        source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_))
+        return Table(self._graph.add_table(source))
+
+    def global_table(self, topic: str, type_: type[T], *, key: Any = str) -> GlobalTable[T]:
+        """The latest value per key of a topic; every task holds all of it."""
+        source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_), everywhere=True)
+        return GlobalTable(self._graph.add_table(source))
+
+    def topology(self) -> Topology:
+        """What was declared, as data. Raises TopologyError when it does not fit together."""
+        return self._graph.topology()
+
+    def run(self) -> None:
+        """Run live, until Ctrl-C or SIGTERM; `streamkit run` with nothing else to say."""
+        from streamkit.backends.locate import open_backend
+        from streamkit.engine.live import run
+
+        with open_backend(self.log) as backend:
+            run(self.topology(), backend)
+
+    def test(self, partitions: int = 4) -> "TestRun":
+        """Run in memory, step by step, for tests. See `streamkit.testing.TestRun`."""
+        from streamkit.testing import TestRun
+
+        return TestRun(self.topology(), partitions)
+
+
+def _key_type(key: Any) -> Any:
+    """Keys may always be missing; what needs one says so where it needs it."""
+    return key | None if isinstance(key, type) else key

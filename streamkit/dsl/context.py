@@ -1,0 +1,111 @@
+"""What a function may ask for besides its event: `Context` and `State`."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar, overload
+from uuid import UUID
+
+from streamkit.records import Headers
+
+T = TypeVar("T")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Context:
+    """The event that is being processed, and what may be done beside returning a value.
+
+    Everything here depends on the event alone, so that a replay does what was done live: the time
+    is the event's, and random numbers are drawn from its coordinates. There is one Context per
+    task; use it while the function runs and do not keep it.
+    """
+
+    __slots__ = ("_draws", "_send", "headers", "key", "offset", "partition", "timestamp", "topic")
+
+    topic: str
+    """With `partition` and `offset`: the record the task read, of which this event was made."""
+    partition: int
+    offset: int
+    timestamp: int
+    """Event time in ms since 1970-01-01 UTC."""
+    key: Any
+    headers: Headers
+
+    def __init__(self, send: Callable[[str, Any, Any, int], None]) -> None:
+        self._send = send
+        self._draws = 0
+        self.topic, self.partition, self.offset = "", -1, -1
+        self.at("", -1, -1, None, -1, ())
+
+    def at(
+        self, topic: str, partition: int, offset: int, key: Any, timestamp: int, headers: Headers
+    ) -> None:
+        """Point to another event. The engine calls it before each function that has a Context."""
+        if offset != self.offset or topic != self.topic:
+            self._draws = 0
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.key = key
+        self.timestamp = timestamp
+        self.headers = headers
+
+    def now(self) -> datetime:
+        """The event's time. The wall clock would give another answer in a replay."""
+        return _EPOCH + timedelta(milliseconds=self.timestamp)
+
+    def random(self) -> float:
+        """A number in [0, 1), the same whenever this event is processed."""
+        return (int.from_bytes(self._draw()[:8]) >> 11) / (1 << 53)
+
+    def uuid(self) -> UUID:
+        """An id, the same whenever this event is processed."""
+        return UUID(bytes=self._draw(), version=4)
+
+    def send(
+        self, topic: str, value: Any, *, key: Any = None, timestamp: int | None = None
+    ) -> None:
+        """Write a record to any topic. `timestamp` in ms; None is the event's.
+
+        Encoded by the topic's declared types, or by what the value is where the app declares none.
+        """
+        self._send(topic, key, value, self.timestamp if timestamp is None else timestamp)
+
+    def _draw(self) -> bytes:
+        self._draws += 1
+        seed = f"{self.topic}\0{self.partition}\0{self.offset}\0{self._draws}"
+        return blake2b(seed.encode(), digest_size=16).digest()
+
+
+class State(Generic[T]):
+    """One value per key, kept over restarts. The key is that of the event being processed.
+
+    Named after the function and the parameter. What `get` returned and the function changed in
+    place is kept only after `set`.
+    """
+
+    __slots__ = ("_delete", "_get", "_set")
+
+    def __init__(
+        self, get: Callable[[], T | None], set_: Callable[[T], None], delete: Callable[[], None]
+    ) -> None:
+        self._get = get
+        self._set = set_
+        self._delete = delete
+
+    @overload
+    def get(self) -> T | None: ...
+    @overload
+    def get(self, default: T) -> T: ...
+    def get(self, default: T | None = None) -> T | None:
+        """The key's value, or `default` when it has none."""
+        value = self._get()
+        return default if value is None else value
+
+    def set(self, value: T) -> None:
+        """Keep a value. None is `delete`."""
+        self._set(value)
+
+    def delete(self) -> None:
+        """Forget the key."""
+        self._delete()

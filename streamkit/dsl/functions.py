@@ -1,0 +1,213 @@
+"""A user's function and what it wants to be given, read from its annotations."""
+
+import inspect
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from streamkit.dsl.context import Context, State
+from streamkit.dsl.windows import Window
+from streamkit.errors import TopologyError, nearest
+from streamkit.records import Record
+from streamkit.serde import Untyped, type_name
+
+Extra: TypeAlias = Literal["context", "window"] | tuple[str, Any]
+"""What a parameter after the leading ones is given; for a State: (parameter, type of its value)."""
+
+
+_MANY = (Iterator, Generator, Iterable)
+"""`list[str]` is not among them: a list is one value."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Function:
+    """A function, and how to call it: the leading arguments, then `extras` in order.
+
+    `wants_record` says that the event is given as a Record and not as its value alone. `returns`
+    is the annotated type of what comes out: of the items, when `many` is True. `many` is None when
+    neither the annotation nor the function's kind tells, and its result has to be looked at.
+    """
+
+    call: Callable[..., Any]
+    name: str
+    where: str
+    wants_record: bool
+    extras: tuple[Extra, ...]
+    returns: Any
+    many: bool | None
+
+    @property
+    def states(self) -> tuple[tuple[str, Any], ...]:
+        """(parameter, type) of every State it takes."""
+        return tuple(extra for extra in self.extras if isinstance(extra, tuple))
+
+    @property
+    def item(self) -> Any:
+        """The type of the items, when what is returned is an iterable of them."""
+        if self.many:
+            return self.returns
+        arguments = get_args(self.returns)
+        return arguments[0] if arguments else Untyped
+
+    @property
+    def described(self) -> str:
+        """The function as messages print it: `big (app.py:12)`."""
+        return f"{self.name} ({self.where})"
+
+
+def function(
+    call: Callable[..., Any],
+    *,
+    event: int = 0,
+    leading: int = 1,
+    window: bool = False,
+    name: str | None = None,
+) -> Function:
+    """Read a function's signature.
+
+    Its first `leading` parameters are positional; number `event` of them is the event. The ones
+    after are chosen by annotation: Context, State[T], and Window where `window` allows it.
+    Raises TopologyError when a parameter cannot be given anything.
+    """
+    if not callable(call):
+        raise TopologyError(f"expected a function, got {call!r}")
+    code = inspect.unwrap(call).__code__ if inspect.isroutine(call) else None
+    own_name = getattr(call, "__name__", type(call).__name__)
+    where = f"{_file(code.co_filename)}:{code.co_firstlineno}" if code else "no source"
+    label = f"{own_name} ({where})"
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise TopologyError(f"{label} is async; a step is a plain function or a generator")
+    try:
+        parameters = list(inspect.signature(call).parameters.values())
+    except (TypeError, ValueError):  # builtins such as `str` have no signature
+        return Function(call, own_name, where, False, (), Untyped, None)
+    hints = _hints(call, label)
+    wants_record, extras = _arguments(parameters, hints, label, event, leading, window)
+    returns, many = _returned(call, hints)
+    return Function(call, name or own_name, where, wants_record, extras, returns, many)
+
+
+def _file(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _hints(call: Callable[..., Any], label: str) -> dict[str, Any]:
+    target = call if inspect.isroutine(call) or isinstance(call, type) else type(call).__call__
+    try:
+        return get_type_hints(target)
+    except NameError as error:
+        raise TopologyError(
+            f"{label}: an annotation cannot be resolved: {error}; define or import it at the top "
+            "of the module"
+        ) from error
+
+
+def _arguments(
+    parameters: list[inspect.Parameter],
+    hints: dict[str, Any],
+    label: str,
+    event: int,
+    leading: int,
+    window: bool,
+) -> tuple[bool, tuple[Extra, ...]]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return False, ()
+    given = [p for p in parameters if p.kind in positional]
+    if len(given) < leading:
+        raise TopologyError(
+            f"{label} takes {len(given)} argument(s), but is given {leading}; "
+            f"{'the event comes first' if leading == 1 else 'see the docs of this operation'}"
+        )
+    wants_record = _is_record(hints.get(given[event].name)) if leading else False
+    extras: list[Extra] = []
+    closed = False
+    for parameter in given[leading:]:
+        extra = _extra(parameter.name, hints.get(parameter.name), window)
+        if extra is not None and not closed:
+            extras.append(extra)
+        elif parameter.default is inspect.Parameter.empty or extra is not None:
+            raise TopologyError(
+                f"{label}: nothing to give to parameter {parameter.name!r}; annotate it Context, "
+                f"State[...]{' or Window' if window else ''}, before parameters with defaults"
+            )
+        else:
+            closed = True  # a default of the user's own
+    for parameter in parameters:
+        if (
+            parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            and parameter.default is inspect.Parameter.empty
+        ):
+            raise TopologyError(f"{label}: nothing to give to keyword {parameter.name!r}")
+    return wants_record, tuple(extras)
+
+
+def _is_record(hint: Any) -> bool:
+    return hint is Record or get_origin(hint) is Record
+
+
+def _extra(name: str, hint: Any, window: bool) -> Extra | None:
+    if hint is Context:
+        return "context"
+    if hint is Window and window:
+        return "window"
+    if hint is State:
+        return (name, Any)
+    if get_origin(hint) is State:
+        return (name, get_args(hint)[0])
+    return None
+
+
+def _returned(call: Callable[..., Any], hints: dict[str, Any]) -> tuple[Any, bool | None]:
+    hint = hints.get("return", call if isinstance(call, type) else Untyped)
+    if hint is NoneType:
+        return Untyped, None
+    origin = get_origin(hint) or hint
+    many: bool | None
+    if origin in _MANY or inspect.isgeneratorfunction(call):
+        arguments = get_args(hint)
+        if not arguments:
+            return Untyped, True
+        return arguments[0], True
+    many = None if hint in (Untyped, Any, object) else False
+    return _without_none(hint), many
+
+
+def _without_none(hint: Any) -> Any:
+    """`Order | None` is `Order`: a step's None is "nothing", not a value."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    members = tuple(member for member in get_args(hint) if member is not NoneType)
+    return Union[members] if members else NoneType  # noqa: UP007 (built at run time)
+
+
+def fields(type_: Any) -> dict[str, Any] | None:
+    """The typed fields of a Struct, dataclass or TypedDict; None when it has none to speak of."""
+    if not isinstance(type_, type) or type_.__module__ == "builtins":
+        return None
+    hints = get_type_hints(type_)
+    return hints or None
+
+
+def field_getter(type_: Any, name: str, what: str) -> tuple[Callable[[Any], Any], Any]:
+    """How to read field `name` of a value of `type_`, and the field's type.
+
+    Raises TopologyError, naming the fields that exist.
+    """
+    known = fields(type_)
+    origin = get_origin(type_) or type_
+    is_mapping = isinstance(origin, type) and issubclass(origin, dict)
+    if known is None:
+        if is_mapping or type_ is Any:
+            arguments = get_args(type_)
+            return itemgetter(name), arguments[1] if len(arguments) == 2 else Any
+        raise TopologyError(
+            f"{what}: {type_name(type_)} has no fields to name; give a function instead of {name!r}"
+        )
+    if name not in known:
+        raise TopologyError(
+            f"{what}: {type_name(type_)} has no field {name!r}{nearest(name, known)}"
+        )
+    return (itemgetter(name) if is_mapping else attrgetter(name)), known[name]

@@ -1,0 +1,66 @@
+"""What an app has declared so far: checks names as they come, and gives the topology."""
+
+from typing import TypeVar
+
+from streamkit.dsl.nodes import Aggregate, By, Node, StreamSource, TableSource
+from streamkit.dsl.topology import Topology, build
+from streamkit.errors import InvalidTopic, TopologyError
+
+N = TypeVar("N", bound=Node)
+
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def check_topic(topic: str) -> str:
+    """The name itself when Kafka would take it. Raises InvalidTopic."""
+    if not isinstance(topic, str) or not 0 < len(topic) < 250 or topic in (".", ".."):
+        raise InvalidTopic(f"{topic!r} is no topic name: 1 to 249 characters, not '.' or '..'")
+    if not _ALLOWED.issuperset(topic):
+        raise InvalidTopic(f"topic name {topic!r}: only letters, digits, '.', '_' and '-'")
+    return topic
+
+
+class Graph:
+    """The declarations of one app, in order."""
+
+    def __init__(self, app: str) -> None:
+        self.app = check_topic(app)
+        self.nodes: list[Node] = []
+        self.tables: list[TableSource] = []
+
+    def add(self, node: N) -> N:
+        """Take a node in. Raises TopologyError when its name is taken."""
+        if isinstance(node, StreamSource):
+            self._check_source(node.topic)
+        elif isinstance(node, By | Aggregate):
+            self._check_name(node)
+        self.nodes.append(node)
+        return node
+
+    def add_table(self, table: TableSource) -> TableSource:
+        self._check_source(table.topic)
+        self.tables.append(table)
+        return table
+
+    def topology(self) -> Topology:
+        """The app as data. Raises TopologyError when its parts do not fit together."""
+        return build(self.app, tuple(self.nodes), tuple(self.tables))
+
+    def _check_source(self, topic: str) -> None:
+        check_topic(topic)
+        sources = [n.topic for n in self.nodes if isinstance(n, StreamSource)]
+        if topic in sources or topic in (table.topic for table in self.tables):
+            raise TopologyError(
+                f"topic {topic!r} is declared twice in app {self.app!r}; keep the stream or table "
+                "in a variable and use it again"
+            )
+
+    def _check_name(self, node: By | Aggregate) -> None:
+        check_topic(f"{self.app}-{node.name}-repartition")
+        for other in self.nodes:
+            if type(other) is type(node) and other.name == node.name:
+                kind = "repartition topic" if isinstance(node, By) else "store"
+                raise TopologyError(
+                    f"two {kind}s of app {self.app!r} would be called {node.name!r}; "
+                    "give one of them another name with name="
+                )

@@ -1,0 +1,399 @@
+"""Streams: what users chain. Everything here adds a node to the app's graph and runs nothing."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.functions import Function, field_getter, function
+from streamkit.dsl.graph import Graph, check_topic
+from streamkit.dsl.nodes import (
+    Aggregate,
+    By,
+    Emit,
+    Filter,
+    FlatMap,
+    Join,
+    Map,
+    Process,
+    StreamNode,
+    StreamSource,
+    TableSource,
+    To,
+)
+from streamkit.dsl.table import GlobalTable, Table
+from streamkit.dsl.topology import check_keys
+from streamkit.dsl.windows import Tumbling
+from streamkit.errors import TopologyError
+from streamkit.records import Record
+from streamkit.serde import Serde, Untyped, serde_for
+
+V = TypeVar("V")
+"""Values of the stream."""
+T = TypeVar("T")
+"""Rows of a table."""
+A = TypeVar("A")
+"""What a window's events are folded into."""
+Out = TypeVar("Out")
+"""Values that a function gives."""
+R = TypeVar("R")
+"""What a function returns: `Out | None`, or an iterator of `Out`."""
+P = ParamSpec("P")
+
+V_contra = TypeVar("V_contra", contravariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Stream(Generic[V]):
+    """Events of one type. Made by `app.stream` and by the operations on a stream."""
+
+    def __init__(
+        self, graph: Graph, node: StreamNode, key: Serde, value: Serde, keyed_by: str | None = None
+    ) -> None:
+        self._graph = graph
+        self._node = node
+        self._key = key
+        self._value = value
+        self._keyed_by = keyed_by
+
+    @property
+    def name(self) -> str:
+        """The topic's or the function's."""
+        return self._node.name
+
+    def _then(
+        self, node: StreamNode, call: Callable[..., Any], value: Serde
+    ) -> "Step[..., Any, Any]":
+        self._graph.add(node)
+        return Step(call, self._graph, node, self._key, value, None)
+
+    # One event to some.
+
+    def process(
+        self,
+        *,
+        to: str | None = None,
+        key: "str | Callable[[Any], Any] | None" = None,
+        name: str | None = None,
+    ) -> "Processing[V]":
+        """Decorate a function from an event to None (nothing), a value, or an iterator of values.
+
+        A list is one value; a generator gives many. `to` writes the values to a topic, under the
+        event's key or, with `key`, under a field of the value or what a function makes of it.
+        The decorated name is a stream again, and can still be called as the function it is.
+        """
+
+        def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
+            fn = function(call, name=name)
+            value = serde_for(fn.returns)
+            step = self._then(Process(self._node, fn, value), call, value)
+            if to is not None:
+                step.to(to, key=key)
+            return step
+
+        if to is None and key is not None:
+            raise TopologyError("key= names the key of records written with to=; use .by() instead")
+        return decorate  # type: ignore[return-value]  # overloads say which stream comes out
+
+    @overload
+    def map(
+        self, fn: Callable[Concatenate[Record[V], P], Out]
+    ) -> "Step[Concatenate[Record[V], P], Out, Out]": ...
+    @overload
+    def map(self, fn: Callable[Concatenate[V, P], Out]) -> "Step[Concatenate[V, P], Out, Out]": ...
+    def map(self, fn: Callable[..., Any]) -> Any:
+        """One value for each event, None included."""
+        fn_ = function(fn)
+        value = serde_for(fn_.returns)
+        return self._then(Map(self._node, fn_, value), fn, value)
+
+    @overload
+    def flat_map(
+        self, fn: Callable[Concatenate[Record[V], P], Iterable[Out]]
+    ) -> "Step[Concatenate[Record[V], P], Iterable[Out], Out]": ...
+    @overload
+    def flat_map(
+        self, fn: Callable[Concatenate[V, P], Iterable[Out]]
+    ) -> "Step[Concatenate[V, P], Iterable[Out], Out]": ...
+    def flat_map(self, fn: Callable[..., Any]) -> Any:
+        """All values of the iterable (a list, say) that the function gives for each event."""
+        fn_ = function(fn)
+        value = serde_for(fn_.item)
+        return self._then(FlatMap(self._node, fn_, value), fn, value)
+
+    @overload
+    def filter(
+        self, fn: Callable[Concatenate[Record[V], P], Any]
+    ) -> "Step[Concatenate[Record[V], P], Any, V]": ...
+    @overload
+    def filter(self, fn: Callable[Concatenate[V, P], Any]) -> "Step[Concatenate[V, P], Any, V]": ...
+    def filter(self, fn: Callable[..., Any]) -> Any:
+        """Only the events for which the function gives something true."""
+        node = self._graph.add(Filter(self._node, function(fn)))
+        return Step(fn, self._graph, node, self._key, self._value, self._keyed_by)
+
+    # Where they go.
+
+    def to(self, topic: str, *, key: str | Callable[[V], Any] | None = None) -> "Stream[V]":
+        """Write the events to a topic, under their key or under another one. Gives the stream."""
+        check_topic(topic)
+        rekey, key_serde = (None, self._key) if key is None else self._keyed(key, "to(key=...)")
+        self._graph.add(To(self._node, topic, key_serde, self._value, rekey))
+        return self
+
+    def by(self, key: str | Callable[[V], Any], *, name: str | None = None) -> "Stream[V]":
+        """The same events under another key: a field's name, or a function.
+
+        Where a window, a table or a State follows, events move to the task that owns their new
+        key through the topic `<app>-<name>-repartition`; the name is `<stream>-by-<field>` unless
+        given. Asking twice for the same field gives the same stream, and one topic.
+        """
+        fn, key_serde = self._keyed(key, "by")
+        label = name or f"{self.name}-by-{fn.name}"
+        for node in self._graph.nodes:
+            same = isinstance(node, By) and node.parent is self._node and node.name == label
+            if same and isinstance(key, str):
+                assert isinstance(node, By)
+                return Stream(self._graph, node, node.key, self._value, key)
+        if name is None and fn.name == "<lambda>":
+            label = f"{self.name}-by-line{fn.where.rpartition(':')[2]}"
+            raise TopologyError(
+                f"by {fn.described}: a lambda has no name to call a topic by; add name=, "
+                "or use a field's name or a function"
+            )
+        node = self._graph.add(By(self._node, fn, key_serde, label))
+        return Stream(
+            self._graph, node, key_serde, self._value, key if isinstance(key, str) else None
+        )
+
+    def _keyed(self, key: str | Callable[[Any], Any], what: str) -> tuple[Function, Serde]:
+        if isinstance(key, str):
+            where = f"{what} on {self.name!r}"
+            get, type_ = field_getter(self._value.type, key, where)
+            return Function(get, key, where, False, (), type_, False), serde_for(type_)
+        fn = function(key)
+        if fn.extras:
+            raise TopologyError(f"{what} {fn.described}: a key depends on the event alone")
+        return fn, serde_for(str if fn.returns is Untyped else fn.returns)
+
+    # What is known about them elsewhere.
+
+    @overload
+    def join(
+        self,
+        table: "Table[T] | GlobalTable[T]",
+        *,
+        on: str | Callable[[V], Any] | None = None,
+        how: Literal["inner"] = "inner",
+        to: str | None = None,
+        name: str | None = None,
+    ) -> "Joining[V, T]": ...
+    @overload
+    def join(
+        self,
+        table: "Table[T] | GlobalTable[T]",
+        *,
+        on: str | Callable[[V], Any] | None = None,
+        how: Literal["left"],
+        to: str | None = None,
+        name: str | None = None,
+    ) -> "Joining[V, T | None]": ...
+    def join(
+        self,
+        table: "Table[T] | GlobalTable[T]",
+        *,
+        on: str | Callable[[V], Any] | None = None,
+        how: Literal["inner", "left"] = "inner",
+        to: str | None = None,
+        name: str | None = None,
+    ) -> "Joining[V, Any]":
+        """Decorate a function of an event and the table's row for it; it returns as `process` does.
+
+        The row is the one under the event's key, or under `on`: a field or a function. With a
+        partitioned table `on` gives the events that key (see `by`); with a global table they keep
+        theirs. `how="left"` calls the function with None when there is no row; "inner" does not
+        call it. Only events make results; a change of the table makes none.
+        """
+        if how not in ("inner", "left"):
+            raise TopologyError(f"join: how={how!r}; it is 'inner' or 'left'")
+        if on is not None and isinstance(table, Table) and (on != self._keyed_by or callable(on)):
+            return self.by(on, name=None if isinstance(on, str) else name).join(
+                table, how=how, to=to, name=name
+            )
+        source: TableSource = table.node
+        look: Function | None = None
+        look_key = self._key
+        if on is not None and isinstance(table, GlobalTable):
+            look, look_key = self._keyed(on, "join(on=...)")
+        check_keys(look_key, source, f"join of {self.name!r} with {source.topic!r}")
+
+        def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
+            fn = function(call, leading=2, name=name)
+            value = serde_for(fn.returns)
+            step = self._then(Join(self._node, source, how, look, fn, value), call, value)
+            return step if to is None else step._into(to)
+
+        return decorate  # type: ignore[return-value]
+
+    # In time.
+
+    def window(
+        self, window: Tumbling, *, close_after_idle: Duration | None = None
+    ) -> "WindowedStream[V]":
+        """Group events by key and window.
+
+        A window closes when the watermark reaches its end plus grace; on a stream that falls
+        silent that does not happen by itself. With `close_after_idle`, all open windows of a task
+        close once its inputs have stood at their end for that long by the wall clock. An event
+        that comes for one of them later is late.
+        """
+        idle = (
+            None if close_after_idle is None else milliseconds(close_after_idle, "close_after_idle")
+        )
+        return WindowedStream(self, window, idle)
+
+
+class Step(Stream[Out], Generic[P, R, Out]):
+    """A stream that a function makes; calling it calls the function."""
+
+    def __init__(
+        self,
+        call: Callable[P, R],
+        graph: Graph,
+        node: StreamNode,
+        key: Serde,
+        value: Serde,
+        keyed_by: str | None,
+    ) -> None:
+        super().__init__(graph, node, key, value, keyed_by)
+        self._call = call
+        self.__name__ = getattr(call, "__name__", node.name)
+        self.__doc__ = call.__doc__
+        self.__wrapped__ = call
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._call(*args, **kwargs)
+
+    def _into(self, topic: str) -> "Step[P, R, Out]":
+        self.to(topic)
+        return self
+
+
+class WindowedStream(Generic[V]):
+    """Events grouped by key and window, to be folded into one value."""
+
+    def __init__(self, stream: Stream[V], window: Tumbling, close_after_idle: int | None) -> None:
+        self._stream = stream
+        self._window = window
+        self._close_after_idle = close_after_idle
+
+    def aggregate(
+        self, *, to: str | None = None, emit: Emit = "final", name: str | None = None
+    ) -> "Folding[V]":
+        """Decorate a function from what there is so far (None at first) and an event to what there
+        is then. It may take the `Window` too.
+
+        `emit="final"` gives one value per key and window, when it closes; `"update"` one after
+        each event. Its key is the group's, its timestamp the last millisecond of the window; a
+        header names store, window and how many events are in it. Late events go, as they are, to
+        `<app>-<name>-late`.
+        """
+
+        def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
+            fn = function(call, event=1, leading=2, window=True, name=name)
+            if fn.returns is Untyped or fn.many:
+                raise TopologyError(
+                    f"aggregate {fn.described}: annotate what it returns: state is kept as that"
+                )
+            return self._fold(fn, call, fn.name, fn.returns, emit, to)
+
+        return decorate  # type: ignore[return-value]
+
+    def count(
+        self, *, to: str | None = None, emit: Emit = "final", name: str | None = None
+    ) -> Stream[int]:
+        """How many events there are per key and window; the store's name: `<stream>-count`."""
+
+        def count(sofar: int | None, _: V) -> int:
+            return (sofar or 0) + 1
+
+        fn = function(count, event=1, leading=2)
+        return self._fold(fn, count, name or f"{self._stream.name}-count", int, emit, to)
+
+    def _fold(
+        self,
+        fn: Function,
+        call: Callable[..., Any],
+        name: str,
+        type_: Any,
+        emit: Emit,
+        to: str | None,
+    ) -> "Step[..., Any, Any]":
+        if emit not in ("final", "update"):
+            raise TopologyError(f"{name}: emit={emit!r}; it is 'final' or 'update'")
+        stream = self._stream
+        value = serde_for(type_)
+        node = Aggregate(
+            stream._node, self._window, fn, name, value, stream._value, emit, self._close_after_idle
+        )
+        stream._graph.add(node)
+        step: Step[..., Any, Any] = Step(
+            call, stream._graph, node, stream._key, value, stream._keyed_by
+        )
+        return step if to is None else step._into(to)
+
+
+# What the decorators take and give, for type checkers. An iterator gives its items; None nothing.
+
+
+class Processing(Protocol[V]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], Iterator[Out]], /
+    ) -> Step[Concatenate[Record[V], P], Iterator[Out], Out]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], Iterator[Out]], /
+    ) -> Step[Concatenate[V, P], Iterator[Out], Out]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], Out | None], /
+    ) -> Step[Concatenate[Record[V], P], Out | None, Out]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], Out | None], /
+    ) -> Step[Concatenate[V, P], Out | None, Out]: ...
+
+
+class Joining(Protocol[V, T]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], T, P], Iterator[Out]], /
+    ) -> Step[Concatenate[Record[V], T, P], Iterator[Out], Out]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Iterator[Out]], /
+    ) -> Step[Concatenate[V, T, P], Iterator[Out], Out]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], T, P], Out | None], /
+    ) -> Step[Concatenate[Record[V], T, P], Out | None, Out]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Out | None], /
+    ) -> Step[Concatenate[V, T, P], Out | None, Out]: ...
+
+
+class Folding(Protocol[V]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
+    ) -> Step[Concatenate[A | None, Record[V], P], A, A]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A | None, V, P], A], /
+    ) -> Step[Concatenate[A | None, V, P], A, A]: ...
+
+
+def stream_of(graph: Graph, source: StreamSource) -> Stream[Any]:
+    """The stream of a source."""
+    return Stream(graph, graph.add(source), source.key, source.value)

@@ -1,0 +1,408 @@
+"""An app as data: sub-topologies, their stores and topics, and how many tasks each has.
+
+A sub-topology is what one task can do without another: everything that hangs together through
+streams and tables. Sub-topologies are cut where events get another key that something keyed
+depends on (a window, a table, a State); there they hand events over in a repartition topic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamkit.dsl.nodes import (
+    Aggregate,
+    By,
+    Filter,
+    Join,
+    Node,
+    Repartition,
+    Source,
+    StreamSource,
+    TableSource,
+    To,
+)
+from streamkit.errors import TopologyError
+from streamkit.serde import Serde, Untyped, type_name, without_none
+
+COMPACTED = {"cleanup.policy": "compact"}
+MAX_UPSTREAM_TASKS = 64
+"""Tasks that may write to one repartition topic: what each reader has read of each writer must
+fit into the 4096 characters that are committed with an offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A keyed store of each task of one sub-topology, and the topic that its changes are kept in.
+
+    `late` is the topic that late events go to, for the store of a window.
+    """
+
+    name: str
+    changelog: str
+    late: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubTopology:
+    """What one kind of task does. Task number `p` reads partition `p` of `streams` and `tables`,
+    and all partitions of `global_tables`; it writes its stores' changes to partition `p`.
+
+    `nodes` are in the order in which events meet them; `children` says who follows whom.
+    """
+
+    name: str
+    streams: tuple[StreamSource, ...]
+    tables: tuple[TableSource, ...]
+    global_tables: tuple[TableSource, ...]
+    nodes: tuple[Node, ...]
+    children: Mapping[Node, tuple[Node, ...]]
+    stores: tuple[Store, ...]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All that it reads."""
+        return (*self.streams, *self.tables, *self.global_tables)
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """The topics it writes to, other than repartition topics and changelogs."""
+        written = [n.topic for n in self.nodes if isinstance(n, To)]
+        written += [store.late for store in self.stores if store.late is not None]
+        return tuple(dict.fromkeys(written))
+
+    @property
+    def repartitions(self) -> tuple[str, ...]:
+        """The repartition topics it writes to."""
+        return tuple(n.topic for n in self.nodes if isinstance(n, Repartition))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic to create when there is none."""
+
+    partitions: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A topology over topics of known sizes.
+
+    `tasks` is the number of tasks per sub-topology name; `create` the topics that the app writes
+    to, keeps changes in or repartitions through and that do not exist yet; `partitions` the number
+    of partitions of every topic of the app, created or not.
+    """
+
+    tasks: Mapping[str, int]
+    create: Mapping[str, TopicSpec]
+    partitions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """An app's declarations, complete and checked."""
+
+    app: str
+    subtopologies: tuple[SubTopology, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Topics the app reads and does not write: they have to exist before it can run."""
+        read: dict[str, None] = {}
+        for sub in self.subtopologies:
+            for source in sub.sources:
+                read[source.topic] = None
+        written = {t for sub in self.subtopologies for t in (*sub.sinks, *sub.repartitions)}
+        return tuple(topic for topic in read if topic not in written)
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Topics the app writes results and late events to."""
+        return tuple(dict.fromkeys(t for sub in self.subtopologies for t in sub.sinks))
+
+    @property
+    def internal(self) -> tuple[str, ...]:
+        """Repartition topics and changelogs: nobody's but the app's."""
+        topics: dict[str, None] = {}
+        for sub in self.subtopologies:
+            topics |= dict.fromkeys(sub.repartitions)
+            topics |= dict.fromkeys(store.changelog for store in sub.stores)
+        return tuple(topics)
+
+    def subtopology(self, name: str) -> SubTopology:
+        """Raises KeyError."""
+        for sub in self.subtopologies:
+            if sub.name == name:
+                return sub
+        raise KeyError(name)
+
+    def layout(self, partitions: Mapping[str, int]) -> Layout:
+        """Lay the topology over topics that exist, given as name → number of partitions.
+
+        Topics that do not exist get as many partitions as the largest topic their sub-topology
+        reads; a repartition topic as many as the table it is joined with. Raises TopologyError
+        when a topic of `sources` is missing, or when topics that are joined differ in partitions.
+        """
+        sizes = dict(partitions)
+        tasks: dict[str, int] = {}
+        create: dict[str, TopicSpec] = {}
+        missing = [topic for topic in self.sources if topic not in sizes]
+        if missing:
+            raise TopologyError(
+                f"app {self.app!r} reads {', '.join(missing)}, which is not there yet; write to it "
+                f"or create it: streamkit topics create {missing[0]} --partitions 4"
+            )
+
+        def need(topic: str, count: int, config: Mapping[str, str]) -> None:
+            if topic not in sizes:
+                sizes[topic] = count
+                create[topic] = TopicSpec(count, config)
+
+        waiting = list(self.subtopologies)
+        while waiting:
+            ready = [sub for sub in waiting if self._known(sub, sizes)]
+            if not ready:
+                # Only topics that are written from each other's results are left.
+                names = ", ".join(sub.name for sub in waiting)
+                raise TopologyError(
+                    f"app {self.app!r}: {names} read only what they themselves write, so nothing "
+                    "says how many partitions; create one of the topics first"
+                )
+            for sub in ready:
+                waiting.remove(sub)
+                tasks[sub.name] = count = _task_count(self.app, sub, sizes)
+                for topic in sub.sinks:
+                    need(topic, count, {})
+                for store in sub.stores:
+                    if sizes.get(store.changelog, count) != count:
+                        raise TopologyError(
+                            f"{store.changelog} has {sizes[store.changelog]} partitions, but "
+                            f"{sub.name} has {count} now; the state of store {store.name!r} would "
+                            "be read by the wrong tasks: give the store another name= or take "
+                            "back the change of partitions"
+                        )
+                    need(store.changelog, count, COMPACTED)
+                for topic in sub.repartitions:
+                    if count > MAX_UPSTREAM_TASKS:
+                        raise TopologyError(
+                            f"{sub.name} has {count} tasks and repartitions through {topic}; at "
+                            f"most {MAX_UPSTREAM_TASKS} can: use fewer partitions"
+                        )
+                    need(topic, self._repartition_size(topic, count, sizes), {})
+        used = {t: n for t, n in sizes.items() if t in self._topics()}
+        return Layout(tasks, create, used)
+
+    def _topics(self) -> set[str]:
+        return {*self.sources, *self.sinks, *self.internal} | {
+            source.topic for sub in self.subtopologies for source in sub.streams
+        }
+
+    def _known(self, sub: SubTopology, sizes: Mapping[str, int]) -> bool:
+        return all(source.topic in sizes for source in sub.sources)
+
+    def _repartition_size(self, topic: str, default: int, sizes: Mapping[str, int]) -> int:
+        for sub in self.subtopologies:
+            if any(source.topic == topic for source in sub.streams):
+                joined = [t.topic for t in sub.tables] + [s.topic for s in sub.streams]
+                return max((sizes[t] for t in joined if t in sizes), default=default)
+        return default
+
+
+def _task_count(app: str, sub: SubTopology, sizes: Mapping[str, int]) -> int:
+    read = [*(s.topic for s in sub.streams), *(t.topic for t in sub.tables)]
+    counts = {topic: sizes[topic] for topic in read}
+    if len(set(counts.values())) > 1 and sub.tables:
+        told = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
+        table = sub.tables[0].topic
+        raise TopologyError(
+            f"app {app!r}: streams and tables that are joined need the same number of partitions, "
+            f"but {told}; recreate one of them with as many, join on a field (on=...) so that the "
+            f"stream is repartitioned, or use app.global_table({table!r}, ...)"
+        )
+    return max(counts.values())
+
+
+def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) -> Topology:
+    """Cut an app's nodes into sub-topologies. Raises TopologyError."""
+    cut = {by for by in nodes if isinstance(by, By) and _feeds_keyed(by, nodes)}
+    roots: list[tuple[StreamSource, Node | None]] = []  # source, and the By it stands for
+    roots += [(n, None) for n in nodes if isinstance(n, StreamSource)]
+    for by in nodes:
+        if isinstance(by, By) and by in cut:
+            value = value_serde(by)
+            if value.type is Untyped or by.key.type is Untyped:
+                raise TopologyError(
+                    f"by {by.function.described}: events change partition here, but the type of "
+                    f"their {'key' if by.key.type is Untyped else 'values'} is unknown; annotate "
+                    "what the function before it returns"
+                )
+            topic = f"{app}-{by.name}-repartition"
+            roots.append((StreamSource(topic, by.key, value), by))
+
+    trees = [_tree(app, source, by, nodes, cut) for source, by in roots]
+    groups = _joined_by_tables([tree for tree in trees if len(tree) > 1])
+    owner = {  # which sub-topology writes a repartition topic
+        node.topic: _name(group)
+        for group in groups
+        for node in _flat(group)
+        if isinstance(node, Repartition)
+    }
+    subs = tuple(_subtopology(app, group, owner) for group in groups)
+    if not subs:
+        raise TopologyError(
+            f"app {app!r} does nothing: give it a stream with app.stream(...) and a step, "
+            "@stream.process"
+        )
+    _check_stores(app, subs)
+    return Topology(app, subs)
+
+
+def value_serde(node: Node) -> Serde:
+    """The serde of the values that a node gives."""
+    while isinstance(node, Filter | By):
+        node = node.parent
+    return node.value
+
+
+def _children_of(node: Node, nodes: tuple[Node, ...]) -> list[Node]:
+    return [n for n in nodes if not isinstance(n, StreamSource) and n.parent is node]
+
+
+def _is_keyed(node: Node) -> bool:
+    """Whether what a node does depends on all events of a key being in one task."""
+    if isinstance(node, Aggregate):
+        return True
+    if isinstance(node, Join):
+        return not node.table.everywhere or bool(node.function.states)
+    function = getattr(node, "function", None)
+    return function is not None and bool(function.states)
+
+
+def _feeds_keyed(by: By, nodes: tuple[Node, ...]) -> bool:
+    pending = _children_of(by, nodes)
+    while pending:
+        node = pending.pop()
+        if _is_keyed(node):
+            return True
+        if not isinstance(node, By):  # a later By gives another key again
+            pending += _children_of(node, nodes)
+    return False
+
+
+_Tree = dict[Node, tuple[Node, ...]]
+"""A source and all that follows it, up to where events change partition."""
+
+
+def _tree(
+    app: str, source: StreamSource, by: Node | None, nodes: tuple[Node, ...], cut: set[By]
+) -> _Tree:
+    tree: _Tree = {}
+
+    def grow(node: Node, origin: Node) -> None:
+        children: list[Node] = []
+        tree[node] = ()  # before its children: a parent stands before them
+        if isinstance(node, By) and node in cut:
+            children = [
+                Repartition(node, f"{app}-{node.name}-repartition", node.key, value_serde(node))
+            ]
+        else:
+            children = _children_of(origin, nodes)
+        for child in children:
+            grow(child, child)
+        tree[node] = tuple(children)
+
+    grow(source, source if by is None else by)
+    return tree
+
+
+def _tables(tree: _Tree) -> list[TableSource]:
+    return list(dict.fromkeys(n.table for n in tree if isinstance(n, Join)))
+
+
+def _joined_by_tables(trees: list[_Tree]) -> list[list[_Tree]]:
+    """Trees that share a partitioned table are one sub-topology."""
+    groups: list[list[_Tree]] = []
+    for tree in trees:
+        mine = {t for t in _tables(tree) if not t.everywhere}
+        touching = [g for g in groups if mine & {t for other in g for t in _tables(other)}]
+        merged = [other for group in touching for other in group] + [tree]
+        groups = [g for g in groups if g not in touching] + [merged]
+    return groups
+
+
+def _flat(group: list[_Tree]) -> list[Node]:
+    return [node for tree in group for node in tree]
+
+
+def _name(group: list[_Tree]) -> str:
+    """A sub-topology is called after the first topic it reads."""
+    return next(n.topic for n in _flat(group) if isinstance(n, StreamSource))
+
+
+def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopology:
+    children: _Tree = {node: after for tree in group for node, after in tree.items()}
+    streams: list[StreamSource] = []
+    renamed: _Tree = {}
+    for node, after in children.items():
+        if isinstance(node, StreamSource):
+            if node.topic in owner:
+                node = StreamSource(node.topic, node.key, node.value, upstream=owner[node.topic])
+            streams.append(node)
+        renamed[node] = after
+    tables = list(dict.fromkeys(t for tree in group for t in _tables(tree)))
+    return SubTopology(
+        name=_name(group),
+        streams=tuple(streams),
+        tables=tuple(t for t in tables if not t.everywhere),
+        global_tables=tuple(t for t in tables if t.everywhere),
+        nodes=tuple(renamed),
+        children=renamed,
+        stores=tuple(_stores(app, renamed)),
+    )
+
+
+def _stores(app: str, tree: _Tree) -> list[Store]:
+    stores = []
+    for node in tree:
+        if isinstance(node, Aggregate):
+            late = f"{app}-{node.name}-late"
+            stores.append(Store(node.name, f"{app}-{node.name}-changelog", late))
+        function = getattr(node, "function", None)
+        if function is not None:
+            for parameter, _ in function.states:
+                name = state_name(function.name, parameter)
+                stores.append(Store(name, f"{app}-{name}-changelog"))
+    return stores
+
+
+def state_name(function: str, parameter: str) -> str:
+    """The store of a function's State parameter."""
+    return f"{function}-{parameter}"
+
+
+def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
+    seen: set[str] = set()
+    for sub in subs:
+        for store in sub.stores:
+            if store.name in seen:
+                raise TopologyError(
+                    f"two stores of app {app!r} would be called {store.name!r}; give one of the "
+                    "functions another name with name="
+                )
+            seen.add(store.name)
+
+
+def check_keys(stream: Serde, table: TableSource, where: str) -> None:
+    """Raises TopologyError when a stream's keys can never equal a table's."""
+    if _plain(stream.type) != _plain(table.key.type):
+        raise TopologyError(
+            f"{where}: the stream's keys are {type_name(stream.type)}, those of table "
+            f"{table.topic!r} {type_name(table.key.type)}; say on= or declare the key with key="
+        )
+
+
+def _plain(type_: Any) -> Any:
+    return without_none(type_)[0]
