@@ -4,9 +4,9 @@ All engines get the same events (`benchmarks.events`), as many as each can do in
 two, and each round of each engine is a process of its own. What they put out is compared: a figure
 for work that was not done, or done differently, is none.
 
-What each engine is spared is said in its module: both peers read from memory and write to memory,
-while streamkit reads and writes a log in files and commits. `loop` is the limit: the same log, the
-same codec, the same functions, but in a plain loop that has no engine at all.
+What each engine is spared is said in its module. streamkit reads and writes a log in files, and
+commits. The peers' engines read from memory and write to memory; Bytewax's is also put on the same
+log. `loop` is the limit: the same log, codec and functions, in a plain loop without an engine.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from statistics import median
 import msgspec
 
 from benchmarks.engines.process import Measured
-from benchmarks.events import expected
+from benchmarks.events import Summary, expected
 from benchmarks.measure import Row, interleaved, main
 
 ROUNDS = 3
@@ -44,6 +44,7 @@ class Engine:
 OURS = Engine("ours", "streamkit", "streamkit")
 BESIDE = (
     Engine("loop", "plain loop, no engine", "streamkit", "the limit: same log, codec, functions"),
+    Engine("bytewax_log", "Bytewax on the same log", "bytewax", "no commits"),
     Engine("bytewax", "Bytewax", "bytewax", "memory to memory, which flatters it"),
     Engine("quixstreams", "Quix Streams", "quixstreams", "memory to memory, which flatters it"),
 )
@@ -63,14 +64,26 @@ PATHS = (
     Path(
         "filter-map",
         "filter + map, typed JSON",
-        {"ours": 500_000, "loop": 500_000, "bytewax": 500_000, "quixstreams": 200_000},
-        {"quixstreams": 3.0},
+        {
+            "ours": 500_000,
+            "loop": 500_000,
+            "bytewax_log": 500_000,
+            "bytewax": 500_000,
+            "quixstreams": 200_000,
+        },
+        {"bytewax_log": 1.0, "quixstreams": 3.0},
     ),
     Path(
         "windowed-count",
         "windowed count, final results",
-        {"ours": 500_000, "loop": 500_000, "bytewax": 100_000, "quixstreams": 50_000},
-        {"bytewax": 3.0, "quixstreams": 6.0},
+        {
+            "ours": 500_000,
+            "loop": 500_000,
+            "bytewax_log": 100_000,
+            "bytewax": 100_000,
+            "quixstreams": 50_000,
+        },
+        {"bytewax_log": 3.0, "bytewax": 3.0, "quixstreams": 6.0},
     ),
 )
 
@@ -83,7 +96,7 @@ def one_round(engine: Engine, path: Path, scale: float) -> Measured:
     if done.returncode:
         raise SystemExit(f"{engine.name} failed at {path.name}:\n{done.stderr}")
     measured = msgspec.json.decode(done.stdout.splitlines()[-1], type=Measured)
-    due = expected(path.name, orders)
+    due: Summary = expected(path.name, orders)
     if measured.summary != due:
         raise SystemExit(
             f"{engine.name} put out {measured.summary} at {path.name} of {orders} orders, "
@@ -92,13 +105,13 @@ def one_round(engine: Engine, path: Path, scale: float) -> Measured:
     return measured
 
 
-def compare(path: Path, scale: float) -> list[Row]:
-    engines = [engine for engine in (OURS, *BESIDE) if engine.installed]
+def compare(path: Path, scale: float, beside: Sequence[Engine] = BESIDE) -> list[Row]:
+    engines = [engine for engine in (OURS, *beside) if engine.installed]
     runs = {engine.module: partial(one_round, engine, path, scale) for engine in engines}
     measured = interleaved(runs, ROUNDS if scale >= 1 else 1)
     ours = _median_rate(measured[OURS.module])
     rows = []
-    for engine in BESIDE:
+    for engine in beside:
         theirs = measured.get(engine.module)
         rows.append(
             Row(

@@ -2,17 +2,24 @@
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
 
 from benchmarks.measure import Row, main, medians
+from streamkit.backends.locate import open_backend
+from streamkit.records import TopicPartition
 
 LIMIT = 100.0
 """ms; for the import and for opening the log alike."""
 
 PARTITIONS = 1_000
+RECORDS = 100
 ROUNDS = 11
 
 NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
@@ -33,7 +40,7 @@ def imports(rounds: int) -> list[Row]:
         runs[module] = partial(interpreter, f"import {module}")
     took = medians(runs, rounds)
     bare = took.pop("")
-    ours = took["streamkit"] - bare
+    ours = max(took["streamkit"] - bare, 0.1)
     note = f"on top of `python -c pass`, {bare:.0f} ms"
     rows = [_row("import streamkit", ours, "limit", LIMIT, note, 1.0)]
     for peer in peers:
@@ -41,6 +48,52 @@ def imports(rounds: int) -> list[Row]:
         said = note if peer in took else NOT_INSTALLED
         rows.append(_row("import streamkit", ours, f"import {peer}", theirs, said, None))
     return rows
+
+
+OPEN = """
+import sys, time
+from streamkit.backends.locate import open_backend
+from streamkit.records import TopicPartition
+began = time.perf_counter()
+backend = open_backend(sys.argv[1], create=False)
+topics = backend.topics().values()
+opened = time.perf_counter()
+for topic in topics:
+    for number in range(topic.partitions):
+        assert backend.offsets(TopicPartition(topic.name, number)).end == int(sys.argv[2])
+print((opened - began) * 1e3, (time.perf_counter() - began) * 1e3)
+"""
+
+
+def opening(rounds: int, partitions: int) -> list[Row]:
+    """Opening a log in a fresh process; and with the end of every partition looked up as well."""
+    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as directory:
+        fill(Path(directory), partitions)
+        took = [_opened(directory) for _ in range(rounds)]
+    opened = median(first for first, _ in took)
+    looked = median(second for _, second in took)
+    name = f"open a log of {partitions:,} partitions"
+    return [
+        _row(name, opened, "limit", LIMIT, "its topics are known", 1.0),
+        _row(f"{name}, look up all ends", looked, "limit", LIMIT, "every partition opened", None),
+    ]
+
+
+def fill(directory: Path, partitions: int) -> None:
+    """A log of topics with 100 partitions each; a batch of records in every one."""
+    with closing(open_backend(directory)) as backend:
+        for first in range(0, partitions, 100):
+            count = min(100, partitions - first)
+            name = backend.create_topic(f"topic-{first}", count).name
+            for number in range(count):
+                backend.append(TopicPartition(name, number), [b"x" * 100] * RECORDS)
+
+
+def _opened(directory: str) -> tuple[float, float]:
+    command = [sys.executable, "-c", OPEN, directory, str(RECORDS)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    opened, looked = done.stdout.split()
+    return float(opened), float(looked)
 
 
 def _installed(module: str) -> bool:
@@ -55,7 +108,7 @@ def _row(
 
 def measure(scale: float) -> Sequence[Row]:
     rounds = max(1, round(ROUNDS * scale))
-    return [*imports(rounds)]
+    return [*imports(rounds), *opening(rounds, max(1, round(PARTITIONS * scale)))]
 
 
 if __name__ == "__main__":

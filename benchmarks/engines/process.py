@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,8 +22,10 @@ class Job:
     outputs: Callable[[], list[bytes]]
 
 
-Prepare: TypeAlias = Callable[[list[Event], Path], Job]
-"""Takes the events and an empty directory; what it does itself is not timed."""
+F = TypeVar("F")
+
+Prepare: TypeAlias = Callable[[F, list[Event], Path], Job]
+"""Takes what a path is to the engine, the events and an empty directory; is not timed itself."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -45,12 +47,12 @@ class Measured(msgspec.Struct, frozen=True):
         return self.cpu / self.events * 1e6
 
 
-def main(paths: Mapping[str, Prepare]) -> None:
+def main(prepare: Prepare[F], paths: Mapping[str, F]) -> None:
     """`<path> <orders>` on the command line; one JSON line of `Measured` on standard output."""
     path, count = sys.argv[1], int(sys.argv[2])
     given = list(events(count))
     with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as directory:
-        job = paths[path](given, Path(directory))
+        job = prepare(paths[path], given, Path(directory))
         # The events are the benchmark's, not the engine's: no collection shall walk through them.
         gc.collect()
         gc.freeze()

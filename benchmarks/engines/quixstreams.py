@@ -9,7 +9,7 @@ context of its own, store the offset, ask the checkpoint whether it is time.
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from quixstreams.context import copy_context, set_message_context
 from quixstreams.dataframe import DataFrameRegistry, StreamingDataFrame
@@ -23,6 +23,8 @@ from benchmarks.events import LARGE, NET, WINDOW, Event
 
 COMMIT_INTERVAL = 5.0
 """Seconds; Quix Streams' own default."""
+
+Define: TypeAlias = Callable[[StreamingDataFrame], StreamingDataFrame]
 
 
 class _Message:
@@ -85,11 +87,7 @@ def _topic(name: str) -> Topic:
     return topic
 
 
-def _job(
-    events: list[Event],
-    directory: Path,
-    define: Callable[[StreamingDataFrame], StreamingDataFrame],
-) -> Job:
+def in_memory(define: Define, events: list[Event], directory: Path) -> Job:
     logging.disable(logging.WARNING)
     registry = DataFrameRegistry()
     state = StateStoreManager(group_id="bench", state_dir=directory)
@@ -131,29 +129,21 @@ def _job(
     return Job(work, lambda: producer.values)
 
 
-def filter_map(events: list[Event], directory: Path) -> Job:
+def filter_map(orders: StreamingDataFrame) -> StreamingDataFrame:
     def invoice(order: dict[str, Any]) -> dict[str, Any]:
         net = order["amount"] * NET
         tax = order["amount"] - net
         return {"id": order["id"], "user": order["user"], "net": net, "tax": tax}
 
-    return _job(
-        events,
-        directory,
-        lambda frame: frame.filter(lambda order: order["amount"] >= LARGE).apply(invoice),
-    )
+    return orders.filter(lambda order: order["amount"] >= LARGE).apply(invoice)
 
 
-def windowed_count(events: list[Event], directory: Path) -> Job:
+def windowed_count(orders: StreamingDataFrame) -> StreamingDataFrame:
     def count(window: dict[str, Any], key: bytes, timestamp: int, headers: Any) -> dict[str, Any]:
         return {"user": key.decode(), "start": window["start"], "count": window["value"]}
 
-    return _job(
-        events,
-        directory,
-        lambda frame: frame.tumbling_window(WINDOW).count().final().apply(count, metadata=True),
-    )
+    return orders.tumbling_window(WINDOW).count().final().apply(count, metadata=True)
 
 
 if __name__ == "__main__":
-    main({"filter-map": filter_map, "windowed-count": windowed_count})
+    main(in_memory, {"filter-map": filter_map, "windowed-count": windowed_count})

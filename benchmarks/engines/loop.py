@@ -1,0 +1,96 @@
+"""The limit: the same log, codec and functions in a plain loop. No engine, no state on disk.
+
+Nothing here could go on after a crash: there is no commit and no changelog.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from benchmarks.engines.orders_log import ORDERS, OUT, PARTITIONS, fill, outputs
+from benchmarks.engines.process import Job, main
+from benchmarks.events import LARGE, NET, WINDOW, Count, Event, Invoice, Order
+from streamkit.records import Columns, TopicPartition
+
+Written: TypeAlias = tuple[list[bytes | None], list[bytes | None], list[int]]
+"""Keys, values, timestamps."""
+
+
+Step: TypeAlias = Callable[[Columns], Written]
+
+
+def log_to_log(path: Callable[[], Step], events: list[Event], directory: Path) -> Job:
+    backend = fill(directory, events)
+    steps = [path() for _ in range(PARTITIONS)]
+
+    def work() -> None:
+        positions = {TopicPartition(ORDERS, number): 0 for number in range(PARTITIONS)}
+        while batches := backend.fetch(positions):
+            for batch in batches:
+                number = batch.partition.partition
+                keys, values, timestamps = steps[number](batch.columns())
+                if values:
+                    target = TopicPartition(OUT, number)
+                    backend.append(target, values, keys=keys, timestamps=timestamps)
+                positions[batch.partition] = batch.next_offset
+        backend.sync(TopicPartition(OUT, number) for number in range(PARTITIONS))
+
+    return Job(work, lambda: outputs(backend))
+
+
+def filter_map() -> Step:
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+
+    def step(columns: Columns) -> Written:
+        keys: list[bytes | None] = []
+        values: list[bytes | None] = []
+        timestamps: list[int] = []
+        for key, value, at in zip(columns.keys, columns.values, columns.timestamps, strict=True):
+            assert value is not None
+            order = decode(value)
+            if order.amount >= LARGE:
+                net = order.amount * NET
+                values.append(encode(Invoice(order.id, order.user, net, order.amount - net)))
+                keys.append(key)
+                timestamps.append(at)
+        return keys, values, timestamps
+
+    return step
+
+
+def windowed_count() -> Step:
+    """Counts of one partition: windows close as soon as its latest event time is at their end."""
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+    open_windows: dict[int, dict[str, int]] = {}
+    due = 0
+
+    def step(columns: Columns) -> Written:
+        nonlocal due
+        keys: list[bytes | None] = []
+        values: list[bytes | None] = []
+        timestamps: list[int] = []
+        for value in columns.values:
+            assert value is not None
+            order = decode(value)
+            at = order.at
+            start = at - at % WINDOW
+            counts = open_windows.get(start)
+            if counts is None:
+                counts = open_windows[start] = {}
+            counts[order.user] = counts.get(order.user, 0) + 1
+            if at >= due:
+                for closed in [each for each in open_windows if each + WINDOW <= at]:
+                    for user, count in open_windows.pop(closed).items():
+                        values.append(encode(Count(user, closed, count)))
+                        keys.append(user.encode())
+                        timestamps.append(closed + WINDOW - 1)
+                due = min(open_windows) + WINDOW
+        return keys, values, timestamps
+
+    return step
+
+
+if __name__ == "__main__":
+    main(log_to_log, {"filter-map": filter_map, "windowed-count": windowed_count})
