@@ -1,0 +1,73 @@
+"""The dead letter queue: a topic of the records that a connector could not take.
+
+The headers are Kafka Connect's, `__connect.errors.*`; values that do not apply are left out.
+"""
+
+import traceback
+from dataclasses import dataclass
+from typing import Literal
+
+from streamkit.backends.base import Backend
+from streamkit.connect.config import ConnectorConfig
+from streamkit.connect.topics import ensure_topic
+from streamkit.records import Header, Headers, Record, TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record to set aside: as it was found, and why it could not be taken."""
+
+    value: bytes | None
+    error: BaseException
+    key: bytes | None = None
+    headers: Headers = ()
+    topic: str = ""
+    origin: Record[bytes | None] | None = None
+
+
+def context_headers(
+    letter: DeadLetter, config: ConnectorConfig, stage: Literal["TASK_POLL", "TASK_PUT"]
+) -> Headers:
+    """Kafka Connect's error headers for a letter; secrets are masked in its texts."""
+    error = letter.error
+    trace = "".join(traceback.format_exception(error))
+    values: dict[str, str] = {"topic": letter.topic}
+    if letter.origin is not None:
+        values |= {
+            "topic": letter.origin.topic,
+            "partition": str(letter.origin.partition),
+            "offset": str(letter.origin.offset),
+        }
+    values |= {
+        "connector.name": config.name,
+        "task.id": "0",
+        "stage": stage,
+        "class.name": config.shared.connector_class,
+        "exception.class.name": f"{type(error).__module__}.{type(error).__qualname__}",
+        "exception.message": config.masked(str(error)),
+        "exception.stacktrace": config.masked(trace),
+    }
+    added: tuple[Header, ...] = tuple(
+        (f"__connect.errors.{name}", value.encode()) for name, value in values.items()
+    )
+    return letter.headers + added
+
+
+def send(
+    backend: Backend,
+    letters: list[DeadLetter],
+    config: ConnectorConfig,
+    stage: Literal["TASK_POLL", "TASK_PUT"],
+    now: int,
+) -> None:
+    """Append letters to the connector's dead letter queue; on stable storage on return."""
+    topic = config.shared.errors_deadletterqueue_topic_name
+    ensure_topic(backend, topic, 1, {})
+    backend.append(
+        TopicPartition(topic, 0),
+        [letter.value for letter in letters],
+        keys=[letter.key for letter in letters],
+        timestamps=now,
+        headers=[context_headers(letter, config, stage) for letter in letters],
+        acks="all",
+    )

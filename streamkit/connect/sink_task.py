@@ -1,0 +1,196 @@
+"""A running sink: reads its topics as the consumer group `connect-<name>`, writes, commits."""
+
+from collections.abc import Iterable
+from threading import Event
+from typing import Any
+
+from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.clock import Clock
+from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
+from streamkit.connect.config import ConnectorConfig
+from streamkit.connect.dead_letters import DeadLetter, send
+from streamkit.connect.status import Progress
+from streamkit.errors import DataError, OffsetOutOfRange, nearest
+from streamkit.records import Record, TopicPartition
+
+FETCH_BYTES = 2 << 20
+WAIT_SECONDS = 0.2
+TOPICS_EVERY = 10  # empty looks between two looks for topics that were missing or have grown
+
+
+class SinkTask:
+    """Runs one sink until it is told to stop, or raises what went wrong.
+
+    Offsets are committed after `write` returned: a crash in between writes records again, which
+    a sink that stores the offset with its data answers in `resume`.
+    """
+
+    def __init__(
+        self,
+        config: ConnectorConfig,
+        connector: SinkConnector[Any],
+        options: Any,
+        backend: Backend,
+        progress: Progress,
+        clock: Clock,
+        stop: Event,
+    ) -> None:
+        self._config = config
+        self._connector = connector
+        self._options = options
+        self._backend = backend
+        self._progress = progress
+        self._clock = clock
+        self._stop = stop
+        self._context = SinkContext.of(config.name)
+        self._group = f"connect-{config.name}"
+        self._positions: dict[TopicPartition, int] = {}
+        self._notes: dict[TopicPartition, str] = {}
+        self._missing: set[str] = set()
+
+    def wake(self) -> None:
+        """End a wait of the sink now; called from another thread."""
+        self._backend.wake()
+
+    def run(self) -> None:
+        sink = self._connector(self._options, self._context)
+        try:
+            while not self._stop.is_set():
+                counts = self._topics()
+                if not counts:
+                    self._progress.nothing_to_do()
+                    self._backend.wait({}, WAIT_SECONDS)
+                    continue
+                member = self._backend.join(
+                    self._group, counts, client_id=f"connector-{self._config.name}"
+                )
+                try:
+                    self._read(sink, member, counts)
+                finally:
+                    member.leave()
+        finally:
+            sink.close()
+
+    def _topics(self) -> dict[str, int]:
+        """Partition counts of those topics that exist; says which ones it waits for."""
+        known = self._backend.topics()
+        wanted = self._config.shared.topics
+        missing = {name for name in wanted if name not in known}
+        for name in sorted(missing - self._missing):
+            self._context.log.warning("waiting for topic %s%s", name, nearest(name, known))
+        self._missing = missing
+        return {name: known[name].partitions for name in wanted if name in known}
+
+    def _read(self, sink: SinkWriter, member: Membership, counts: dict[str, int]) -> None:
+        """Read and write until told to stop, or the topics are no longer as in `counts`."""
+        self._positions.clear()
+        looks = 0
+        while not self._stop.is_set():
+            self._follow(sink, member)
+            try:
+                batches = self._backend.fetch(self._positions, max_bytes=FETCH_BYTES)
+            except OffsetOutOfRange:
+                self._skip_removed()
+                continue
+            if not batches:
+                self._progress.lag = 0
+                self._progress.nothing_to_do()
+                looks += 1
+                if looks % TOPICS_EVERY == 0 and self._topics() != counts:
+                    return
+                self._backend.wait(self._positions, WAIT_SECONDS)
+                continue
+            self._progress.looking()
+            records = [record for batch in batches for record in batch.records()]
+            if records:
+                self._write(sink, records)
+            for batch in batches:
+                self._positions[batch.partition] = batch.next_offset
+            self._commit({batch.partition for batch in batches}, member)
+            self._progress.lag = self._lag()
+            self._progress.stored(len(records))
+
+    def _follow(self, sink: SinkWriter, member: Membership) -> None:
+        """Take partitions that are new, let go those that others wait for."""
+        now = member.poll()
+        if now.revoking:
+            # Everything read so far is committed: nothing is under way between two batches.
+            member.release(now.revoking)
+        mine = {unit for unit in now.owned - now.revoking if isinstance(unit, TopicPartition)}
+        for lost in self._positions.keys() - mine:
+            del self._positions[lost]
+        gained = mine - self._positions.keys()
+        if not gained:
+            return
+        committed = self._backend.committed(self._group)
+        moved: dict[TopicPartition, CommittedOffset] = {}
+        for partition in sorted(gained):
+            before = committed.get(partition)
+            start = sink.resume(partition, before)
+            if start is not None and start != before:
+                moved[partition] = start
+            start = start or before
+            if start is None:
+                start = CommittedOffset(self._backend.offsets(partition).start)
+            self._positions[partition] = start.offset
+            self._notes[partition] = start.metadata
+        if moved:
+            self._backend.commit(self._group, moved, member=member)
+
+    def _commit(self, partitions: Iterable[TopicPartition], member: Membership) -> None:
+        self._backend.commit(
+            self._group,
+            {
+                partition: CommittedOffset(
+                    self._positions[partition], self._notes.get(partition, "")
+                )
+                for partition in partitions
+            },
+            member=member,
+        )
+
+    def _write(self, sink: SinkWriter, records: list[Record[bytes | None]]) -> None:
+        """Write all of them; around a bad one when errors are tolerated."""
+        try:
+            notes = sink.write(records)
+        except DataError as error:
+            if self._config.shared.errors_tolerance == "none":
+                raise
+            if len(records) == 1:
+                self._set_aside(records[0], error)
+                return
+            middle = len(records) // 2
+            self._write(sink, records[:middle])
+            self._write(sink, records[middle:])
+        else:
+            self._notes.update(notes or {})
+
+    def _set_aside(self, record: Record[bytes | None], error: DataError) -> None:
+        self._progress.bad += 1
+        self._context.log.warning("%s", self._config.masked(str(error)))
+        if self._config.shared.errors_deadletterqueue_topic_name:
+            letter = DeadLetter(record.value, error, record.key, record.headers, origin=record)
+            send(self._backend, [letter], self._config, "TASK_PUT", self._clock.now())
+
+    def _lag(self) -> int:
+        return sum(
+            max(0, self._backend.offsets(partition).end - position)
+            for partition, position in self._positions.items()
+        )
+
+    def _skip_removed(self) -> None:
+        """Go on at the log's start where retention was faster than this sink; say what is gone."""
+        for partition, position in self._positions.items():
+            there = self._backend.offsets(partition)
+            if position < there.start:
+                self._context.log.error(
+                    "%s@%d to %d were removed by retention before this sink wrote them; "
+                    "going on at %d",
+                    partition, position, there.start - 1, there.start,
+                )  # fmt: skip
+                self._positions[partition] = there.start
+            elif position > there.end:
+                raise OffsetOutOfRange(
+                    f"group {self._group}: {partition} ends at {there.end}, before the position "
+                    f"{position}: the topic was made anew; reset the group to go on"
+                )

@@ -1,0 +1,281 @@
+"""A running source: takes items from its generator, stores records, then where they came from."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from threading import Event
+from typing import Any
+
+import msgspec
+
+from streamkit.backends.base import Backend
+from streamkit.clock import Clock
+from streamkit.codec.partitioner import partition_for
+from streamkit.connect.api import (
+    Bad,
+    Pause,
+    Place,
+    Position,
+    SourceConnector,
+    SourceContext,
+    SourceRecord,
+)
+from streamkit.connect.config import ConnectorConfig
+from streamkit.connect.dead_letters import DeadLetter, send
+from streamkit.connect.offsets import SourceOffsets, encode_key, encode_value
+from streamkit.connect.status import Progress
+from streamkit.connect.topics import ensure_topic
+from streamkit.errors import DataError, RecordTooLarge
+from streamkit.records import Headers, TopicPartition
+
+BATCH_RECORDS = 5000
+BATCH_SECONDS = 0.05
+BATCH_BYTES = 512 << 10  # half of Kafka's default max.message.bytes
+LOOK_EVERY = 64  # records between two looks at the clock
+
+
+class SourceTask:
+    """Runs one source until it is told to stop, or raises what went wrong.
+
+    Records are on stable storage before the offset that covers them is appended: a crash in
+    between repeats records, it never loses one.
+    """
+
+    def __init__(
+        self,
+        config: ConnectorConfig,
+        connector: SourceConnector[Any],
+        options: Any,
+        backend: Backend,
+        offsets_topic: str,
+        progress: Progress,
+        clock: Clock,
+        stop: Event,
+    ) -> None:
+        self._config = config
+        self._connector = connector
+        self._options = options
+        self._backend = backend
+        self._offsets_partition = TopicPartition(offsets_topic, 0)
+        self._progress = progress
+        self._clock = clock
+        self._stop = stop
+        self._offsets = SourceOffsets(config.name)
+        self._context = SourceContext(
+            config.name, self._offsets.all, self._offsets.get, stopping=stop.is_set
+        )
+        self._counts: dict[str, int] = {}
+        self._turn = 0
+        self._encode = msgspec.json.Encoder(enc_hook=_unencodable).encode
+        self._items: list[SourceRecord | Position | Bad] = []
+
+    def wake(self) -> None:
+        """End a pause of the source now; called from another thread."""
+        self._context.wake()
+
+    def run(self) -> None:
+        self._load_offsets()
+        items = self._connector(self._options, self._context)
+        try:
+            due = time.monotonic() + BATCH_SECONDS
+            for item in items:
+                if type(item) is SourceRecord:
+                    self._items.append(item)
+                    if len(self._items) % LOOK_EVERY:
+                        continue
+                elif type(item) is Pause:
+                    self._flush()
+                    self._pause(item)
+                else:
+                    self._take(item)
+                if self._stop.is_set():
+                    return
+                if len(self._items) >= BATCH_RECORDS or time.monotonic() >= due:
+                    self._flush()
+                    due = time.monotonic() + BATCH_SECONDS
+        finally:
+            # What was given out before an error is good: store it, then let the error go on.
+            # When it is a flush that failed, what it had taken is gone and read again.
+            self._flush()
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+        self._finished()
+
+    def _finished(self) -> None:
+        """A source that has returned has nothing more to give, ever: stay, doing nothing."""
+        while not self._stop.is_set():
+            self._progress.nothing_to_do()
+            self._context.wait(0.2)
+
+    def _take(self, item: object) -> None:
+        if isinstance(item, Bad) and self._config.shared.errors_tolerance == "none":
+            raise item.error
+        if not isinstance(item, Position | Bad):
+            raise TypeError(
+                f"source {self._config.name} yielded {type(item).__name__}; expected SourceRecord, "
+                "Position, Bad or Pause"
+            )
+        self._items.append(item)
+
+    def _pause(self, pause: Pause) -> None:
+        if pause.idle:
+            self._progress.nothing_to_do()
+        else:
+            self._progress.waiting()
+        end = time.monotonic() + pause.seconds
+        while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
+            # Looked at again now and then: an idle source says so freshly.
+            if self._context.wait(min(left, 0.2)):
+                break
+            if pause.idle:
+                self._progress.nothing_to_do()
+        self._progress.looking()
+
+    def _load_offsets(self) -> None:
+        partition = self._offsets_partition
+        ensure_topic(self._backend, partition.topic, 1, {"cleanup.policy": "compact"})
+        position = self._backend.offsets(partition).start
+        while batches := self._backend.fetch({partition: position}):
+            for batch in batches:
+                columns = batch.columns()
+                self._offsets.feed(columns.keys, columns.values, partition.topic)
+                position = batch.next_offset
+
+    # Storing.
+
+    def _flush(self) -> None:
+        """Store what was taken, in this order: records, dead letters, positions."""
+        items, self._items = self._items, []
+        if not items:
+            return
+        records = [item for item in items if type(item) is SourceRecord]
+        bad = [item for item in items if type(item) is Bad]
+        if records:
+            self._store(records)
+        if bad:
+            self._set_aside(bad)
+        self._store_positions(items)
+        if records or bad:
+            self._progress.stored(len(records))
+
+    def _store_positions(self, items: Sequence[SourceRecord | Position | Bad]) -> None:
+        """Append the last offset of every source partition."""
+        last: dict[bytes, tuple[Place, Place]] = {}
+        seen: set[int] = set()
+        for item in reversed(items):
+            partition, offset = item.partition, item.offset
+            # By identity first: a source gives one mapping for a whole run of records.
+            if partition is None or offset is None or id(partition) in seen:
+                continue
+            seen.add(id(partition))
+            last.setdefault(encode_key(self._config.name, partition), (partition, offset))
+        if not last:
+            return
+        self._backend.append(
+            self._offsets_partition,
+            [encode_value(offset) for _, offset in last.values()],
+            keys=list(last),
+            timestamps=self._clock.now(),
+            acks="all",
+        )
+        for partition, offset in last.values():
+            self._offsets.store(partition, offset)
+
+    def _store(self, records: list[SourceRecord]) -> None:
+        groups: dict[tuple[str, int], list[SourceRecord]] = defaultdict(list)
+        encoded: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
+        self._turn += 1
+        for record in records:
+            topic = record.topic
+            count = self._counts.get(topic) or self._count(topic)
+            key = self._bytes(record.key)
+            number = self._turn % count if key is None else partition_for(key, count)
+            target = topic, number
+            groups[target].append(record)
+            keys, values = encoded.setdefault(target, ([], []))
+            keys.append(key)
+            values.append(self._bytes(record.value))
+        now = self._clock.now()
+        touched = [TopicPartition(*target) for target in groups]
+        for target, members in groups.items():
+            keys, values = encoded[target]
+            stamps = [now if r.timestamp is None else r.timestamp for r in members]
+            headers = [r.headers for r in members] if any(r.headers for r in members) else None
+            self._append(TopicPartition(*target), keys, values, stamps, headers)
+        self._backend.sync(touched)
+
+    def _append(
+        self,
+        target: TopicPartition,
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        stamps: list[int],
+        headers: list[Headers] | None,
+    ) -> None:
+        """Append in batches of about BATCH_BYTES; smaller when the topic takes only smaller."""
+        for part in _parts(keys, values):
+            try:
+                self._backend.append(
+                    target,
+                    values[part],
+                    keys=keys[part],
+                    timestamps=stamps[part],
+                    headers=headers[part] if headers else None,
+                    acks=1,
+                )
+            except RecordTooLarge:
+                count = len(values[part])
+                if count == 1:
+                    raise
+                for half in (slice(0, count // 2), slice(count // 2, count)):
+                    self._append(
+                        target,
+                        keys[part][half],
+                        values[part][half],
+                        stamps[part][half],
+                        headers[part][half] if headers else None,
+                    )
+
+    def _set_aside(self, items: list[Bad]) -> None:
+        self._progress.bad += len(items)
+        for item in items:
+            self._context.log.warning("%s", self._config.masked(str(item.error)))
+        if self._config.shared.errors_deadletterqueue_topic_name:
+            letters = [DeadLetter(item.raw, item.error, topic=item.topic) for item in items]
+            send(self._backend, letters, self._config, "TASK_POLL", self._clock.now())
+
+    def _count(self, topic: str) -> int:
+        shared = self._config.shared
+        info = ensure_topic(
+            self._backend,
+            topic,
+            shared.topic_creation_default_partitions,
+            shared.topic_creation_default,
+        )
+        self._counts[topic] = info.partitions
+        return info.partitions
+
+    def _bytes(self, value: Any) -> bytes | None:
+        if value is None or type(value) is bytes:
+            return value
+        return value.encode() if isinstance(value, str) else self._encode(value)
+
+
+def _parts(keys: list[bytes | None], values: list[bytes | None]) -> list[slice]:
+    """Consecutive slices of at least one record and, past that, at most BATCH_BYTES."""
+    parts: list[slice] = []
+    start = size = 0
+    for index, (key, value) in enumerate(zip(keys, values, strict=True)):
+        size += len(key or b"") + len(value or b"") + 16
+        if size > BATCH_BYTES and index > start:
+            parts.append(slice(start, index))
+            start, size = index, len(key or b"") + len(value or b"") + 16
+    parts.append(slice(start, len(values)))
+    return parts
+
+
+def _unencodable(value: Any) -> Any:
+    raise DataError(
+        f"a value of type {type(value).__module__}.{type(value).__qualname__} has no JSON form"
+    )

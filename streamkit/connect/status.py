@@ -1,0 +1,79 @@
+"""How a connector is doing: written by its thread, read by whoever shows it."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+State: TypeAlias = Literal["starting", "running", "idle", "retrying", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorStatus:
+    """One connector at one moment.
+
+    `records` counts what was stored since the worker started, `bad` what went to the dead letter
+    queue or was skipped, `lag` how many records a sink has still to write (None for a source).
+    `error` is the last error's text while it is retrying or failed.
+    """
+
+    name: str
+    state: State
+    records: int = 0
+    bad: int = 0
+    lag: int | None = None
+    error: str = ""
+
+
+class Progress:
+    """The counters of a running connector. One thread writes, others read single attributes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state: State = "starting"
+        self.records = 0
+        self.bad = 0
+        self.lag: int | None = None
+        self.error = ""
+        self.worked = False
+        """Whether it has stored a record or found itself with nothing to do since it was opened."""
+        self.idle = False
+        """Whether it has nothing to do at this moment."""
+        self.idle_since = 0.0
+        """When (monotonic seconds) it first had nothing to do after its last record; 0.0: never."""
+        self.looked_at = 0.0
+        """When (monotonic seconds) it last looked and found nothing to do."""
+
+    def stored(self, records: int) -> None:
+        self.records += records
+        self._works("running")
+        self.idle = False
+        self.idle_since = 0.0
+
+    def nothing_to_do(self) -> None:
+        self._works("idle")
+        self.looked_at = time.monotonic()
+        self.idle_since = self.idle_since or self.looked_at
+        self.idle = True
+
+    def looking(self) -> None:
+        """It looks for something to do now."""
+        self.idle = False
+
+    def waiting(self) -> None:
+        """There is input, but it cannot be read yet."""
+        self._works("running")
+        self.idle = False
+        self.idle_since = 0.0
+
+    def _works(self, state: State) -> None:
+        self.worked = True
+        self.state = state
+        self.error = ""
+
+    def trouble(self, state: State, error: str) -> None:
+        self.state = state
+        self.error = error
+        self.idle = False
+
+    def snapshot(self) -> ConnectorStatus:
+        return ConnectorStatus(self.name, self.state, self.records, self.bad, self.lag, self.error)

@@ -1,0 +1,234 @@
+"""The worker: runs the connectors of a config, sharing them with other workers on the same log."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from streamkit.backends.base import Backend, Membership, Unit
+from streamkit.backends.locate import open_backend
+from streamkit.clock import Clock, SystemClock
+from streamkit.connect.api import SourceConnector
+from streamkit.connect.config import ConnectorConfig, Shared, WorkerConfig, parse
+from streamkit.connect.config_file import load
+from streamkit.connect.plugins import Connector, find
+from streamkit.connect.runner import Runner, Task
+from streamkit.connect.sink_task import SinkTask
+from streamkit.connect.source_task import SourceTask
+from streamkit.connect.status import ConnectorStatus, Progress
+from streamkit.errors import ConfigError, ConnectError, StreamkitError
+
+STOP_SECONDS = 5.0
+LOOK_SECONDS = 0.05
+REPORT_SECONDS = 0.2
+
+_log = logging.getLogger("streamkit.connect")
+
+
+def run(
+    config: WorkerConfig | str | Path | Sequence[str | Path],
+    log: str | Path | Backend,
+    *,
+    stop_event: Event | None = None,
+    until_idle: bool = False,
+    on_progress: Callable[[tuple[ConnectorStatus, ...]], None] | None = None,
+) -> tuple[ConnectorStatus, ...]:
+    """Run connectors until `stop_event` is set, and return how each one ended.
+
+    `config` is a WorkerConfig or worker files (TOML); `log` a directory, URL or Backend. Workers
+    with the same `group.id` on one log share the connectors; those of a killed worker are taken
+    over at once. `until_idle` ends the run when every source has nothing to read and every sink
+    has written what there is. `on_progress` is called a few times a second from this thread.
+
+    Everything is checked before anything starts: raises ConfigError. A connector that fails before
+    it has worked ends the run and its error is raised; one that fails later is reported, the
+    others go on, and its error is raised when the run ends.
+    """
+    settings = config if isinstance(config, WorkerConfig) else load(config)
+    plans = [_plan(connector, settings.directory) for connector in settings.connectors]
+    with ExitStack() as cleanup:
+        if isinstance(log, str | Path):
+            backend: Backend = open_backend(str(log))
+            cleanup.callback(backend.close)
+        else:
+            backend = log
+        worker = _Worker(settings, plans, backend, stop_event or Event(), on_progress)
+        return worker.run(until_idle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A connector that has been found, and whose options have been checked."""
+
+    config: ConnectorConfig
+    connector: Connector
+    options: Any
+
+    def task(
+        self, backend: Backend, offsets_topic: str, clock: Clock, progress: Progress, stop: Event
+    ) -> Task:
+        if isinstance(self.connector, SourceConnector):
+            return SourceTask(
+                self.config,
+                self.connector,
+                self.options,
+                backend,
+                offsets_topic,
+                progress,
+                clock,
+                stop,
+            )
+        return SinkTask(self.config, self.connector, self.options, backend, progress, clock, stop)
+
+
+def _plan(config: ConnectorConfig, directory: str) -> _Plan:
+    connector = find(config, directory)
+    options = parse(connector.config, config.options, config.where, others=Shared)
+    shared = config.shared
+    if isinstance(connector, SourceConnector):
+        if shared.topics:
+            raise ConfigError(f"{config.where}: 'topics' is for sinks; this is a source")
+    elif not shared.topics:
+        raise ConfigError(f"{config.where}: 'topics' is missing: which topics it writes")
+    if shared.errors_deadletterqueue_topic_name and shared.errors_tolerance == "none":
+        raise ConfigError(
+            f'{config.where}: errors.deadletterqueue.topic.name needs errors.tolerance = "all"'
+        )
+    return _Plan(config, connector, options)
+
+
+class _Worker:
+    """Follows the group: starts the runners of connectors it gets, stops those it must give."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        plans: list[_Plan],
+        backend: Backend,
+        stop: Event,
+        on_progress: Callable[[tuple[ConnectorStatus, ...]], None] | None,
+    ) -> None:
+        self._config = config
+        self._plans = {plan.config.name: plan for plan in plans}
+        self._backend = backend
+        self._stop = stop
+        self._on_progress = on_progress
+        self._clock = SystemClock()
+        self._runners: dict[str, Runner] = {}
+
+    def run(self, until_idle: bool) -> tuple[ConnectorStatus, ...]:
+        member = self._backend.join(
+            self._config.settings.group_id, dict.fromkeys(self._plans, 1), client_id="connect"
+        )
+        reported = 0.0
+        try:
+            while not self._stop.is_set():
+                self._follow(member)
+                if time.monotonic() - reported >= REPORT_SECONDS:
+                    self._report()
+                    reported = time.monotonic()
+                if self._nothing_left(until_idle):
+                    break
+                self._stop.wait(LOOK_SECONDS)
+        finally:
+            self._stop_runners(self._runners.values())
+            member.leave()
+            self._report()
+        self._raise_failures()
+        return self._statuses()
+
+    def _follow(self, member: Membership) -> None:
+        now = member.poll()
+        if now.revoking:
+            self._give_up([runner for unit in now.revoking if (runner := self._runner_of(unit))])
+            member.release(now.revoking)
+        mine = {_name(unit) for unit in now.owned - now.revoking}
+        lost = [runner for name, runner in self._runners.items() if name not in mine]
+        if lost:
+            self._give_up(lost)
+        for name in sorted(mine & self._plans.keys() - self._runners.keys()):
+            self._start(self._plans[name])
+
+    def _runner_of(self, unit: Unit) -> Runner | None:
+        return self._runners.get(_name(unit))
+
+    def _start(self, plan: _Plan) -> None:
+        make = partial(
+            plan.task, self._backend, self._config.settings.offset_storage_topic, self._clock
+        )
+        runner = self._runners[plan.config.name] = Runner(plan.config, make)
+        _log.info("starting %s", plan.config.name)
+        runner.start()
+
+    def _give_up(self, runners: list[Runner]) -> None:
+        self._stop_runners(runners)
+        for runner in runners:
+            _log.info("giving %s to another worker", runner.config.name)
+            del self._runners[runner.config.name]
+
+    def _stop_runners(self, runners: "Sequence[Runner] | Any") -> None:
+        asked = list(runners)
+        for runner in asked:
+            runner.ask_to_stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for runner in asked:
+            if not runner.join(max(0.0, deadline - time.monotonic())):
+                raise ConnectError(
+                    f"connector {runner.config.name} did not stop within {STOP_SECONDS:.0f} s; "
+                    "end this process: its position is stored up to its last finished batch"
+                )
+
+    def _nothing_left(self, until_idle: bool) -> bool:
+        runners = list(self._runners.values())
+        if any(runner.fatal for runner in runners):
+            return True
+        if not runners:
+            return False
+        if all(runner.ended for runner in runners):
+            return True
+        return until_idle and self._idle([runner for runner in runners if not runner.ended])
+
+    def _idle(self, runners: list[Runner]) -> bool:
+        """All sources have nothing to read, and every sink has looked since and seen the end."""
+        if not all(runner.progress.idle for runner in runners):
+            return False
+        sources = [r.progress for r in runners if self._is_source(r)]
+        sinks = [r.progress for r in runners if not self._is_source(r)]
+        settled = max((progress.idle_since for progress in sources), default=0.0)
+        return all(progress.looked_at > settled for progress in sinks)
+
+    def _is_source(self, runner: Runner) -> bool:
+        return isinstance(self._plans[runner.config.name].connector, SourceConnector)
+
+    def _statuses(self) -> tuple[ConnectorStatus, ...]:
+        return tuple(
+            self._runners[name].progress.snapshot() for name in self._plans if name in self._runners
+        )
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self._statuses())
+
+    def _raise_failures(self) -> None:
+        failed = [runner for runner in self._runners.values() if runner.error is not None]
+        if not failed:
+            return
+        error = failed[0].error
+        texts = [f"connector {r.config.name} failed: {r.progress.error}" for r in failed]
+        # The class stays what it was: callers tell a wrong config from a bad row by it.
+        if len(failed) == 1 and isinstance(error, StreamkitError):
+            raise _same_class(error, texts[0]) from error
+        raise ConnectError("\n".join(texts)) from error
+
+
+def _same_class(error: StreamkitError, text: str) -> StreamkitError:
+    return type(error)(text)
+
+
+def _name(unit: Unit) -> str:
+    return unit[0]
