@@ -605,7 +605,6 @@ cdef class Batches:
         cdef int64_t length, base, span, count, reached = 0
         cdef uint32_t attributes
         cdef const uint8_t *body
-        cdef const uint8_t *end
         cdef Batch *batch
         while size > 0:
             if size < HEADER_BYTES:
@@ -617,10 +616,10 @@ cdef class Batches:
             copy = PyBytes_FromStringAndSize(<const char *>data + CRC_START, length - CRC_START)
             if <uint32_t>_crc32c(copy) != <uint32_t>get(data + 17, 4):
                 return False
-            body = <const uint8_t *>PyBytes_AS_STRING(copy) - CRC_START
-            attributes = <uint32_t>get(body + 21, 2)
-            span = <int64_t><int32_t>get(body + 23, 4) + 1
-            count = <int64_t><int32_t>get(body + 57, 4)
+            body = <const uint8_t *>PyBytes_AS_STRING(copy)
+            attributes = <uint32_t>get(body, 2)
+            span = <int64_t><int32_t>get(body + 23 - CRC_START, 4) + 1
+            count = <int64_t><int32_t>get(body + 57 - CRC_START, 4)
             if base < reached or span < 1 or base > INT64_MAX - span:
                 return False
             if count < 0 or count > span or (attributes & 7) >= <uint32_t>_CODECS:
@@ -629,9 +628,7 @@ cdef class Batches:
                 return False
             reached = base + span
             if not attributes & 0x20 and reached > from_offset:
-                end = body + length
-                body += HEADER_BYTES
-                if attributes & 7 and (count or body != end):
+                if attributes & 7 and (count or length != HEADER_BYTES):
                     try:
                         inflated = decompress(
                             CODECS[attributes & 7], copy[HEADER_BYTES - CRC_START:]
@@ -644,16 +641,15 @@ cdef class Batches:
                     self.owned.append(inflated)
                 else:
                     batch = self.add()
-                    batch.start = body
-                    batch.end = end
+                    batch.start = body + HEADER_BYTES - CRC_START
+                    batch.end = body + length - CRC_START
                     self.owned.append(copy)
                 if count * SHORTEST_RECORD > batch.end - batch.start:
                     return False
-                body = <const uint8_t *>PyBytes_AS_STRING(copy) - CRC_START
                 batch.base_offset = base
                 batch.last_delta = span - 1
-                batch.base_timestamp = <int64_t>get(body + 27, 8)
-                batch.max_timestamp = <int64_t>get(body + 35, 8)
+                batch.base_timestamp = <int64_t>get(body + 27 - CRC_START, 8)
+                batch.max_timestamp = <int64_t>get(body + 35 - CRC_START, 8)
                 batch.count = count
                 batch.log_append_time = (attributes & 0x08) != 0
                 self.records += count

@@ -8,4 +8,6 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 def view(buf: Buffer) -> memoryview:
     """`buf` as unsigned bytes, without a copy. Raises TypeError when it is not contiguous."""
     seen = memoryview(buf)
-    return seen if seen.format == "B" and seen.ndim == 1 else seen.cast("B")
+    if seen.format == "B" and seen.ndim == 1 and seen.contiguous:
+        return seen
+    return seen.cast("B")

@@ -81,8 +81,7 @@ def decompress(compression: Compression, data: bytes, limit: int = MAX_INFLATED)
                 _require_within(lz4_bound(data), limit)
                 return bytes(cramjam.lz4.decompress(data))
             case "zstd":
-                _require_within(zstd_bound(data), limit)
-                return bytes(cramjam.zstd.decompress(data))
+                return _zstd_decompress(data, limit)
     except (zlib.error, cramjam.DecompressionError) as error:
         raise ValueError(f"{compression} data is broken: {error}") from error
     return data
@@ -106,6 +105,15 @@ def _gzip_decompress(data: bytes, limit: int) -> bytes:
         parts.append(part)
         data = stream.unused_data
     return b"".join(parts)
+
+
+def _zstd_decompress(data: bytes, limit: int) -> bytes:
+    bound = zstd_bound(data)
+    _require_within(bound, limit)
+    # Into room of that size: a frame that holds more than it declares is found out only at its end.
+    room = bytearray(bound)
+    size = cramjam.zstd.decompress_into(data, room)
+    return bytes(memoryview(room)[:size])
 
 
 def _snappy_compress(data: bytes) -> bytes:
@@ -139,5 +147,7 @@ def _snappy_decompress(data: bytes, limit: int) -> bytes:
 
 def _snappy_block(block: Buffer, limit: int) -> bytes:
     size = cramjam.snappy.decompress_raw_len(block)
-    _require_within(size, min(limit, len(block) * _SNAPPY_RATIO))
+    if size > len(block) * _SNAPPY_RATIO:
+        raise ValueError(f"a snappy block of {len(block)} bytes says it inflates to {size}")
+    _require_within(size, limit)
     return bytes(cramjam.snappy.decompress_raw(block))

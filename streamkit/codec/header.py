@@ -101,7 +101,7 @@ def read_header(buf: Buffer, position: int = 0) -> BatchHeader:
     Raises TruncatedBatch when fewer than 61 bytes are left, UnknownMagic, and MalformedBatch when
     the fields contradict each other.
     """
-    header = _parse(buf, position)
+    header = _parse(view(buf), position)
     _require_sense(header, position)
     return header
 
@@ -163,9 +163,9 @@ def stamp(batch: Buffer, base_offset: int, leader_epoch: int) -> bytes:
     return _UNCHECKED.pack(base_offset, length, leader_epoch)
 
 
-def _parse(buf: Buffer, position: int) -> BatchHeader:
+def _parse(seen: memoryview, position: int) -> BatchHeader:
     """The fields as they stand; what is sure afterwards is the magic and that the size is >= 61."""
-    left = len(buf) - position
+    left = len(seen) - position
     if left < HEADER_BYTES:
         raise TruncatedBatch(
             f"batch at byte {position}: a header takes {HEADER_BYTES} bytes, only {left} are there",
@@ -185,7 +185,7 @@ def _parse(buf: Buffer, position: int) -> BatchHeader:
         producer_epoch,
         base_sequence,
         count,
-    ) = LAYOUT.unpack_from(buf, position)
+    ) = LAYOUT.unpack_from(seen, position)
     if magic != MAGIC:
         raise UnknownMagic(
             f"batch at byte {position}: format version {magic}; only {MAGIC} can be read, which"

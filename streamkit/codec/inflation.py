@@ -46,8 +46,8 @@ def lz4_bound(data: bytes) -> int:
 def zstd_bound(data: bytes) -> int:
     """The most bytes that the Zstandard frames in `data` can inflate to.
 
-    A frame's declared content size is believed only where it is larger than what the blocks can
-    hold: then it is a lie to be refused. Raises ValueError when the frames are cut or broken.
+    Exact but for compressed blocks, which hold 128 KB each at most. Raises ValueError when the
+    frames are cut or broken, or declare a content that their blocks cannot hold.
     """
     bound = position = 0
     while position < len(data):
@@ -72,7 +72,9 @@ def zstd_bound(data: bytes) -> int:
                 raise ValueError("a Zstandard block of the reserved kind")
             position += 3 + (1 if kind == 1 else length)
             blocks += _ZSTD_BLOCK if kind == 2 else length
-        bound += max(blocks, declared)
+        if declared > blocks:
+            raise ValueError(f"{declared} bytes declared in blocks that hold {blocks} at most")
+        bound += declared if size_bytes else blocks
         position += 4 if descriptor & 0x04 else 0
     _require_end(data, position)
     return bound
