@@ -1,0 +1,80 @@
+"""A partition's control file, mapped: the shell around `control`."""
+
+import mmap
+
+from streamkit.log.control import DIRTY_AT, END, ERRNO_AT, PAGE_BYTES, SYNCED, End, Synced
+from streamkit.log.files import Files, OpenFile
+
+RETRIES = 100
+"""Both copies are in the making at once only if writers lap a reader; so often they never do."""
+
+
+class ControlBlock:
+    """The mapped page. Reading needs no lock; `publish` the append lock, `publish_synced` the sync.
+
+    Its file is what the append lock is taken on.
+    """
+
+    def __init__(self, files: Files, file: OpenFile, *, writable: bool) -> None:
+        """Map the file, which must have its full size."""
+        self._file = file
+        self._files = files
+        self._page: mmap.mmap = files.map(self._file.fd, PAGE_BYTES, writable=writable)
+        self._seen: tuple[int, End] | None = None
+
+    @property
+    def fd(self) -> int:
+        return self._file.fd
+
+    @property
+    def gone(self) -> bool:
+        """The file was removed, and with it the partition: a lock on it keeps nobody out."""
+        return self._files.links(self._file.fd) == 0
+
+    def end(self) -> End | None:
+        """What is published; None when the block is not valid and has to be rebuilt."""
+        page = self._page
+        seen = self._seen
+        if seen is not None and seen[0] == END.generation(page):
+            return seen[1]
+        for _ in range(RETRIES):
+            found = END.decode(page)
+            if found is not None:
+                self._seen = found
+                return found[1]
+        return None
+
+    def publish(self, end: End) -> None:
+        self._seen = END.store(self._page, end)
+
+    def synced(self) -> Synced | None:
+        for _ in range(RETRIES):
+            found = SYNCED.decode(self._page)
+            if found is not None:
+                return found[1]
+        return None
+
+    def publish_synced(self, synced: Synced) -> None:
+        SYNCED.store(self._page, synced)
+
+    @property
+    def dirty(self) -> bool:
+        """An append is under way or its process died: bytes may lie beyond the end."""
+        return self._page[DIRTY_AT] != 0
+
+    @dirty.setter
+    def dirty(self, dirty: bool) -> None:
+        self._page[DIRTY_AT] = dirty
+
+    @property
+    def errno(self) -> int:
+        """The error of a failed write or fsync; 0: none."""
+        return self._page[ERRNO_AT]
+
+    @errno.setter
+    def errno(self, errno: int) -> None:
+        self._page[ERRNO_AT] = errno
+
+    def flush(self) -> None:
+        """Store the page now, so that a walk after a power cut starts near the end."""
+        self._page.flush()

@@ -1,0 +1,251 @@
+"""A log: one directory of partitions, opened by as many processes as you like."""
+
+import fcntl
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Literal
+from uuid import uuid4
+
+from streamkit.clock import Clock, SystemClock
+from streamkit.errors import LogNotFound, ReadOnlyLog, UnknownPartition
+from streamkit.log.catalog import Catalog
+from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
+from streamkit.log.config import METADATA_TOPIC, TopicConfig
+from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
+from streamkit.log.folders import make_folder
+from streamkit.log.metadata import Topic
+from streamkit.log.partition import Partition
+from streamkit.log.wake import Wake
+from streamkit.records import TopicPartition
+
+METADATA = TopicPartition(METADATA_TOPIC, 0)
+METADATA_TOPIC_ID = bytes(15) + b"\x01"
+"""The id that Kafka reserves for its metadata log."""
+
+CONTROL = "control"
+WAKE = "wake"
+
+_open_logs: "weakref.WeakSet[Log]" = weakref.WeakSet()
+
+
+class Log:
+    """Opened with `Log.open`; used from any thread; also a context manager."""
+
+    def __init__(
+        self,
+        path: str,
+        properties: Properties,
+        *,
+        read_only: bool,
+        fsync: Literal["always", "never"],
+        files: Files,
+        clock: Clock,
+    ) -> None:
+        """Use `Log.open`."""
+        self.path = path
+        self.read_only = read_only
+        self.cluster_id = properties.cluster_id
+        self._fsync = fsync
+        self._files = files
+        self._clock = clock
+        self._wake = Wake(os.path.join(path, WAKE), writable=not read_only)
+        self._lock = threading.Lock()
+        self._metadata = self._partition(METADATA, TopicConfig())
+        self._catalog = Catalog(path, self._metadata, files=files, clock=clock)
+        self._partitions: dict[TopicPartition, tuple[str, Partition]] = {}
+        self._topics: Mapping[str, Topic] | None = None
+        _open_logs.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        fsync: Literal["always", "never"] = "always",
+        files: Files | None = None,
+        clock: Clock | None = None,
+    ) -> "Log":
+        """Open the directory; `create` makes it when there is no log in it yet.
+
+        `fsync="never"` is for tests: nothing is safe from a power cut then. Raises LogNotFound,
+        UnsupportedFormat, CorruptLog, ReadOnlyLog (no right to write there).
+        """
+        if files is None:
+            files = UnsyncedFiles() if fsync == "never" else RealFiles()
+        root = os.path.abspath(path)
+        properties_path = os.path.join(root, META_PROPERTIES)
+        if not files.exists(properties_path):
+            if read_only or not create:
+                raise LogNotFound(
+                    f"{root}: no log here ({META_PROPERTIES} is missing); check the path, or open"
+                    " it to write and it is made"
+                )
+            _make_root(files, root)
+        properties = Properties.decode(read_whole(files, properties_path), properties_path)
+        return cls(
+            root,
+            properties,
+            read_only=read_only,
+            fsync=fsync,
+            files=files,
+            clock=clock if clock is not None else SystemClock(),
+        )
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Log {self.path}{' read-only' if self.read_only else ''}>"
+
+    # Topics.
+
+    def create_topic(
+        self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
+    ) -> Topic:
+        """Raises InvalidTopic, TopicExists, ConfigError, ReadOnlyLog."""
+        self._require_writable()
+        topic = self._catalog.create(name, partitions, config or {})
+        self.notify()
+        return topic
+
+    def delete_topic(self, name: str) -> None:
+        """Remove the topic and its records, also under those who use it. Raises UnknownTopic."""
+        self._require_writable()
+        self._catalog.delete(name)
+        self.notify()
+
+    def topics(self) -> dict[str, Topic]:
+        """All topics by name, as of now, whoever created them."""
+        return dict(self._catalog.topics())
+
+    def topic(self, name: str) -> Topic:
+        """Raises UnknownTopic, naming the nearest that exists."""
+        return self._catalog.topic(name)
+
+    def partition(self, tp: TopicPartition) -> Partition:
+        """The partition; the same object every time while the topic lives.
+
+        Raises UnknownTopic, UnknownPartition.
+        """
+        if tp == METADATA:
+            return self._metadata
+        topics = self._catalog.topics()
+        if topics is not self._topics:
+            self._forget_deleted(topics)
+        found = self._partitions.get(tp)
+        return found[1] if found is not None else self._open_partition(tp)
+
+    def _open_partition(self, tp: TopicPartition) -> Partition:
+        topic = self._catalog.topic(tp.topic)
+        if not 0 <= tp.partition < topic.partitions:
+            raise UnknownPartition(
+                f"{tp}: topic {topic.name!r} has partitions 0 to {topic.partitions - 1}"
+            )
+        with self._lock:
+            found = self._partitions.get(tp)
+            if found is None:
+                found = topic.topic_id, self._partition(tp, TopicConfig.parse(topic.config))
+                self._partitions[tp] = found
+            return found[1]
+
+    def _forget_deleted(self, topics: Mapping[str, Topic]) -> None:
+        with self._lock:
+            for tp, (topic_id, _) in list(self._partitions.items()):
+                topic = topics.get(tp.topic)
+                if topic is None or topic.topic_id != topic_id:
+                    del self._partitions[tp]
+            self._topics = topics
+
+    def _partition(self, tp: TopicPartition, config: TopicConfig) -> Partition:
+        return Partition(
+            tp,
+            os.path.join(self.path, str(tp)),
+            config,
+            files=self._files,
+            clock=self._clock,
+            fsync=self._fsync,
+            read_only=self.read_only,
+            notify=self._wake.notify,
+        )
+
+    def _require_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnlyLog(f"{self.path}: opened read-only; nothing is written")
+
+    # Waiting.
+
+    def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
+        """Sleep until `ready()` is true or `timeout` seconds are over; says which.
+
+        `ready` is asked whenever any process of this log has appended or notified, and at least
+        every 50 ms. `wake` ends the wait, too; it counts as ready.
+        """
+        return self._wake.wait(ready, timeout)
+
+    def watch(self, directory: str | os.PathLike[str]) -> None:
+        """Wake up also when a file in `directory` comes, goes, or is closed by who wrote it."""
+        self._wake.watch(os.path.abspath(directory))
+
+    def wake(self) -> None:
+        """End the waits of this process's threads now."""
+        self._wake.end_waits()
+
+    def notify(self) -> None:
+        """Let the waiters of all processes look again."""
+        self._wake.notify()
+
+    def close(self) -> None:
+        """Let go of all files. Twice is fine."""
+        with self._lock:
+            for _, partition in self._partitions.values():
+                partition.close()
+            self._partitions = {}
+            self._topics = None
+        self._metadata.close()
+        self._wake.close()
+        _open_logs.discard(self)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._wake.forked()
+        self._catalog.forked()
+        self._metadata.forked()
+        for _, partition in self._partitions.values():
+            partition.forked()
+
+
+def _make_root(files: Files, root: str) -> None:
+    """Make an empty log. The properties come last: with them it is one."""
+    try:
+        os.makedirs(root, exist_ok=True)
+        lock = OpenFile(files, os.path.join(root, CONTROL), os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise ReadOnlyLog(f"{root}: no log can be made here: {error.strerror}") from error
+    files.flock(lock.fd, fcntl.LOCK_EX)
+    try:
+        path = os.path.join(root, META_PROPERTIES)
+        if files.exists(path):
+            return  # by another process, while this one waited
+        metadata = os.path.join(root, str(METADATA))
+        if not files.exists(metadata):
+            make_folder(files, metadata, METADATA_TOPIC_ID)
+        OpenFile(files, os.path.join(root, WAKE), os.O_WRONLY | os.O_CREAT)
+        properties = Properties(encode_id(uuid4().bytes), encode_id(uuid4().bytes))
+        write_new(files, path, properties.encode())
+    finally:
+        files.flock(lock.fd, fcntl.LOCK_UN)
+
+
+def _after_fork_in_child() -> None:
+    for log in list(_open_logs):
+        log._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,160 @@
+"""The seam to the file system: everything the log asks of it, so that faults can be put in."""
+
+import fcntl
+import mmap
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+IOV_MAX = 1024
+"""Buffers one pwritev takes on every system we run on."""
+
+
+class Files(Protocol):
+    """What the log does with files. Paths are strings, errors are OSError, as in `os`."""
+
+    def open(self, path: str, flags: int, mode: int = 0o666) -> int: ...
+    def close(self, fd: int) -> None: ...
+    def pread(self, fd: int, size: int, position: int) -> bytes: ...
+    def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int: ...
+    def size(self, fd: int) -> int: ...
+    def links(self, fd: int) -> int:
+        """How many names the open file still has; 0 when it was unlinked."""
+        ...
+
+    def truncate(self, fd: int, size: int) -> None: ...
+    def allocate(self, fd: int, size: int) -> None:
+        """Give the file real blocks: a store into a mapped hole of a full disk is a SIGBUS."""
+        ...
+
+    def map(self, fd: int, size: int, *, writable: bool) -> mmap.mmap: ...
+    def fdatasync(self, fd: int) -> None: ...
+    def fsync_dir(self, path: str) -> None: ...
+    def flock(self, fd: int, operation: int) -> None: ...
+    def exists(self, path: str) -> bool: ...
+    def listdir(self, path: str) -> list[str]: ...
+    def mkdir(self, path: str) -> None: ...
+    def rename(self, source: str, target: str) -> None: ...
+    def unlink(self, path: str) -> None: ...
+    def rmdir(self, path: str) -> None: ...
+
+
+class RealFiles:
+    """The operating system's own files."""
+
+    open = staticmethod(os.open)
+    close = staticmethod(os.close)
+    pread = staticmethod(os.pread)
+    pwritev = staticmethod(os.pwritev)
+    truncate = staticmethod(os.ftruncate)
+    flock = staticmethod(fcntl.flock)
+    exists = staticmethod(os.path.exists)
+    listdir = staticmethod(os.listdir)
+    mkdir = staticmethod(os.mkdir)
+    rename = staticmethod(os.rename)
+    unlink = staticmethod(os.unlink)
+    rmdir = staticmethod(os.rmdir)
+
+    @staticmethod
+    def size(fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    @staticmethod
+    def links(fd: int) -> int:
+        return os.fstat(fd).st_nlink
+
+    @staticmethod
+    def allocate(fd: int, size: int) -> None:
+        missing = size - os.fstat(fd).st_size
+        if missing > 0:
+            # Zeros written, not fallocated: it works on every system and file system alike.
+            os.pwrite(fd, bytes(missing), size - missing)
+
+    @staticmethod
+    def map(fd: int, size: int, *, writable: bool) -> mmap.mmap:
+        return mmap.mmap(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+
+    if sys.platform == "darwin":
+
+        @staticmethod
+        def fdatasync(fd: int) -> None:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync there does not reach the platter
+
+    else:
+        fdatasync = staticmethod(os.fdatasync)
+
+    @staticmethod
+    def fsync_dir(path: str) -> None:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class UnsyncedFiles(RealFiles):
+    """The same without fsyncs: quick, and gone with the power."""
+
+    @staticmethod
+    def fdatasync(fd: object) -> None:
+        return
+
+    @staticmethod
+    def fsync_dir(path: str) -> None:
+        return
+
+
+class OpenFile:
+    """A descriptor that is closed when the last one who uses it lets go.
+
+    Readers of other threads may be inside `pread` when a segment falls out of a cache; closing the
+    number under them could hand them another file's bytes.
+    """
+
+    __slots__ = ("_files", "fd", "path")
+
+    def __init__(self, files: Files, path: str, flags: int) -> None:
+        self.fd = -1
+        self._files = files
+        self.path = path
+        self.fd = files.open(path, flags | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            self._files.close(self.fd)
+            self.fd = -1
+
+
+def write_all(files: Files, fd: int, buffers: Sequence[Buffer], position: int) -> None:
+    """Write every byte: a short write is followed by the rest, or by the error that cut it."""
+    pending = list(buffers)
+    while pending:
+        chunk = pending[:IOV_MAX]
+        written = files.pwritev(fd, chunk, position)
+        position += written
+        done = 0
+        while done < len(chunk) and written >= len(chunk[done]):
+            written -= len(chunk[done])
+            done += 1
+        del pending[:done]
+        if written:
+            pending[0] = memoryview(pending[0])[written:]
+
+
+def write_new(files: Files, path: str, data: bytes) -> None:
+    """Replace a small file whole: readers see the old or the new one, also after a power cut."""
+    temporary = f"{path}.tmp"
+    file = OpenFile(files, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    write_all(files, file.fd, [data], 0)
+    files.fdatasync(file.fd)
+    files.rename(temporary, path)
+    files.fsync_dir(os.path.dirname(path))
+
+
+def read_whole(files: Files, path: str) -> bytes:
+    """All bytes of a small file."""
+    file = OpenFile(files, path, os.O_RDONLY)
+    return files.pread(file.fd, files.size(file.fd), 0)

@@ -1,0 +1,74 @@
+"""A partition's directory: made whole before it is used, renamed before it is emptied."""
+
+import os
+import uuid
+
+from streamkit.log.checkpoints import (
+    EPOCHS,
+    PARTITION_METADATA,
+    decode_partition_metadata,
+    encode_epochs,
+    encode_partition_metadata,
+)
+from streamkit.log.files import Files, OpenFile, read_whole, write_all
+from streamkit.log.opening import CONTROL
+from streamkit.log.segment import INDEX, LOG, TIMEINDEX, base_of, file_name
+
+DELETED = "-delete"
+MAX_FILE_NAME = 255
+
+
+def make_folder(files: Files, path: str, topic_id: bytes) -> None:
+    """Make an empty partition. Its own name is durable once the parent was fsynced."""
+    files.mkdir(path)
+    _write(files, path, PARTITION_METADATA, encode_partition_metadata(topic_id), sync=True)
+    _write(files, path, EPOCHS, encode_epochs([(0, 0)]))
+    for suffix in (LOG, INDEX, TIMEINDEX):
+        _write(files, path, file_name(0, suffix), b"")
+    files.fsync_dir(path)
+
+
+def _write(files: Files, folder: str, name: str, data: bytes, *, sync: bool = False) -> None:
+    file = OpenFile(files, os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    if data:
+        write_all(files, file.fd, [data], 0)
+    if sync:
+        files.fdatasync(file.fd)
+
+
+def remove_folder(files: Files, path: str) -> None:
+    """Rename a partition's directory as Kafka does, then remove it; one that is gone is fine.
+
+    The control file goes first: who still has it mapped sees at the next append that the
+    partition is no more.
+    """
+    if not files.exists(path):
+        return
+    if not path.endswith(DELETED):
+        parent, name = os.path.split(path)
+        tail = f".{uuid.uuid4().hex}{DELETED}"
+        renamed = os.path.join(parent, name[: MAX_FILE_NAME - len(tail)] + tail)
+        files.rename(path, renamed)
+        path = renamed
+    names = files.listdir(path)
+    for name in sorted(names, key=lambda name: name != CONTROL):
+        files.unlink(os.path.join(path, name))
+    files.rmdir(path)
+
+
+def holds_data(files: Files, path: str) -> bool:
+    """Whether any segment in the directory has bytes in it."""
+    return any(
+        files.size(OpenFile(files, os.path.join(path, name), os.O_RDONLY).fd) > 0
+        for name in files.listdir(path)
+        if base_of(name) is not None
+    )
+
+
+def topic_id_of(files: Files, path: str) -> str | None:
+    """The id (32 hex digits) of the topic that a directory belongs to; None: it tells of none."""
+    try:
+        data = read_whole(files, os.path.join(path, PARTITION_METADATA))
+        return decode_partition_metadata(data).hex()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None

@@ -1,0 +1,133 @@
+"""Opening a partition: its control block as it is, or rebuilt when it cannot be believed."""
+
+import fcntl
+import os
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from streamkit.log.block import ControlBlock
+from streamkit.log.boot import UNKNOWN, boot_id
+from streamkit.log.control import PAGE_BYTES, End, Synced
+from streamkit.log.files import Files, OpenFile
+from streamkit.log.recovery import recover
+from streamkit.log.segments import Segments
+
+CONTROL = "control"
+
+
+class EndSource(Protocol):
+    """Who knows where a partition ends."""
+
+    def end(self) -> End | None: ...
+    def synced(self) -> Synced | None: ...
+
+
+def believable(segments: Segments, end: End | None) -> bool:
+    """Whether the block speaks of the files that are there, and of this boot."""
+    if end is None or end.boot_id != boot_id() or end.boot_id == UNKNOWN:
+        return False
+    try:
+        # A copy made while somebody appended can have a block younger than its segment.
+        return segments.size(end.active_base) >= end.end_position
+    except FileNotFoundError:
+        return False
+
+
+def open_block(
+    files: Files,
+    segments: Segments,
+    sync_lock: AbstractContextManager[None],
+    *,
+    interval: int,
+    now: int,
+) -> ControlBlock:
+    """The control block, made or rebuilt when it has to be. Raises FileNotFoundError."""
+    path = os.path.join(segments.directory, CONTROL)
+    file = OpenFile(files, path, os.O_RDWR | os.O_CREAT)
+    if files.size(file.fd) >= PAGE_BYTES:
+        block = ControlBlock(files, file, writable=True)
+        if believable(segments, block.end()):
+            return block  # without the lock: a stopped writer keeps no reader out
+    try:
+        files.flock(file.fd, fcntl.LOCK_EX)
+        files.allocate(file.fd, PAGE_BYTES)
+        block = ControlBlock(files, file, writable=True)
+        if not believable(segments, block.end()):
+            with sync_lock:
+                rebuild(files, segments, block, interval=interval, now=now)
+    finally:
+        files.flock(file.fd, fcntl.LOCK_UN)
+    return block
+
+
+def rebuild(
+    files: Files, segments: Segments, block: ControlBlock, *, interval: int, now: int
+) -> None:
+    """Walk the log and publish what is there. Needs the append and the sync lock."""
+    found = recover(
+        files,
+        segments,
+        block.end(),
+        block.synced(),
+        interval=interval,
+        now=now,
+        writable=True,
+    )
+    block.publish_synced(found.synced)
+    block.publish(found.end)
+    block.errno = 0
+    block.dirty = False
+
+
+class ReadOnlyEnd:
+    """Where a partition ends, for somebody who may not write.
+
+    When the control block cannot be believed, the log is walked, and again when it has grown, until
+    somebody who may write has rebuilt the block.
+    """
+
+    def __init__(self, files: Files, segments: Segments, *, interval: int) -> None:
+        self._files = files
+        self._segments = segments
+        self._interval = interval
+        self._block: ControlBlock | None = None
+        self._walked: tuple[tuple[int, int], End, Synced] | None = None
+
+    def end(self) -> End | None:
+        if self._block is None:
+            self._block = self._believable_block()
+        return self._block.end() if self._block is not None else self._walk()[1]
+
+    def synced(self) -> Synced | None:
+        return self._block.synced() if self._block is not None else self._walk()[2]
+
+    def _open(self) -> ControlBlock | None:
+        path = os.path.join(self._segments.directory, CONTROL)
+        try:
+            file = OpenFile(self._files, path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        if self._files.size(file.fd) < PAGE_BYTES:
+            return None
+        return ControlBlock(self._files, file, writable=False)
+
+    def _believable_block(self) -> ControlBlock | None:
+        block = self._open()
+        return block if block is not None and believable(self._segments, block.end()) else None
+
+    def _walk(self) -> tuple[tuple[int, int], End, Synced]:
+        bases = self._segments.listed()
+        size = (bases[-1], self._segments.size(bases[-1])) if bases else (-1, 0)
+        if self._walked is None or self._walked[0] != size:
+            block = self._open()
+            found = recover(
+                self._files,
+                self._segments,
+                block.end() if block is not None else None,
+                block.synced() if block is not None else None,
+                interval=self._interval,
+                now=0,
+                writable=False,
+            )
+            self._walked = (size, found.end, found.synced)
+        return self._walked

@@ -1,0 +1,187 @@
+"""Where a partition ends when its control block does not say: found by walking its files."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import msgspec
+
+from streamkit.log.boot import boot_id
+from streamkit.log.checkpoints import EPOCHS, decode_epochs, encode_epochs
+from streamkit.log.control import End, Synced
+from streamkit.log.files import Files, read_whole, write_new
+from streamkit.log.segment import Scan, Tally, file_name
+from streamkit.log.segments import Segments
+
+logger = logging.getLogger(__name__)
+
+CUT = ".cut"
+"""Suffix of what was cut off a log that had also lost the position it was synced to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    end: End
+    synced: Synced
+
+
+def recover(
+    files: Files,
+    segments: Segments,
+    known: End | None,
+    synced: Synced | None,
+    *,
+    interval: int,
+    now: int,
+    writable: bool,
+) -> Recovered:
+    """Walk the log from where it was last synced to the first batch that is not whole.
+
+    `known` and `synced` are what the control block last said, None when it is lost. What is not
+    whole is a torn tail: it is cut, with all segments after it, and the leader epoch raised. Below
+    the synced position nothing is cut: it is corrupt then, and whoever reads it is told. Needs the
+    append and the sync lock. With `writable` False no file is changed.
+    """
+    bases = segments.listed()
+    if not bases:
+        first = known.start_offset if known is not None else 0
+        if writable:
+            segments.create(first)
+            files.fsync_dir(segments.directory)
+        bases = [first]
+    lost = synced is None or synced.base not in bases
+    if synced is None or synced.base not in bases:
+        # A segment is synced soon after the roll that ended it; the active one may not be.
+        synced = Synced(bases[-1], 0, bases[-1])
+    kept = [base for base in bases if base >= synced.base]
+    active, found, cut = kept[0], None, False
+    for base in kept:
+        if found is not None and (cut or base < found.next_offset):
+            cut = True
+            logger.warning("%s: removed, it follows a torn tail", segments.path(base))
+            if writable:
+                segments.remove(base)
+            continue
+        if found is not None and writable:
+            found.tally.seal()
+            segments.rewrite_indexes(active, found.tally)
+        size = segments.size(base) if writable or files.exists(segments.path(base)) else 0
+        active, found = base, _walk(segments, base, size, synced, interval)
+        if found.end < size:
+            cut = True
+            logger.warning(
+                "%s: a torn tail of %d bytes was cut at byte %d (offset %d): %s",
+                segments.path(base),
+                size - found.end,
+                found.end,
+                found.next_offset,
+                found.problem,
+            )
+            if writable and lost:
+                _keep(files, segments, base, found, size)
+            if writable:
+                files.truncate(segments.file(base).fd, found.end)
+    assert found is not None
+    if writable:
+        segments.rewrite_indexes(active, found.tally)
+        if cut:
+            # Not durable, the cut could come back under what is appended next.
+            files.fdatasync(segments.file(active).fd)
+            files.fsync_dir(segments.directory)
+    epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
+    start = known.start_offset if known is not None else bases[0]
+    tally = found.tally
+    same = known is not None and known.active_base == active
+    end = End(
+        boot_id=boot_id(),
+        leader_epoch=epoch,
+        active_base=active,
+        end_position=found.end,
+        end_offset=found.next_offset,
+        start_offset=min(max(start, bases[0]), found.next_offset),
+        stable_offset=found.next_offset,
+        segment_created=known.segment_created if known is not None and same else now,
+        max_timestamp=tally.max_timestamp,
+        max_timestamp_offset=tally.max_timestamp_offset,
+        indexed_timestamp=tally.indexed_timestamp,
+        index_bytes=len(tally.index),
+        timeindex_bytes=len(tally.timeindex),
+        unindexed_bytes=tally.unindexed,
+    )
+    return Recovered(end, synced)
+
+
+def _walk(segments: Segments, base: int, size: int, synced: Synced, interval: int) -> Scan:
+    tally = Tally(base, interval)
+    if base != synced.base:
+        return segments.scan(base, size, tally)
+    if size < synced.position:
+        logger.warning(
+            "%s: %d bytes long, though %d were synced; going on with what is there",
+            segments.path(base),
+            size,
+            synced.position,
+        )
+        return segments.scan(base, size, tally)
+    found = segments.scan(base, synced.position, tally, check_from=synced.position)
+    if found.problem is not None:
+        logger.error(
+            "%s: corrupt at byte %d (offset %d), which was synced: %s",
+            segments.path(base),
+            found.end,
+            found.next_offset,
+            found.problem,
+        )
+    return segments.scan(
+        base,
+        size,
+        tally,
+        start=synced.position,
+        offset=synced.offset,
+        check_from=synced.position,
+    )
+
+
+def _keep(files: Files, segments: Segments, base: int, found: Scan, size: int) -> None:
+    """Put aside what will be cut: without the synced position it may be damaged, not torn."""
+    data = segments.read(base, found.end, size - found.end)
+    path = os.path.join(segments.directory, file_name(found.next_offset, CUT))
+    write_new(files, path, data)
+    logger.warning("%s: holds the %d bytes that were cut", path, len(data))
+
+
+def cut_tail(files: Files, segments: Segments, end: End) -> End:
+    """Take back what a killed writer left beyond the published end. Needs the append lock."""
+    for base in segments.listed():
+        if base > end.active_base:
+            segments.remove(base)
+    file = segments.file(end.active_base)
+    surplus = files.size(file.fd) - end.end_position
+    if surplus <= 0:
+        return end
+    files.truncate(file.fd, end.end_position)
+    epoch = _epoch(files, segments.directory, end.end_offset, cut=True, writable=True)
+    logger.info(
+        "%s: cut %d unpublished bytes of a killed writer after offset %d",
+        file.path,
+        surplus,
+        end.end_offset - 1,
+    )
+    return msgspec.structs.replace(end, leader_epoch=epoch)
+
+
+def _epoch(files: Files, directory: str, end_offset: int, *, cut: bool, writable: bool) -> int:
+    """The leader epoch to append with: the last one, or the next when something was cut."""
+    path = os.path.join(directory, EPOCHS)
+    try:
+        epochs = decode_epochs(read_whole(files, path))
+    except (FileNotFoundError, ValueError):
+        epochs = []
+    newest = epochs[-1][0] if epochs else 0
+    if epochs and not cut:
+        return newest
+    kept = [(epoch, start) for epoch, start in epochs if start < end_offset]
+    epoch = newest + 1 if cut else newest
+    if writable:
+        write_new(files, path, encode_epochs([*kept, (epoch, end_offset if epochs else 0)]))
+    return epoch

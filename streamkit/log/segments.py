@@ -1,0 +1,185 @@
+"""The segment files of one partition: which there are, open, and where in them an offset stands."""
+
+import logging
+import os
+from bisect import bisect_right
+from contextlib import suppress
+
+from streamkit.codec import HEADER_BYTES, read_header
+from streamkit.errors import CorruptBatch
+from streamkit.log.control import End
+from streamkit.log.files import Files, OpenFile, write_all
+from streamkit.log.index import OFFSET_ENTRY, TIME_ENTRY, last_at_most
+from streamkit.log.segment import INDEX, LOG, TIMEINDEX, Scan, Tally, base_of, file_name, scan
+
+logger = logging.getLogger(__name__)
+
+OPEN_FILES = 8
+"""Files kept open per partition."""
+
+
+class Segments:
+    """Readers of all threads share one; what changes files is called under the append lock."""
+
+    def __init__(self, files: Files, directory: str, *, writable: bool) -> None:
+        self.directory = directory
+        self._files = files
+        self._flags = os.O_RDWR if writable else os.O_RDONLY
+        self._open: dict[str, OpenFile] = {}
+        self._listed: tuple[int, int, list[int]] = (-1, -1, [])
+        self._trusted: set[int] = set()
+
+    def bases(self, end: End) -> list[int]:
+        """The base offsets of the segments that exist by `end`, ascending; the active one last."""
+        active, start, bases = self._listed
+        if active != end.active_base or start != end.start_offset:
+            bases = [base for base in self.listed() if base <= end.active_base]
+            self._listed = (end.active_base, end.start_offset, bases)
+        return bases
+
+    def listed(self) -> list[int]:
+        """The base offsets of all `.log` files there are."""
+        names = self._files.listdir(self.directory)
+        return sorted(base for name in names if (base := base_of(name)) is not None)
+
+    def base_for(self, offset: int, end: End) -> int:
+        """The segment in which `offset` stands, if it does."""
+        if offset >= end.active_base:
+            return end.active_base
+        bases = self.bases(end)
+        return bases[max(bisect_right(bases, offset) - 1, 0)]
+
+    def path(self, base: int, suffix: str = LOG) -> str:
+        return os.path.join(self.directory, file_name(base, suffix))
+
+    def file(self, base: int, suffix: str = LOG, *, create: bool = False) -> OpenFile:
+        """The file, kept open. Raises FileNotFoundError."""
+        name = file_name(base, suffix)
+        file = self._open.get(name)
+        if file is None:
+            flags = self._flags | os.O_CREAT if create else self._flags
+            file = OpenFile(self._files, os.path.join(self.directory, name), flags)
+            oldest = list(self._open)[: len(self._open) + 1 - OPEN_FILES]
+            for old in oldest:
+                self._open.pop(old, None)
+            self._open[name] = file
+        return file
+
+    def read(self, base: int, position: int, size: int) -> bytes:
+        return self._files.pread(self.file(base).fd, size, position)
+
+    def size(self, base: int) -> int:
+        return self._files.size(self.file(base).fd)
+
+    def close(self) -> None:
+        """Let go of all files; they are opened again when needed."""
+        self._open = {}
+        self._listed = (-1, -1, [])
+        self._trusted = set()
+
+    # Where an offset stands.
+
+    def position(self, base: int, offset: int, index_bytes: int) -> int | None:
+        """Where a batch starts that is not after `offset`; None when the index lies or is lost."""
+        try:
+            index = self.file(base, INDEX)
+        except FileNotFoundError:
+            return None
+        count = min(self._files.size(index.fd), index_bytes) // OFFSET_ENTRY.size
+
+        def entry(number: int) -> tuple[int, int]:
+            at = number * OFFSET_ENTRY.size
+            data = self._files.pread(index.fd, OFFSET_ENTRY.size, at)
+            relative, position = OFFSET_ENTRY.unpack(data)
+            return base + relative, position
+
+        if base not in self._trusted:
+            if count and not self._holds(base, *entry(count - 1)):
+                return None
+            self._trusted.add(base)
+        number = last_at_most(lambda number: entry(number)[0], count, offset)
+        if number < 0:
+            return 0
+        last_offset, position = entry(number)
+        return position if self._holds(base, last_offset, position) else None
+
+    def _holds(self, base: int, last_offset: int, position: int) -> bool:
+        # No entry points to byte 0, so the zeros of a lost page do not pass for one.
+        if position <= 0:
+            return False
+        try:
+            header = read_header(self.read(base, position, HEADER_BYTES))
+        except CorruptBatch:
+            return False
+        return header.last_offset == last_offset
+
+    def time_before(self, base: int, timestamp: int, index_bytes: int) -> tuple[int, int] | None:
+        """The last time entry that is not above `timestamp`; None when there is none."""
+        try:
+            index = self.file(base, TIMEINDEX)
+        except FileNotFoundError:
+            return None
+        count = min(self._files.size(index.fd), index_bytes) // TIME_ENTRY.size
+
+        def entry(number: int) -> tuple[int, int]:
+            at = number * TIME_ENTRY.size
+            time, relative = TIME_ENTRY.unpack(self._files.pread(index.fd, TIME_ENTRY.size, at))
+            return time, base + relative
+
+        number = last_at_most(lambda number: entry(number)[0], count, timestamp)
+        return None if number < 0 else entry(number)
+
+    # What changes files.
+
+    def create(self, base: int) -> None:
+        """Make an empty segment, whatever a killed process may have left of it."""
+        for suffix in (INDEX, TIMEINDEX, LOG):
+            self._files.truncate(self.file(base, suffix, create=True).fd, 0)
+        self._trusted.discard(base)
+
+    def add_entries(self, base: int, tally: Tally, index_at: int, timeindex_at: int) -> None:
+        """Write the entries that `tally` has collected behind those there are."""
+        if tally.index:
+            file = self.file(base, INDEX, create=True)
+            write_all(self._files, file.fd, [tally.index], index_at)
+        if tally.timeindex:
+            file = self.file(base, TIMEINDEX, create=True)
+            write_all(self._files, file.fd, [tally.timeindex], timeindex_at)
+
+    def scan(
+        self,
+        base: int,
+        size: int,
+        tally: Tally,
+        *,
+        start: int = 0,
+        offset: int | None = None,
+        check_from: int = 0,
+    ) -> Scan:
+        """`segment.scan` of the segment's first `size` bytes."""
+        file = self.file(base)
+        return scan(
+            lambda position, count: self._files.pread(file.fd, count, position),
+            size,
+            tally,
+            start=start,
+            offset=base if offset is None else offset,
+            check_from=check_from,
+        )
+
+    def rewrite_indexes(self, base: int, tally: Tally) -> None:
+        """Replace both indexes by what a scan found."""
+        for suffix, data in ((INDEX, tally.index), (TIMEINDEX, tally.timeindex)):
+            file = self.file(base, suffix, create=True)
+            self._files.truncate(file.fd, 0)
+            if data:
+                write_all(self._files, file.fd, [data], 0)
+        self._trusted.discard(base)
+
+    def remove(self, base: int) -> None:
+        """Unlink a segment's files."""
+        for suffix in (LOG, INDEX, TIMEINDEX):
+            self._open.pop(file_name(base, suffix), None)
+            with suppress(FileNotFoundError):
+                self._files.unlink(self.path(base, suffix))
+        self._listed = (-1, -1, [])

@@ -1,0 +1,94 @@
+"""Group commit: one fdatasync serves every thread and process that waits for one."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from streamkit.errors import StorageFailed
+from streamkit.log.block import ControlBlock
+from streamkit.log.control import End, Synced
+from streamkit.log.files import Files, OpenFile
+from streamkit.log.segment import INDEX, TIMEINDEX
+from streamkit.log.segments import Segments
+
+
+class Syncer:
+    """Brings one partition to stable storage.
+
+    Whoever gets the sync lock syncs everything published by then; who waited for the lock
+    meanwhile finds its records synced and returns. The lock is a flock on the partition's
+    directory, which nobody ever replaces, and separate from the append lock: appends go on.
+    """
+
+    def __init__(self, files: Files, segments: Segments) -> None:
+        self._files = files
+        self._segments = segments
+        self._mutex = threading.Lock()
+        self._directory: OpenFile | None = None
+
+    def sync(self, block: ControlBlock, end: End) -> None:
+        """Return when everything before `end` is on stable storage. Raises StorageFailed."""
+        if self._done(block, end):
+            return
+        with self._mutex:
+            if self._done(block, end):
+                return
+            with self.locked():
+                if not self._done(block, end):
+                    self._lead(block, block.end() or end)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the sync lock against other processes."""
+        # Kept where a forked child finds and closes it: else it would hold the lock as well.
+        self._directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
+        try:
+            self._files.flock(self._directory.fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            self._files.flock(self._directory.fd, fcntl.LOCK_UN)
+            self._directory = None
+
+    def forked(self) -> None:
+        """In a forked child: let go of what only the parent's threads hold."""
+        self._mutex = threading.Lock()
+        self._directory = None
+
+    def _done(self, block: ControlBlock, end: End) -> bool:
+        raise_sticky(block, self._segments.directory)
+        synced = block.synced()
+        return synced is not None and synced.offset >= end.end_offset
+
+    def _lead(self, block: ControlBlock, end: End) -> None:
+        synced = block.synced()
+        since = synced.base if synced is not None else -1
+        bases = [base for base in self._segments.bases(end) if base >= since]
+        finished = [base for base in bases if base != end.active_base]
+        opened = [self._segments.file(base) for base in bases]
+        for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
+            opened += [self._segments.file(base, suffix, create=True) for base in finished]
+        try:
+            for file in opened:
+                self._files.fdatasync(file.fd)
+            if finished:
+                self._files.fsync_dir(self._segments.directory)
+        except OSError as error:
+            # The kernel may have dropped the pages and marked them clean: a second fsync would
+            # succeed and prove nothing. So nobody tries, until the log was walked again.
+            block.errno = error.errno or 5
+            raise_sticky(block, self._segments.directory)
+        block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
+        if finished:
+            block.flush()
+
+
+def raise_sticky(block: ControlBlock, directory: str) -> None:
+    """Raises StorageFailed when a write or fsync of this partition has failed before."""
+    errno = block.errno
+    if errno:
+        raise StorageFailed(
+            f"{directory}: the storage failed ({os.strerror(errno)}), so appends are refused;"
+            " reads go on. Repair or replace the disk, then reboot: the log is walked again then"
+        )
