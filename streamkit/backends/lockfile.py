@@ -1,0 +1,103 @@
+"""A file held by flock: who holds it lives, and the kernel lets go when a process dies.
+
+flock belongs to the open file, not to the process, so two opens in one process exclude each other
+as two processes do, and a forked child would keep its parent's locks alive. So a child closes them
+first thing (without unlocking: that would unlock the parent's). Files that are waited for are
+never deleted, else two processes could each hold "the" lock on two different files.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from weakref import WeakSet
+
+_opened: "WeakSet[LockFile]" = WeakSet()
+
+
+class LockFile:
+    """One open lock file. Not for several threads at once; each opens its own."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        """Open without locking. With `create` false the file must exist and is never changed."""
+        self.path = path
+        self.held = False
+        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+        self._fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        _opened.add(self)
+
+    def lock(self) -> None:
+        """Wait for the lock."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self.held = True
+
+    def try_lock(self) -> bool:
+        """Take the lock if it is free now."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.held = True
+        return True
+
+    def free(self) -> bool:
+        """Whether nobody holds it. Any number may ask at once without disturbing each other."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return True
+
+    def intact(self) -> bool:
+        """Whether the lock is still held, and on the very file that others find at the path."""
+        if not self.held:
+            return False
+        mine = os.fstat(self._fd)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def write(self, content: bytes) -> None:
+        """Replace the file's content; only by whoever holds the lock."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, content, 0)
+
+    def read(self) -> bytes:
+        return os.pread(self._fd, 1 << 20, 0)
+
+    def close(self) -> None:
+        """Unlock and close; the second time it does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        if self.held:
+            self.held = False
+            # Not by closing alone: a child forked in C code may have inherited the open file.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+    def __enter__(self) -> "LockFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+    def _close_in_child(self) -> None:
+        fd, self._fd = self._fd, -1
+        self.held = False
+        if fd >= 0:
+            os.close(fd)
+
+
+def _close_all_in_child() -> None:
+    for file in list(_opened):
+        file._close_in_child()
+
+
+os.register_at_fork(after_in_child=_close_all_in_child)

@@ -1,0 +1,128 @@
+"""`__consumer_offsets`, read into memory and kept up with: what groups committed, who is in."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from streamkit import codec
+from streamkit.clock import Clock
+from streamkit.errors import DataError, TopicExists
+from streamkit.groups import offsets as schema
+from streamkit.groups.offsets import GroupKey, GroupMetadata, OffsetCommit, OffsetKey
+from streamkit.log.directory import Log
+from streamkit.records import TopicPartition
+
+_CONFIG = {
+    "cleanup.policy": "compact",
+    # A commit is one batch; this is room for a thousand offsets with the longest notes.
+    "max.message.bytes": str(8 << 20),
+}
+_READ_BYTES = 4 << 20
+
+
+class OffsetsTopic:
+    """The state of every group as the log has it. Used from several threads."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._positions: dict[TopicPartition, int] = {}
+        self._commits: dict[str, dict[TopicPartition, OffsetCommit]] = {}
+        self._groups: dict[str, GroupMetadata] = {}
+
+    def committed(self, group: str) -> dict[TopicPartition, OffsetCommit]:
+        with self._lock:
+            self._refresh()
+            return dict(self._commits.get(group, {}))
+
+    def metadata(self, group: str) -> GroupMetadata | None:
+        """The group's last generation; None when it never had a member."""
+        with self._lock:
+            self._refresh()
+            return self._groups.get(group)
+
+    def groups(self) -> list[str]:
+        with self._lock:
+            self._refresh()
+            return sorted(self._commits.keys() | self._groups.keys())
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, OffsetCommit]) -> None:
+        """Append all of them as one batch, on stable storage when it returns."""
+        self._append(
+            group,
+            [schema.encode_key(OffsetKey(group, partition)) for partition in offsets],
+            [schema.encode_commit(commit) for commit in offsets.values()],
+            durable=True,
+        )
+
+    def save(self, group: str, metadata: GroupMetadata) -> None:
+        """Append a generation. Not synced: after a power cut there is no member left."""
+        key = schema.encode_key(GroupKey(group))
+        self._append(group, [key], [schema.encode_group(metadata)], durable=False)
+
+    def forget(self, group: str) -> None:
+        """Append tombstones for all that is known of the group."""
+        keys = [schema.encode_key(GroupKey(group))]
+        for partition in self.committed(group):
+            keys.append(schema.encode_key(OffsetKey(group, partition)))
+        self._append(group, keys, [None] * len(keys), durable=True)
+
+    def _append(
+        self, group: str, keys: list[bytes], values: Sequence[bytes | None], *, durable: bool
+    ) -> None:
+        topics = self._log.topics()
+        if schema.TOPIC not in topics:
+            with suppress(TopicExists):  # by another process, since the line above
+                self._log.create_topic(schema.TOPIC, 1, _CONFIG)
+            topics = self._log.topics()
+        number = schema.partition_of(group, topics[schema.TOPIC].partitions)
+        partition = self._log.partition(TopicPartition(schema.TOPIC, number))
+        batch = codec.encode(values, keys=keys, timestamps=self._clock.now())
+        partition.append([batch], acks="all" if durable else 1)
+
+    def _refresh(self) -> None:
+        if not self._positions:
+            # Made by the first group; until then there is nothing to keep up with.
+            topic = self._log.topics().get(schema.TOPIC)
+            if topic is None:
+                return
+            for number in range(topic.partitions):
+                self._positions[TopicPartition(schema.TOPIC, number)] = 0
+        for partition, position in self._positions.items():
+            self._positions[partition] = self._read(partition, position)
+
+    def _read(self, tp: TopicPartition, position: int) -> int:
+        partition = self._log.partition(tp)
+        while position < partition.end_offset:
+            raw = partition.read(max(position, partition.start_offset), _READ_BYTES)
+            if not raw:
+                break
+            columns = codec.columns(raw, position)
+            for _, header in codec.headers(raw):
+                position = header.next_offset
+            # The last value of each key is all that counts, and decoding is what costs.
+            latest = dict(zip(columns.keys, columns.values, strict=True))
+            for key, value in latest.items():
+                if key is not None:
+                    try:
+                        self._apply(key, value)
+                    except DataError as error:
+                        raise DataError(f"{tp} below offset {position}: {error}") from error
+        return position
+
+    def _apply(self, raw_key: bytes, value: bytes | None) -> None:
+        match schema.decode_key(raw_key):
+            case OffsetKey(group, partition):
+                if value is not None:
+                    offsets = self._commits.setdefault(group, {})
+                    offsets[partition] = schema.decode_commit(value)
+                elif group in self._commits:
+                    self._commits[group].pop(partition, None)
+                    if not self._commits[group]:
+                        del self._commits[group]
+            case GroupKey(group):
+                if value is not None:
+                    self._groups[group] = schema.decode_group(value)
+                else:
+                    self._groups.pop(group, None)

@@ -1,0 +1,1 @@
+"""Producer, Consumer and Admin: a log in the hands of any Python program."""

@@ -1,0 +1,62 @@
+"""A stretch of one partition's records on its way to the user."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import length_hint
+from typing import Any
+
+from streamkit.records import Record, TopicPartition
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Records, from offset `start` up to `end`, and how far the user has taken them.
+
+    Taking costs nothing but the list's own iterator: how many it has given out is read off it.
+    """
+
+    partition: TopicPartition
+    records: list[Record[Any]]
+    start: int
+    end: int
+    iterator: Iterator[Record[Any]] = field(init=False)
+    polled_from: int | None = None
+    """The first record of the last `poll`, as long as no other was asked for."""
+
+    def __post_init__(self) -> None:
+        self.iterator = iter(self.records)
+
+    @property
+    def taken(self) -> int:
+        return len(self.records) - length_hint(self.iterator)
+
+    @property
+    def position(self) -> int:
+        """The offset after everything that was taken."""
+        taken = self.taken
+        if taken == len(self.records):
+            return self.end
+        return self.records[taken].offset if taken else self.start
+
+    @property
+    def finished(self) -> int:
+        """The offset after everything that the user has surely done with.
+
+        Whoever is busy with a record has taken it, but has not asked for the next one yet.
+        """
+        if self.polled_from is not None:
+            return self.polled_from
+        taken = self.taken
+        return self.records[taken - 1].offset if taken else self.start
+
+    def cut(self, end: int) -> None:
+        """Leave out what stands at `end` or after it."""
+        if self.end > end:
+            self.records = [record for record in self.records if record.offset < end]
+            self.iterator = iter(self.records)
+            self.end = end
+
+    def stop(self) -> None:
+        """Give out nothing more, also from a loop that is under way."""
+        self.records.clear()
+        self.start = self.end

@@ -1,0 +1,17 @@
+"""Where a client's log is: a path, a url, or a backend that somebody else closes."""
+
+import os
+from typing import TypeAlias
+
+from streamkit.backends.base import Backend
+from streamkit.backends.locate import open_backend
+
+LogLike: TypeAlias = str | os.PathLike[str] | Backend | None
+"""A path, `file:` or `memory:` url; a Backend; None: `STREAMKIT_LOG`, else ./streamkit-data."""
+
+
+def connect(log: LogLike, *, create: bool = True) -> tuple[Backend, bool]:
+    """The backend, and whether the client has to close it. `create` makes a missing directory."""
+    if log is None or isinstance(log, str | os.PathLike):
+        return open_backend(log, create=create), True
+    return log, False

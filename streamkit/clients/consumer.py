@@ -1,0 +1,458 @@
+"""Reading records, alone or as a member of a group."""
+
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, TypeVar, overload
+
+from streamkit.backends.base import Batch, CommittedOffset, Membership
+from streamkit.clients.chunk import Chunk
+from streamkit.clients.connection import LogLike, connect
+from streamkit.clients.start import Start, checked_start, place
+from streamkit.clock import Clock, SystemClock
+from streamkit.errors import Fenced, OffsetOutOfRange, SerdeError, UnknownPartition, UsageError
+from streamkit.records import Record, TopicPartition
+from streamkit.serde import serde_for
+
+V = TypeVar("V")
+
+_log = logging.getLogger(__name__)
+
+_COMMIT_SECONDS = 1.0
+_SLEEP_SECONDS = 60.0
+_ASYNC_SECONDS = 0.5
+"""How long the thread that waits for an `async for` outlives its cancellation at most."""
+_GROUP_RECORDS = 100
+"""After so many records a group's member looks whether another one waits for its partitions."""
+
+
+class Consumer(Generic[V]):
+    """Reads the records of one or more topics. One thread at a time uses it.
+
+        with Consumer("./data", "orders", group="mail") as orders:
+            for record in orders:
+                send_mail(record.value)
+
+    Iterating waits for new records for ever; `until_end` stops where the log ends now.
+
+    With a `group`, its members share the partitions, each is at one member only, and a member
+    that dies is replaced at once. Offsets are committed once a second, when partitions move, and
+    at the end: only of records that the next one was asked after, so that a record whose
+    processing raised an error or was killed comes again (at least once). Without a group nothing is
+    committed and all partitions are read.
+    """
+
+    @overload
+    def __init__(
+        self: "Consumer[bytes | None]",
+        log: LogLike = None,
+        topics: str | Iterable[str] = (),
+        *,
+        group: str | None = None,
+        from_: Start = "earliest",
+        partitions: Iterable[TopicPartition] = (),
+        auto_commit: bool = True,
+        max_bytes: int = 1 << 20,
+        clock: Clock | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        log: LogLike = None,
+        topics: str | Iterable[str] = (),
+        *,
+        value_type: type[V],
+        group: str | None = None,
+        from_: Start = "earliest",
+        partitions: Iterable[TopicPartition] = (),
+        auto_commit: bool = True,
+        max_bytes: int = 1 << 20,
+        clock: Clock | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        log: LogLike = None,
+        topics: str | Iterable[str] = (),
+        *,
+        value_type: Any = None,
+        group: str | None = None,
+        from_: Start = "earliest",
+        partitions: Iterable[TopicPartition] = (),
+        auto_commit: bool = True,
+        max_bytes: int = 1 << 20,
+        clock: Clock | None = None,
+    ) -> None:
+        """Begin at the group's committed offsets; where there are none, at `from_`.
+
+        `from_` counts, too, for a partition whose committed offset retention has removed (a time:
+        then from its first record). `partitions` instead of `topics` chooses by hand, and a group
+        is then only where offsets are committed. `value_type`: what values are decoded to (JSON,
+        or str); without one they stay bytes, as keys always do.
+        Raises UnknownTopic, UnknownPartition.
+        """
+        names = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
+        by_hand = list(dict.fromkeys(TopicPartition(*tp) for tp in partitions))
+        if bool(names) == bool(by_hand):
+            raise UsageError("a consumer reads either topics or partitions: name one of them")
+        self._start = checked_start(from_)
+        self._auto_commit = auto_commit and group is not None
+        self._max_bytes = max_bytes
+        self._group = group
+        self._decode = None if value_type is None else serde_for(value_type).decode
+        self._clock = clock or SystemClock()
+        self._lock = threading.RLock()  # against a thread that still waits for an `async for`
+        self._positions: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._committed_at = self._clock.monotonic()
+        self._fetched: deque[Chunk] = deque()
+        self._chunk: Chunk | None = None
+        self._member: Membership | None = None
+        self._closed = False
+        self._backend, self._owned = connect(log, create=False)
+        try:
+            units = {name: self._backend.topic(name).partitions for name in names}
+            for topic, number in by_hand:
+                if not 0 <= number < (count := self._backend.topic(topic).partitions):
+                    raise UnknownPartition(
+                        f"topic {topic!r} has no partition {number}: it has 0 to {count - 1}"
+                    )
+            if group is not None and units:
+                self._member = self._backend.join(group, units)
+                self._keep_group()
+            else:
+                self._begin(
+                    by_hand or [TopicPartition(t, n) for t in names for n in range(units[t])]
+                )
+        except BaseException:
+            self._let_go()
+            raise
+
+    # Reading.
+
+    def __iter__(self) -> Iterator[Record[V]]:
+        while True:
+            while not self._fill(_SLEEP_SECONDS):
+                pass
+            assert self._chunk is not None
+            yield from self._chunk.iterator
+
+    def until_end(self) -> Iterator[Record[V]]:
+        """The records up to where the partitions end now: those that this member owns."""
+        ends: dict[TopicPartition, int] = {}
+        while True:
+            with self._lock:
+                self._retire()
+                self._keep_group()
+                for partition in self._positions.keys() - ends.keys():
+                    ends[partition] = self._backend.offsets(partition).end
+            behind = any(at < ends[partition] for partition, at in self._positions.items())
+            if not behind and not self._has_rest():
+                return
+            if self._fill(_SLEEP_SECONDS, ends):
+                assert self._chunk is not None
+                yield from self._chunk.iterator
+
+    async def __aiter__(self) -> AsyncIterator[Record[V]]:
+        import asyncio  # here: it is not small, and most consumers have no use for it
+
+        while True:
+            while not await asyncio.to_thread(self._fill, _ASYNC_SECONDS):
+                pass
+            assert self._chunk is not None
+            for record in self._chunk.iterator:
+                yield record
+
+    def poll(self, timeout: float = 0.0, max_records: int | None = None) -> list[Record[V]]:
+        """Some records that are there, all of one partition; [] if none come in `timeout` seconds.
+
+        Asking again says that the records of the last call are done with.
+        """
+        with self._lock:
+            if not self._fill(timeout):
+                return []
+            assert self._chunk is not None
+            chunk = self._chunk
+            chunk.polled_from = chunk.position
+            return list(islice(chunk.iterator, max_records))
+
+    def _has_rest(self) -> bool:
+        chunk = self._chunk
+        return bool(self._fetched) or (chunk is not None and chunk.taken < len(chunk.records))
+
+    def _fill(self, timeout: float, ends: Mapping[TopicPartition, int] | None = None) -> bool:
+        """See to it that the current chunk has a record; False when none comes in time.
+
+        Being asked for the next record, it takes all earlier ones for done.
+        """
+        deadline = self._clock.monotonic() + timeout
+        with self._lock:
+            while True:
+                if self._closed:
+                    raise UsageError("the consumer is closed")
+                self._retire()
+                if self._chunk is not None:
+                    return True
+                self._keep_group()
+                if self._fetched:
+                    self._open(self._fetched.popleft(), ends)
+                    continue
+                wanted = self._positions
+                if ends is not None:
+                    wanted = {tp: at for tp, at in wanted.items() if at < ends[tp]}
+                    if not wanted:
+                        return False
+                if self._fetch(wanted):
+                    continue
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    return False
+                if self._uncommitted():
+                    left = min(left, _COMMIT_SECONDS)
+                self._backend.wait(wanted, left)
+
+    def _retire(self) -> None:
+        """Be done with what was given out; forget the chunk when that is all of it."""
+        chunk = self._chunk
+        if chunk is None:
+            return
+        chunk.polled_from = None
+        if chunk.partition in self._positions:
+            self._positions[chunk.partition] = chunk.position
+        if chunk.taken == len(chunk.records):
+            self._chunk = None
+
+    def _fetch(self, wanted: Mapping[TopicPartition, int]) -> bool:
+        try:
+            batches = self._backend.fetch(wanted, max_bytes=self._max_bytes)
+        except OffsetOutOfRange:
+            if not self._reset_lost():
+                raise
+            return True
+        for batch in batches:
+            self._fetched.extend(self._pieces(batch))
+        return bool(batches)
+
+    def _pieces(self, batch: Batch) -> Iterator[Chunk]:
+        start = self._positions[batch.partition]
+        records = batch.records()
+        if self._member is None:
+            yield Chunk(batch.partition, records, start, batch.next_offset)
+            return
+        for at in range(0, len(records), _GROUP_RECORDS) or (0,):
+            piece = records[at : at + _GROUP_RECORDS]
+            following = at + _GROUP_RECORDS
+            end = records[following].offset if following < len(records) else batch.next_offset
+            yield Chunk(batch.partition, piece, start, end)
+            start = end
+
+    def _open(self, chunk: Chunk, ends: Mapping[TopicPartition, int] | None) -> None:
+        if ends is not None:
+            chunk.cut(ends[chunk.partition])
+        if self._decode is not None:
+            self._decode_values(chunk)
+        self._chunk = chunk
+
+    def _decode_values(self, chunk: Chunk) -> None:
+        """Decode as far as it goes: what is before a wrong value is given out before the error."""
+        assert self._decode is not None
+        decoded: list[Record[Any]] = []
+        for r in chunk.records:
+            try:
+                value = self._decode(r.value)
+            except SerdeError as error:
+                # What was fetched after it is fetched again, should the user seek past it.
+                for later in [c for c in self._fetched if c.partition == chunk.partition]:
+                    self._fetched.remove(later)
+                if not decoded:
+                    raise SerdeError(f"{r.coordinates}: {error}") from error
+                chunk.end = r.offset
+                break
+            decoded.append(
+                Record(r.topic, r.partition, r.offset, r.timestamp, r.key, value, r.headers)
+            )
+        chunk.records = decoded
+        chunk.iterator = iter(decoded)
+
+    # Where it stands.
+
+    @property
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions that are read now."""
+        return frozenset(self._positions)
+
+    def position(self, partition: TopicPartition) -> int:
+        """The offset of the next record of a partition. UnknownPartition if it is not read here."""
+        chunk = self._chunk
+        if chunk is not None and chunk.partition == partition and partition in self._positions:
+            return chunk.position
+        return self._positions[self._read_here(partition)]
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on at an offset of a partition, forwards or backwards."""
+        with self._lock:
+            self._read_here(partition)
+            self._forget([partition])
+            self._positions[partition] = offset
+
+    def seek_to(self, start: Start) -> None:
+        """Go on, in all partitions that are read now, at `start`."""
+        with self._lock:
+            checked = checked_start(start)
+            for partition in list(self._positions):
+                self.seek(partition, place(self._backend, partition, checked))
+
+    def _read_here(self, partition: TopicPartition) -> TopicPartition:
+        if partition not in self._positions:
+            raise UnknownPartition(f"{partition} is not among the partitions that are read here")
+        return TopicPartition(*partition)
+
+    def _begin(self, partitions: Iterable[TopicPartition]) -> None:
+        """Find where to begin with partitions that are new here."""
+        known = self._backend.committed(self._group) if self._group is not None else {}
+        chosen = {}
+        for partition in partitions:
+            if partition in known:
+                self._positions[partition] = known[partition].offset
+                self._committed[partition] = known[partition].offset
+            else:
+                self._positions[partition] = place(self._backend, partition, self._start)
+                chosen[partition] = self._positions[partition]
+        if chosen and self._auto_commit and self._start != "earliest":
+            # Else a crash before the first commit would choose again, later, and leave a gap.
+            self._commit(chosen)
+
+    def _reset_lost(self) -> bool:
+        """Move positions that the log does not have (any more), and say so aloud."""
+        moved = False
+        for partition, at in self._positions.items():
+            offsets = self._backend.offsets(partition)
+            if offsets.start <= at <= offsets.end:
+                continue
+            to = offsets.end if self._start == "latest" or at > offsets.end else offsets.start
+            if at < offsets.start:
+                what = f"was removed by retention (the first one there is {offsets.start})"
+            else:
+                what = f"does not exist (the log ends at {offsets.end})"
+            _log.warning(
+                "%s: offset %d %s; going on at %d, %d offsets further",
+                partition, at, what, to, to - at,
+            )  # fmt: skip
+            self._positions[partition] = to
+            moved = True
+        return moved
+
+    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Throw away what was fetched of partitions and not given out yet."""
+        gone = set(partitions)
+        self._fetched = deque(c for c in self._fetched if c.partition not in gone)
+        if self._chunk is not None and self._chunk.partition in gone:
+            self._chunk.stop()
+            self._chunk = None
+
+    # The group.
+
+    def commit(self) -> None:
+        """Commit the positions after all records that were given out, on stable storage.
+
+        Raises Fenced when this member's partitions are no longer its own.
+        """
+        if self._group is None:
+            raise UsageError("a consumer without a group has nowhere to commit: name a group")
+        with self._lock:
+            self._commit({partition: self.position(partition) for partition in self._positions})
+
+    def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        assert self._group is not None
+        new = {tp: at for tp, at in positions.items() if self._committed.get(tp) != at}
+        self._committed_at = self._clock.monotonic()
+        if new:
+            offsets = {tp: CommittedOffset(at) for tp, at in new.items()}
+            self._backend.commit(self._group, offsets, member=self._member)
+            self._committed.update(new)
+
+    def _finished(self) -> dict[TopicPartition, int]:
+        finished = dict(self._positions)
+        if self._chunk is not None and self._chunk.partition in finished:
+            finished[self._chunk.partition] = self._chunk.finished
+        return finished
+
+    def _uncommitted(self) -> bool:
+        return self._auto_commit and self._positions != self._committed
+
+    def _keep_group(self) -> None:
+        """Hand over what others wait for, take what is free, commit when it is time.
+
+        Called between chunks only, so everything up to the positions is done with.
+        """
+        now = self._clock.monotonic()
+        if now - self._committed_at >= _COMMIT_SECONDS and self._uncommitted():
+            self._commit(self._finished())
+        if self._member is None:
+            return
+        try:
+            ownership = self._member.poll()
+        except Fenced:
+            self._drop(list(self._positions))
+            raise
+        if ownership.revoking:
+            if self._auto_commit:
+                self._commit(self._finished())
+            self._drop(ownership.revoking)
+            self._member.release(ownership.revoking)
+        if ownership.gained:
+            self._begin(sorted(ownership.gained - ownership.revoking))
+
+    def _drop(self, partitions: Iterable[TopicPartition]) -> None:
+        self._forget(partitions)
+        for partition in partitions:
+            self._positions.pop(partition, None)
+            self._committed.pop(partition, None)
+
+    # The end.
+
+    def close(self) -> None:
+        """Commit (if that is automatic), leave the group and let go of the log.
+
+        While an error is under way, the records last given out are not committed: they come again.
+        """
+        self._close(failed=sys.exc_info()[1] is not None)
+
+    def _close(self, *, failed: bool) -> None:
+        if self._closed:
+            return
+        self._backend.wake()  # a thread that waits for an `async for` holds the lock
+        with self._lock:
+            self._closed = True
+            try:
+                if self._auto_commit and self._positions:
+                    done = self._finished()
+                    if not failed:
+                        done = {partition: self.position(partition) for partition in done}
+                    self._commit(done)
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            if self._member is not None:
+                self._member.leave()
+        finally:
+            if self._owned:
+                self._backend.close()
+
+    def __enter__(self) -> "Consumer[V]":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close(failed=error is not None)

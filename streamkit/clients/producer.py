@@ -1,0 +1,492 @@
+"""Appending records, one by one or in lists, in batches of a good size."""
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from itertools import count
+from operator import itemgetter
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from streamkit import codec
+from streamkit.backends.base import Acks, TopicInfo
+from streamkit.clients.connection import LogLike, connect
+from streamkit.clients.rows import Rows
+from streamkit.clients.topic_config import compression_of, is_compacted, max_batch_bytes
+from streamkit.clock import Clock, SystemClock
+from streamkit.errors import (
+    InvalidRecord,
+    RecordTooLarge,
+    StreamkitError,
+    TopicExists,
+    UnknownPartition,
+    UnknownTopic,
+    UsageError,
+)
+from streamkit.records import Headers, TopicPartition
+from streamkit.serde import Untyped, serde_for
+
+_start = count(os.getpid())  # several producers do not all begin with partition 0
+
+_RETRY_SECONDS = 1.0
+"""How long a batch that could not be written waits until the background tries it again."""
+
+_FEW = 64
+"""Lists up to this long go through the buffers, record by record: a batch each would be waste."""
+
+
+class Appended(NamedTuple):
+    """Where a record stands in the log."""
+
+    partition: TopicPartition
+    offset: int
+
+
+class Producer:
+    """Appends to the topics of a log. Safe to use from several threads.
+
+        with Producer("./data") as producer:
+            producer.send("orders", {"id": 1}, key="customer-7")
+
+    Records wait in memory until there are `batch_bytes` of them for a partition, or `linger`
+    seconds have passed; `flush` (and leaving the `with`) appends them all and, with acks="all",
+    returns when they are on stable storage. Memory is bounded by two batches per partition.
+
+    An error in the background is raised by the next `send`, `flush` or `close`. What `send`
+    raises an error for was not taken. Records that could not be appended because of the log
+    itself (a full disk, say: LogError) are kept and tried again with every call; those that the
+    topic can't take are given up, and the error says which.
+    """
+
+    def __init__(
+        self,
+        log: LogLike = None,
+        *,
+        acks: Acks = "all",
+        batch_bytes: int = 64 << 10,
+        linger: float = 0.005,
+        create_topics: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        """`create_topics`: how many partitions a missing topic is made with; 0: UnknownTopic."""
+        if acks not in ("all", 1):
+            raise UsageError(f'acks={acks!r}: it is "all" or 1')
+        if batch_bytes < 1 or linger < 0 or create_topics < 0:
+            raise UsageError("batch_bytes is at least 1; linger and create_topics are not negative")
+        self._backend, self._owned = connect(log)
+        self._acks = acks
+        self._batch_bytes = batch_bytes
+        self._linger = linger
+        self._create_topics = create_topics
+        self._now = (clock or SystemClock()).now
+        self._monotonic = (clock or SystemClock()).monotonic
+        self._topics: dict[str, _Topic] = {}
+        self._unsynced: set[TopicPartition] = set()
+        self._error: BaseException | None = None
+        self._closed = False
+        self._begin()
+        atexit.register(self.close)
+        _producers.add(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._waiting: dict[_Buffer, float] = {}
+        self._something = threading.Condition(self._lock)
+        self._thread: threading.Thread | None = None
+
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        headers: Headers = (),
+    ) -> None:
+        """Take one record, to be appended with the next batch of its partition.
+
+        Bytes are taken as they are, str as UTF-8, None as null, everything else as JSON.
+        A record goes to `partition`, else to its key's (murmur2, as Kafka's Java client), else to
+        the one that the current batch goes to. `timestamp` in ms; None is now.
+        Raises UnknownTopic, UnknownPartition, InvalidRecord, RecordTooLarge, SerdeError.
+        """
+        if type(value) is not bytes:
+            value = _encode(value)
+        if key is not None and type(key) is not bytes:
+            key = _encode(key)
+        with self._lock:
+            target = self._topics.get(topic) or self._topic(topic)
+            if self._error is not None:
+                self._raise()
+            if partition is not None:
+                buffer = target.buffer(partition)
+            elif key is None:
+                buffer = target.sticky
+            else:
+                buffer = target.buffers[codec.partition_for(key, target.count)]
+            if key is None and target.compacted:
+                raise _no_key(topic)
+            if buffer.unwritten is not None:
+                self._write(buffer)
+            size = buffer.append(
+                value, key, self._now() if timestamp is None else timestamp, headers
+            )
+            if size >= target.batch_bytes:
+                self._write_full(buffer)
+            elif buffer not in self._waiting:
+                self._wait_for_more(buffer)
+
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[Any],
+        *,
+        keys: Iterable[Any] | None = None,
+        partition: int | None = None,
+        timestamps: Sequence[int] | int | None = None,
+    ) -> None:
+        """Append many records of one topic now, in few batches; much faster than one by one.
+
+        As `send` for each, except that nothing waits for more. What was sent before to the same
+        partitions is appended before. An error may leave some of them appended.
+        """
+        raw = [v if type(v) is bytes else _encode(v) for v in values]
+        raw_keys = None
+        if keys is not None:
+            raw_keys = [k if k is None or type(k) is bytes else _encode(k) for k in keys]
+            if len(raw_keys) != len(raw):
+                raise UsageError(f"{len(raw)} values and {len(raw_keys)} keys: not as many")
+        if isinstance(timestamps, Sequence) and len(timestamps) != len(raw):
+            raise UsageError(f"{len(raw)} values and {len(timestamps)} timestamps: not as many")
+        when = self._now() if timestamps is None else timestamps
+        with self._lock:
+            target = self._topics.get(topic) or self._topic(topic)
+            if self._error is not None:
+                self._raise()
+            rows = Rows(raw, raw_keys, when)
+            if target.compacted and (raw_keys is None or None in raw_keys):
+                raise _no_key(topic)
+            if len(raw) <= _FEW:
+                for value, key, at in rows:
+                    self.send(topic, value, key=key, partition=partition, timestamp=at)
+                return
+            if partition is not None:
+                self._append_rows(target.buffer(partition), target, rows)
+            elif raw_keys is None:
+                for chunk in rows.chunks(target.batch_bytes):
+                    buffer = target.sticky
+                    self._append_rows(buffer, target, chunk)
+                    target.turn(buffer)
+            else:
+                for number, part in rows.by_partition(target.count).items():
+                    self._append_rows(target.buffers[number], target, part)
+
+    def send_and_wait(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        headers: Headers = (),
+    ) -> Appended:
+        """Append one record now, after all that was sent before to its partition.
+
+        Returns where it stands; with acks="all", when it is on stable storage.
+        """
+        value = value if type(value) is bytes else _encode(value)
+        key = key if key is None or type(key) is bytes else _encode(key)
+        with self._lock:
+            target = self._topics.get(topic) or self._topic(topic)
+            if self._error is not None:
+                self._raise()
+            buffer = target.choose(key, partition)
+            if key is None and target.compacted:
+                raise _no_key(topic)
+            self._write(buffer)
+            batch = codec.encode(
+                [value],
+                keys=[key],
+                timestamps=self._now() if timestamp is None else timestamp,
+                headers=[headers] if headers else None,
+                compression=target.compression,
+            )
+            offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
+        if self._acks == "all":  # outside the lock, so that other threads share the wait
+            self._backend.sync([buffer.partition])
+        return Appended(buffer.partition, offset)
+
+    def flush(self) -> None:
+        """Append all that was sent; with acks="all", return when it is on stable storage."""
+        with self._lock:
+            for buffer in list(self._waiting):
+                try:
+                    self._write(buffer)
+                except (StreamkitError, OSError) as error:
+                    self._remember(error)
+            unsynced, self._unsynced = self._unsynced, set()
+        if self._acks == "all" and unsynced:
+            try:
+                self._backend.sync(unsynced)
+            except (StreamkitError, OSError):
+                self._unsynced |= unsynced
+                raise
+        if self._error is not None:
+            self._raise()
+
+    async def aflush(self) -> None:
+        """`flush`, while other coroutines go on."""
+        import asyncio  # here: most programs that produce have no use for it, and it is not small
+
+        await asyncio.to_thread(self.flush)
+
+    def close(self) -> None:
+        """Flush, and let go of the log. The second time it does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self.flush()
+            except (StreamkitError, OSError) as error:
+                if self._waiting:
+                    error.add_note("the producer is closed nevertheless: they are lost")
+                raise
+            finally:
+                self._closed = True
+                self._something.notify_all()
+                atexit.unregister(self.close)
+                if self._owned:
+                    self._backend.close()
+
+    def __enter__(self) -> "Producer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "Producer":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def _topic(self, name: str) -> "_Topic":
+        if self._closed:
+            raise UsageError("the producer is closed")
+        try:
+            info = self._backend.topic(name)
+        except UnknownTopic:
+            if not self._create_topics:
+                raise
+            try:
+                info = self._backend.create_topic(name, self._create_topics)
+            except TopicExists:  # by somebody else, just now
+                info = self._backend.topic(name)
+        target = self._topics[name] = _Topic(info, self._batch_bytes)
+        return target
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        assert error is not None
+        raise error
+
+    def _remember(self, error: BaseException) -> None:
+        """Keep the first error for the next call; the later ones are most likely its echo."""
+        if self._error is None:
+            self._error = error
+
+    def _write_full(self, buffer: "_Buffer") -> None:
+        try:
+            self._write(buffer)
+        except RecordTooLarge:
+            raise  # it can only be about the record that has just been sent
+        except (StreamkitError, OSError) as error:
+            self._remember(error)  # that record was taken, so the next call has to tell
+
+    def _write(self, buffer: "_Buffer") -> None:
+        """Append what the buffer holds."""
+        while True:
+            batch = buffer.unwritten
+            if batch is None:
+                if not len(buffer.builder):
+                    self._waiting.pop(buffer, None)
+                    return
+                batch = buffer.unwritten = buffer.builder.build()
+                buffer.topic.turn(buffer)
+            where = f"{_size(batch)} sent to {buffer.partition}"
+            try:
+                self._append(buffer.partition, batch)
+            except UsageError as error:
+                buffer.unwritten = None
+                if isinstance(error, UnknownTopic | UnknownPartition):
+                    self._topics.pop(buffer.partition.topic, None)  # ask anew: it may come back
+                error.add_note(f"of {where} some or all were given up")
+                raise
+            except (StreamkitError, OSError) as error:
+                self._waiting[buffer] = self._monotonic() + _RETRY_SECONDS
+                error.add_note(f"{where} are kept and will be tried again")
+                raise
+            buffer.unwritten = None
+
+    def _append(self, partition: TopicPartition, batch: bytes) -> None:
+        """Append a batch; one that is too large, as two smaller ones."""
+        try:
+            self._backend.append_encoded(partition, batch, acks=1)
+        except RecordTooLarge:
+            columns = codec.columns(batch)
+            if len(columns) == 1:
+                raise
+            middle = len(columns) // 2
+            compression = codec.read_header(batch).compression
+            for part in (slice(0, middle), slice(middle, None)):
+                smaller = codec.encode(
+                    columns.values[part],
+                    keys=columns.keys[part],
+                    timestamps=columns.timestamps[part],
+                    headers=None if columns.headers is None else columns.headers[part],
+                    compression=compression,
+                )
+                self._append(partition, smaller)
+            return
+        self._unsynced.add(partition)
+
+    def _append_rows(self, buffer: "_Buffer", target: "_Topic", rows: Rows) -> None:
+        self._write(buffer)
+        for chunk in rows.chunks(target.batch_bytes):
+            batch = codec.encode(
+                chunk.values,
+                keys=chunk.keys,
+                timestamps=chunk.timestamps,
+                compression=target.compression,
+            )
+            self._append(buffer.partition, batch)
+
+    def _wait_for_more(self, buffer: "_Buffer") -> None:
+        if self._closed:
+            raise UsageError("the producer is closed")
+        self._waiting[buffer] = self._monotonic() + self._linger
+        if self._linger == 0:
+            self._write_full(buffer)
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._write_after_linger, name="streamkit-producer", daemon=True
+            )
+            self._thread.start()
+        elif len(self._waiting) == 1:
+            self._something.notify()
+
+    def _write_after_linger(self) -> None:
+        with self._lock:
+            while not self._closed:
+                if not self._waiting:
+                    self._something.wait()
+                    continue
+                buffer, due = min(self._waiting.items(), key=itemgetter(1))
+                left = due - self._monotonic()
+                if left > 0:
+                    self._something.wait(left)
+                    continue
+                try:
+                    self._write(buffer)
+                except (StreamkitError, OSError) as error:
+                    self._remember(error)
+
+    def _after_fork(self) -> None:
+        """In a child: what the parent has not written yet is the parent's to write."""
+        self._topics.clear()
+        self._unsynced.clear()
+        self._error = None
+        self._begin()
+
+
+_producers: "weakref.WeakSet[Producer]" = weakref.WeakSet()
+
+
+def _start_anew_in_child() -> None:
+    for producer in list(_producers):
+        producer._after_fork()
+
+
+os.register_at_fork(after_in_child=_start_anew_in_child)
+
+
+class _Buffer:
+    """The batch that is being filled for one partition, and one that could not be written yet."""
+
+    __slots__ = ("append", "builder", "partition", "topic", "unwritten")
+
+    def __init__(self, topic: "_Topic", partition: TopicPartition) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.builder = codec.Builder(topic.compression)
+        self.append = self.builder.append
+        self.unwritten: bytes | None = None
+
+
+class _Topic:
+    """What sending to a topic needs to know. `sticky` takes the records without a key."""
+
+    __slots__ = ("batch_bytes", "buffers", "compacted", "compression", "count", "sticky")
+
+    def __init__(self, info: TopicInfo, batch_bytes: int) -> None:
+        self.compression = compression_of(info.config)
+        self.compacted = is_compacted(info.config)
+        self.count = info.partitions
+        # Half, so that a batch that is not full yet has room for one more large record.
+        self.batch_bytes = min(batch_bytes, max_batch_bytes(info.config) // 2)
+        self.buffers = [
+            _Buffer(self, TopicPartition(info.name, number)) for number in range(self.count)
+        ]
+        self.sticky = self.buffers[next(_start) % self.count]
+
+    def turn(self, written: _Buffer) -> None:
+        """After a batch, what has no key goes to the next partition."""
+        if written is self.sticky:
+            self.sticky = self.buffers[(written.partition.partition + 1) % self.count]
+
+    def buffer(self, partition: int) -> _Buffer:
+        if not 0 <= partition < self.count:
+            raise UnknownPartition(
+                f"topic {self.sticky.partition.topic!r} has no partition {partition}: "
+                f"it has 0 to {self.count - 1}"
+            )
+        return self.buffers[partition]
+
+    def choose(self, key: bytes | None, partition: int | None) -> _Buffer:
+        if partition is not None:
+            return self.buffer(partition)
+        return self.sticky if key is None else self.buffers[codec.partition_for(key, self.count)]
+
+
+def _encode(value: Any) -> bytes | None:
+    """What goes into the log for a key or value that is not bytes already."""
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    return _encode_untyped(value)
+
+
+_encode_untyped = serde_for(Untyped).encode
+
+
+def _size(batch: bytes) -> str:
+    number = codec.read_header(batch).count
+    return f"{number} record{'s' if number != 1 else ''}"
+
+
+def _no_key(topic: str) -> InvalidRecord:
+    return InvalidRecord(
+        f"topic {topic!r} is compacted: only the last record of each key is kept, so every record "
+        "needs a key"
+    )

@@ -1,0 +1,35 @@
+"""Where to begin reading."""
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from streamkit.backends.base import Backend
+from streamkit.errors import UsageError
+from streamkit.records import TopicPartition
+
+Start: TypeAlias = Literal["earliest", "latest"] | int | datetime
+"""At the first record, after the last, or at the first with that timestamp (ms) or a later one."""
+
+
+def checked_start(start: Start) -> Literal["earliest", "latest"] | int:
+    """With a datetime as ms since 1970 UTC. Raises UsageError for anything that is not a start."""
+    if isinstance(start, datetime):
+        if start.tzinfo is None:
+            raise UsageError(f"{start!r} names no time zone; write datetime(…, tzinfo=UTC)")
+        return int(start.timestamp() * 1000)
+    if start not in ("earliest", "latest") and not isinstance(start, int):
+        raise UsageError(f"{start!r}: it is 'earliest', 'latest', a time in ms, or a datetime")
+    return start
+
+
+def place(
+    backend: Backend, partition: TopicPartition, start: Literal["earliest", "latest"] | int
+) -> int:
+    """The offset of a start. A time after all records is the partition's end."""
+    offsets = backend.offsets(partition)
+    if start == "earliest":
+        return offsets.start
+    if start == "latest":
+        return offsets.end
+    found = backend.offset_at(partition, start)
+    return offsets.end if found is None else found
