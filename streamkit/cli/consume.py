@@ -12,7 +12,7 @@ from streamkit.cli.output import headers_of, iso, json_line, text_of
 from streamkit.cli.positions import parse_position
 from streamkit.cli.reading import Extent, read_alone, read_as_member
 from streamkit.cli.settings import open_log
-from streamkit.cli.signals import stop_on_signals
+from streamkit.engine.signals import stop_on_signals
 from streamkit.errors import ConfigError, UnknownPartition, nearest
 from streamkit.records import Record, TopicPartition
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamkit._version import __version__
-from streamkit.cli import connect, consume, groups, produce, replay, run, topics
+from streamkit.cli import connect, consume, groups, produce, replay, replays, run, topics
 from streamkit.cli.output import print_error
 from streamkit.cli.settings import DEFAULT_LOG, Settings, settings_of
 from streamkit.errors import StreamkitError
@@ -122,7 +122,8 @@ def root(
         ),
     ] = False,
 ) -> None:
-    context.obj = Settings(log, debug)
+    source = context.get_parameter_source("log")
+    context.obj = Settings(log, source is not None and source.name == "COMMANDLINE", debug)
 
 
 app.add_typer(topics.app, name="topics")
@@ -130,5 +131,6 @@ app.command("produce")(produce.produce)
 app.command("consume")(consume.consume)
 app.add_typer(groups.app, name="groups")
 app.command("run")(run.run)
-app.add_typer(replay.app, name="replay")
+app.command("replay")(replay.replay)
+app.add_typer(replays.app, name="replays")
 app.command("connect")(connect.connect)

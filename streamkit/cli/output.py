@@ -3,9 +3,12 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_json(value: object) -> None:
@@ -18,20 +21,26 @@ def json_line(value: object) -> str:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as a table; whole columns of numbers stand at the right, with separators."""
-    from rich import box
+    """Print rows as a table."""
     from rich.console import Console
+
+    Console(highlight=False).print(table(title, columns, rows))
+
+
+def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
+    """Rows as a table; whole columns of numbers stand at the right, with separators."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for at, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[at], int) or row[at] is None for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
-    Console(highlight=False).print(table)
+        made.add_row(*(Text(_cell(cell)) for cell in row))
+    return made
 
 
 def _cell(value: object) -> str:

@@ -12,7 +12,7 @@ from time import monotonic
 from streamkit.backends.base import Backend, CommittedOffset, Membership
 from streamkit.cli.output import note
 from streamkit.cli.positions import Position, offset_at
-from streamkit.cli.signals import Stop
+from streamkit.engine.signals import Stop
 from streamkit.records import Record, TopicPartition
 
 WAIT = 0.2

@@ -1,13 +1,16 @@
 """`streamkit run`: run an app, live."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamkit.cli.loading import load_app
-from streamkit.cli.output import note
-from streamkit.cli.settings import DEFAULT_LOG, settings_of
-from streamkit.cli.signals import stop_on_signals
+from streamkit.cli.progress import messages
+from streamkit.cli.settings import settings_of
+from streamkit.engine.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from streamkit.engine.live import Progress
 
 
 def run(
@@ -25,9 +28,19 @@ def run(
     from streamkit.backends.locate import open_backend
     from streamkit.engine.live import run as run_live
 
+    settings = settings_of(context)
     loaded = load_app(app)
-    url = settings_of(context).log or loaded.log or DEFAULT_LOG
-    with open_backend(url) as log, stop_on_signals() as stop:
-        run_live(loaded.topology(), log, stop=stop, until_end=until_end, on_note=note)
+    columns = ("app", "tasks", "events", "events/s", "behind", "late")
+    with (
+        open_backend((settings.log if settings.log_asked else None) or loaded.log) as log,
+        stop_on_signals() as stop,
+        messages(columns, settings.debug) as show,
+    ):
+
+        def progress(now: "Progress") -> None:
+            rate = round(now.rate)
+            show([(loaded.name, now.tasks, now.processed, rate, now.lag, now.late)])
+
+        run_live(loaded.topology(), log, stop=stop, until_end=until_end, on_progress=progress)
         if stop.interrupted:
             raise typer.Exit(130)

@@ -13,9 +13,14 @@ DEFAULT_LOG = "./streamkit-data"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options before the command. `log` is None when neither --log nor STREAMKIT_LOG is set."""
+    """The options before the command.
+
+    `log` is None when neither --log nor STREAMKIT_LOG is set; `log_asked` says that it was --log,
+    which is stronger than what an app says of itself.
+    """
 
     log: str | None = None
+    log_asked: bool = False
     debug: bool = False
 
     @property

@@ -1,44 +1,15 @@
 """Append what tasks give out: each record to the partition that its key says."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from streamkit.backends.base import Backend
 from streamkit.codec import partition_for
+from streamkit.engine.rows import Drained, Rows
 from streamkit.errors import UnknownTopic, nearest
-from streamkit.records import Headers, TopicPartition
+from streamkit.records import TopicPartition
 
 BATCH_BYTES = 1 << 18
 """About how many bytes of keys and values one appended batch holds: far below any topic's limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Records on their way out, column by column; `headers` None: no record has any."""
-
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    timestamps: Sequence[int]
-    headers: Sequence[Headers] | None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, rows: Sequence[int]) -> "Rows":
-        return Rows(
-            [self.keys[row] for row in rows],
-            [self.values[row] for row in rows],
-            [self.timestamps[row] for row in rows],
-            None if self.headers is None else [self.headers[row] for row in rows],
-        )
-
-    def part(self, start: int, end: int) -> "Rows":
-        return Rows(
-            self.keys[start:end],
-            self.values[start:end],
-            self.timestamps[start:end],
-            None if self.headers is None else self.headers[start:end],
-        )
 
 
 class Outputs:
@@ -56,11 +27,23 @@ class Outputs:
         self._counts: dict[str, int] = {}
         self._unsynced: set[TopicPartition] = set()
 
-    def append(self, topic: str, rows: Rows, task: int) -> None:
+    def append(self, drained: Drained, task: int) -> None:
         """Append to the page cache; `sync` brings it to stable storage."""
+        for topic, rows in drained.rows.items():
+            self._append_by_key(topic, rows, task)
+        for topic, rows in drained.everywhere.items():
+            for number in range(self.partitions(topic)):
+                self._append(topic, number, rows)
+
+    def append_to(self, topic: str, number: int, rows: Rows) -> int:
+        """Append to one partition whatever the keys; give the offset after the last record."""
+        return self._append(topic, number, rows)
+
+    def _append_by_key(self, topic: str, rows: Rows, task: int) -> None:
         count = self.partitions(topic)
         if count == 1:
-            return self._append(topic, 0, rows)
+            self._append(topic, 0, rows)
+            return
         keyless = task % count
         chosen: list[list[int]] = [[] for _ in range(count)]
         for row, key in enumerate(rows.keys):
@@ -70,15 +53,6 @@ class Outputs:
                 self._append(topic, number, rows)
             elif mine:
                 self._append(topic, number, rows.take(mine))
-
-    def append_everywhere(self, topic: str, rows: Rows) -> None:
-        """Append the same records to every partition."""
-        for number in range(self.partitions(topic)):
-            self._append(topic, number, rows)
-
-    def append_to(self, topic: str, number: int, rows: Rows) -> int:
-        """Append to one partition; give the offset after the last record."""
-        return self._append(topic, number, rows)
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has that stands for `topic`. Raises UnknownTopic."""

@@ -6,6 +6,7 @@ value this module's `Session` as JSON, and a tombstone forgets it.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -36,9 +37,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """When it began, in ms."""
     streams: Bounds
     tables: Bounds
-    shadows: list[str]
-    """The topics that belong to this session alone."""
+    results: list[str]
+    """The shadows of the topics the app writes results to."""
+    internal: list[str]
+    """The shadows of its repartition topics and changelogs."""
     finished: bool = False
+
+    @property
+    def shadows(self) -> list[str]:
+        """The topics that belong to this session alone."""
+        return sorted({*self.results, *self.internal})
 
     @property
     def group(self) -> str:
@@ -60,7 +68,9 @@ def session_name(from_text: str, to_text: str) -> str:
 
 def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"--name {name!r}: a name has 1 to 100 of the characters a-z A-Z 0-9 . _ -")
+        raise ConfigError(
+            f"--name {name!r}: a name has 1 to 100 of the characters a-z A-Z 0-9 . _ -"
+        )
 
 
 def sessions(backend: Backend) -> Mapping[tuple[str, str], Session]:
@@ -85,10 +95,8 @@ def sessions(backend: Backend) -> Mapping[tuple[str, str], Session]:
 
 def store(backend: Backend, session: Session) -> None:
     """Write a session down; it is on stable storage when this returns."""
-    try:
+    with suppress(TopicExists):
         backend.create_topic(TOPIC, 1, {"cleanup.policy": "compact"})
-    except TopicExists:
-        pass
     _put(backend, session, msgspec.json.encode(session))
 
 

@@ -1,0 +1,66 @@
+"""What a replay session wrote, and how it differs from what the app published."""
+
+from collections.abc import Iterator
+
+from streamkit.backends.base import Backend
+from streamkit.dsl.topology import Topology
+from streamkit.engine.headers import WINDOW
+from streamkit.errors import ConfigError, nearest
+from streamkit.records import Record, TopicPartition
+from streamkit.replay.diff import Difference, compare
+from streamkit.replay.session import Session
+
+
+def check_diff(topology: Topology, topic: str) -> None:
+    """Raises ConfigError when the app does not write the topic."""
+    if topic not in topology.sinks:
+        raise ConfigError(
+            f"--diff {topic!r}: app {topology.app!r} does not write it"
+            f"{nearest(topic, topology.sinks)}"
+        )
+
+
+def difference(backend: Backend, session: Session, topic: str) -> Difference:
+    """Compare the shadow of a topic with what is published there in the session's time.
+
+    Both sides are the records whose own timestamp is in the span.
+    """
+    return compare(
+        _span(backend, session.shadow(topic), session),
+        _span(backend, topic, session),
+        WINDOW,
+    )
+
+
+def sizes(backend: Backend, session: Session) -> dict[str, int]:
+    """How many records each result topic of a session has, by its shadow's name."""
+    existing = backend.topics()
+    found = {}
+    for topic in session.results:
+        ranges = [
+            backend.offsets(TopicPartition(topic, number))
+            for number in range(existing[topic].partitions)
+        ]
+        found[topic] = sum(each.end - each.start for each in ranges)
+    return found
+
+
+def _span(backend: Backend, topic: str, session: Session) -> Iterator[Record[bytes | None]]:
+    if topic not in backend.topics():
+        return  # never published: everything is only in the replay
+    for number in range(backend.topic(topic).partitions):
+        partition = TopicPartition(topic, number)
+        bounds = backend.offsets(partition)
+        position = bounds.start
+        while position < bounds.end:
+            for batch in backend.fetch({partition: position}):
+                for record in batch.records():
+                    if _inside(record.timestamp, session):
+                        yield record
+                position = batch.next_offset
+
+
+def _inside(timestamp: int, session: Session) -> bool:
+    return (session.start is None or timestamp >= session.start) and (
+        session.end is None or timestamp < session.end
+    )
