@@ -5,13 +5,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import Row, main, medians
+from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.records import TopicPartition
 
@@ -52,6 +52,7 @@ def imports(rounds: int) -> list[Row]:
 
 OPEN = """
 import sys, time
+from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.records import TopicPartition
 began = time.perf_counter()
@@ -65,28 +66,53 @@ print((opened - began) * 1e3, (time.perf_counter() - began) * 1e3)
 """
 
 
+FILL = """
+import os, signal, sys
+from pathlib import Path
+from benchmarks.startup import fill
+backend = fill(Path(sys.argv[1]), int(sys.argv[2]))
+"""
+CLOSED = "backend.close()"
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
 def opening(rounds: int, partitions: int) -> list[Row]:
-    """Opening a log in a fresh process; and with the end of every partition looked up as well."""
-    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as directory:
-        fill(Path(directory), partitions)
-        took = [_opened(directory) for _ in range(rounds)]
-    opened = median(first for first, _ in took)
-    looked = median(second for _, second in took)
+    """Opening a log in a fresh process; also looking up where every partition ends."""
     name = f"open a log of {partitions:,} partitions"
+    opened, looked = _opened_after(CLOSED, rounds, partitions)
+    _, recovered = _opened_after(KILLED, 1, partitions)
     return [
         _row(name, opened, "limit", LIMIT, "its topics are known", 1.0),
-        _row(f"{name}, look up all ends", looked, "limit", LIMIT, "every partition opened", None),
+        _row(f"{name} and all their ends", looked, "limit", LIMIT, "each partition opened", 1.0),
+        _row(
+            f"{name} and all their ends, first time after kill -9",
+            recovered,
+            "limit",
+            LIMIT,
+            "each partition opened; the writer was killed",
+            None,
+        ),
     ]
 
 
-def fill(directory: Path, partitions: int) -> None:
-    """A log of topics with 100 partitions each; a batch of records in every one."""
-    with closing(open_backend(directory)) as backend:
-        for first in range(0, partitions, 100):
-            count = min(100, partitions - first)
-            name = backend.create_topic(f"topic-{first}", count).name
-            for number in range(count):
-                backend.append(TopicPartition(name, number), [b"x" * 100] * RECORDS)
+def fill(directory: Path, partitions: int) -> Backend:
+    """A log of topics with 100 partitions each and a batch of records in every one; left open."""
+    backend = open_backend(directory)
+    for first in range(0, partitions, 100):
+        count = min(100, partitions - first)
+        name = backend.create_topic(f"topic-{first}", count).name
+        for number in range(count):
+            backend.append(TopicPartition(name, number), [b"x" * 100] * RECORDS)
+    return backend
+
+
+def _opened_after(end: str, rounds: int, partitions: int) -> tuple[float, float]:
+    """The medians for a log whose writer ended by `end`."""
+    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as directory:
+        writer = [sys.executable, "-c", FILL + end, directory, str(partitions)]
+        subprocess.run(writer, check=end == CLOSED)
+        took = [_opened(directory) for _ in range(rounds)]
+    return median(opened for opened, _ in took), median(looked for _, looked in took)
 
 
 def _opened(directory: str) -> tuple[float, float]:

@@ -1,0 +1,49 @@
+"""streamkit, log to log, as `streamkit run` does it: commits, changelog and all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from benchmarks.engines.orders_log import ORDERS, OUT, fill, outputs
+from benchmarks.engines.process import Job, main
+from benchmarks.events import LARGE, NET, WINDOW, Count, Event, Invoice, Order
+from streamkit.app import App
+from streamkit.dsl.stream import Stream
+from streamkit.dsl.windows import tumbling
+from streamkit.engine.live import run
+from streamkit.records import Record
+
+Declare: TypeAlias = Callable[[Stream[Order]], object]
+
+
+def filter_map(orders: Stream[Order]) -> object:
+    large = orders.filter(lambda order: order.amount >= LARGE)
+
+    @large.process(to=OUT)
+    def invoice(order: Order) -> Invoice:
+        net = order.amount * NET
+        return Invoice(order.id, order.user, net, order.amount - net)
+
+    return invoice
+
+
+def windowed_count(orders: Stream[Order]) -> object:
+    counts = orders.window(tumbling(f"{WINDOW}ms", grace="0ms")).count()
+
+    @counts.process(to=OUT)
+    def named(count: Record[int]) -> Count:
+        return Count(count.key, count.timestamp + 1 - WINDOW, count.value)
+
+    return named
+
+
+def log_to_log(declare: Declare, events: list[Event], directory: Path) -> Job:
+    backend = fill(directory, events)
+    app = App("bench", log=str(directory))
+    declare(app.stream(ORDERS, Order, key=str, time="at", out_of_order="0ms"))
+    topology = app.topology()
+    return Job(lambda: run(topology, backend, until_end=True), lambda: outputs(backend))
+
+
+if __name__ == "__main__":
+    main(log_to_log, {"filter-map": filter_map, "windowed-count": windowed_count})
