@@ -111,8 +111,8 @@ def test_both_codecs_and_both_ways_to_build_give_the_same_bytes(codec, rows, com
     batch = encode(pure, rows, compression=compression, **options)
     assert encode(codec, rows, compression=compression, **options) == batch
     builder = codec.Builder(compression)
-    for value, key, timestamp, headers in rows:
-        size = builder.append(value, key, timestamp, headers)
+    for value, key, timestamp, extra in rows:
+        size = builder.append(value, key, timestamp, extra)
         assert size == builder.size
     assert builder.build() == encode(pure, rows, compression=compression)
 
