@@ -25,9 +25,11 @@ from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
 
 COMPACTED = {"cleanup.policy": "compact"}
-MAX_UPSTREAM_TASKS = 64
-"""Tasks that may write to one repartition topic: what each reader has read of each writer must
-fit into the 4096 characters that are committed with an offset."""
+KEPT = {"retention.ms": "-1"}
+"""A repartitioned event bears the time of its origin, which may be long ago."""
+MAX_UPSTREAM_INPUTS = 64
+"""Partitions whose events may go into one repartition topic: what a reader has read of each must fit
+into the 4096 characters that are committed with an offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +188,13 @@ class Topology:
                         )
                     need(store.changelog, count, COMPACTED)
                 for topic in sub.repartitions:
-                    if count > MAX_UPSTREAM_TASKS:
+                    if count * len(sub.streams) > MAX_UPSTREAM_INPUTS:
                         raise TopologyError(
-                            f"{sub.name} has {count} tasks and repartitions through {topic}; at "
-                            f"most {MAX_UPSTREAM_TASKS} can: use fewer partitions"
+                            f"{sub.name} repartitions {len(sub.streams)} stream(s) of {count} "
+                            f"partitions through {topic}; at most {MAX_UPSTREAM_INPUTS} partitions "
+                            "in all can be: use fewer"
                         )
-                    need(topic, self._repartition_size(topic, count, sizes), {})
+                    need(topic, self._repartition_size(topic, count, sizes), KEPT)
         used = {t: n for t, n in sizes.items() if t in self._topics()}
         return Layout(tasks, create, used)
 

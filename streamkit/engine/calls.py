@@ -1,0 +1,147 @@
+"""Call users' functions with what they asked for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from streamkit.dsl.context import Context, State
+from streamkit.dsl.functions import Function
+from streamkit.dsl.topology import state_name
+from streamkit.dsl.windows import Window
+from streamkit.engine.cursor import Cursor
+from streamkit.engine.stores import KeyedStore
+from streamkit.errors import SerdeError
+from streamkit.records import Headers, Record
+from streamkit.serde import Serde
+
+
+class Calls:
+    """Binds functions to one task: its Context, its stores, its cursor."""
+
+    def __init__(self, cursor: Cursor, context: Context, stores: dict[str, KeyedStore]) -> None:
+        self._cursor = cursor
+        self._context = context
+        self._stores = stores
+
+    def plain(self, function: Function, key: Serde) -> Callable[..., Any] | None:
+        """The function itself, when it wants nothing but the event's value."""
+        if function.extras or function.wants_record:
+            return None
+        return function.call
+
+    def event(self, function: Function, key: Serde) -> Callable[[Any, Any, int, Headers], Any]:
+        """To be called with key, value, event time, headers."""
+        call = function.call
+        if self.plain(function, key) is not None:
+            return lambda key, value, stamp, headers: call(value)
+        prepare, extras = self._prepare(function, key)
+        record = self._record(function)
+
+        def of_event(key: Any, value: Any, stamp: int, headers: Headers) -> Any:
+            prepare(key, stamp, headers)
+            return call(record(key, value, stamp, headers), *extras)
+
+        return of_event
+
+    def joined(
+        self, function: Function, key: Serde
+    ) -> Callable[[Any, Any, Any, int, Headers], Any]:
+        """To be called with key, value, the table's row, event time, headers."""
+        call = function.call
+        if self.plain(function, key) is not None:
+            return lambda key, value, row, stamp, headers: call(value, row)
+        prepare, extras = self._prepare(function, key)
+        record = self._record(function)
+
+        def of_both(key: Any, value: Any, row: Any, stamp: int, headers: Headers) -> Any:
+            prepare(key, stamp, headers)
+            return call(record(key, value, stamp, headers), row, *extras)
+
+        return of_both
+
+    def folding(
+        self, function: Function, key: Serde, size: int
+    ) -> Callable[[Any, Any, Any, int, Headers, int], Any]:
+        """To be called with the value so far, key, value, event time, headers, window start."""
+        call = function.call
+        if self.plain(function, key) is not None:
+            return lambda sofar, key, value, stamp, headers, start: call(sofar, value)
+        prepare, extras = self._prepare(function, key)
+        record = self._record(function)
+        if "window" not in function.extras:
+
+            def fold(
+                sofar: Any, key: Any, value: Any, stamp: int, headers: Headers, start: int
+            ) -> Any:
+                prepare(key, stamp, headers)
+                return call(sofar, record(key, value, stamp, headers), *extras)
+
+            return fold
+
+        at = function.extras.index("window")
+        before, after = extras[:at], extras[at + 1 :]
+
+        def fold_in_window(
+            sofar: Any, key: Any, value: Any, stamp: int, headers: Headers, start: int
+        ) -> Any:
+            prepare(key, stamp, headers)
+            window = Window(start, start + size)
+            return call(sofar, record(key, value, stamp, headers), *before, window, *after)
+
+        return fold_in_window
+
+    def _record(self, function: Function) -> Callable[[Any, Any, int, Headers], Any]:
+        cursor = self._cursor
+        if not function.wants_record:
+            return lambda key, value, stamp, headers: value
+        return lambda key, value, stamp, headers: Record(
+            cursor.topic, cursor.partition, cursor.offset, stamp, key, value, headers
+        )
+
+    def _prepare(
+        self, function: Function, key: Serde
+    ) -> tuple[Callable[[Any, int, Headers], None], tuple[Any, ...]]:
+        """What to do before each call, and the extra arguments; a window's place stays empty."""
+        cursor, context = self._cursor, self._context
+        encode, name = key.encode, function.described
+        current = _Current()
+        extras: list[Any] = []
+        for extra in function.extras:
+            if extra == "context":
+                extras.append(context)
+            elif extra == "window":
+                extras.append(None)
+            else:
+                store = self._stores[state_name(function.name, extra[0])]
+                extras.append(current.state(store))
+        keyed, contextual = bool(function.states), "context" in function.extras
+
+        def prepare(key: Any, stamp: int, headers: Headers) -> None:
+            if contextual:
+                context.at(cursor.topic, cursor.partition, cursor.offset, key, stamp, headers)
+            if keyed:
+                try:
+                    data = encode(key)
+                except SerdeError as error:
+                    raise cursor.unwritable(f"key for the State of {name}", error) from error
+                if data is None:
+                    raise cursor.keyless(f"the State of {name}")
+                current.key, current.stamp = data, stamp
+
+        return prepare, tuple(extras)
+
+
+class _Current:
+    """The key and time of the event that a function with States is called for."""
+
+    __slots__ = ("key", "stamp")
+
+    def __init__(self) -> None:
+        self.key = b""
+        self.stamp = 0
+
+    def state(self, store: KeyedStore) -> State[Any]:
+        return State(
+            lambda: store.get(self.key),
+            lambda value: store.put(self.key, value, self.stamp),
+            lambda: store.put(self.key, None, self.stamp),
+        )

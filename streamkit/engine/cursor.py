@@ -1,0 +1,76 @@
+"""The record a task is at: what errors, Contexts and the identity of outputs are told by."""
+
+from typing import Any, NoReturn
+
+from streamkit.dsl.functions import Function
+from streamkit.errors import DataError, FunctionError, SerdeError
+
+
+class Cursor:
+    """Moves from record to record; one per task.
+
+    `prefix` begins the identity of what is made of the record ("run.task.input."); it is empty
+    when the task acts without a record, because its inputs have fallen silent.
+    """
+
+    __slots__ = ("offset", "partition", "prefix", "reported", "topic")
+
+    def __init__(self) -> None:
+        self.topic = ""
+        self.partition = -1
+        self.offset = -1
+        self.prefix = b""
+        self.reported: Exception | None = None
+
+    def enter(self, topic: str, partition: int, prefix: bytes) -> None:
+        """Go to another input; `offset` is set with each of its records."""
+        self.topic = topic
+        self.partition = partition
+        self.prefix = prefix
+        self.offset = -1
+
+    @property
+    def coordinates(self) -> str:
+        if self.offset < 0:
+            return "no record (its inputs were silent)"
+        return f"{self.topic}-{self.partition}@{self.offset}"
+
+    def fail(self, function: Function, key: Any, error: Exception) -> NoReturn:
+        """Raise FunctionError: a user's function raised `error`.
+
+        An error that was told before passes unchanged: functions are nested, and a generator
+        sees what the steps after it raise.
+        """
+        if error is self.reported:
+            raise error
+        self.reported = FunctionError(
+            f"{function.described} raised {type(error).__name__}: {error}; it was given the record "
+            f"{self.coordinates}, key {key!r}"
+        )
+        raise self.reported from error
+
+    def unreadable(self, what: str, error: Exception) -> Exception:
+        """The error to raise when a key or value of the record is not what was declared."""
+        self.reported = SerdeError(f"{self.coordinates}: {what}: {error}")
+        return self.reported
+
+    def unwritable(self, what: str, error: Exception) -> Exception:
+        """The error to raise when an output made of the record cannot be encoded."""
+        self.reported = SerdeError(f"{what}: {error}; it was made of the record {self.coordinates}")
+        return self.reported
+
+    def keyless(self, what: str) -> Exception:
+        """The error to raise when something keyed meets an event without a key."""
+        self.reported = DataError(
+            f"{self.coordinates}: {what} needs a key, but the event has none; filter such events "
+            "out before, or give them one with .by(...)"
+        )
+        return self.reported
+
+    def timeless(self, what: str) -> Exception:
+        """The error to raise when a window meets an event without a time."""
+        self.reported = DataError(
+            f"{self.coordinates}: {what} needs an event time, but the record has no timestamp; "
+            "say where it is: app.stream(..., time=...)"
+        )
+        return self.reported

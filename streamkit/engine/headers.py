@@ -1,0 +1,60 @@
+"""The headers the engine writes, and how they are read.
+
+    __streamkit.window     on a window's result        ["store",start,end,sequence]
+    __streamkit.late       on a late event             ["store",start,end,watermark]
+    __streamkit.source     on a repartitioned event    <run>.<task>.<input>.<offset>.<number>
+    __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle]
+
+Times are in ms. `run` tells a fresh start of the writing task from a continued one; `offset` and
+`number` say of which record the event was made, as the how-many-th: a reader that has seen a later
+one of the same run, task and input has seen this one, before the writer was killed and began again
+at its last commit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from streamkit.records import Headers
+
+WINDOW = "__streamkit.window"
+LATE = "__streamkit.late"
+SOURCE = "__streamkit.source"
+WATERMARK = "__streamkit.watermark"
+
+_encode = msgspec.json.Encoder().encode
+_decode_watermark = msgspec.json.Decoder(tuple[int, int, int | None, bool]).decode
+
+
+def window_identity(store: str, start: int, end: int, sequence: int) -> Headers:
+    """What makes a window's result this one: an upsert or a diff goes by it."""
+    return ((WINDOW, _encode((store, start, end, sequence))),)
+
+
+def late_note(store: str, start: int, end: int, watermark: int) -> Any:
+    """Which window an event came too late for, and how far time had gone."""
+    return (LATE, _encode((store, start, end, watermark)))
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What one upstream task says about time: nothing earlier than `watermark` (ms; None: it
+    does not know yet) will come, or, when `idle`, that it has nothing to say at the moment.
+
+    It was written by task number `task` of `tasks`.
+    """
+
+    task: int
+    tasks: int
+    watermark: int | None
+    idle: bool
+
+    def headers(self) -> Headers:
+        told = (self.task, self.tasks, self.watermark, self.idle)
+        return ((WATERMARK, _encode(told)),)
+
+    @classmethod
+    def read(cls, data: bytes) -> "Marker":
+        """Raises msgspec.DecodeError when it is no marker."""
+        return cls(*_decode_watermark(data))

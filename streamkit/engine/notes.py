@@ -1,0 +1,66 @@
+"""What a task commits beside its offsets, as the text that each offset carries.
+
+It says how far time had come, so that late stays late over a restart, and what had been read of
+each upstream task, so that nothing is read twice. Kafka allows 4096 characters per offset.
+"""
+
+from typing import Any
+
+import msgspec
+
+from streamkit.engine.headers import Marker
+from streamkit.errors import DataError
+
+LIMIT = 4096
+
+
+class Note(msgspec.Struct, omit_defaults=True, rename={
+    "run": "r", "latest": "t", "watermark": "w", "closed": "c", "told": "u", "seen": "s",
+}):  # fmt: skip
+    """One input's note. Times in ms; None: not known yet.
+
+    `run` is the run this task writes under for this input; `latest` the latest event time.
+    `watermark` and `closed` (per window store) are the task's and stand in the first input's note.
+    `told` are upstream markers, [task, tasks, watermark, idle]; `seen` the last event per upstream
+    run, task and input, [offset, number].
+    """
+
+    run: int = 0
+    latest: int | None = None
+    watermark: int | None = None
+    closed: dict[str, int] = {}
+    told: list[tuple[int, int, int | None, int]] = []
+    seen: dict[str, tuple[int, int]] = {}
+
+    def markers(self) -> list[Marker]:
+        return [Marker(task, tasks, at, bool(idle)) for task, tasks, at, idle in self.told]
+
+    def text(self) -> str:
+        """Raises DataError when it is longer than an offset can carry."""
+        text = str(_encode(self), "utf-8")
+        if len(text) > LIMIT:
+            raise DataError(
+                f"the note of an offset has {len(text)} characters, more than {LIMIT}; read fewer "
+                "partitions through one repartition topic"
+            )
+        return text
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Note).decode
+
+
+def read_note(text: str, where: Any) -> Note | None:
+    """A committed note; None when there is none, as after a reset of the group.
+
+    Raises DataError when it is somebody else's.
+    """
+    if not text:
+        return None
+    try:
+        return _decode(text)
+    except msgspec.DecodeError as error:
+        raise DataError(
+            f"{where}: the committed offset carries {text[:60]!r}, which no app wrote ({error}); "
+            "is the group's name also another program's?"
+        ) from error

@@ -1,0 +1,96 @@
+"""What a task writes, per topic, until it is drained."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from streamkit.engine.cursor import Cursor
+from streamkit.engine.headers import SOURCE
+from streamkit.engine.rows import Rows
+from streamkit.errors import SerdeError
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
+"""Gives an event to the next step: key, value, event time in ms, headers."""
+
+
+class Outlet:
+    """The rows of one topic. Those of the record being processed can be taken back."""
+
+    __slots__ = ("_cursor", "_mark", "_offset", "headers", "keys", "stamps", "topic", "values")
+
+    def __init__(self, topic: str, cursor: Cursor) -> None:
+        self.topic = topic
+        self._cursor = cursor
+        self.keys: list[bytes | None] = []
+        self.values: list[bytes | None] = []
+        self.stamps: list[int] = []
+        self.headers: list[Headers] = []
+        self._offset = -2
+        self._mark = 0
+
+    def begin(self) -> None:
+        """Another input comes, whose offsets mean other records."""
+        self._offset = -2
+
+    def add(self, key: bytes | None, value: bytes | None, stamp: int, headers: Headers) -> None:
+        if self._cursor.offset != self._offset:
+            self._offset = self._cursor.offset
+            self._mark = len(self.values)
+        self.keys.append(key)
+        self.values.append(value)
+        self.stamps.append(stamp)
+        self.headers.append(headers)
+
+    def take_back(self) -> None:
+        """Forget the rows of the present record, which failed."""
+        if self._offset == self._cursor.offset:
+            for column in (self.keys, self.values, self.stamps, self.headers):
+                del column[self._mark :]
+
+    def drain(self) -> Rows | None:
+        """The rows so far, if any; then there are none."""
+        if not self.values:
+            return None
+        headers = self.headers if any(self.headers) else None
+        rows = Rows(self.keys, self.values, self.stamps, headers)
+        self.keys, self.values, self.stamps, self.headers = [], [], [], []
+        self._offset = -2
+        return rows
+
+
+def writer(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:
+    """A step that encodes events and writes them."""
+    encode_key, encode_value, add = key.encode, value.encode, outlet.add
+    topic = outlet.topic
+
+    def write(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        try:
+            add(encode_key(key), encode_value(value), stamp, headers)
+        except SerdeError as error:
+            raise cursor.unwritable(f"record for {topic}", error) from error
+
+    return write
+
+
+def repartitioner(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:
+    """A step that hands events to another sub-topology, with what they were made of."""
+    encode_key, encode_value, add = key.encode, value.encode, outlet.add
+    topic = outlet.topic
+    last_offset, last_prefix, number = -1, b"", 0
+
+    def hand_over(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        nonlocal last_offset, last_prefix, number
+        offset, prefix = cursor.offset, cursor.prefix
+        if prefix:
+            if offset == last_offset and prefix == last_prefix:
+                number += 1
+            else:
+                last_offset, last_prefix, number = offset, prefix, 0
+            headers = (*headers, (SOURCE, b"%b%d.%d" % (prefix, offset, number)))
+        try:
+            add(encode_key(key), encode_value(value), stamp, headers)
+        except SerdeError as error:
+            raise cursor.unwritable(f"record for {topic}", error) from error
+
+    return hand_over

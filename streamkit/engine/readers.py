@@ -1,0 +1,153 @@
+"""The tight loops: from columns of bytes to events."""
+
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any, TypeAlias
+
+import msgspec
+
+from streamkit.dsl.nodes import StreamSource
+from streamkit.engine.cursor import Cursor
+from streamkit.engine.headers import SOURCE, WATERMARK, Marker
+from streamkit.engine.outlets import Forward
+from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
+from streamkit.errors import DataError, SerdeError
+from streamkit.records import Columns, Headers
+
+Reader: TypeAlias = Callable[[Columns, int, int], None]
+"""Processes the records `start` to `stop` of some columns."""
+
+
+class Seen:
+    """What has been read of each upstream run: the offset and number of the last event.
+
+    An event that is not after it was read before, and its writer was killed in between.
+    """
+
+    __slots__ = ("places", "repeated")
+
+    def __init__(self) -> None:
+        self.places: dict[bytes, tuple[int, int]] = {}
+        self.repeated = 0
+
+    def is_new(self, prefix: bytes, place: tuple[int, int]) -> bool:
+        last = self.places.get(prefix)
+        if last is None:
+            # A writer's new run begins: its old one will write no more.
+            _, task, source = prefix.split(b".")
+            for other in list(self.places):
+                if other.split(b".")[1:] == [task, source]:
+                    del self.places[other]
+        elif place <= last:
+            self.repeated += 1
+            return False
+        return True
+
+
+def source_reader(
+    source: StreamSource,
+    forward: Forward,
+    frontier: EventFrontier,
+    clock: Clock,
+    cursor: Cursor,
+    moved: Callable[[], None],
+    alone: bool,
+) -> Reader:
+    """Reads a topic from outside. `moved` is called when time may have moved the task's clock.
+
+    `alone`: it is the task's only stream, so that the clock can be set here, at the price of a
+    comparison, and `moved` is needed only when a window closes.
+    """
+    decode_key, decode, time = source.key.decode, source.value.decode, source.time
+    out_of_order = frontier.out_of_order
+
+    def read(columns: Columns, start: int, stop: int) -> None:
+        latest = frontier.latest
+        for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
+            cursor.offset = offset
+            try:
+                value = decode(data)
+            except SerdeError as error:
+                raise cursor.unreadable("value", error) from error
+            try:
+                key = decode_key(key_data)
+            except SerdeError as error:
+                raise cursor.unreadable("key", error) from error
+            if time is not None:
+                try:
+                    stamp = time(value)
+                except Exception as error:
+                    raise _no_time(cursor, error) from error
+            forward(key, value, stamp, headers)
+            if stamp > latest:
+                frontier.latest = latest = stamp
+                if not alone:
+                    moved()
+                elif stamp - out_of_order > clock.watermark:
+                    clock.watermark = stamp - out_of_order
+                    if clock.watermark >= clock.due:
+                        moved()
+
+    return read
+
+
+def repartition_reader(
+    source: StreamSource,
+    forward: Forward,
+    frontier: UpstreamFrontier,
+    cursor: Cursor,
+    moved: Callable[[], None],
+    seen: Seen,
+) -> Reader:
+    """Reads what another sub-topology handed over: events, once each, and markers of time."""
+    decode_key, decode = source.key.decode, source.value.decode
+    is_new, places = seen.is_new, seen.places
+
+    def read(columns: Columns, start: int, stop: int) -> None:
+        for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
+            cursor.offset = offset
+            prefix, place = b"", (0, 0)
+            if headers:
+                name, told = headers[-1]
+                if name == SOURCE and told is not None:
+                    prefix, at, number = told.rsplit(b".", 2)
+                    place = (int(at), int(number))
+                    if not is_new(prefix, place):
+                        continue
+                    headers = headers[:-1]
+                elif name == WATERMARK and told is not None:
+                    try:
+                        frontier.take(Marker.read(told))
+                    except msgspec.DecodeError as error:
+                        raise cursor.unreadable("watermark", error) from error
+                    moved()
+                    continue
+            try:
+                value, key = decode(data), decode_key(key_data)
+            except SerdeError as error:
+                raise cursor.unreadable("repartitioned event", error) from error
+            forward(key, value, stamp, headers)
+            if prefix:
+                places[prefix] = place
+
+    return read
+
+
+def _rows(
+    columns: Columns, start: int, stop: int
+) -> Iterator[tuple[int, int, bytes | None, bytes | None, Headers]]:
+    whole = start == 0 and stop == len(columns)
+    headers: Any = repeat(()) if columns.headers is None else columns.headers[start:stop]
+    if whole:
+        return zip(columns.offsets, columns.timestamps, columns.keys, columns.values, headers)  # noqa: B905
+    return zip(  # noqa: B905 (repeat() has no end)
+        columns.offsets[start:stop],
+        columns.timestamps[start:stop],
+        columns.keys[start:stop],
+        columns.values[start:stop],
+        headers,
+    )
+
+
+def _no_time(cursor: Cursor, error: Exception) -> Exception:
+    return DataError(f"{cursor.coordinates}: event time: {error}")
