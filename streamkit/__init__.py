@@ -1,5 +1,143 @@
-"""Event streaming in one `pip install`: a log in a directory, connectors, processing, replay."""
+"""Event streaming in one `pip install`: a log in a directory, connectors, processing, replay.
+
+Everything a user imports is here; what begins with an underscore, and every module not named in
+the documentation, may change. Connector authors import from `streamkit.connect`, tests may import
+from `streamkit.testing`.
+
+The names are loaded when they are first asked for: a producer need not wait for the processing.
+"""
+
+from typing import TYPE_CHECKING
 
 from streamkit._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from streamkit.app import App
+    from streamkit.clients.admin import Admin
+    from streamkit.clients.consumer import Consumer
+    from streamkit.clients.producer import Producer
+    from streamkit.dsl.context import Context, State
+    from streamkit.dsl.stream import Stream
+    from streamkit.dsl.table import GlobalTable, Table
+    from streamkit.dsl.windows import Window, tumbling
+    from streamkit.errors import (
+        ConfigError,
+        ConnectError,
+        CorruptLog,
+        DataError,
+        Fenced,
+        FunctionError,
+        GroupActive,
+        LogError,
+        LogNotFound,
+        OffsetOutOfRange,
+        OutOfSpace,
+        RecordTooLarge,
+        SerdeError,
+        StorageFailed,
+        StreamkitError,
+        TopicExists,
+        TopologyError,
+        UnknownTopic,
+        UnsupportedFormat,
+        UsageError,
+    )
+    from streamkit.records import Record, TopicPartition
+
+_MODULES = {
+    "streamkit.app": ("App",),
+    "streamkit.clients.admin": ("Admin",),
+    "streamkit.clients.consumer": ("Consumer",),
+    "streamkit.clients.producer": ("Producer",),
+    "streamkit.dsl.context": (
+        "Context",
+        "State",
+    ),
+    "streamkit.dsl.stream": ("Stream",),
+    "streamkit.dsl.table": (
+        "GlobalTable",
+        "Table",
+    ),
+    "streamkit.dsl.windows": (
+        "Window",
+        "tumbling",
+    ),
+    "streamkit.errors": (
+        "ConfigError",
+        "ConnectError",
+        "CorruptLog",
+        "DataError",
+        "Fenced",
+        "FunctionError",
+        "GroupActive",
+        "LogError",
+        "LogNotFound",
+        "OffsetOutOfRange",
+        "OutOfSpace",
+        "RecordTooLarge",
+        "SerdeError",
+        "StorageFailed",
+        "StreamkitError",
+        "TopicExists",
+        "TopologyError",
+        "UnknownTopic",
+        "UnsupportedFormat",
+        "UsageError",
+    ),
+    "streamkit.records": (
+        "Record",
+        "TopicPartition",
+    ),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Admin",
+    "App",
+    "ConfigError",
+    "ConnectError",
+    "Consumer",
+    "Context",
+    "CorruptLog",
+    "DataError",
+    "Fenced",
+    "FunctionError",
+    "GlobalTable",
+    "GroupActive",
+    "LogError",
+    "LogNotFound",
+    "OffsetOutOfRange",
+    "OutOfSpace",
+    "Producer",
+    "Record",
+    "RecordTooLarge",
+    "SerdeError",
+    "State",
+    "StorageFailed",
+    "Stream",
+    "StreamkitError",
+    "Table",
+    "TopicExists",
+    "TopicPartition",
+    "TopologyError",
+    "UnknownTopic",
+    "UnsupportedFormat",
+    "UsageError",
+    "Window",
+    "__version__",
+    "tumbling",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'streamkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
