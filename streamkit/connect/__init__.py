@@ -3,6 +3,7 @@
 What the author of a connector needs is here; `streamkit.connect.worker` runs them.
 """
 
+from streamkit.backends.base import CommittedOffset
 from streamkit.connect.api import (
     Bad,
     Notes,
@@ -24,6 +25,7 @@ from streamkit.connect.schedule import Cron, Every
 
 __all__ = [
     "Bad",
+    "CommittedOffset",
     "Cron",
     "Duration",
     "Every",

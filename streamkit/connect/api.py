@@ -144,27 +144,30 @@ class SourceContext:
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """What the worker lends to a sink while it runs."""
+    """What the worker lends to a sink while it runs.
+
+    `topic_id` gives the id of a topic: a topic that was deleted and made anew has another one, and
+    offsets that a sink has stored for the old one mean nothing for it.
+    """
 
     name: str
-    log: logging.Logger = field(repr=False)
+    topic_id: Callable[[str], str] = field(repr=False)
 
-    @classmethod
-    def of(cls, name: str) -> "SinkContext":
-        return cls(name, logging.getLogger(f"streamkit.connect.{name}"))
+    @property
+    def log(self) -> logging.Logger:
+        return logging.getLogger(f"streamkit.connect.{self.name}")
 
 
 class SinkWriter(Protocol):
     """An open sink. Made as `SinkClass(config, ctx)`; all calls come from one thread."""
 
-    def resume(
-        self, partition: TopicPartition, committed: CommittedOffset | None
-    ) -> CommittedOffset | None:
-        """Called when the worker gets a partition; returns where to read on.
+    def resume(self, partition: TopicPartition, start: CommittedOffset) -> CommittedOffset | None:
+        """Called when the worker gets a partition; returns where to read on, None to agree.
 
-        A sink that stores offsets with its data answers from there: exactly once. The note is the
-        one that `write` returned with the last commit. None leaves the choice to the worker: the
-        committed offset, or the partition's beginning.
+        `start` is the committed offset with the note that `write` returned for it, or with no
+        note: the beginning of the partition, or what somebody has reset the group to. A sink that
+        stores offsets with its data answers from there: exactly once. What is returned is
+        committed before the first write, so that a note is never missing afterwards.
         """
         ...
 
@@ -214,9 +217,7 @@ class _FunctionSink(Generic[C]):
         self._function = function
         self._config = config
 
-    def resume(
-        self, partition: TopicPartition, committed: CommittedOffset | None
-    ) -> CommittedOffset | None:
+    def resume(self, partition: TopicPartition, start: CommittedOffset) -> CommittedOffset | None:
         return None
 
     def write(self, records: list[Record[bytes | None]]) -> Notes | None:

@@ -10,7 +10,7 @@ from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.status import Progress
-from streamkit.errors import DataError, OffsetOutOfRange, nearest
+from streamkit.errors import DataError, FatalError, OffsetOutOfRange, nearest
 from streamkit.records import Record, TopicPartition
 
 FETCH_BYTES = 2 << 20
@@ -42,7 +42,7 @@ class SinkTask:
         self._progress = progress
         self._clock = clock
         self._stop = stop
-        self._context = SinkContext.of(config.name)
+        self._context = SinkContext(config.name, lambda topic: backend.topic(topic).topic_id)
         self._group = f"connect-{config.name}"
         self._positions: dict[TopicPartition, int] = {}
         self._notes: dict[TopicPartition, str] = {}
@@ -125,13 +125,16 @@ class SinkTask:
         committed = self._backend.committed(self._group)
         moved: dict[TopicPartition, CommittedOffset] = {}
         for partition in sorted(gained):
-            before = committed.get(partition)
-            start = sink.resume(partition, before)
-            if start is not None and start != before:
+            there = self._backend.offsets(partition)
+            before = committed.get(partition) or CommittedOffset(there.start)
+            start = sink.resume(partition, before) or before
+            if start.offset > there.end:
+                raise FatalError(
+                    f"{partition} ends at {there.end}, but group {self._group} stands at "
+                    f"{start.offset}: the topic was made anew; reset the group to go on"
+                )
+            if start != before:
                 moved[partition] = start
-            start = start or before
-            if start is None:
-                start = CommittedOffset(self._backend.offsets(partition).start)
             self._positions[partition] = start.offset
             self._notes[partition] = start.metadata
         if moved:
@@ -150,13 +153,16 @@ class SinkTask:
         )
 
     def _write(self, sink: SinkWriter, records: list[Record[bytes | None]]) -> None:
-        """Write all of them; around a bad one when errors are tolerated."""
+        """Write all of them, in ever smaller parts around one that the sink refuses.
+
+        So a refusal names its record, and what stands before it is written.
+        """
         try:
             notes = sink.write(records)
         except DataError as error:
-            if self._config.shared.errors_tolerance == "none":
-                raise
             if len(records) == 1:
+                if self._config.shared.errors_tolerance == "none":
+                    raise
                 self._set_aside(records[0], error)
                 return
             middle = len(records) // 2
@@ -189,8 +195,3 @@ class SinkTask:
                     partition, position, there.start - 1, there.start,
                 )  # fmt: skip
                 self._positions[partition] = there.start
-            elif position > there.end:
-                raise OffsetOutOfRange(
-                    f"group {self._group}: {partition} ends at {there.end}, before the position "
-                    f"{position}: the topic was made anew; reset the group to go on"
-                )

@@ -1,0 +1,55 @@
+"""Record values as JSON, with the record's coordinates in every complaint."""
+
+from typing import Any
+
+import msgspec
+
+from streamkit.errors import SerdeError
+from streamkit.records import Record
+
+_decode = msgspec.json.Decoder().decode
+
+
+def object_of(record: Record[bytes | None]) -> dict[str, Any]:
+    """The value as a JSON object. Raises SerdeError."""
+    try:
+        value = _decode(record.value or b"")
+    except msgspec.MsgspecError as error:
+        raise SerdeError(f"{record.coordinates}: the value is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise SerdeError(
+            f"{record.coordinates}: expected a JSON object, found {type(value).__name__}"
+        )
+    return value
+
+
+def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of the key: one name is the key itself as text, several are a JSON object's.
+
+    Raises SerdeError.
+    """
+    key = record.key
+    if key is None:
+        raise SerdeError(f"{record.coordinates}: no key to take {', '.join(names)} from")
+    if len(names) == 1:
+        try:
+            return {names[0]: key.decode()}
+        except UnicodeDecodeError as error:
+            raise SerdeError(f"{record.coordinates}: the key is not UTF-8") from error
+    try:
+        fields = _decode(key)
+    except msgspec.MsgspecError as error:
+        raise SerdeError(f"{record.coordinates}: the key is not JSON: {error}") from error
+    if not isinstance(fields, dict) or not all(name in fields for name in names):
+        raise SerdeError(f"{record.coordinates}: expected a key with the fields {', '.join(names)}")
+    return {name: fields[name] for name in names}
+
+
+def compact(record: Record[bytes | None]) -> bytes:
+    """The value as JSON on one line; null for a record without one. Raises SerdeError."""
+    if record.value is None:
+        return b"null"
+    try:
+        return msgspec.json.format(record.value, indent=-1)
+    except msgspec.MsgspecError as error:
+        raise SerdeError(f"{record.coordinates}: the value is not JSON: {error}") from error

@@ -1,0 +1,129 @@
+"""What the SQL source and sink share: engines, table names, and the database's errors as ours."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from streamkit.connect import mask_url
+from streamkit.errors import (
+    ConfigError,
+    DataError,
+    FatalError,
+    StreamkitError,
+    TransientError,
+    nearest,
+)
+
+_SQLITE_ERROR = 1
+"""SQLite's code for a wrong statement; its others (busy, locked, full, I/O) may pass."""
+
+
+def open_engine(url: str, *, create: bool) -> sa.Engine:
+    """An engine for the URL, not connected yet. `create`: a missing SQLite file may be made.
+
+    Raises ConfigError for a URL that cannot be used, TransientError for a missing SQLite file.
+    """
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername == "postgresql":
+            # The driver that streamkit[postgres] brings; SQLAlchemy's default is the older one.
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(parsed, hide_parameters=True)
+    except exc.ArgumentError as error:
+        raise ConfigError(
+            f"connection.url = {mask_url(url)!r}: {mask_url(str(error))}; "
+            "expected dialect://user:password@host:port/database, or sqlite:///path"
+        ) from None
+    except ModuleNotFoundError as error:
+        hint = "; pip install 'streamkit[postgres]'" if "psycopg" in str(error) else ""
+        raise ConfigError(f"connection.url: the driver is not installed: {error}{hint}") from error
+    path = parsed.database
+    # SQLite itself would make an empty database in place of one that is missing.
+    wanted = engine.dialect.name == "sqlite" and path not in (None, "", ":memory:") and not create
+    if wanted and not os.path.exists(str(path)):
+        raise TransientError(f"connection.url: there is no database file {path}")
+    return engine
+
+
+@contextmanager
+def database_errors(doing: str) -> Iterator[None]:
+    """Raise SQLAlchemy's and the drivers' errors as TransientError, DataError or FatalError."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _classed(error, doing) from error
+    except exc.SQLAlchemyError as error:
+        raise FatalError(f"{doing}: {error}") from error
+
+
+def _classed(error: exc.DBAPIError, doing: str) -> StreamkitError:
+    reason = " ".join(str(error.orig).split())
+    text = f"{doing}: {reason}"
+    if isinstance(error, exc.IntegrityError | exc.DataError):
+        return DataError(text)
+    passing = isinstance(error, exc.OperationalError | exc.InternalError | exc.InterfaceError)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if error.connection_invalidated or (passing and code != _SQLITE_ERROR):
+        return TransientError(text)
+    return FatalError(text)
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """`schema.table` or `table`."""
+    schema, _, table = name.rpartition(".")
+    return schema or None, table
+
+
+def columns_of(connection: sa.Connection, name: str, key: str) -> list[dict[str, Any]]:
+    """The columns of a table or view, as SQLAlchemy's inspector describes them.
+
+    Raises ConfigError, with the nearest existing name, when it is missing; `key` is the config
+    key that named it.
+    """
+    schema, table = split_name(name)
+    inspector = sa.inspect(connection)
+    try:
+        return [dict(column) for column in inspector.get_columns(table, schema)]
+    except exc.NoSuchTableError:
+        there = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+        known = [f"{schema}.{found}" if schema else found for found in there]
+        raise ConfigError(f"{key}: the database has no table {name!r}{nearest(name, known)}") from (
+            None
+        )
+
+
+def unique_sets(connection: sa.Connection, name: str) -> list[frozenset[str]]:
+    """The sets of columns that the database keeps unique: primary key, constraints, indexes."""
+    schema, table = split_name(name)
+    inspector = sa.inspect(connection)
+    found = [inspector.get_pk_constraint(table, schema).get("constrained_columns", [])]
+    found += [one["column_names"] for one in inspector.get_unique_constraints(table, schema)]
+    found += [
+        [column for column in index["column_names"] if column is not None]
+        for index in inspector.get_indexes(table, schema)
+        # A partial index keeps only some rows apart.
+        if index["unique"]
+        and None not in index["column_names"]
+        and not any(option.endswith("_where") for option in index.get("dialect_options", {}))
+    ]
+    return [frozenset(columns) for columns in found if columns]
+
+
+def primary_key(connection: sa.Connection, name: str) -> list[str]:
+    schema, table = split_name(name)
+    constraint = sa.inspect(connection).get_pk_constraint(table, schema)
+    return list(constraint.get("constrained_columns", []))
+
+
+def plain_table(name: str, columns: list[str]) -> sa.TableClause:
+    """The table with columns of no declared type: values pass as the driver has them.
+
+    SQLAlchemy's own conversions are made for applications: they round decimals on SQLite and
+    refuse dates that SQLite takes.
+    """
+    schema, table = split_name(name)
+    return sa.table(table, *(sa.column(column) for column in columns), schema=schema)

@@ -1,0 +1,162 @@
+"""SqlSink: topics of JSON objects into tables, with the offsets in the same transaction.
+
+What a worker has written and where it goes on commit together in the database, so a record is
+written exactly once, whatever is killed when. The table `_streamkit_offsets` holds one row per
+connector, topic and partition; its `epoch` goes up with every worker that takes the partition, and
+a worker whose epoch is over cannot write any more.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streamkit.connect import CommittedOffset, Notes, SinkContext, sink
+from streamkit.connectors.json_values import key_fields_of, object_of
+from streamkit.connectors.sql import database_errors, open_engine
+from streamkit.connectors.sql_offsets import OffsetTable
+from streamkit.connectors.sql_table import SinkTable
+from streamkit.errors import ConfigError, DataError
+from streamkit.records import Record, TopicPartition
+
+_IN_DATABASE = "in the database"
+"""The note beside our committed offsets: the database's own offset is what counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSinkConfig:
+    """Options of SqlSink.
+
+    `connection.url`: SQLAlchemy's form. `table.name.format`: the table of a topic.
+    `insert.mode`: `insert`, or `upsert` (PostgreSQL, SQLite), which needs `pk.mode`.
+    `pk.mode`: where the primary key comes from: `record_value`, or `record_key` (one of
+    `pk.fields`: the key as text; several: a JSON object). `pk.fields`: its columns.
+    `delete.enabled`: a record with a key and no value deletes the row (needs record_key).
+    `auto.create`: make a missing table. `auto.evolve`: add missing columns. Column types come
+    from the first values: whole numbers, floats, booleans, text, JSON.
+    """
+
+    connection_url: str = field(metadata={"secret": True})
+    insert_mode: Literal["insert", "upsert"] = "insert"
+    pk_mode: Literal["none", "record_key", "record_value"] = "none"
+    pk_fields: tuple[str, ...] = ()
+    table_name_format: str = "${topic}"
+    delete_enabled: bool = False
+    auto_create: bool = True
+    auto_evolve: bool = True
+
+    def __post_init__(self) -> None:
+        if self.insert_mode == "upsert" and self.pk_mode == "none":
+            raise ConfigError('insert.mode = "upsert" needs pk.mode and pk.fields')
+        if self.pk_mode != "none" and not self.pk_fields:
+            raise ConfigError(f"pk.mode = {self.pk_mode!r} needs pk.fields")
+        if self.pk_fields and self.pk_mode == "none":
+            raise ConfigError("pk.fields needs pk.mode")
+        if self.delete_enabled and (self.pk_mode != "record_key" or self.insert_mode != "upsert"):
+            raise ConfigError(
+                'delete.enabled needs pk.mode = "record_key" and insert.mode = "upsert"'
+            )
+
+
+@sink(config=SqlSinkConfig)
+class SqlSink:
+    """An engine, and the tables that it has written so far."""
+
+    def __init__(self, config: SqlSinkConfig, ctx: SinkContext) -> None:
+        self._config = config
+        self._ctx = ctx
+        self._engine = open_engine(config.connection_url, create=True)
+        self._tables: dict[str, SinkTable] = {}
+        with database_errors("connecting"):
+            self._offsets = OffsetTable(self._engine, ctx.name)
+
+    def resume(self, partition: TopicPartition, start: CommittedOffset) -> CommittedOffset | None:
+        topic_id = self._ctx.topic_id(partition.topic)
+        # Without our note the offset is a new group's, or somebody has reset it: it is followed.
+        wanted = None if start.metadata == _IN_DATABASE else start.offset
+        with database_errors("reading _streamkit_offsets"), self._engine.begin() as connection:
+            offset = self._offsets.take(connection, partition, topic_id, wanted)
+        if offset is None:
+            self._ctx.log.warning(
+                "%s was written before, but not into this database: writing it from offset 0",
+                partition,
+            )
+            offset = 0
+            with database_errors("writing _streamkit_offsets"), self._engine.begin() as connection:
+                self._offsets.take(connection, partition, topic_id, offset)
+        return CommittedOffset(offset, _IN_DATABASE)
+
+    def write(self, records: list[Record[bytes | None]]) -> Notes | None:
+        by_topic: dict[str, list[Record[bytes | None]]] = {}
+        ends: dict[TopicPartition, int] = {}
+        for record in records:
+            by_topic.setdefault(record.topic, []).append(record)
+            ends[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        changes = [(topic, self._changes(found)) for topic, found in by_topic.items()]
+        first, last = records[0].coordinates, records[-1].coordinates
+        span = first if first == last else f"{first} to {last}"
+        with database_errors(f"writing {span}"):
+            for topic, (rows, _) in changes:
+                self._table(topic).fit(rows)
+            with self._engine.begin() as connection:
+                for topic, (rows, deleted) in changes:
+                    table = self._table(topic)
+                    if self._config.insert_mode == "upsert":
+                        table.upsert(connection, rows)
+                        table.delete(connection, deleted)
+                    else:
+                        table.insert(connection, rows)
+                # Last, so that its lock on the row is held for a moment only.
+                self._offsets.advance(connection, ends)
+        return dict.fromkeys(ends, _IN_DATABASE)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _table(self, topic: str) -> SinkTable:
+        if topic not in self._tables:
+            name = self._config.table_name_format.replace("${topic}", topic)
+            self._tables[topic] = SinkTable(
+                self._engine,
+                name,
+                self._config.pk_fields,
+                upsert=self._config.insert_mode == "upsert",
+                create=self._config.auto_create,
+                evolve=self._config.auto_evolve,
+            )
+        return self._tables[topic]
+
+    def _changes(
+        self, records: Sequence[Record[bytes | None]]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The rows to write and the keys to delete; in upsert mode the last change of a key."""
+        rows = [self._row(record) for record in records]
+        if self._config.insert_mode == "insert":
+            return [row for row, _ in rows], []
+        last: dict[tuple[Any, ...], tuple[dict[str, Any], bool]] = {}
+        for row, deletes in rows:
+            key = tuple(row[name] for name in self._config.pk_fields)
+            last.pop(key, None)
+            last[key] = row, deletes
+        changes: Iterable[tuple[dict[str, Any], bool]] = last.values()
+        return [row for row, deletes in changes if not deletes], [
+            row for row, deletes in changes if deletes
+        ]
+
+    def _row(self, record: Record[bytes | None]) -> tuple[dict[str, Any], bool]:
+        """The columns of a record, and whether it is a deletion. Raises DataError."""
+        config = self._config
+        key = key_fields_of(record, config.pk_fields) if config.pk_mode == "record_key" else {}
+        if record.value is None:
+            if config.delete_enabled:
+                return key, True
+            raise DataError(
+                f"{record.coordinates}: a record without a value; with delete.enabled = true it "
+                "deletes the row of its key"
+            )
+        row = object_of(record) | key
+        if not row:
+            raise DataError(f"{record.coordinates}: an object without fields makes no row")
+        for name in config.pk_fields:
+            if row.get(name) is None:
+                raise DataError(f"{record.coordinates}: the primary key field {name!r} is missing")
+        return row, False
