@@ -78,3 +78,8 @@ class ControlBlock:
     def flush(self) -> None:
         """Store the page now, so that a walk after a power cut starts near the end."""
         self._page.flush()
+
+    def abandon(self) -> None:
+        """Close everything now, whoever still holds this object. For a forked child only."""
+        self._page.close()
+        self._file.abandon()

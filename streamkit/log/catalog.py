@@ -120,7 +120,9 @@ class Catalog:
     def forked(self) -> None:
         """In a forked child: let go of the parent's lock."""
         self._lock = threading.Lock()
-        self._lock_file = None
+        if self._lock_file is not None:
+            self._lock_file.abandon()
+            self._lock_file = None
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

@@ -122,10 +122,14 @@ class OpenFile:
         self.path = path
         self.fd = files.open(path, flags | os.O_CLOEXEC)
 
+    def abandon(self) -> None:
+        """Close it now, whoever still holds this object. For a forked child: it has one thread."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self._files.close(fd)
+
     def __del__(self) -> None:
-        if self.fd >= 0:
-            self._files.close(self.fd)
-            self.fd = -1
+        self.abandon()
 
 
 def write_all(files: Files, fd: int, buffers: Sequence[Buffer], position: int) -> None:

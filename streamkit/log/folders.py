@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from contextlib import suppress
 
 from streamkit.log.checkpoints import (
     EPOCHS,
@@ -45,13 +46,14 @@ def remove_folder(files: Files, path: str) -> None:
     if not files.exists(path):
         return
     if not path.endswith(DELETED):
+        with suppress(FileNotFoundError):
+            files.unlink(os.path.join(path, CONTROL))
         parent, name = os.path.split(path)
         tail = f".{uuid.uuid4().hex}{DELETED}"
         renamed = os.path.join(parent, name[: MAX_FILE_NAME - len(tail)] + tail)
         files.rename(path, renamed)
         path = renamed
-    names = files.listdir(path)
-    for name in sorted(names, key=lambda name: name != CONTROL):
+    for name in files.listdir(path):
         files.unlink(os.path.join(path, name))
     files.rmdir(path)
 

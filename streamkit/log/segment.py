@@ -13,6 +13,8 @@ INDEX = ".index"
 TIMEINDEX = ".timeindex"
 
 SCAN_BYTES = 1 << 20
+MAX_INDEX_BYTES = 10 << 20
+"""An index this long ends its segment, as Kafka's segment.index.bytes does."""
 
 _HEAD = Struct(">qiibIhi")
 """Base offset, length, leader epoch, magic, CRC, attributes, last offset delta."""

@@ -79,29 +79,43 @@ class Segments:
 
     # Where an offset stands.
 
-    def position(self, base: int, offset: int, index_bytes: int) -> int | None:
-        """Where a batch starts that is not after `offset`; None when the index lies or is lost."""
+    def trust_index(self, base: int, index_bytes: int) -> bool:
+        """Whether the segment's index is there and its last entry is true; asked once, it stays so.
+
+        `index_bytes`: how much of the index file counts.
+        """
+        if base in self._trusted:
+            return True
+        self._trusted.add(base)  # also when not: it is rebuilt once, not at every read
+        try:
+            index = self.file(base, INDEX)
+            self.file(base, TIMEINDEX)
+        except FileNotFoundError:
+            return False
+        size = self._files.size(index.fd)
+        count = min(size, index_bytes) // OFFSET_ENTRY.size
+        whole = size % OFFSET_ENTRY.size == 0 or size > index_bytes
+        return whole and (count == 0 or self._holds(base, *self._entry(base, index, count - 1)))
+
+    def position(self, base: int, offset: int, index_bytes: int) -> int:
+        """Where a batch starts, at `offset` or before it, as near as the index knows."""
         try:
             index = self.file(base, INDEX)
         except FileNotFoundError:
-            return None
-        count = min(self._files.size(index.fd), index_bytes) // OFFSET_ENTRY.size
-
-        def entry(number: int) -> tuple[int, int]:
-            at = number * OFFSET_ENTRY.size
-            data = self._files.pread(index.fd, OFFSET_ENTRY.size, at)
-            relative, position = OFFSET_ENTRY.unpack(data)
-            return base + relative, position
-
-        if base not in self._trusted:
-            if count and not self._holds(base, *entry(count - 1)):
-                return None
-            self._trusted.add(base)
-        number = last_at_most(lambda number: entry(number)[0], count, offset)
-        if number < 0:
             return 0
-        last_offset, position = entry(number)
-        return position if self._holds(base, last_offset, position) else None
+        count = min(self._files.size(index.fd), index_bytes) // OFFSET_ENTRY.size
+        number = last_at_most(lambda n: self._entry(base, index, n)[0], count, offset)
+        while number >= 0:
+            last_offset, position = self._entry(base, index, number)
+            if last_offset <= offset and self._holds(base, last_offset, position):
+                return position
+            number -= 1  # an entry that lies, or a damaged batch: the one before may do
+        return 0
+
+    def _entry(self, base: int, index: OpenFile, number: int) -> tuple[int, int]:
+        data = self._files.pread(index.fd, OFFSET_ENTRY.size, number * OFFSET_ENTRY.size)
+        relative, position = OFFSET_ENTRY.unpack(data)
+        return base + relative, position
 
     def _holds(self, base: int, last_offset: int, position: int) -> bool:
         # No entry points to byte 0, so the zeros of a lost page do not pass for one.

@@ -54,7 +54,9 @@ class Syncer:
     def forked(self) -> None:
         """In a forked child: let go of what only the parent's threads hold."""
         self._mutex = threading.Lock()
-        self._directory = None
+        if self._directory is not None:
+            self._directory.abandon()
+            self._directory = None
 
     def _done(self, block: ControlBlock, end: End) -> bool:
         raise_sticky(block, self._segments.directory)
@@ -75,6 +77,8 @@ class Syncer:
             if finished:
                 self._files.fsync_dir(self._segments.directory)
         except OSError as error:
+            if block.gone:  # deleted meanwhile: nothing has failed
+                return
             # The kernel may have dropped the pages and marked them clean: a second fsync would
             # succeed and prove nothing. So nobody tries, until the log was walked again.
             block.errno = error.errno or 5

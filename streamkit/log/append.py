@@ -1,0 +1,216 @@
+"""Appending to a partition: what is done while its append lock is held."""
+
+import errno
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn, TypeAlias
+
+import msgspec
+
+from streamkit.clock import Clock
+from streamkit.codec import check, stamp
+from streamkit.codec.header import BatchHeader
+from streamkit.errors import MalformedBatch, OutOfSpace, RecordTooLarge, StorageFailed
+from streamkit.log.block import ControlBlock
+from streamkit.log.config import TopicConfig
+from streamkit.log.control import End
+from streamkit.log.files import Buffer, Files, write_all
+from streamkit.log.recovery import cut_tail
+from streamkit.log.segment import MAX_INDEX_BYTES, Tally
+from streamkit.log.segments import Segments
+from streamkit.log.stamping import with_append_time
+from streamkit.log.sync import raise_sticky
+from streamkit.records import TopicPartition
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
+MAX_RELATIVE_OFFSET = 2**31 - 1
+
+Checked: TypeAlias = tuple[Buffer, BatchHeader]
+
+
+class Appender:
+    """Writes batches behind the published end, then publishes the new one.
+
+    The order is what makes a kill at any instant harmless: dirty, bytes, index entries, publish,
+    clean. Whoever finds the block dirty under the lock knows that the writer died, and takes back
+    what it had not published.
+    """
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        config: TopicConfig,
+        segments: Segments,
+        *,
+        files: Files,
+        clock: Clock,
+    ) -> None:
+        self._tp = tp
+        self._config = config
+        self._segments = segments
+        self._files = files
+        self._clock = clock
+        self._tail_checked = False
+
+    def forget(self) -> None:
+        """Look at the file's size again before the next append."""
+        self._tail_checked = False
+
+    def check(self, batch: Buffer) -> Checked:
+        """Hold a batch against the topic's config, before any lock is taken."""
+        header = check(batch)
+        if header.size != len(batch):
+            raise MalformedBatch(
+                f"{self._tp}: {len(batch)} bytes to append, but their batch has {header.size}",
+                header.size,
+            )
+        limit = min(self._config.max_message_bytes, self._config.segment_bytes)
+        if header.size > limit:
+            name = "max.message.bytes" if limit < self._config.segment_bytes else "segment.bytes"
+            raise RecordTooLarge(
+                f"{self._tp}: a batch of {header.size} bytes, but the topic's {name} is {limit};"
+                " send smaller batches or raise it"
+            )
+        if self._config.timestamp_type == "LogAppendTime":
+            now = self._clock.now()
+            batch = with_append_time(bytes(batch), header, now)
+            header = msgspec.structs.replace(header, max_timestamp=now)
+        return batch, header
+
+    def append(self, block: ControlBlock, end: End, batches: Sequence[Checked]) -> End:
+        """Write and publish. Needs the append lock. Raises OutOfSpace, StorageFailed."""
+        raise_sticky(block, self._segments.directory)
+        if block.dirty or not self._tail_checked:
+            end = self._take_back_tail(block, end)
+        rest = list(batches)
+        while rest:
+            count = self._fitting(end, rest)
+            if count == 0:
+                end = self._roll(block, end)
+                continue
+            end = self._write(block, end, rest[:count])
+            del rest[:count]
+        return end
+
+    def _take_back_tail(self, block: ControlBlock, end: End) -> End:
+        block.dirty = True
+        cut = cut_tail(self._files, self._segments, end)
+        if cut is not end:
+            block.publish(cut)
+        block.dirty = False
+        self._tail_checked = True
+        return cut
+
+    def _fitting(self, end: End, rest: Sequence[Checked]) -> int:
+        """How many of the batches go into the active segment now; 0: it is over, roll first."""
+        config = self._config
+        if end.end_position == 0:
+            room = config.segment_bytes
+        else:
+            room = config.segment_bytes - end.end_position
+            total = sum(header.size for _, header in rest)
+            if total > room and total <= config.segment_bytes:
+                return 0  # all of them in the next segment, published at once
+            if self._clock.now() - end.segment_created >= config.segment_ms:
+                return 0
+            if end.index_bytes >= MAX_INDEX_BYTES:
+                return 0
+        offset = end.end_offset
+        count = 0
+        for _, header in rest:
+            room -= header.size
+            offset += header.last_offset_delta + 1
+            if room < 0 or offset - end.active_base > MAX_RELATIVE_OFFSET:
+                break
+            count += 1
+        return count
+
+    def _write(self, block: ControlBlock, end: End, batches: Sequence[Checked]) -> End:
+        """One pwritev, the index entries, and then the publication of all of it."""
+        log = self._segments.file(end.active_base)
+        tally = Tally(
+            end.active_base,
+            self._config.index_interval_bytes,
+            max_timestamp=end.max_timestamp,
+            max_timestamp_offset=end.max_timestamp_offset,
+            indexed_timestamp=end.indexed_timestamp,
+            unindexed=end.unindexed_bytes,
+        )
+        buffers: list[Buffer] = []
+        offset, position = end.end_offset, end.end_position
+        for batch, header in batches:
+            buffers.append(stamp(batch, offset, end.leader_epoch))
+            buffers.append(memoryview(batch)[16:])
+            last = offset + header.last_offset_delta
+            tally.add(last, header.max_timestamp, position, header.size)
+            offset = last + 1
+            position += header.size
+        block.dirty = True
+        try:
+            write_all(self._files, log.fd, buffers, end.end_position)
+            self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
+        except OSError as error:
+            self._take_back(block, end, error)
+        after = msgspec.structs.replace(
+            end,
+            end_position=position,
+            end_offset=offset,
+            stable_offset=offset,
+            segment_created=end.segment_created if end.end_position else self._clock.now(),
+            max_timestamp=tally.max_timestamp,
+            max_timestamp_offset=tally.max_timestamp_offset,
+            indexed_timestamp=tally.indexed_timestamp,
+            index_bytes=end.index_bytes + len(tally.index),
+            timeindex_bytes=end.timeindex_bytes + len(tally.timeindex),
+            unindexed_bytes=tally.unindexed,
+        )
+        block.publish(after)
+        block.dirty = False
+        return after
+
+    def _roll(self, block: ControlBlock, end: End) -> End:
+        """Finish the active segment and begin the next at the end offset."""
+        tally = Tally(
+            end.active_base,
+            0,
+            max_timestamp=end.max_timestamp,
+            max_timestamp_offset=end.max_timestamp_offset,
+            indexed_timestamp=end.indexed_timestamp,
+        )
+        tally.seal()
+        block.dirty = True
+        try:
+            self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
+            self._segments.create(end.end_offset)
+        except OSError as error:
+            self._take_back(block, end, error)
+        after = msgspec.structs.replace(
+            end,
+            active_base=end.end_offset,
+            end_position=0,
+            segment_created=self._clock.now(),
+            max_timestamp=-1,
+            max_timestamp_offset=-1,
+            indexed_timestamp=-1,
+            index_bytes=0,
+            timeindex_bytes=0,
+            unindexed_bytes=0,
+        )
+        block.publish(after)
+        block.dirty = False
+        return after
+
+    def _take_back(self, block: ControlBlock, end: End, error: OSError) -> NoReturn:
+        """Undo a write that failed half way, and say why it did."""
+        if error.errno in BROKEN:
+            block.errno = error.errno or errno.EIO
+        with suppress(OSError):  # then it stays dirty, and the next append tries again
+            self._take_back_tail(block, end)
+        raise_sticky(block, self._segments.directory)
+        what = f"{self._tp}@{end.end_offset}: the append to {self._segments.directory} failed"
+        if error.errno in FULL:
+            raise OutOfSpace(
+                f"{what}: {error.strerror}. Nothing of it was kept; free some space, send it again"
+            ) from error
+        raise StorageFailed(f"{what}: {error}. Nothing of it was kept") from error
