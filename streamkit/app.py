@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.graph import Graph
@@ -14,7 +14,7 @@ from streamkit.dsl.topology import Topology
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
-    from streamkit.testing import TestRun
+    from streamkit.engine.trial import TestRun
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ class App:
         """Where the app's log is."""
         return self._log or os.environ.get("STREAMKIT_LOG") or "./streamkit-data"
 
+    @overload
     def stream(
         self,
         topic: str,
@@ -47,7 +48,26 @@ class App:
         key: Any = str,
         time: str | Callable[[T], Any] | None = None,
         out_of_order: Duration = "0s",
-    ) -> Stream[T]:
+    ) -> Stream[T]: ...
+    @overload  # unions, Any: types that are no class
+    def stream(
+        self,
+        topic: str,
+        type_: Any,
+        *,
+        key: Any = str,
+        time: str | Callable[[Any], Any] | None = None,
+        out_of_order: Duration = "0s",
+    ) -> Stream[Any]: ...
+    def stream(
+        self,
+        topic: str,
+        type_: Any,
+        *,
+        key: Any = str,
+        time: str | Callable[[Any], Any] | None = None,
+        out_of_order: Duration = "0s",
+    ) -> Stream[Any]:
         """The events of a topic.
 
         `time` is a field or a function that gives an event's time (datetime, ISO 8601 text, or
@@ -86,8 +106,8 @@ class App:
             run(self.topology(), backend)
 
     def test(self, partitions: int = 4) -> "TestRun":
-        """Run in memory, step by step, for tests. See `streamkit.testing.TestRun`."""
-        from streamkit.testing import TestRun
+        """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""
+        from streamkit.engine.trial import TestRun
 
         return TestRun(self.topology(), partitions)
 

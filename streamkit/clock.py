@@ -22,3 +22,21 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+class ManualClock:
+    """A clock that moves when it is told to. It starts at 2026-01-01 UTC."""
+
+    def __init__(self, now: int = 1_767_225_600_000) -> None:
+        self._now = now
+        self._monotonic = 0.0
+
+    def now(self) -> int:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, milliseconds: int) -> None:
+        self._now += milliseconds
+        self._monotonic += milliseconds / 1000

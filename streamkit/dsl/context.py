@@ -73,7 +73,9 @@ class Context:
 
     def _draw(self) -> bytes:
         self._draws += 1
-        seed = f"{self.topic}\0{self.partition}\0{self.offset}\0{self._draws}"
+        # Key and time too: what a window gives when its inputs are silent has no record.
+        where = (self.topic, self.partition, self.offset, self.key, self.timestamp, self._draws)
+        seed = "\0".join(map(repr, where))
         return blake2b(seed.encode(), digest_size=16).digest()
 
 

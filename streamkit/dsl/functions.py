@@ -187,8 +187,13 @@ def fields(type_: Any) -> dict[str, Any] | None:
     """The typed fields of a Struct, dataclass or TypedDict; None when it has none to speak of."""
     if not isinstance(type_, type) or type_.__module__ == "builtins":
         return None
-    hints = get_type_hints(type_)
-    return hints or None
+    try:
+        return get_type_hints(type_) or None
+    except NameError as error:
+        raise TopologyError(
+            f"{type_name(type_)}: an annotation cannot be resolved: {error}; define or import it "
+            "at the top of the module"
+        ) from error
 
 
 def field_getter(type_: Any, name: str, what: str) -> tuple[Callable[[Any], Any], Any]:

@@ -56,6 +56,10 @@ class Graph:
             )
 
     def _check_name(self, node: By | Aggregate) -> None:
+        if node.name == "<lambda>":
+            raise TopologyError(
+                f"{node.function.described}: a lambda has no name to call its store by; add name="
+            )
         check_topic(f"{self.app}-{node.name}-repartition")
         for other in self.nodes:
             if type(other) is type(node) and other.name == node.name:

@@ -57,8 +57,11 @@ class Stream(Generic[V]):
 
     @property
     def name(self) -> str:
-        """The topic's or the function's."""
-        return self._node.name
+        """The topic's or the function's; a lambda has none, and stands for what it is given."""
+        node = self._node
+        while node.name == "<lambda>" and not isinstance(node, StreamSource):
+            node = node.parent
+        return node.name
 
     def _then(
         self, node: StreamNode, call: Callable[..., Any], value: Serde
@@ -155,7 +158,6 @@ class Stream(Generic[V]):
                 assert isinstance(node, By)
                 return Stream(self._graph, node, node.key, self._value, key)
         if name is None and fn.name == "<lambda>":
-            label = f"{self.name}-by-line{fn.where.rpartition(':')[2]}"
             raise TopologyError(
                 f"by {fn.described}: a lambda has no name to call a topic by; add name=, "
                 "or use a field's name or a function"

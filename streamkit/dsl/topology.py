@@ -28,8 +28,8 @@ COMPACTED = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
 MAX_UPSTREAM_INPUTS = 64
-"""Partitions whose events may go into one repartition topic: what a reader has read of each must fit
-into the 4096 characters that are committed with an offset."""
+"""Partitions whose events may go into one repartition topic: what a reader has read of each must
+fit into the 4096 characters that are committed with an offset."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,12 @@ class KeyedStore:
         """What changed since the last call, each key once with the value it has now."""
         changed, self._changed = self._changed, {}
         cells, encode = self._cells, self._serde.encode
-        values = [encode(cells.get(key)) for key in changed]
+        values = []
+        for key in changed:
+            try:
+                values.append(encode(cells.get(key)))
+            except SerdeError as error:
+                raise unwritable_state(self.changelog, key, error) from error
         return Rows(list(changed), values, [max(stamp, 0) for stamp in changed.values()])
 
 
@@ -85,6 +90,11 @@ class TableRows:
                 rows[key] = self._decode(data)
             except SerdeError as error:
                 raise SerdeError(f"{partition}@{columns.offsets[at]}: value: {error}") from error
+
+
+def unwritable_state(changelog: str, key: bytes, error: Exception) -> SerdeError:
+    """A function kept a value that is not of the type it declared."""
+    return SerdeError(f"state for {changelog}, key {key!r}: {error}")
 
 
 def unreadable_state(changelog: str, offset: int, error: Exception) -> SerdeError:

@@ -8,7 +8,7 @@ from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import late_note, window_identity
 from streamkit.engine.outlets import Forward, Outlet
 from streamkit.engine.rows import Rows
-from streamkit.engine.stores import unreadable_state
+from streamkit.engine.stores import unreadable_state, unwritable_state
 from streamkit.engine.watermarks import NEVER, Clock
 from streamkit.errors import SerdeError
 from streamkit.records import Columns, Headers
@@ -197,7 +197,10 @@ class WindowStore:
             for data, stamp in bucket.changed.items():
                 cell = bucket.cells[data]
                 keys.append(data + suffix)
-                values.append(encode((cell[1], cell[0])))
+                try:
+                    values.append(encode((cell[1], cell[0])))
+                except SerdeError as error:
+                    raise unwritable_state(self.changelog, data, error) from error
                 stamps.append(stamp)
             bucket.changed = {}
         gone, self._gone = self._gone, {}
