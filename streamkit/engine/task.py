@@ -146,6 +146,11 @@ class Task:
         return sum(one.length for one in self._inputs.values())
 
     @property
+    def hungry(self) -> tuple[TopicPartition, ...]:
+        """The inputs and tables of which nothing is buffered: what to fetch next."""
+        return tuple(one.partition for one in self._inputs.values() if not one.length)
+
+    @property
     def watermark(self) -> int | None:
         """No event before this time (ms) is expected any more; None: nothing is known yet."""
         return self._clock.watermark if self._clock.watermark > NEVER else None

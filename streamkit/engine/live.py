@@ -1,0 +1,233 @@
+"""Run an app live: a member of its group, with the tasks that fall to it.
+
+Each process that runs the app is a member. Its loop follows the group (a task that another member
+waits for is committed and given up; one that comes is restored), lets each task do what there is
+to do, commits once a second, and sleeps when nothing happens.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeVar
+
+from streamkit.backends.base import Backend, Membership, Unit
+from streamkit.clock import Clock, SystemClock
+from streamkit.dsl.topology import Layout, Topology
+from streamkit.engine.outputs import Outputs
+from streamkit.engine.running import Place, Running, commit
+from streamkit.engine.signals import stop_on_signals
+from streamkit.engine.task import Task
+from streamkit.engine.topics import create_topics, wait_for_sources
+from streamkit.errors import Fenced, StreamkitError
+
+T = TypeVar("T")
+
+logger = logging.getLogger("streamkit.engine")
+
+WAIT = 0.2
+"""Seconds of sleep at most: how long a stop may go unnoticed, and idle inputs be judged late."""
+PROGRESS = 0.25
+"""Seconds between two calls of `on_progress`."""
+PATIENCE = 1.0
+"""Seconds of restoring after which it is worth a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far this process is. `lag`: records its tasks have still to read."""
+
+    tasks: int
+    processed: int
+    late: int
+    lag: int
+    rate: float
+    """Records per second since the last Progress."""
+
+
+def run(
+    topology: Topology,
+    backend: Backend,
+    *,
+    stop: Event | None = None,
+    commit_interval: float = 1.0,
+    until_end: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: Clock | None = None,
+) -> None:
+    """Run the app's tasks until `stop` is set; without one, until SIGINT or SIGTERM.
+
+    Waits for the topics the app reads, and creates those it writes. When it returns, everything
+    it did is committed. With `until_end` it also returns when its tasks have processed all there
+    is. `commit_interval` in seconds; `on_progress` is called a few times a second.
+
+    Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
+    before it is committed, and the next run begins at it. Raises TopologyError.
+    """
+    signals: AbstractContextManager[Event]
+    if stop is not None:
+        signals = nullcontext(stop)
+    elif threading.current_thread() is threading.main_thread():
+        signals = stop_on_signals()
+    else:
+        signals = nullcontext(Event())
+    with signals as stopping:
+        if not wait_for_sources(topology, backend, stopping, logger.warning):
+            return
+        worker = Worker(topology, backend, commit_interval, clock or SystemClock(), on_progress)
+        worker.run(stopping, until_end)
+
+
+class Worker:
+    """The tasks of one process."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        backend: Backend,
+        commit_interval: float,
+        clock: Clock,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._topology = topology
+        self._backend = backend
+        self._commit_interval = commit_interval
+        self._clock = clock
+        self._on_progress = on_progress
+        self._layout: Layout = create_topics(topology, backend)
+        self._place = Place(backend, topology.app)
+        self._outputs = Outputs(backend, self._place.topic)
+        self._running: dict[Unit, Running] = {}
+        self._member = self._join()
+        self._retired = 0
+        self._told = (clock.monotonic(), 0)
+
+    def run(self, stop: Event, until_end: bool) -> None:
+        """Work until `stop`; everything done is committed when it returns."""
+        try:
+            while self._works(stop, until_end):
+                # Whoever has the tasks now has begun at the last commit, and so do we.
+                self._running.clear()
+                self._member.leave()
+                self._member = self._join()
+        finally:
+            self._member.leave()
+
+    def _join(self) -> Membership:
+        app = self._topology.app
+        return self._backend.join(app, self._layout.tasks, client_id=f"app {app}")
+
+    def _works(self, stop: Event, until_end: bool) -> bool:
+        """The loop of one membership; True when it ended because the member was fenced."""
+        try:
+            self._loop(stop, until_end)
+        except Fenced as error:
+            logger.warning("%s; going on from the last commit", error)
+            return True
+        return False
+
+    def _loop(self, stop: Event, until_end: bool) -> None:
+        committed = looked = self._clock.monotonic()
+        while not stop.is_set():
+            self._follow()
+            now = self._clock.monotonic()
+            busy = False
+            for one in list(self._running.values()):
+                busy |= self._guarded(one, lambda one: one.step(now))  # noqa: B023
+            if now - looked >= WAIT:
+                looked = now
+                for one in list(self._running.values()):
+                    self._guarded(one, lambda one: one.idle(now))  # noqa: B023
+            if now - committed >= self._commit_interval:
+                self._commit()
+                committed = self._clock.monotonic()
+            self._report()
+            if busy:
+                continue
+            if until_end and self._running and all(one.at_end for one in self._running.values()):
+                break
+            positions = {at: o for one in self._running.values() for at, o in one.positions.items()}
+            due = committed + self._commit_interval - self._clock.monotonic()
+            self._backend.wait(positions, max(0.0, min(WAIT, due)))
+        self._commit()
+        self._report(last=True)
+
+    def _follow(self) -> None:
+        """Take the tasks that come, and give up those that another member waits for."""
+        ownership = self._member.poll()
+        for unit in self._running.keys() - ownership.owned:
+            self._retire(unit)
+        if ownership.revoking:
+            leaving = [self._running[u] for u in ownership.revoking if u in self._running]
+            commit(leaving, self._place, self._outputs, self._member)
+            for unit in ownership.revoking & self._running.keys():
+                self._retire(unit)
+            self._member.release(ownership.revoking)
+        gained = ownership.owned - ownership.revoking - self._running.keys()
+        if gained:
+            self._begin(sorted(gained))
+
+    def _begin(self, units: list[Unit]) -> None:
+        committed = self._backend.committed(self._topology.app)
+        told = self._clock.monotonic()
+
+        def restoring(what: str, done: int, total: int) -> None:
+            nonlocal told
+            now = self._clock.monotonic()
+            if now - told >= PATIENCE:
+                told = now
+                logger.info("restoring %s: %d of %d records", what, done, total)
+
+        begun = []
+        for unit in units:
+            task = Task(
+                self._topology,
+                self._layout,
+                self._topology.subtopology(unit.topic),
+                unit.partition,
+                run=self._clock.now(),
+            )
+            one = Running(task, self._place, self._outputs)
+            one.begin(committed, restoring)
+            begun.append(one)
+        commit(begun, self._place, self._outputs, self._member)
+        self._running |= zip(units, begun, strict=True)
+
+    def _retire(self, unit: Unit) -> None:
+        self._retired += self._running.pop(unit).task.stats.processed
+
+    def _commit(self) -> None:
+        commit(self._running.values(), self._place, self._outputs, self._member)
+
+    def _guarded(self, one: Running, act: Callable[[Running], T]) -> T:
+        """Let a task act; when it fails, commit what can be committed, of it and of the others."""
+        try:
+            return act(one)
+        except Exception as error:
+            try:
+                one.save()
+                self._running = {u: r for u, r in self._running.items() if r.whole}
+                self._commit()
+            except StreamkitError as also:
+                error.add_note(f"What was done before it could not be committed either: {also}")
+            raise
+
+    def _report(self, last: bool = False) -> None:
+        now = self._clock.monotonic()
+        since, before = self._told
+        if self._on_progress is None or (now - since < PROGRESS and not last):
+            return
+        stats = [one.task.stats for one in self._running.values()]
+        processed = self._retired + sum(each.processed for each in stats)
+        self._told = (now, processed)
+        self._on_progress(
+            Progress(
+                tasks=len(self._running),
+                processed=processed,
+                late=sum(sum(each.late.values()) for each in stats),
+                lag=sum(one.lag for one in self._running.values()),
+                rate=(processed - before) / max(now - since, 1e-3),
+            )
+        )

@@ -1,0 +1,253 @@
+"""One task at work in one log: what it reads next, what it gives, and how it came to its state."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.engine.columns import before, within
+from streamkit.engine.outputs import Outputs
+from streamkit.engine.restore import restore
+from streamkit.engine.rows import Position, Rows
+from streamkit.engine.task import Task
+from streamkit.records import Columns, TopicPartition
+
+FETCH_BYTES = 1 << 20
+"""About how much a task reads at once: what bounds the memory of records on their way."""
+
+RestoreProgress = Callable[[str, int, int], None]
+"""Told while state comes back: the changelog or table, and the records done and in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a replay reads of a partition: offsets [start, end), timestamps [since, until) in ms."""
+
+    start: int
+    end: int
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an app runs: the log, its group there, and which topic stands for which.
+
+    Tasks know the app's own topic names. `topics` has those that another topic stands for (the
+    shadows of a replay). `spans` limits the partitions it names; others have no end.
+    """
+
+    backend: Backend
+    group: str
+    topics: Mapping[str, str] = field(default_factory=dict)
+    spans: Mapping[TopicPartition, Span] = field(default_factory=dict)
+
+    def topic(self, name: str) -> str:
+        return self.topics.get(name, name)
+
+    def partition(self, partition: TopicPartition) -> TopicPartition:
+        return TopicPartition(self.topic(partition.topic), partition.partition)
+
+    def start(self, partition: TopicPartition) -> int:
+        """Where reading begins when nothing is committed."""
+        span = self.spans.get(partition)
+        return self.backend.offsets(partition).start if span is None else span.start
+
+    def end(self, partition: TopicPartition) -> int:
+        """Where reading ends, or would at this moment."""
+        span = self.spans.get(partition)
+        return self.backend.offsets(partition).end if span is None else span.end
+
+    def cut(self, partition: TopicPartition, columns: Columns) -> Columns:
+        """The part of some records that the partition's span lets through."""
+        span = self.spans.get(partition)
+        if span is None:
+            return columns
+        return within(before(columns, span.end), span.since, span.until)
+
+
+class Running:
+    """A task, and where its inputs stand in a log."""
+
+    def __init__(self, task: Task, place: Place, outputs: Outputs) -> None:
+        self.task = task
+        self.positions: dict[TopicPartition, int] = {}
+        """The next offset to fetch of each input and table, by its place in the log."""
+        self.whole = True
+        """Whether everything the task gave has been appended; else it must not be committed."""
+        self._place = place
+        self._outputs = outputs
+        self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
+        self._committed: dict[TopicPartition, CommittedOffset] = {}
+        self._taken_back: dict[TopicPartition, CommittedOffset] = {}
+        self._silent: dict[TopicPartition, float] = {}
+
+    # Beginning.
+
+    def begin(
+        self,
+        committed: Mapping[TopicPartition, CommittedOffset],
+        on_progress: RestoreProgress = lambda what, done, total: None,
+    ) -> None:
+        """Bring back state, positions and tables, as committed.
+
+        A `commit` has to follow before the first `step`: it makes the taken back changes of a
+        killed predecessor count, and tells this task's run from an earlier one.
+        """
+        for changelog in self.task.changelogs:
+            self._restore(changelog, committed, on_progress)
+        positions = {}
+        for partition in self.task.inputs:
+            at = self._place.partition(partition)
+            was = committed.get(at)
+            if was is None:
+                was = CommittedOffset(self._place.start(at))
+            else:
+                self._committed[at] = was
+            self.positions[at] = was.offset
+            positions[partition] = Position(was.offset, was.metadata)
+        self.task.resume(positions)
+        for partition in self.task.tables:
+            self._load(partition, on_progress)
+
+    def _restore(
+        self,
+        changelog: str,
+        committed: Mapping[TopicPartition, CommittedOffset],
+        on_progress: RestoreProgress,
+    ) -> None:
+        name = TopicPartition(changelog, self.task.number)
+        at = self._place.partition(name)
+        valid = committed.get(at, CommittedOffset(0))
+        taken_back = restore(
+            self._place.backend,
+            at,
+            valid.offset,
+            lambda columns: self.task.restore(changelog, columns),
+            lambda done, total: on_progress(str(at), done, total),
+        )
+        if taken_back:
+            keys, values = list(taken_back), list(taken_back.values())
+            rows = Rows(keys, values, [0] * len(keys))
+            end = self._outputs.append_to(changelog, self.task.number, rows)
+            self._taken_back[at] = CommittedOffset(end)
+        elif at in committed:
+            self._committed[at] = valid
+
+    def _load(self, partition: TopicPartition, on_progress: RestoreProgress) -> None:
+        """Read a table to its end, so that the first event already finds its rows."""
+        at = self._place.partition(partition)
+        first, end = self._place.start(at), self._place.end(at)
+        position = first
+        while position < end:
+            for batch in self._place.backend.fetch({at: position}, max_bytes=FETCH_BYTES):
+                self.task.load_table(partition, self._place.cut(at, batch.columns()))
+                position = batch.next_offset
+            on_progress(str(at), min(position, end) - first, end - first)
+        self.positions[at] = position
+
+    # Working.
+
+    def step(self, now: float) -> bool:
+        """Read what there is, process it, append what it gave; False when there was nothing.
+
+        `now` in seconds of a clock that never runs backwards. Raises like `Task.run`.
+        """
+        wanted = {}
+        for partition in self.task.hungry:
+            at = self._place.partition(partition)
+            wanted[at] = self.positions[at]
+        behind = {at: offset for at, offset in wanted.items() if not self._ended(at, offset)}
+        batches = self._place.backend.fetch(behind, max_bytes=FETCH_BYTES) if behind else []
+        for batch in batches:
+            at = batch.partition
+            self.task.feed(self._names[at], self._place.cut(at, batch.columns()))
+            self.positions[at] = batch.next_offset
+            self._silent.pop(at, None)
+            wanted.pop(at)
+        self.task.caught_up(self._names[at] for at in wanted)
+        for at in wanted:
+            self._silent.setdefault(at, now)
+        done = self.task.run()
+        return self.flush() or bool(batches) or done > 0
+
+    def _ended(self, at: TopicPartition, offset: int) -> bool:
+        span = self._place.spans.get(at)
+        return span is not None and offset >= span.end
+
+    def idle(self, now: float) -> None:
+        """Tell the task for how long its inputs have been silent, and append what that gave."""
+        self.task.idle(
+            {
+                partition: round((now - self._silent[at]) * 1000)
+                for at, partition in self._names.items()
+                if at in self._silent
+            }
+        )
+        self.flush()
+
+    def flush(self) -> bool:
+        """Append what the task has to give; False when it is nothing."""
+        drained = self.task.drain()
+        self.whole = False
+        self._outputs.append(drained, self.task.number)
+        self.whole = True
+        return bool(drained.rows or drained.everywhere)
+
+    def save(self) -> None:
+        """After an error: append what was made before it, unless that is not to be had."""
+        self.whole = self.whole and not self.task.torn
+        if self.whole:
+            self.flush()
+
+    @property
+    def lag(self) -> int:
+        """How many offsets of its inputs are before it."""
+        inputs = (self._place.partition(each) for each in self.task.inputs)
+        return sum(max(0, self._place.end(at) - self.positions[at]) for at in inputs)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything there is to read has been processed."""
+        return not self.task.buffered and all(
+            offset >= self._place.end(at) for at, offset in self.positions.items()
+        )
+
+    # Committing.
+
+    def checkpoint(self) -> dict[TopicPartition, CommittedOffset]:
+        """Append the changes of state, and give the offsets to commit that are new."""
+        checkpoint = self.task.checkpoint()
+        offsets = {
+            self._place.partition(partition): CommittedOffset(position.offset, position.metadata)
+            for partition, position in checkpoint.positions.items()
+        }
+        offsets |= self._taken_back
+        self._taken_back = {}
+        for changelog, rows in checkpoint.changelog.items():
+            at = self._place.partition(TopicPartition(changelog, self.task.number))
+            end = self._outputs.append_to(changelog, self.task.number, rows)
+            offsets[at] = CommittedOffset(end)
+        changed = {at: to for at, to in offsets.items() if self._committed.get(at) != to}
+        self._committed |= changed
+        return changed
+
+
+def commit(
+    running: Iterable[Running], place: Place, outputs: Outputs, member: Membership | None = None
+) -> None:
+    """Commit what tasks have done so far, all of it or nothing.
+
+    In this order: results and inputs are on stable storage, then changes of state, then the
+    offsets of both, in one batch. A process that dies in between leaves results that will be
+    given again, or changes that a restore takes back. Raises Fenced.
+    """
+    outputs.sync()
+    offsets: dict[TopicPartition, CommittedOffset] = {}
+    for one in running:
+        offsets |= one.checkpoint()
+    if not offsets:
+        return
+    # Inputs as well: a position must not survive a power cut that its records do not.
+    place.backend.sync(offsets)
+    outputs.sync()
+    place.backend.commit(place.group, offsets, member=member)

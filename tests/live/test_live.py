@@ -1,0 +1,279 @@
+"""Apps as real processes on a real log: drained, killed, shared, taken over."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from streamkit.backends.locate import open_backend
+from streamkit.codec import partition_for
+from streamkit.records import TopicPartition
+
+APP = """
+import os
+from msgspec import Struct
+from streamkit import App, State, tumbling
+
+class Event(Struct):
+    number: int
+    kind: str
+
+app = App("shop")
+events = app.stream("events", Event)
+
+@events.process(to="numbers")
+def number(event: Event) -> int:
+    if event.number == int(os.environ.get("FAIL_AT", "-1")):
+        raise ValueError("this one")
+    return event.number
+
+@events.process(to="running")
+def running(event: Event, seen: State[int]) -> int:
+    seen.set(seen.get(0) + 1)
+    return seen.get(0)
+
+by_kind = events.by("kind")
+
+@by_kind.window(tumbling("10s", grace="0s")).aggregate(to="per-kind")
+def per_kind(total: int | None, event: Event) -> int:
+    return (total or 0) + event.number
+"""
+PARTITIONS = 4
+KINDS = "abc"
+SECOND = 1000
+
+
+@pytest.fixture
+def url(tmp_path):
+    (tmp_path / "app.py").write_text(APP)
+    return str(tmp_path / "log")
+
+
+def spawn(url, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamkit", "--log", url, "run", f"{url}/../app.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def publish(log, numbers, last=False):
+    """Events of one second each; the last ones close every window that matters."""
+    rows = [[] for _ in range(PARTITIONS)]
+    for number in numbers:
+        rows[partition_for(b"%d" % (number % 50), PARTITIONS)].append(number)
+    for partition, mine in enumerate(rows):
+        if mine:
+            log.append(
+                TopicPartition("events", partition),
+                [json.dumps({"number": n, "kind": KINDS[n % 3]}).encode() for n in mine],
+                keys=[b"%d" % (n % 50) for n in mine],
+                timestamps=[n * SECOND for n in mine],
+            )
+    if last:
+        for partition in range(PARTITIONS):
+            log.append(
+                TopicPartition("events", partition),
+                [b'{"number": 0, "kind": "end"}'],
+                keys=[b"end-%d" % partition],
+                timestamps=[(max(numbers) + 1000) * SECOND],
+            )
+
+
+def read(log, topic):
+    if topic not in log.topics():
+        return []
+    found = []
+    for number in range(log.topic(topic).partitions):
+        partition = TopicPartition(topic, number)
+        position, end = log.offsets(partition).start, log.offsets(partition).end
+        while position < end:
+            for batch in log.fetch({partition: position}):
+                found += batch.records()
+                position = batch.next_offset
+    return found
+
+
+def per_window(log):
+    """The result of each (kind, window), which all its duplicates have to agree on."""
+    found = {}
+    for record in read(log, "per-kind"):
+        key = (record.key.decode(), record.timestamp // (10 * SECOND))
+        assert found.setdefault(key, int(record.value)) == int(record.value), key
+    return found
+
+
+def expected_windows(numbers):
+    totals = Counter()
+    for number in numbers:
+        totals[KINDS[number % 3], number // 10] += number
+    return dict(totals)
+
+
+def highest_counts(log):
+    found = Counter()
+    for record in read(log, "running"):
+        found[record.key] = max(found[record.key], int(record.value))
+    return found
+
+
+def lag(log):
+    """Records that the app has not committed; None before its first commit."""
+    committed = log.committed("shop")
+    ours = [p for p in committed if not p.topic.endswith("-changelog")]
+    if {p.topic for p in ours} != {"events", "shop-kind-repartition"}:
+        return None
+    return sum(log.offsets(p).end - committed[p].offset for p in ours)
+
+
+def wait_until(true, *processes, seconds=40.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        for process in processes:
+            assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.02)
+
+
+def finished(log, numbers):
+    return len(per_window(log)) >= len(expected_windows(numbers))
+
+
+def test_sigterm_drains_commits_and_ends_with_success(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(500), last=True)
+        with spawn(url) as process:
+            wait_until(lambda: finished(log, range(500)), process)
+            process.terminate()
+            assert process.wait(20) == 0, process.stderr.read()
+        assert lag(log) == 0
+        assert per_window(log) == expected_windows(range(500))
+        assert sorted(int(r.value) for r in read(log, "numbers")) == sorted([*range(500), 0, 0, 0, 0])
+
+
+def test_ctrl_c_drains_too_and_ends_with_130(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        with spawn(url) as process:
+            publish(log, range(100))
+            wait_until(lambda: len(read(log, "numbers")) == 100, process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        assert lag(log) == 0
+
+
+def test_an_app_waits_for_its_topic_and_says_so(url):
+    with open_backend(url) as log, spawn(url) as process:
+        line = process.stderr.readline()
+        assert "events" in line and "streamkit topics create events" in line
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(10))
+        wait_until(lambda: len(read(log, "numbers")) == 10, process)
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_killed_again_and_again_it_loses_nothing_and_its_state_is_exact(url):
+    chance = random.Random(7)
+    numbers = range(3000)
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        for start in range(0, 3000, 300):
+            process = spawn(url)
+            before = len(read(log, "numbers"))
+            publish(log, range(start, start + 300), last=start == 2700)
+            wait_until(lambda: len(read(log, "numbers")) > before, process)  # noqa: B023
+            time.sleep(chance.random() * 0.3)  # anywhere in its work
+            process.kill()
+            process.communicate()
+        with spawn(url) as process:
+            wait_until(lambda: finished(log, numbers) and lag(log) == 0, process)
+            process.terminate()
+            assert process.wait(20) == 0
+        assert {int(r.value) for r in read(log, "numbers")} == set(numbers)
+        assert per_window(log) == expected_windows(numbers)
+        counts = Counter(b"%d" % (n % 50) for n in numbers)
+        counts.update(b"end-%d" % p for p in range(PARTITIONS))
+        assert highest_counts(log) == counts
+
+
+def test_two_workers_share_the_tasks_and_one_takes_over_when_the_other_is_killed(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+
+        def shares():
+            return sorted(len(member.units) for member in log.group("shop").members)
+
+        with spawn(url) as one, spawn(url) as two:
+            wait_until(lambda: shares() == [4, 4], one, two)
+            publish(log, range(600))
+            wait_until(lambda: len(read(log, "numbers")) >= 300, one, two)
+            one.kill()
+            publish(log, range(600, 1200), last=True)
+            wait_until(lambda: shares() == [8], two)
+            wait_until(lambda: finished(log, range(1200)) and lag(log) == 0, two)
+            two.terminate()
+            assert two.wait(20) == 0
+        assert {int(r.value) for r in read(log, "numbers")} == set(range(1200))
+        assert per_window(log) == expected_windows(range(1200))
+
+
+def test_a_worker_that_joins_gets_its_share_without_a_duplicate(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        with spawn(url) as one:
+            publish(log, range(500))
+            wait_until(lambda: len(read(log, "numbers")) >= 100, one)
+            with spawn(url) as two:
+                wait_until(
+                    lambda: sorted(len(m.units) for m in log.group("shop").members) == [4, 4],
+                    one,
+                    two,
+                )
+                publish(log, range(500, 1000), last=True)
+                wait_until(lambda: finished(log, range(1000)), one, two)
+                one.terminate()
+                two.terminate()
+                assert (one.wait(20), two.wait(20)) == (0, 0)
+        found = Counter(int(r.value) for r in read(log, "numbers"))
+        assert found == Counter([*range(1000), 0, 0, 0, 0])
+        assert per_window(log) == expected_windows(range(1000))
+
+
+def test_a_function_that_raises_stops_the_app_and_names_the_record(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(200))
+        with spawn(url, FAIL_AT="150") as process:
+            _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+        partition = partition_for(b"0", PARTITIONS)
+        for word in ("error: ", "number", "ValueError: this one", f"events-{partition}@"):
+            assert word in errors
+        assert "Traceback" not in errors
+        assert 150 not in [int(r.value) for r in read(log, "numbers")]
+        with spawn(url) as process:
+            wait_until(lambda: len({int(r.value) for r in read(log, "numbers")}) == 200, process)
+            process.terminate()
+            assert process.wait(20) == 0
+        assert highest_counts(log) == Counter(b"%d" % (n % 50) for n in range(200))
+
+
+def test_until_end_stops_when_all_there_is_has_been_processed(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(1000), last=True)
+        with spawn(url, "--until-end") as process:
+            process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert per_window(log) == expected_windows(range(1000))
+        assert lag(log) == 0
