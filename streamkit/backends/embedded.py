@@ -24,7 +24,9 @@ from streamkit.errors import (
     GroupActive,
     InvalidRecord,
     ReadOnlyLog,
+    UnknownGroup,
     UsageError,
+    nearest,
 )
 from streamkit.groups import offsets as schema
 from streamkit.groups.offsets import OffsetCommit
@@ -267,6 +269,9 @@ class EmbeddedBackend:
 
     def delete_group(self, group: str) -> None:
         self._writable(f"deleting group {group!r}")
+        known = self._offsets.groups()
+        if group not in known:
+            raise UnknownGroup(f"no group {group!r}{nearest(group, known)}")
         directory = self._directory(group)
         with directory.coordinator():
             self._refuse_active(group, directory)

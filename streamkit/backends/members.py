@@ -148,9 +148,14 @@ class LockMembership:
         self._over: str | None = None
         with self._directory.coordinator():
             self._own = LockFile(self._directory.members / self._id)
-            self._own.lock()
-            self._own.write(msgspec.json.encode(self._said))
-            self._decide()
+            try:
+                self._own.lock()
+                self._own.write(msgspec.json.encode(self._said))
+                self._decide()
+            except BaseException:
+                self._own.path.unlink()
+                self._own.close()
+                raise
         log.watch(self._directory.members)
         log.watch(self._directory.units)
         self._look()
@@ -169,9 +174,9 @@ class LockMembership:
             self.thread = threading.get_ident()
             if self._over == "left":
                 return Ownership(frozenset())
-            if self._clock.monotonic() - self._looked_at >= _POLL_SECONDS:
+            if self._over is not None or self._clock.monotonic() - self._looked_at >= _POLL_SECONDS:
+                self.check()
                 self._look()
-            self.check()
             gained, self._gained = frozenset(self._gained), set()
             self._revoking_told = self._revoking()
             return Ownership(frozenset(self._held), gained, self._revoking_told)

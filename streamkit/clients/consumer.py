@@ -26,7 +26,7 @@ _COMMIT_SECONDS = 1.0
 _SLEEP_SECONDS = 60.0
 _ASYNC_SECONDS = 0.5
 """How long the thread that waits for an `async for` outlives its cancellation at most."""
-_GROUP_RECORDS = 100
+_GROUP_RECORDS = 200
 """After so many records a group's member looks whether another one waits for its partitions."""
 
 

@@ -1,0 +1,356 @@
+"""What every backend promises, held to by each of them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streamkit import codec
+from streamkit.backends.base import Backend, CommittedOffset
+from streamkit.backends.locate import open_backend
+from streamkit.errors import (
+    ConfigError,
+    Fenced,
+    GroupActive,
+    InvalidRecord,
+    InvalidTopic,
+    OffsetOutOfRange,
+    RecordTooLarge,
+    TopicExists,
+    UnknownGroup,
+    UnknownPartition,
+    UnknownTopic,
+    UsageError,
+)
+from streamkit.records import TopicPartition
+
+T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+@pytest.fixture(params=["directory", "memory:"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    url = str(tmp_path / "log") if request.param == "directory" else request.param
+    with open_backend(url) as opened:
+        opened.create_topic("t", 2)
+        yield opened
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.002)
+
+
+class TestTopics:
+    def test_a_topic_is_there_once_it_is_made(self, backend):
+        made = backend.create_topic("orders", 3, {"cleanup.policy": "compact"})
+        assert backend.topic("orders") == made == backend.topics()["orders"]
+        assert (made.name, made.partitions) == ("orders", 3)
+        assert made.config == {"cleanup.policy": "compact"}
+        assert len(made.topic_id) == 32 and not made.internal
+
+    def test_a_second_one_of_the_name_is_refused(self, backend):
+        with pytest.raises(TopicExists, match="t"):
+            backend.create_topic("t")
+
+    def test_names_and_configs_are_checked(self, backend):
+        with pytest.raises(InvalidTopic):
+            backend.create_topic("a/b")
+        with pytest.raises(ConfigError, match=r"cleanup\.policy"):
+            backend.create_topic("x", 1, {"cleanup.polcy": "compact"})
+
+    def test_an_unknown_one_is_named_with_the_nearest(self, backend):
+        backend.create_topic("orders")
+        for call in (
+            lambda: backend.topic("order"),
+            lambda: backend.delete_topic("order"),
+            lambda: backend.append(TopicPartition("order", 0), [b"x"]),
+            lambda: backend.fetch({TopicPartition("order", 0): 0}),
+            lambda: backend.offsets(TopicPartition("order", 0)),
+        ):
+            with pytest.raises(UnknownTopic, match="orders"):
+                call()
+
+    def test_a_deleted_one_is_gone_and_may_be_made_again_empty(self, backend):
+        backend.append(T0, [b"old"])
+        first = backend.topic("t").topic_id
+        backend.delete_topic("t")
+        assert "t" not in backend.topics()
+        with pytest.raises(UnknownTopic):
+            backend.append(T0, [b"x"])
+        assert backend.create_topic("t").topic_id != first
+        assert backend.offsets(T0).end == 0
+        assert backend.append(T0, [b"new"]) == 0
+
+
+class TestRecords:
+    def test_what_is_appended_is_read_back(self, backend):
+        first = backend.append(
+            T0,
+            [b"a", None, b""],
+            keys=[b"k", b"", None],
+            timestamps=[5, 6, 4],
+            headers=[(("h", b"v"), ("n", None)), (), ()],
+        )
+        assert first == 0
+        assert backend.append(T0, [b"d"], timestamps=9) == 3
+        (batch,) = backend.fetch({T0: 0, T1: 0})
+        assert batch.partition == T0 and batch.next_offset == 4 and len(batch) == 4
+        records = batch.records()
+        assert [(r.offset, r.timestamp, r.key, r.value) for r in records] == [
+            (0, 5, b"k", b"a"),
+            (1, 6, b"", None),
+            (2, 4, None, b""),
+            (3, 9, None, b"d"),
+        ]
+        assert records[0].headers == (("h", b"v"), ("n", None))
+        columns = batch.columns()
+        assert list(columns.offsets) == [0, 1, 2, 3]
+        assert list(columns.values) == [b"a", None, b"", b"d"]
+
+    def test_reading_can_begin_inside_a_batch(self, backend):
+        backend.append(T0, [b"a", b"b", b"c"])
+        (batch,) = backend.fetch({T0: 2})
+        assert [r.value for r in batch.records()] == [b"c"] == list(batch.columns().values)
+        assert len(batch) == 1
+
+    def test_at_the_end_there_is_nothing_to_fetch(self, backend):
+        backend.append(T0, [b"a"])
+        assert backend.fetch({T0: 1, T1: 0}) == []
+        assert backend.fetch({}) == []
+
+    def test_a_small_limit_still_gives_a_whole_batch_of_every_partition(self, backend):
+        for tp in (T0, T1):
+            backend.append(tp, [b"x" * 1000])
+            backend.append(tp, [b"y" * 1000])
+        batches = backend.fetch({T0: 0, T1: 0}, max_bytes=1)
+        assert [(b.partition, b.next_offset) for b in batches] == [(T0, 1), (T1, 1)]
+
+    def test_an_offset_outside_is_refused(self, backend):
+        backend.append(T0, [b"a"])
+        with pytest.raises(OffsetOutOfRange, match="t-0"):
+            backend.fetch({T0: 2})
+
+    def test_an_unknown_partition_is_refused(self, backend):
+        with pytest.raises(UnknownPartition, match="7"):
+            backend.append(TopicPartition("t", 7), [b"x"])
+
+    def test_encoded_batches_are_taken_whole(self, backend):
+        backend.append(T0, [b"a"])
+        raw = codec.encode([b"b", b"c"], timestamps=3, compression="zstd")
+        assert backend.append_encoded(T0, raw) == 1
+        (batch,) = backend.fetch({T0: 1})
+        assert [(r.offset, r.value) for r in batch.records()] == [(1, b"b"), (2, b"c")]
+
+    def test_nothing_appended_is_no_batch(self, backend):
+        assert backend.append(T0, []) == 0
+        assert backend.offsets(T0).end == 0
+
+    def test_a_compacted_topic_needs_keys(self, backend):
+        backend.create_topic("c", 1, {"cleanup.policy": "compact"})
+        c0 = TopicPartition("c", 0)
+        with pytest.raises(InvalidRecord, match="key"):
+            backend.append(c0, [b"x"])
+        with pytest.raises(InvalidRecord, match="record 1"):
+            backend.append(c0, [b"x", b"y"], keys=[b"k", None])
+        with pytest.raises(InvalidRecord, match="key"):
+            backend.append_encoded(c0, codec.encode([b"x"], timestamps=0))
+        assert backend.offsets(c0).end == 0
+        assert backend.append(c0, [None], keys=[b"k"]) == 0
+
+    def test_a_batch_over_the_limit_is_refused_and_leaves_nothing(self, backend):
+        backend.create_topic("small", 1, {"max.message.bytes": "2000"})
+        with pytest.raises(RecordTooLarge, match="2000"):
+            backend.append(TopicPartition("small", 0), [b"x" * 3000])
+        assert backend.offsets(TopicPartition("small", 0)).end == 0
+
+    @pytest.mark.parametrize("name", ["gzip", "snappy", "lz4", "zstd", "producer"])
+    def test_a_topics_compression_is_used(self, backend, name):
+        backend.create_topic("c", 1, {"compression.type": name})
+        backend.append(TopicPartition("c", 0), [b"x" * 5000])
+        (batch,) = backend.fetch({TopicPartition("c", 0): 0})
+        assert [r.value for r in batch.records()] == [b"x" * 5000]
+        assert (len(batch.raw) < 5000) == (name != "producer")
+
+    def test_a_time_is_found(self, backend):
+        backend.append(T0, [b"a", b"b", b"c"], timestamps=[10, 30, 20])
+        assert backend.offset_at(T0, 0) == 0
+        assert backend.offset_at(T0, 11) == 1
+        assert backend.offset_at(T0, 30) == 1
+        assert backend.offset_at(T0, 31) is None
+        assert backend.offset_at(T1, 0) is None
+
+    def test_without_a_timestamp_it_is_now(self, backend):
+        before = time.time_ns() // 1_000_000
+        backend.append(T0, [b"a"])
+        (batch,) = backend.fetch({T0: 0})
+        assert before <= batch.records()[0].timestamp <= time.time_ns() // 1_000_000
+
+    def test_synced_is_synced(self, backend):
+        backend.append(T0, [b"a"], acks="all")
+        backend.append(T1, [b"b"], acks=1)
+        backend.sync([T0, T1])
+
+
+class TestWaiting:
+    def test_nothing_comes_and_the_time_is_over(self, backend):
+        assert backend.wait({T0: 0}, 0.0) is False
+        assert backend.wait({T0: 0}, 0.02) is False
+
+    def test_what_is_there_already_ends_the_wait_at_once(self, backend):
+        backend.append(T0, [b"a"])
+        assert backend.wait({T0: 0, T1: 0}, 30.0) is True
+
+    def test_an_append_of_another_thread_ends_the_wait(self, backend):
+        thread = threading.Timer(0.05, lambda: backend.append(T1, [b"a"]))
+        thread.start()
+        assert backend.wait({T0: 0, T1: 0}, 30.0) is True
+        thread.join()
+
+    def test_a_new_topic_ends_the_wait(self, backend):
+        thread = threading.Timer(0.05, lambda: backend.create_topic("new"))
+        thread.start()
+        assert backend.wait({T0: 0}, 30.0) is True
+        thread.join()
+
+    def test_wake_ends_the_wait_also_when_it_came_first(self, backend):
+        backend.wake()
+        assert backend.wait({T0: 0}, 30.0) is True
+        assert backend.wait({T0: 0}, 0.0) is False
+        thread = threading.Timer(0.05, backend.wake)
+        thread.start()
+        assert backend.wait({T0: 0}, 30.0) is True
+        thread.join()
+
+    def test_a_new_member_ends_the_wait_of_who_has_to_give_way(self, backend):
+        first = backend.join("g", {"t": 2})
+        first.poll()
+        joined = []
+        thread = threading.Timer(0.05, lambda: joined.append(backend.join("g", {"t": 2})))
+        thread.start()
+        assert backend.wait({T0: 0}, 30.0) is True
+        thread.join()
+        until(lambda: bool(first.poll().revoking))
+
+
+class TestGroups:
+    def test_offsets_are_committed_and_kept(self, backend):
+        assert backend.committed("g") == {}
+        offsets = {T0: CommittedOffset(5, "note"), T1: CommittedOffset(7)}
+        backend.commit("g", offsets)
+        assert backend.committed("g") == offsets
+        backend.commit("g", {T1: CommittedOffset(8)})
+        assert backend.committed("g") == {T0: CommittedOffset(5, "note"), T1: CommittedOffset(8)}
+        assert backend.committed("other") == {}
+        assert backend.groups() == ["g"]
+
+    @pytest.mark.parametrize("group", ["a/b", "..", "ü 漢", "%41", "x" * 200, "a\nb"])
+    def test_a_groups_name_is_any_text(self, backend, group):
+        member = backend.join(group, {"t": 2})
+        assert member.poll().owned == {T0, T1}
+        backend.commit(group, {T0: CommittedOffset(1)}, member=member)
+        assert backend.groups() == [group]
+        assert backend.group(group).members[0].member_id == member.member_id
+        member.leave()
+
+    def test_a_group_without_a_name_or_with_an_endless_one_is_refused(self, backend):
+        for group in ("", "x" * 1000):
+            with pytest.raises(UsageError, match="name"):
+                backend.join(group, {"t": 2})
+
+    def test_notes_have_a_limit(self, backend):
+        backend.commit("g", {T0: CommittedOffset(1, "ü" * 4096)})
+        assert backend.committed("g")[T0].metadata == "ü" * 4096
+        with pytest.raises(UsageError, match="4097"):
+            backend.commit("g", {T1: CommittedOffset(1, "x" * 4097)})
+
+    def test_a_thousand_offsets_with_long_notes_are_one_commit(self, backend):
+        offsets = {TopicPartition("t", n): CommittedOffset(n, "x" * 4096) for n in range(1000)}
+        backend.commit("g", offsets)
+        assert backend.committed("g") == offsets
+
+    def test_one_member_has_all_units(self, backend):
+        member = backend.join("g", {"t": 2, "task": 1}, client_id="me")
+        ownership = member.poll()
+        units = {T0, T1, TopicPartition("task", 0)}
+        assert ownership.owned == ownership.gained == units and not ownership.revoking
+        assert member.poll().gained == frozenset()
+        info = backend.group("g")
+        assert info.state == "Stable" and info.generation == member.generation == 1
+        assert info.members[0].client_id == "me"
+        assert set(info.members[0].units) == units
+
+    def test_a_second_member_gets_its_share_when_the_first_releases_it(self, backend):
+        first = backend.join("g", {"t": 2})
+        first.poll()
+        second = backend.join("g", {"t": 2})
+        assert second.poll().owned == frozenset()
+        until(lambda: bool(first.poll().revoking))
+        moving = first.poll().revoking
+        assert len(moving) == 1 and first.poll().owned == {T0, T1}
+        first.release(moving)
+        until(lambda: second.poll().owned == moving)
+        assert first.poll().owned == {T0, T1} - moving
+        assert first.generation == second.generation == 2
+
+    def test_what_a_member_leaves_the_others_take(self, backend):
+        first = backend.join("g", {"t": 2})
+        second = backend.join("g", {"t": 2})
+        first.leave()
+        first.leave()
+        until(lambda: second.poll().owned == {T0, T1})
+        second.leave()
+        info = backend.group("g")
+        assert info.state == "Empty" and info.members == ()
+
+    def test_members_with_other_units_keep_to_them(self, backend):
+        first = backend.join("g", {"a": 2})
+        second = backend.join("g", {"b": 1})
+        until(lambda: len(first.poll().owned) == 2)
+        assert {unit.topic for unit in first.poll().owned} == {"a"}
+        assert second.poll().owned == {TopicPartition("b", 0)}
+
+    def test_who_has_left_is_fenced(self, backend):
+        member = backend.join("g", {"t": 2})
+        backend.commit("g", {T0: CommittedOffset(3)}, member=member)
+        member.leave()
+        with pytest.raises(Fenced, match="left"):
+            backend.commit("g", {T0: CommittedOffset(4)}, member=member)
+        assert backend.committed("g") == {T0: CommittedOffset(3)}
+        assert member.poll().owned == frozenset()
+
+    def test_a_member_commits_for_its_own_group_only(self, backend):
+        member = backend.join("g", {"t": 2})
+        with pytest.raises(UsageError, match="other"):
+            backend.commit("other", {T0: CommittedOffset(4)}, member=member)
+
+    def test_without_a_member_an_active_group_is_left_alone(self, backend):
+        member = backend.join("g", {"t": 2}, client_id="worker")
+        with pytest.raises(GroupActive, match="worker"):
+            backend.commit("g", {T0: CommittedOffset(4)})
+        with pytest.raises(GroupActive):
+            backend.delete_group("g")
+        member.leave()
+        backend.commit("g", {T0: CommittedOffset(4)})
+        assert backend.committed("g") == {T0: CommittedOffset(4)}
+
+    def test_a_deleted_group_is_forgotten(self, backend):
+        member = backend.join("g", {"t": 2})
+        backend.commit("g", {T0: CommittedOffset(4)}, member=member)
+        member.leave()
+        backend.delete_group("g")
+        assert backend.groups() == [] and backend.committed("g") == {}
+        assert backend.group("g").state == "Dead"
+        with pytest.raises(UnknownGroup, match="h"):
+            backend.commit("h", {T0: CommittedOffset(4)})
+            backend.delete_group("g")
+
+    def test_closing_leaves_every_group(self, backend):
+        with open_backend(backend.url) if backend.url != "memory:" else backend as other:
+            other.join("g", {"t": 2})
+            assert len(backend.group("g").members) == 1
+        if backend.url != "memory:":
+            assert backend.group("g").state == "Empty"
