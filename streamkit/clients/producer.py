@@ -265,6 +265,7 @@ class Producer:
                 raise
             finally:
                 self._closed = True
+                self._topics.clear()  # so that what is sent now is refused
                 self._something.notify_all()
                 atexit.unregister(self.close)
                 if self._owned:
@@ -381,8 +382,6 @@ class Producer:
             self._append(buffer.partition, batch)
 
     def _wait_for_more(self, buffer: "_Buffer") -> None:
-        if self._closed:
-            raise UsageError("the producer is closed")
         self._waiting[buffer] = self._monotonic() + self._linger
         if self._linger == 0:
             self._write_full(buffer)

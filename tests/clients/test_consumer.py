@@ -1,0 +1,487 @@
+"""The consumer: what it yields, where it goes on, and that nothing is skipped."""
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamkit.backends.base import CommittedOffset, OffsetRange
+from streamkit.backends.locate import open_backend
+from streamkit.clients.consumer import Consumer
+from streamkit.clients.producer import Producer
+from streamkit.errors import (
+    Fenced,
+    GroupActive,
+    LogNotFound,
+    OffsetOutOfRange,
+    SerdeError,
+    UnknownPartition,
+    UnknownTopic,
+    UsageError,
+)
+from streamkit.records import TopicPartition
+
+T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+@pytest.fixture
+def log():
+    with open_backend("memory:") as backend:
+        backend.create_topic("t", 2)
+        backend.create_topic("one", 1)
+        yield backend
+
+
+def fill(log, count, topic="one"):
+    """Values 0 … count-1 with the timestamps 0 … count-1, in several batches."""
+    with Producer(log, batch_bytes=1000) as producer:
+        for number in range(count):
+            producer.send(topic, str(number), timestamp=number)
+
+
+def numbers(records):
+    return [int(r.value) for r in records]
+
+
+ONE = TopicPartition("one", 0)
+
+
+def test_everything_up_to_the_end_is_yielded_once_and_in_order(log):
+    fill(log, 5000)
+    with Consumer(log, "one") as consumer:
+        assert numbers(consumer.until_end()) == list(range(5000))
+        assert numbers(consumer.until_end()) == []
+        fill(log, 3)
+        assert numbers(consumer.until_end()) == [0, 1, 2]
+
+
+def test_the_end_is_where_the_log_ended_when_asked(log):
+    fill(log, 10)
+    with Consumer(log, "one") as consumer:
+        seen = []
+        for record in consumer.until_end():
+            seen.append(int(record.value))
+            log.append(ONE, [b"99"])
+        assert seen == list(range(10))
+        assert numbers(consumer.until_end()) == [99] * 10
+
+
+def test_several_topics_are_read_whole(log):
+    fill(log, 100, "t")
+    fill(log, 100, "one")
+    with Consumer(log, ["t", "one"]) as consumer:
+        records = list(consumer.until_end())
+    assert len(records) == 200
+    assert sorted(numbers(r for r in records if r.topic == "t")) == list(range(100))
+
+
+def test_iterating_waits_for_what_comes(log):
+    thread = threading.Timer(0.05, lambda: fill(log, 2))
+    thread.start()
+    with Consumer(log, "one") as consumer:
+        stream = iter(consumer)
+        assert [next(stream).value, next(stream).value] == [b"0", b"1"]
+    thread.join()
+
+
+def test_polling_gives_lists_and_an_empty_one_when_the_time_is_over(log):
+    fill(log, 10)
+    with Consumer(log, "one") as consumer:
+        assert numbers(consumer.poll(max_records=4)) == [0, 1, 2, 3]
+        assert consumer.position(ONE) == 4
+        assert numbers(consumer.poll() + consumer.poll()) == [4, 5, 6, 7, 8, 9]
+        assert consumer.poll() == consumer.poll(0.01) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [
+        ("earliest", 0),
+        ("latest", 100),
+        (30, 30),
+        (datetime.fromtimestamp(0.05, UTC), 50),
+        (1000, 100),
+    ],
+)
+def test_where_to_begin(log, start, first):
+    fill(log, 100)
+    with Consumer(log, "one", from_=start) as consumer:
+        assert consumer.position(ONE) == first
+        assert numbers(consumer.until_end()) == list(range(first, 100))
+        consumer.seek_to(start)
+        assert numbers(consumer.until_end()) == list(range(first, 100))
+
+
+def test_seeking_is_possible_at_any_moment(log):
+    fill(log, 1000)
+    with Consumer(log, "one") as consumer:
+        seen = []
+        for record in consumer.until_end():
+            seen.append(int(record.value))
+            if len(seen) == 3:
+                consumer.seek(ONE, 995)
+        assert seen == [0, 1, 2, 995, 996, 997, 998, 999]
+        with pytest.raises(UnknownPartition, match="not among"):
+            consumer.seek(T0, 0)
+
+
+def test_partitions_can_be_chosen_by_hand(log):
+    log.append(T0, [b"0"])
+    log.append(T1, [b"1"])
+    with Consumer(log, partitions=[T1]) as consumer:
+        assert consumer.assignment == {T1}
+        assert numbers(consumer.until_end()) == [1]
+
+
+def test_what_does_not_make_sense_is_refused(log, tmp_path):
+    with pytest.raises(UsageError, match="either"):
+        Consumer(log)
+    with pytest.raises(UsageError, match="either"):
+        Consumer(log, "t", partitions=[T0])
+    with pytest.raises(UsageError, match="time zone"):
+        Consumer(log, "t", from_=datetime(2026, 1, 1))
+    with pytest.raises(UsageError, match="earliest"):
+        Consumer(log, "t", from_="first")
+    with pytest.raises(UnknownTopic, match="one"):
+        Consumer(log, "ones")
+    with pytest.raises(UnknownPartition, match="0 to 1"):
+        Consumer(log, partitions=[TopicPartition("t", 2)])
+    with pytest.raises(LogNotFound):
+        Consumer(tmp_path / "nowhere", "t")
+    with Consumer(log, "t") as consumer, pytest.raises(UsageError, match="group"):
+        consumer.commit()
+    with pytest.raises(UsageError, match="closed"):
+        consumer.poll()
+
+
+class Order(msgspec.Struct):
+    id: int
+
+
+def test_values_are_decoded_to_their_type(log):
+    log.append(ONE, [b'{"id": 1}', b'{"id": 2}'], keys=[b"k", None])
+    with Consumer(log, "one", value_type=Order) as consumer:
+        assert [(r.key, r.value) for r in consumer.until_end()] == [
+            (b"k", Order(1)),
+            (None, Order(2)),
+        ]
+    with Consumer(log, "one", value_type=str) as consumer:
+        assert consumer.poll()[0].value == '{"id": 1}'
+
+
+def test_a_wrong_value_is_named_and_not_skipped(log):
+    log.append(ONE, [b'{"id": 1}', b'{"id": "x"}', b'{"id": 3}'])
+    log.append(ONE, [b'{"id": 4}'])
+    with Consumer(log, "one", value_type=Order) as consumer:
+        seen = []
+        for _ in range(2):
+            with pytest.raises(SerdeError, match=r"one-0@1: .*Order.*id"):
+                for record in consumer.until_end():
+                    seen.append(record.value.id)
+            assert consumer.position(ONE) == 1
+        consumer.seek(ONE, 2)
+        seen += [r.value.id for r in consumer.until_end()]
+    assert seen == [1, 3, 4]
+
+
+class Trimmed:
+    """A log whose first records have been removed by retention."""
+
+    def __init__(self, log, start):
+        self._log = log
+        self.start = start
+
+    def offsets(self, partition):
+        return OffsetRange(self.start, self._log.offsets(partition).end)
+
+    def fetch(self, positions, *, max_bytes=1 << 20):
+        if any(at < self.start for at in positions.values()):
+            raise OffsetOutOfRange("removed")
+        return self._log.fetch(positions, max_bytes=max_bytes)
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
+
+
+@pytest.mark.parametrize(("start", "first"), [("earliest", 40), ("latest", 100), (7, 40)])
+def test_a_removed_offset_is_said_aloud(log, caplog, start, first):
+    fill(log, 100)
+    log.commit("g", {ONE: CommittedOffset(10)})
+    trimmed = Trimmed(log, 40)
+    with caplog.at_level(logging.WARNING), Consumer(trimmed, "one", group="g", from_=start) as c:
+        assert numbers(c.until_end()) == list(range(first, 100))
+    assert "one-0: offset 10 was removed by retention" in caplog.text
+    assert f"going on at {first}" in caplog.text
+
+
+# Groups.
+
+
+def test_what_was_yielded_is_committed_at_the_end(log):
+    fill(log, 1000)
+    with Consumer(log, "one", group="g") as consumer:
+        for record in consumer:
+            if record.offset == 449:
+                break
+    assert log.committed("g")[ONE].offset == 450
+    with Consumer(log, "one", group="g") as consumer:
+        assert numbers(consumer.until_end()) == list(range(450, 1000))
+    assert log.committed("g")[ONE].offset == 1000
+
+
+def test_a_record_whose_processing_failed_comes_again(log):
+    fill(log, 1000)
+    with suppress(RuntimeError), Consumer(log, "one", group="g") as consumer:
+        for record in consumer:
+            if record.offset == 449:
+                raise RuntimeError
+    assert log.committed("g")[ONE].offset == 449
+    consumer = Consumer(log, "one", group="g")
+    with suppress(RuntimeError):
+        try:
+            assert consumer.poll(max_records=10)[0].offset == 449
+            assert consumer.poll(max_records=10)[0].offset == 459
+            raise RuntimeError
+        finally:
+            consumer.close()
+    assert log.committed("g")[ONE].offset == 459
+
+
+def test_committing_by_hand(log):
+    fill(log, 1000)
+    with Consumer(log, "one", group="g", auto_commit=False) as consumer:
+        for record in consumer:
+            if record.offset == 449:
+                consumer.commit()
+            if record.offset == 460:
+                break
+    assert log.committed("g")[ONE].offset == 450
+
+
+def test_offsets_are_committed_while_it_runs_and_while_nothing_comes(log):
+    class Clock:
+        """Runs when told to."""
+
+        seconds = 0.0
+
+        def monotonic(self):
+            return self.seconds
+
+        def now(self):
+            return 0
+
+    clock = Clock()
+    fill(log, 10)
+    with Consumer(log, "one", group="g", clock=clock) as consumer:
+        assert len(consumer.poll()) == 10
+        assert consumer.poll() == []
+        assert log.committed("g") == {}
+        clock.seconds = 1.5
+        assert consumer.poll() == []
+        assert log.committed("g")[ONE].offset == 10
+
+
+def test_a_group_that_begins_at_the_end_misses_nothing_after_a_crash(log):
+    fill(log, 10)
+    consumer = Consumer(log, "one", group="g", from_="latest")
+    fill(log, 3)
+    consumer._member.leave()  # and no word to the log: as if killed
+    with Consumer(log, "one", group="g", from_="latest") as again:
+        assert numbers(again.until_end()) == [0, 1, 2]
+
+
+def test_members_share_partitions_and_hand_them_over_without_repeating(log):
+    fill(log, 2000, "t")
+    first = Consumer(log, "t", group="g")
+    seen = [(r.partition, r.offset) for r in first.poll(max_records=150)]
+    second = Consumer(log, "t", group="g")
+    deadline = time.monotonic() + 30
+    while len(seen) < 2000:
+        for consumer in (first, second):
+            seen += [(r.partition, r.offset) for r in consumer.poll(0.005)]
+        assert time.monotonic() < deadline
+    assert len(first.assignment) == len(second.assignment) == 1
+    first.close()
+    fill(log, 100, "t")
+    while len(seen) < 2100:
+        seen += [(r.partition, r.offset) for r in second.poll(0.005)]
+        assert time.monotonic() < deadline
+    second.close()
+    assert len(set(seen)) == 2100
+
+
+def test_a_fenced_member_says_so_and_commits_nothing(tmp_path):
+    with open_backend(tmp_path) as log:
+        log.create_topic("one")
+        fill(log, 10)
+        consumer = Consumer(log, "one", group="g")
+        assert len(consumer.poll()) == 10
+        (tmp_path / "groups" / "g" / "members" / consumer._member.member_id).unlink()
+        with pytest.raises(Fenced):
+            consumer.commit()
+        with suppress(Fenced):
+            consumer.close()
+        assert log.committed("g") == {}
+
+
+def test_partitions_by_hand_commit_only_while_the_group_has_no_members(log):
+    fill(log, 10)
+    with Consumer(log, partitions=[ONE], group="g") as consumer:
+        assert len(list(consumer.until_end())) == 10
+        consumer.commit()
+        assert log.committed("g")[ONE].offset == 10
+        member = log.join("g", {"one": 1})
+        fill(log, 1)
+        assert len(list(consumer.until_end())) == 1
+        with pytest.raises(GroupActive):
+            consumer.commit()
+        member.leave()
+
+
+READER = """
+import sys
+from streamkit.clients.consumer import Consumer
+with Consumer(sys.argv[1], "t", group="g") as consumer:
+    for record in consumer:
+        print(record.partition, record.offset, flush=True)
+"""
+
+
+def test_killed_members_lose_nothing(tmp_path):
+    path = str(tmp_path / "log")
+    with open_backend(path) as log:
+        log.create_topic("t", 4)
+        seen = set()
+        lock = threading.Lock()
+
+        def collect(process):
+            for line in process.stdout:
+                if line.endswith("\n"):  # the last one may be cut short
+                    with lock:
+                        seen.add(tuple(map(int, line.split())))
+
+        def start():
+            process = subprocess.Popen(
+                [sys.executable, "-c", READER, path], stdout=subprocess.PIPE, text=True
+            )
+            thread = threading.Thread(target=collect, args=(process,))
+            thread.start()
+            return process, thread
+
+        running = [start(), start()]
+        everything = []
+        expected = 0
+        for round_ in range(6):
+            fill(log, 500, "t")
+            expected += 500
+            deadline = time.monotonic() + 30
+            while len(seen) < expected - 300:
+                time.sleep(0.001)
+                assert time.monotonic() < deadline
+            victim = running.pop(0)
+            everything.append(victim)
+            victim[0].send_signal(signal.SIGKILL if round_ % 3 else signal.SIGINT)
+            running.append(start())
+        deadline = time.monotonic() + 30
+        while len(seen) < expected:
+            time.sleep(0.005)
+            assert time.monotonic() < deadline, f"{expected - len(seen)} records are missing"
+        for process, thread in everything + running:
+            process.kill()
+            process.wait()
+            thread.join()
+            process.stdout.close()
+
+
+# Coroutines.
+
+
+def test_async_for_yields_the_same(log):
+    async def main():
+        seen = []
+        with Consumer(log, "one", group="g") as consumer:
+            asyncio.get_running_loop().call_later(0.05, fill, log, 5)
+            async for record in consumer:
+                seen.append(int(record.value))
+                if len(seen) == 5:
+                    break
+        return seen
+
+    assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+    assert log.committed("g")[ONE].offset == 5
+
+
+def test_a_cancelled_async_for_loses_nothing(log):
+    async def main():
+        with Consumer(log, "one") as consumer:
+
+            async def read():
+                async for _ in consumer:
+                    pass
+
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            fill(log, 3)
+            return numbers(consumer.until_end())
+
+    assert asyncio.run(main()) == [0, 1, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["poll", "few", "break", "fail", "commit", "end"]), max_size=12))
+def test_whatever_one_does_no_record_is_skipped(actions):
+    """Every way of reading, in any order, with restarts: each record comes at least once."""
+    with open_backend("memory:") as log:
+        log.create_topic("one")
+        fill(log, 400)
+        seen = []
+        consumer = Consumer(log, "one", group="g")
+
+        def restart(failed):
+            consumer._close(failed=failed)
+            return Consumer(log, "one", group="g")
+
+        for action in actions:
+            if action == "poll":
+                got = numbers(consumer.poll())
+            elif action == "few":
+                got = numbers(consumer.poll(max_records=7))
+            elif action == "end":
+                got = numbers(consumer.until_end())
+            elif action == "commit":
+                consumer.commit()
+                got = []
+            else:
+                got = []
+                for record in consumer.until_end():
+                    got.append(int(record.value))
+                    if len(got) == 5:
+                        break
+                if action == "fail" and got:
+                    done = got[:-1]
+                    consumer = restart(True)
+                    seen += done
+                    got = []
+                else:
+                    consumer = restart(False)
+            # What comes next is never beyond what has been seen.
+            if got:
+                assert got[0] <= len(set(seen))
+                assert got == list(range(got[0], got[0] + len(got)))
+            seen += got
+        seen += numbers(consumer.until_end())
+        consumer.close()
+        assert set(seen) == set(range(400))

@@ -1,0 +1,397 @@
+"""The producer: where records go, when they are written, and what becomes of errors."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from streamkit import codec
+from streamkit.backends.locate import open_backend
+from streamkit.clients.producer import Appended, Producer
+from streamkit.errors import (
+    InvalidRecord,
+    OutOfSpace,
+    RecordTooLarge,
+    SerdeError,
+    StorageFailed,
+    UnknownPartition,
+    UnknownTopic,
+    UsageError,
+)
+from streamkit.records import TopicPartition
+
+
+@pytest.fixture
+def log():
+    with open_backend("memory:") as backend:
+        backend.create_topic("t", 3)
+        backend.create_topic("one", 1)
+        yield backend
+
+
+def read(log, topic):
+    """All records of a topic, partition by partition."""
+    found = []
+    for number in range(log.topic(topic).partitions):
+        tp = TopicPartition(topic, number)
+        at, end = 0, log.offsets(tp).end
+        while at < end:
+            for batch in log.fetch({tp: at}):
+                found += batch.records()
+                at = batch.next_offset
+    return found
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.002)
+
+
+def test_what_was_sent_is_there_after_a_flush_in_order(log):
+    producer = Producer(log, linger=3600)
+    for number in range(10_000):
+        producer.send("one", b"%d" % number)
+    producer.flush()
+    assert [r.value for r in read(log, "one")] == [b"%d" % n for n in range(10_000)]
+    producer.close()
+
+
+def test_values_and_keys_of_many_types(log):
+    with Producer(log) as producer:
+        for value in (
+            b"raw",
+            "text",
+            None,
+            bytearray(b"ba"),
+            memoryview(b"mv"),
+            {"b": 1, "a": [2]},
+        ):
+            producer.send("one", value)
+        for key in ("k", 7, b"b"):
+            producer.send("one", b"", key=key)
+    records = read(log, "one")
+    assert [r.value for r in records[:6]] == [
+        b"raw",
+        b"text",
+        None,
+        b"ba",
+        b"mv",
+        b'{"a":[2],"b":1}',
+    ]
+    assert [r.key for r in records] == [None] * 6 + [b"k", b"7", b"b"]
+
+
+def test_what_cannot_be_encoded_is_refused_and_nothing_else_is_lost(log):
+    with Producer(log) as producer:
+        producer.send("one", b"a")
+        with pytest.raises(SerdeError):
+            producer.send("one", object())
+        producer.send("one", b"b")
+    assert [r.value for r in read(log, "one")] == [b"a", b"b"]
+
+
+def test_timestamps_and_headers_are_kept(log):
+    with Producer(log) as producer:
+        producer.send("one", b"a", timestamp=5, headers=(("h", b"v"),))
+        before = time.time_ns() // 1_000_000
+        producer.send("one", b"b")
+    first, second = read(log, "one")
+    assert (first.timestamp, first.headers) == (5, (("h", b"v"),))
+    assert before <= second.timestamp <= time.time_ns() // 1_000_000
+
+
+def test_a_key_decides_the_partition_as_in_kafka(log):
+    with Producer(log) as producer:
+        for number in range(300):
+            producer.send("t", b"", key=b"k%d" % number)
+        producer.send_many("t", [b""] * 300, keys=[b"k%d" % n for n in range(300)])
+    records = read(log, "t")
+    assert len(records) == 600
+    assert all(r.partition == codec.partition_for(r.key, 3) for r in records)
+
+
+def test_a_named_partition_is_taken_and_an_unknown_one_refused(log):
+    with Producer(log) as producer:
+        producer.send("t", b"x", key=b"k", partition=2)
+        producer.send_many("t", [b"y"] * 100, partition=1)
+        for call in (producer.send, producer.send_and_wait):
+            with pytest.raises(UnknownPartition, match="0 to 2"):
+                call("t", b"x", partition=3)
+    assert [r.partition for r in read(log, "t")] == [1] * 100 + [2]
+
+
+def test_records_without_keys_fill_one_partition_after_the_other(log):
+    with Producer(log, batch_bytes=1000, linger=3600) as producer:
+        for _ in range(90):
+            producer.send("t", b"x" * 91)
+    counts = [log.offsets(TopicPartition("t", n)).end for n in range(3)]
+    assert sum(counts) == 90 and min(counts) >= 20
+
+
+def test_a_full_batch_is_written_without_a_flush(log):
+    with Producer(log, batch_bytes=1000, linger=3600) as producer:
+        for _ in range(20):
+            producer.send("one", b"x" * 91)
+        assert log.offsets(TopicPartition("one", 0)).end >= 9
+
+
+def test_the_rest_is_written_after_the_linger(log):
+    with Producer(log, linger=0.001) as producer:
+        for number in range(3):
+            producer.send("one", b"x")
+            until(lambda n=number: log.offsets(TopicPartition("one", 0)).end == n + 1)
+
+
+def test_without_a_linger_every_record_is_written_at_once(log):
+    with Producer(log, linger=0) as producer:
+        for number in range(3):
+            producer.send("one", b"x")
+            assert log.offsets(TopicPartition("one", 0)).end == number + 1
+
+
+def test_waiting_for_one_record_says_where_it_stands_and_keeps_the_order(log):
+    with Producer(log, linger=3600) as producer:
+        producer.send("one", b"a")
+        assert producer.send_and_wait("one", b"b") == Appended(TopicPartition("one", 0), 1)
+        assert producer.send_and_wait("t", {"x": 1}, key="k").offset == 0
+        producer.send_many("one", [b"c"] * 100)
+        assert producer.send_and_wait("one", b"d", headers=(("h", None),)).offset == 102
+    assert [r.value for r in read(log, "one")] == [b"a", b"b", *[b"c"] * 100, b"d"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 5000])
+def test_lists_are_appended_in_order_behind_what_was_sent(log, count):
+    with Producer(log, linger=3600) as producer:
+        producer.send("one", b"first")
+        producer.send_many("one", (b"%d" % n for n in range(count)), timestamps=range(count))
+    records = read(log, "one")
+    assert [r.value for r in records] == [b"first", *(b"%d" % n for n in range(count))]
+    assert [r.timestamp for r in records[1:]] == list(range(count))
+
+
+def test_lists_with_keys_keep_each_keys_order(log):
+    keys = [b"k%d" % (n % 7) for n in range(1000)]
+    with Producer(log) as producer:
+        producer.send_many("t", [b"%d" % n for n in range(1000)], keys=keys, timestamps=9)
+    seen = {}
+    for r in read(log, "t"):
+        assert int(r.value) > seen.get(r.key, -1) and r.timestamp == 9
+        seen[r.key] = int(r.value)
+    assert len(seen) == 7
+
+
+def test_lists_that_do_not_match_are_refused(log):
+    with Producer(log) as producer:
+        with pytest.raises(UsageError, match="2 values and 1 keys"):
+            producer.send_many("t", [b"", b""], keys=[b""])
+        with pytest.raises(UsageError, match="2 values and 1 timestamps"):
+            producer.send_many("t", [b"", b""], timestamps=[1])
+    assert read(log, "t") == []
+
+
+def test_missing_topics_are_refused_or_made(log):
+    with Producer(log) as producer, pytest.raises(UnknownTopic, match="t"):
+        producer.send("tt", b"x")
+    with Producer(log, create_topics=2) as producer:
+        producer.send("tt", b"x")
+    assert log.topic("tt").partitions == 2 and len(read(log, "tt")) == 1
+
+
+def test_a_compacted_topic_needs_keys(log):
+    log.create_topic("c", 1, {"cleanup.policy": "compact"})
+    with Producer(log) as producer:
+        producer.send("c", b"x", key=b"k")
+        producer.send_many("c", [b"x"] * 100, keys=[b"k"] * 100)
+        for call in (
+            lambda: producer.send("c", b"x"),
+            lambda: producer.send_and_wait("c", b"x"),
+            lambda: producer.send_many("c", [b"x"]),
+            lambda: producer.send_many("c", [b"x", b"y"], keys=[b"k", None]),
+        ):
+            with pytest.raises(InvalidRecord, match="compacted"):
+                call()
+    assert len(read(log, "c")) == 101
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "gzip", "snappy"])
+def test_a_topics_compression_is_used(log, compression):
+    log.create_topic("c", 1, {"compression.type": compression})
+    with Producer(log) as producer:
+        producer.send("c", b"x" * 5000)
+        producer.send_and_wait("c", b"x" * 5000)
+        producer.send_many("c", [b"x" * 5000] * 100)
+    assert [r.value for r in read(log, "c")] == [b"x" * 5000] * 102
+    (batch,) = log.fetch({TopicPartition("c", 0): 0}, max_bytes=1)
+    assert codec.read_header(batch.raw).compression == compression
+
+
+def test_a_record_that_is_too_large_is_refused_alone(log):
+    log.create_topic("small", 1, {"max.message.bytes": "4000"})
+    with Producer(log, linger=3600) as producer:
+        producer.send("small", b"a")
+        with pytest.raises(RecordTooLarge, match="4000"):
+            producer.send("small", b"x" * 5000)
+        producer.send("small", b"b" * 1500)
+        producer.send("small", b"c" * 3800)
+        producer.send_many("small", [b"d" * 1000] * 99 + [b"e" * 3500])
+    assert [chr(r.value[0]) for r in read(log, "small")] == ["a", "b", "c", *"d" * 99, "e"]
+
+
+def test_several_threads_lose_and_repeat_nothing(log):
+    producer = Producer(log, batch_bytes=500, linger=0.0005)
+
+    def send(name):
+        for number in range(2000):
+            producer.send("t", b"%d-%d" % (name, number), key=b"%d" % name)
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    producer.close()
+    for name in range(4):
+        mine = [r.value for r in read(log, "t") if r.key == b"%d" % name]
+        assert mine == [b"%d-%d" % (name, n) for n in range(2000)]
+
+
+class Failing:
+    """A backend whose appends fail while `error` is set."""
+
+    def __init__(self, log):
+        self._log = log
+        self.error = None
+
+    def append_encoded(self, *args, **kwargs):
+        if self.error is not None:
+            raise self.error
+        return self._log.append_encoded(*args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
+
+
+def test_what_a_full_disk_refused_is_kept_and_written_when_there_is_room(log):
+    failing = Failing(log)
+    with Producer(failing, linger=3600) as producer:
+        producer.send("one", b"a")
+        failing.error = OutOfSpace("full")
+        for _ in range(2):
+            with pytest.raises(OutOfSpace, match="full") as caught:
+                producer.flush()
+            assert "kept" in caught.value.__notes__[0]
+        with pytest.raises(OutOfSpace):
+            producer.send("one", b"not taken")
+        failing.error = None
+        producer.send("one", b"b")
+    assert [r.value for r in read(log, "one")] == [b"a", b"b"]
+
+
+def test_an_error_in_the_background_is_raised_by_the_next_call(log):
+    failing = Failing(log)
+    failing.error = OutOfSpace("full")
+    producer = Producer(failing, linger=0.001)
+    producer.send("one", b"a")
+    until(lambda: producer._error is not None)
+    with pytest.raises(OutOfSpace):
+        producer.send("one", b"not taken")
+    failing.error = None
+    producer.close()
+    assert [r.value for r in read(log, "one")] == [b"a"]
+
+
+def test_a_full_batch_that_fails_is_told_by_the_next_send(log):
+    failing = Failing(log)
+    failing.error = OutOfSpace("full")
+    producer = Producer(failing, batch_bytes=100, linger=3600)
+    producer.send("one", b"x" * 200)
+    with pytest.raises(OutOfSpace):
+        producer.send("one", b"not taken")
+    failing.error = None
+    producer.send("one", b"b")
+    producer.close()
+    assert [r.value for r in read(log, "one")] == [b"x" * 200, b"b"]
+
+
+def test_closing_says_what_is_lost(log):
+    failing = Failing(log)
+    failing.error = StorageFailed("broken")
+    producer = Producer(failing, linger=3600)
+    producer.send("one", b"a")
+    with pytest.raises(StorageFailed) as caught:
+        producer.close()
+    assert any("1 record" in note for note in caught.value.__notes__)
+    assert any("lost" in note for note in caught.value.__notes__)
+    producer.close()
+
+
+def test_a_deleted_topic_is_told_and_one_made_anew_is_found(log):
+    with Producer(log, linger=3600) as producer:
+        producer.send("one", b"a")
+        log.delete_topic("one")
+        with pytest.raises(UnknownTopic) as caught:
+            producer.flush()
+        assert "1 record sent to one-0" in caught.value.__notes__[0]
+        log.create_topic("one", 4)
+        producer.send("one", b"b", partition=3)
+    assert [r.value for r in read(log, "one")] == [b"b"]
+
+
+def test_a_closed_producer_refuses(log):
+    producer = Producer(log)
+    producer.send("one", b"a")
+    producer.close()
+    for call in (producer.send, producer.send_and_wait):
+        with pytest.raises(UsageError, match="closed"):
+            call("one", b"b")
+    with pytest.raises(UsageError, match="closed"):
+        producer.send_many("one", [b"b"])
+    assert len(read(log, "one")) == 1
+
+
+def test_settings_that_make_no_sense_are_refused(log):
+    for settings in ({"acks": 0}, {"batch_bytes": 0}, {"linger": -1}):
+        with pytest.raises(UsageError):
+            Producer(log, **settings)
+
+
+def test_a_forked_child_does_not_write_its_parents_records_again(tmp_path):
+    with open_backend(tmp_path) as log:
+        log.create_topic("one", 1)
+        producer = Producer(log, linger=3600)
+        producer.send("one", b"parent")
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                producer.send("one", b"child")
+                producer.flush()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        producer.close()
+        assert [r.value for r in read(log, "one")] == [b"child", b"parent"]
+
+
+def test_coroutines_go_on_while_it_flushes(log):
+    async def main():
+        async with Producer(log, linger=3600) as producer:
+            producer.send("one", b"a")
+            await producer.aflush()
+            assert len(read(log, "one")) == 1
+            producer.send("one", b"b")
+
+    asyncio.run(main())
+    assert len(read(log, "one")) == 2
+
+
+def test_a_path_is_opened_and_closed_by_the_producer(tmp_path):
+    with Producer(tmp_path / "log", create_topics=1) as producer:
+        producer.send("new", b"x")
+    with open_backend(tmp_path / "log") as log:
+        assert len(read(log, "new")) == 1
