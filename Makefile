@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py streamkit/codec/_native.pyx
+SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi])
 
 .PHONY: help demo test lint bench soak clean
 

@@ -1,0 +1,109 @@
+# The builder of pure.py over memory of its own.
+
+cdef class Builder:
+    cdef uint8_t *_start
+    cdef Py_ssize_t _capacity
+    cdef Py_ssize_t _size  # the header's room included, which is filled in by build()
+    cdef Py_ssize_t _count
+    cdef int64_t _base
+    cdef int64_t _max
+    cdef int64_t _limit
+    cdef object _compression
+
+    def __init__(self, compression="none"):
+        codec_number(compression)
+        self._compression = compression
+        self._limit = MAX_BATCH if compression == "none" else _MAX_INFLATED + HEADER_BYTES
+        self._size = HEADER_BYTES
+        self._count = 0
+
+    def __cinit__(self):
+        self._size = HEADER_BYTES
+
+    def __dealloc__(self):
+        PyMem_Free(self._start)
+
+    def __len__(self):
+        return self._count
+
+    @property
+    def size(self):
+        return self._size
+
+    cdef int reserve(self, Py_ssize_t more) except -1:
+        cdef Py_ssize_t capacity
+        cdef void *moved
+        if self._size + more <= self._capacity:
+            return 0
+        capacity = max(self._size + more, 2 * self._capacity, 4096)
+        moved = PyMem_Realloc(self._start, capacity)
+        if moved == NULL:
+            raise MemoryError
+        self._start = <uint8_t *>moved
+        self._capacity = capacity
+        return 0
+
+    def append(self, value, key, timestamp, headers=()):
+        cdef int64_t time = 0, delta, size
+        cdef Py_ssize_t whole
+        cdef PyObject *with_headers = NULL
+        if headers is not ():
+            with_headers = <PyObject *>headers
+        if not as_int64(timestamp, &time):
+            return self.append_unusual(value, key, timestamp, headers)
+        delta = time - self._base if self._count else 0
+        size = record_size(
+            delta, self._count, <PyObject *>key, <PyObject *>value, with_headers
+        )
+        if size < 0:
+            return self.append_unusual(value, key, timestamp, headers)
+        whole = varint_size(size) + size
+        if self._size + whole > self._limit:
+            return self.append_unusual(value, key, timestamp, headers)
+        self.reserve(whole)
+        put_record(self._start + self._size, size, delta, self._count, <PyObject *>key,
+                   <PyObject *>value, with_headers)
+        self.grown(whole, time)
+        return self._size
+
+    cdef object append_unusual(self, value, key, timestamp, headers):
+        """What is no bytes, int or tuple: `pure` raises the error or encodes it."""
+        cdef Py_ssize_t size
+        pure.require_timestamp(timestamp, self._count)
+        record = pure.encode_record(
+            self._count, self._base if self._count else timestamp, timestamp, key, value, headers
+        )
+        size = len(record)
+        require_room(self._size - HEADER_BYTES + size, self._compression)
+        self.reserve(size)
+        memcpy(self._start + self._size, PyBytes_AS_STRING(record), size)
+        self.grown(size, timestamp)
+        return self._size
+
+    cdef void grown(self, Py_ssize_t size, int64_t timestamp) noexcept:
+        if self._count == 0:
+            self._base = self._max = timestamp
+        elif timestamp > self._max:
+            self._max = timestamp
+        self._size += size
+        self._count += 1
+
+    def build(self):
+        if self._count == 0:
+            raise InvalidRecord("a batch holds at least one record; none were appended")
+        if self._compression == "none":
+            sealed(self._start, self._size, self._count, self._base, self._max)
+            batch = PyBytes_FromStringAndSize(<const char *>self._start, self._size)
+        else:
+            batch = seal(
+                PyBytes_FromStringAndSize(
+                    <const char *>self._start + HEADER_BYTES, self._size - HEADER_BYTES
+                ),
+                count=self._count,
+                base_timestamp=self._base,
+                max_timestamp=self._max,
+                compression=self._compression,
+            )
+        self._size = HEADER_BYTES
+        self._count = 0
+        return batch
