@@ -77,7 +77,8 @@ class SinkTask:
         wanted = self._config.shared.topics
         missing = {name for name in wanted if name not in known}
         for name in sorted(missing - self._missing):
-            self._context.log.warning("waiting for topic %s%s", name, nearest(name, known))
+            others = [topic for topic in known if not topic.startswith("__")]
+            self._context.log.warning("waiting for topic %s%s", name, nearest(name, others))
         self._missing = missing
         return {name: known[name].partitions for name in wanted if name in known}
 

@@ -1,0 +1,390 @@
+"""The worker with real logs, and connectors small enough to be read here."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from streamkit.backends.base import Backend
+from streamkit.backends.locate import open_backend
+from streamkit.codec.partitioner import partition_for
+from streamkit.connect import (
+    Bad,
+    Pause,
+    Position,
+    SourceContext,
+    SourceItem,
+    SourceRecord,
+    sink,
+    source,
+)
+from streamkit.connect.config import WorkerConfig, parse_worker
+from streamkit.connect.status import ConnectorStatus
+from streamkit.connect.worker import run
+from streamkit.errors import (
+    BadRow,
+    ConfigError,
+    ConnectError,
+    DataError,
+    FatalError,
+    TransientError,
+)
+from streamkit.records import Record, TopicPartition
+
+HERE = Path(__file__).stem
+calls: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersConfig:
+    topic: str = "numbers"
+    limit: int = 10
+    keyed: bool = False
+    case: str = ""
+
+
+@source(config=NumbersConfig)
+def numbers(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+    """0, 1, 2 … up to the limit; what else happens is up to the case."""
+    place = {"numbers": config.topic}
+    case = calls.get(config.case)
+    for n in range((ctx.offset(place) or {"next": 0})["next"], config.limit):
+        offset = {"next": n + 1}
+        if case is not None:
+            item = case(n)
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, Bad):
+                yield Bad(item.error, item.raw, config.topic, place, offset)
+                continue
+        key = f"k{n}" if config.keyed else None
+        yield SourceRecord(config.topic, {"n": n}, key, place, offset, timestamp=1000 + n)
+    while True:
+        yield Pause(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectConfig:
+    case: str
+
+
+@sink(config=CollectConfig)
+def collect(config: CollectConfig, batch: list[Record[bytes | None]]) -> None:
+    calls[config.case](batch)
+
+
+@pytest.fixture(autouse=True)
+def cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The worker imports this file by its name; both must see the same `calls`.
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    __import__(HERE).calls = calls
+    calls.clear()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Backend]:
+    with_log = open_backend(str(tmp_path / "log"))
+    yield with_log
+    with_log.close()
+
+
+def config(**connectors: dict[str, Any]) -> WorkerConfig:
+    document = {"connectors": {name: dict(table) for name, table in connectors.items()}}
+
+    def no_references(provider: str, reference: str) -> str:
+        raise ConfigError(provider)
+
+    return parse_worker(document, "w.toml", no_references)
+
+
+NUMBERS = {"connector.class": f"{HERE}:numbers"}
+COLLECT = {"connector.class": f"{HERE}:collect", "topics": ["numbers"], "case": "sink"}
+ALL = {"errors.tolerance": "all", "errors.deadletterqueue.topic.name": "bad"}
+
+
+def values(log: Backend, topic: str = "numbers") -> list[Any]:
+    found: list[Any] = []
+    for partition in range(log.topic(topic).partitions):
+        found += [json.loads(r.value or b"null") for r in read(log, topic, partition)]
+    return found
+
+
+def read(log: Backend, topic: str, partition: int = 0) -> list[Record[bytes | None]]:
+    target = TopicPartition(topic, partition)
+    position = log.offsets(target).start
+    found: list[Record[bytes | None]] = []
+    while batches := log.fetch({target: position}):
+        for batch in batches:
+            found += batch.records()
+            position = batch.next_offset
+    return found
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 20 s"
+        time.sleep(0.01)
+
+
+class Running:
+    """A worker in a thread of its own."""
+
+    def __init__(self, config: WorkerConfig, log: Any, **options: Any) -> None:
+        self.stop = Event()
+        self.statuses: dict[str, ConnectorStatus] = {}
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(config, log, options))
+        self._thread.start()
+
+    def _run(self, config: WorkerConfig, log: Any, options: dict[str, Any]) -> None:
+        try:
+            run(config, log, stop_event=self.stop, on_progress=self._progress, **options)
+        except BaseException as error:
+            self.error = error
+
+    def _progress(self, statuses: tuple[ConnectorStatus, ...]) -> None:
+        self.statuses = {status.name: status for status in statuses}
+
+    def end(self) -> None:
+        self.stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def test_records_and_their_position_are_stored_and_a_restart_goes_on(log: Backend) -> None:
+    run(config(n=NUMBERS | {"limit": 5}), log, until_idle=True)
+    (status,) = run(config(n=NUMBERS | {"limit": 8}), log, until_idle=True)
+    assert values(log) == [{"n": n} for n in range(8)]
+    assert (status.name, status.state, status.records) == ("n", "stopped", 3)
+    last = read(log, "connect-offsets")[-1]
+    assert (last.key, last.value) == (b'["n",{"numbers":"numbers"}]', b'{"next":8}')
+    assert [record.timestamp for record in read(log, "numbers")] == list(range(1000, 1008))
+
+
+def test_topics_are_made_as_configured_and_keys_go_where_kafka_sends_them(log: Backend) -> None:
+    options = {
+        "keyed": True,
+        "limit": 50,
+        "topic.creation.default.partitions": 4,
+        "topic.creation.default.retention.ms": -1,
+    }
+    run(config(n=NUMBERS | options), log, until_idle=True)
+    info = log.topic("numbers")
+    assert (info.partitions, info.config["retention.ms"]) == (4, "-1")
+    assert log.topic("connect-offsets").config["cleanup.policy"] == "compact"
+    for partition in range(4):
+        for record in read(log, "numbers", partition):
+            assert partition_for(record.key, 4) == partition
+    assert sorted(value["n"] for value in values(log)) == list(range(50))
+
+
+def test_batches_larger_than_the_topic_takes_are_cut_smaller(log: Backend) -> None:
+    options = {"limit": 3000, "topic.creation.default.max.message.bytes": 2000}
+    run(config(n=NUMBERS | options), log, until_idle=True)
+    assert values(log) == [{"n": n} for n in range(3000)]
+
+
+def test_a_transient_error_is_tried_again_from_the_last_position(log: Backend) -> None:
+    failures = [TransientError("the line is cut"), OSError("stale handle")]
+
+    def case(n: int) -> object:
+        return failures.pop() if n == 3 and failures else None
+
+    calls["flaky"] = case
+    options = {"case": "flaky", "errors.retry.delay.max.ms": 10}
+    run(config(n=NUMBERS | options), log, until_idle=True)
+    assert values(log) == [{"n": n} for n in range(10)]
+    assert not failures
+
+
+def test_retries_end_after_the_time_given(log: Backend) -> None:
+    calls["never"] = lambda n: TransientError("no answer from db.example:5432")
+    options = {"case": "never", "errors.retry.timeout": 50, "errors.retry.delay.max.ms": 10}
+    with pytest.raises(TransientError, match=r"connector n failed: no answer from db\.example"):
+        run(config(n=NUMBERS | options), log)
+
+
+def test_a_bad_row_stops_its_connector_and_no_other_and_stores_what_was_good(
+    log: Backend,
+) -> None:
+    calls["bad"] = lambda n: Bad(BadRow("a.csv:4: 2 values"), b"", "") if n == 3 else None
+    two = config(n=NUMBERS | {"case": "bad"}, m=NUMBERS | {"topic": "others"})
+    with pytest.raises(BadRow, match=r"connector n failed: a\.csv:4: 2 values"):
+        run(two, log, until_idle=True)
+    assert values(log) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert len(values(log, "others")) == 10
+
+
+def test_tolerated_bad_rows_go_to_the_dead_letter_queue_in_their_place(log: Backend) -> None:
+    calls["bad"] = lambda n: Bad(BadRow(f"a.csv:{n}"), b"raw", "") if n % 4 == 3 else None
+    (status,) = run(config(n=NUMBERS | ALL | {"case": "bad"}), log, until_idle=True)
+    assert [value["n"] for value in values(log)] == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert (status.records, status.bad) == (8, 2)
+    letters = read(log, "bad")
+    assert [letter.value for letter in letters] == [b"raw", b"raw"]
+    headers = dict(letters[1].headers)
+    assert headers["__connect.errors.exception.message"] == b"a.csv:7"
+    assert headers["__connect.errors.connector.name"] == b"n"
+    assert headers["__connect.errors.topic"] == b"numbers"
+    # And they are not met again.
+    (again,) = run(config(n=NUMBERS | ALL | {"case": "bad"}), log, until_idle=True)
+    assert again.bad == 0
+
+
+def test_a_position_without_records_is_stored(log: Backend) -> None:
+    @source(config=NumbersConfig)
+    def empty(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+        yield Position({"p": 1}, {"done": True})
+
+    __import__(HERE).empty = empty
+    run(config(n={"connector.class": f"{HERE}:empty"}), log, until_idle=True)
+    assert [record.value for record in read(log, "connect-offsets")] == [b'{"done":true}']
+
+
+def test_a_position_is_never_stored_when_its_records_were_not(
+    log: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.create_topic("numbers", 1, {"cleanup.policy": "compact"})  # refuses records without keys
+
+    @source(config=NumbersConfig)
+    def moving(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+        yield Position({"p": 1}, {"n": 0})
+        yield SourceRecord("numbers", 1, None, {"p": 1}, {"n": 1})
+        yield Position({"p": 2}, {"n": 2})
+
+    __import__(HERE).moving = moving
+    with pytest.raises(Exception, match="compact"):
+        run(config(n={"connector.class": f"{HERE}:moving"}), log)
+    assert read(log, "connect-offsets") == []
+
+
+def test_an_error_at_the_start_ends_the_worker(log: Backend) -> None:
+    calls["wrong"] = lambda n: FatalError("no table 'x'")
+    with pytest.raises(FatalError, match="connector m failed: no table 'x'"):
+        run(config(n=NUMBERS, m=NUMBERS | {"case": "wrong", "topic": "o"}), log)
+
+
+def test_an_unexpected_error_names_its_class(log: Backend) -> None:
+    calls["bug"] = lambda n: KeyError("id")
+    with pytest.raises(ConnectError, match="connector n failed: KeyError: 'id'"):
+        run(config(n=NUMBERS | {"case": "bug"}), log)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"connector.class": "FileSorce"}, "did you mean 'FileSource'?"),
+        ({"connector.class": "no_such_module:x"}, "No module named 'no_such_module'"),
+        ({"connector.class": f"{HERE}:number"}, "did you mean 'numbers'?"),
+        ({"connector.class": f"{HERE}:config"}, "not declared with @source or @sink"),
+        (NUMBERS | {"limits": 3}, "unknown key 'limits'; did you mean 'limit'?"),
+        (NUMBERS | {"topics": "a"}, "'topics' is for sinks"),
+        (COLLECT | {"topics": []}, "'topics' is missing"),
+        (NUMBERS | {"errors.deadletterqueue.topic.name": "d"}, 'needs errors.tolerance = "all"'),
+    ],
+)
+def test_a_wrong_connector_is_refused_before_anything_starts(
+    log: Backend, table: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(config(good=NUMBERS, wrong=table), log)
+    assert message in str(caught.value)
+    assert "[connectors.wrong]" in str(caught.value)
+    assert "numbers" not in log.topics()
+
+
+def test_a_sink_gets_every_record_and_its_group_stands_at_the_end(log: Backend) -> None:
+    seen: list[int] = []
+    calls["sink"] = lambda batch: seen.extend(json.loads(r.value)["n"] for r in batch)
+    options = {"limit": 100, "topic.creation.default.partitions": 3}
+    run(config(n=NUMBERS | options, c=COLLECT), log, until_idle=True)
+    assert sorted(seen) == list(range(100))
+    assert sum(at.offset for at in log.committed("connect-c").values()) == 100
+    run(config(c=COLLECT), log, until_idle=True)
+    assert len(seen) == 100
+
+
+def test_a_record_that_a_sink_refuses_is_named_and_what_stands_before_it_is_written(
+    log: Backend,
+) -> None:
+    seen: list[int] = []
+
+    def case(batch: list[Record[bytes | None]]) -> None:
+        for record in batch:
+            if record.offset == 6:
+                raise DataError(f"{record.coordinates}: no")
+        seen.extend(record.offset for record in batch)
+
+    calls["sink"] = case
+    run(config(n=NUMBERS), log, until_idle=True)
+    with pytest.raises(DataError, match="connector c failed: numbers-0@6: no"):
+        run(config(c=COLLECT), log)
+    assert seen == [0, 1, 2, 3, 4, 5]
+    seen.clear()
+    (status,) = run(config(c=COLLECT | ALL), log, until_idle=True)
+    assert seen == [0, 1, 2, 3, 4, 5, 7, 8, 9]
+    (letter,) = read(log, "bad")
+    headers = dict(letter.headers)
+    assert (status.bad, letter.value) == (1, b'{"n":6}')
+    assert headers["__connect.errors.offset"] == b"6"
+    assert headers["__connect.errors.stage"] == b"TASK_PUT"
+
+
+def test_a_sink_waits_for_a_topic_that_comes_later(log: Backend) -> None:
+    seen: list[int] = []
+    calls["sink"] = lambda batch: seen.extend(record.offset for record in batch)
+    worker = Running(config(c=COLLECT), log)
+    eventually(lambda: bool(worker.statuses) and worker.statuses["c"].state == "idle")
+    run(config(n=NUMBERS), log, until_idle=True)
+    eventually(lambda: len(seen) == 10)
+    worker.end()
+    assert worker.error is None
+
+
+def test_a_topic_that_is_shorter_than_the_committed_offset_is_not_skipped_over(
+    log: Backend,
+) -> None:
+    calls["sink"] = lambda batch: None
+    run(config(n=NUMBERS, c=COLLECT), log, until_idle=True)
+    log.delete_topic("numbers")
+    log.create_topic("numbers", 1)
+    with pytest.raises(FatalError, match="made anew; reset the group"):
+        run(config(c=COLLECT), log)
+
+
+def test_two_workers_share_the_connectors_and_one_takes_over(tmp_path: Path) -> None:
+    names = {f"n{i}": NUMBERS | {"topic": f"t{i}"} for i in range(4)}
+    path = str(tmp_path / "log")
+    first = Running(config(**names), path)
+    eventually(lambda: len(first.statuses) == 4)
+    second = Running(config(**names), path)
+    eventually(lambda: len(first.statuses) == len(second.statuses) == 2)
+    assert first.statuses.keys().isdisjoint(second.statuses.keys())
+    first.end()
+    eventually(lambda: len(second.statuses) == 4)
+    eventually(lambda: all(status.state == "idle" for status in second.statuses.values()))
+    second.end()
+    assert first.error is None and second.error is None
+    with_log = open_backend(path)
+    for i in range(4):
+        assert len(values(with_log, f"t{i}")) == 10
+    with_log.close()
+
+
+def test_a_stop_ends_a_pause_at_once(log: Backend) -> None:
+    @source(config=NumbersConfig)
+    def sleepy(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+        yield Pause(3600)
+
+    __import__(HERE).sleepy = sleepy
+    worker = Running(config(s={"connector.class": f"{HERE}:sleepy"}), log)
+    eventually(lambda: bool(worker.statuses) and worker.statuses["s"].state == "idle")
+    worker.end()
+    assert worker.statuses["s"].state == "stopped"
