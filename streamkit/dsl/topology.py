@@ -134,6 +134,19 @@ class Topology:
             topics |= dict.fromkeys(store.changelog for store in sub.stores)
         return tuple(topics)
 
+    def types(self) -> dict[str, tuple[Serde, Serde]]:
+        """How the keys and values of the topics are encoded that the app names."""
+        types: dict[str, tuple[Serde, Serde]] = {}
+        for sub in self.subtopologies:
+            for node in sub.nodes:
+                if isinstance(node, StreamSource | To):
+                    types.setdefault(node.topic, (node.key, node.value))
+                elif isinstance(node, Aggregate):
+                    types[f"{self.app}-{node.name}-late"] = (key_serde(node), node.late)
+            for table in (*sub.tables, *sub.global_tables):
+                types[table.topic] = (table.key, table.value)
+        return types
+
     def subtopology(self, name: str) -> SubTopology:
         """Raises KeyError."""
         for sub in self.subtopologies:
@@ -268,6 +281,15 @@ def value_serde(node: Node) -> Serde:
     while isinstance(node, Filter | By):
         node = node.parent
     return node.value
+
+
+def key_serde(node: Node) -> Serde:
+    """The serde of the keys of the events that a node is given."""
+    while not isinstance(node, StreamSource):
+        node = node.parent
+        if isinstance(node, By | StreamSource):
+            return node.key
+    return node.key
 
 
 def _children_of(node: Node, nodes: tuple[Node, ...]) -> list[Node]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamkit.dsl.context import Context
-from streamkit.dsl.nodes import Aggregate, By, Join, Node, Repartition, StreamSource, To
+from streamkit.dsl.nodes import Aggregate, By, Node, Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology, state_name
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Cursor
@@ -92,7 +92,7 @@ class Task:
         self._cursor = Cursor()
         self._outlets: dict[str, Outlet] = {}
         self._stats = Stats()
-        self._types = _declared(topology)
+        self._types = topology.types()
         self._context = Context(self._send)
 
         self._states: dict[str, KeyedStore] = {}
@@ -405,9 +405,8 @@ class Task:
         else:
             for marker in note.markers():
                 frontier.take(marker)
-            self._seen[partition].places = {
-                prefix.encode("ascii"): place for prefix, place in note.seen.items()
-            }
+            places = ((prefix.encode("ascii"), place) for prefix, place in note.seen.items())
+            self._seen[partition].places.update(places)
         if note.watermark is not None:
             self._clock.watermark = max(self._clock.watermark, note.watermark)
         for store in self._windows.values():
@@ -495,15 +494,3 @@ class Task:
             rows.load(partition, columns, start, stop)
 
         self._inputs[partition] = Input(partition, read)
-
-
-def _declared(topology: Topology) -> dict[str, tuple[Serde, Serde]]:
-    """The key and value types of the topics an app names."""
-    types: dict[str, tuple[Serde, Serde]] = {}
-    for sub in topology.subtopologies:
-        for node in sub.nodes:
-            if isinstance(node, StreamSource | To):
-                types[node.topic] = (node.key, node.value)
-            elif isinstance(node, Join):
-                types[node.table.topic] = (node.table.key, node.table.value)
-    return types

@@ -1,12 +1,10 @@
 """An app at work in memory: the tasks of the engine over lists, a step at a time, for tests."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from streamkit.clock import ManualClock
 from streamkit.codec import partition_for
 from streamkit.dsl.durations import Duration, milliseconds
-from streamkit.dsl.nodes import Join, StreamSource, To
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.topology import SubTopology, Topology
@@ -117,9 +115,9 @@ class TestRun:
         """One batch for each task, without a commit; False when there was nothing to do."""
         return self._round()
 
-    def commit(self) -> None:
-        """Commit what every task has done so far."""
-        for task in self._tasks:
+    def commit(self, number: int | None = None) -> None:
+        """Commit what every task, or number `number` of `tasks`, has done so far."""
+        for task in self._tasks if number is None else [self._tasks[number]]:
             self._commit(task)
 
     def advance(self, duration: Duration) -> None:
@@ -154,9 +152,14 @@ class TestRun:
             self._append(task)
         self.run()
 
-    def crash(self) -> None:
-        """Kill the app: all that was not committed is lost. The next `run` restores the tasks."""
-        self._started = None
+    def crash(self, number: int | None = None) -> None:
+        """Kill every task, or number `number` of `tasks`; each begins again at its last commit."""
+        if number is None:
+            self._started = None
+        else:
+            task = self._tasks[number]
+            del self._positions[task]
+            self._tasks[number] = self._task(task.subtopology, task.number)
 
     # What a test looks at.
 
@@ -280,15 +283,9 @@ def _decode(serde: Serde, data: bytes | None) -> Any:
 
 
 def _types(topology: Topology) -> dict[str, tuple[Serde, Serde]]:
-    """How the topics that an app names are encoded; text where the app itself does not know."""
-    types: dict[str, tuple[Serde, Serde]] = {}
-    nodes: Iterable[Any] = (n for sub in topology.subtopologies for n in sub.nodes)
-    for node in nodes:
-        if isinstance(node, StreamSource | To):
-            types.setdefault(node.topic, (node.key, node.value))
-        elif isinstance(node, Join):
-            types[node.table.topic] = (node.table.key, node.table.value)
+    """How the app's topics are encoded; text where the app itself does not know."""
+    text = serde_for(str)
     return {
-        topic: tuple(serde_for(str) if s.type is Untyped else s for s in both)  # type: ignore[misc]
-        for topic, both in types.items()
+        topic: (text if key.type is Untyped else key, text if value.type is Untyped else value)
+        for topic, (key, value) in topology.types().items()
     }

@@ -1,0 +1,268 @@
+"""What an app's declarations come to, as data, and which are refused."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from streamkit.app import App
+from streamkit.dsl.context import Context, State
+from streamkit.dsl.topology import Store
+from streamkit.dsl.windows import Window, tumbling
+from streamkit.errors import ConfigError, InvalidTopic, TopologyError
+from streamkit.records import Record
+
+MINUTE = tumbling("1m", grace="0s")
+
+
+class Order(msgspec.Struct):
+    customer: str
+    amount: int
+
+
+class Customer(msgspec.Struct):
+    name: str
+
+
+def test_a_simple_app_is_one_sub_topology_named_after_its_topic() -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(to="big")
+    def big(order: Order) -> Order | None:
+        return order if order.amount > 10 else None
+
+    topology = app.topology()
+    assert [sub.name for sub in topology.subtopologies] == ["orders"]
+    assert (topology.sources, topology.sinks, topology.internal) == (("orders",), ("big",), ())
+    assert big(Order("a", 5)) is None  # still the function it was
+
+
+def test_a_key_change_before_a_window_cuts_the_app_in_two() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+
+    @orders.by("customer").window(MINUTE).aggregate(to="totals")
+    def total(sofar: int | None, order: Order) -> int:
+        return (sofar or 0) + order.amount
+
+    before, after = app.topology().subtopologies
+    assert before.repartitions == ("shop-orders-by-customer-repartition",)
+    assert after.streams[0].upstream == before.name == "orders"
+    assert after.stores == (Store("total", "shop-total-changelog", "shop-total-late"),)
+    layout = app.topology().layout({"orders": 3})
+    assert set(layout.tasks.values()) == {3}
+    assert layout.create["shop-total-changelog"].config == {"cleanup.policy": "compact"}
+    assert layout.create["shop-orders-by-customer-repartition"].config == {"retention.ms": "-1"}
+
+
+def test_a_key_change_that_only_goes_to_a_topic_needs_no_repartition() -> None:
+    app = App("shop")
+    app.stream("orders", Order).by("customer").filter(lambda order: order.amount).to("keyed")
+    assert app.topology().internal == ()
+
+
+def test_two_windows_by_one_field_share_a_repartition_topic() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    orders.by("customer").window(MINUTE).count(to="a", name="a")
+    orders.by("customer").window(MINUTE).count(to="b", name="b")
+    assert len(app.topology().subtopologies) == 2
+
+
+def test_joining_on_a_field_repartitions_to_as_many_partitions_as_the_table() -> None:
+    app = App("shop")
+    customers = app.table("customers", Customer)
+
+    @app.stream("orders", Order).join(customers, on="customer", to="named")
+    def named(order: Order, customer: Customer) -> dict[str, Any]:
+        return {"name": customer.name}
+
+    layout = app.topology().layout({"orders": 2, "customers": 5})
+    assert layout.partitions["shop-orders-by-customer-repartition"] == 5
+
+
+def test_a_global_table_is_joined_where_the_stream_is() -> None:
+    app = App("shop")
+    customers = app.global_table("customers", Customer)
+
+    @app.stream("orders", Order).join(customers, on="customer", to="named")
+    def named(order: Order, customer: Customer) -> str:
+        return customer.name
+
+    (sub,) = app.topology().subtopologies
+    assert [table.topic for table in sub.global_tables] == ["customers"]
+    assert app.topology().layout({"orders": 2, "customers": 5}).tasks == {"orders": 2}
+
+
+def test_a_topic_between_two_streams_of_an_app_is_no_source_of_it() -> None:
+    app = App("shop")
+    app.stream("orders", Order).to("copied")
+    app.stream("copied", Order).to("twice")
+    topology = app.topology()
+    assert topology.sources == ("orders",)
+    assert topology.layout({"orders": 3}).partitions == {"orders": 3, "copied": 3, "twice": 3}
+
+
+def test_tables_and_streams_of_different_sizes_are_refused_with_the_way_out() -> None:
+    app = App("shop")
+    customers = app.table("customers", Customer)
+
+    @app.stream("orders", Order).join(customers)
+    def named(order: Order, customer: Customer) -> None: ...
+
+    with pytest.raises(TopologyError, match=r"orders has 2, customers has 3.*global_table"):
+        app.topology().layout({"orders": 2, "customers": 3})
+
+
+def test_state_kept_for_another_number_of_partitions_is_refused() -> None:
+    app = App("shop")
+    app.stream("orders", Order).window(MINUTE).count(name="n")
+    with pytest.raises(TopologyError, match="shop-n-changelog has 2 partitions"):
+        app.topology().layout({"orders": 4, "shop-n-changelog": 2})
+
+
+def test_a_missing_source_is_named_with_the_command_that_makes_it() -> None:
+    app = App("shop")
+    app.stream("orders", Order).to("copy")
+    with pytest.raises(TopologyError, match="streamkit topics create orders"):
+        app.topology().layout({})
+
+
+def _declare(name: str) -> Callable[[App], object]:
+    def by_wrong_field(app: App) -> object:
+        return app.stream("orders", Order).by("custmer")
+
+    def keyed_by_lambda(app: App) -> object:
+        return app.stream("orders", Order).by(lambda order: order.customer)
+
+    def same_topic(app: App) -> object:
+        return app.stream("orders", Order), app.table("orders", Order)
+
+    def same_store(app: App) -> object:
+        stream = app.stream("orders", Order)
+        stream.window(MINUTE).count(name="n")
+        return stream.window(MINUTE).count(name="n")
+
+    def async_function(app: App) -> object:
+        async def later(order: Order) -> Order:
+            return order
+
+        return app.stream("orders", Order).map(later)
+
+    def unknown_parameter(app: App) -> object:
+        def f(order: Order, limit: int) -> Order:
+            return order
+
+        return app.stream("orders", Order).process()(f)
+
+    def window_outside(app: App) -> object:
+        def f(order: Order, window: Window) -> Order:
+            return order
+
+        return app.stream("orders", Order).map(f)
+
+    def no_event(app: App) -> object:
+        def f() -> int:
+            return 1
+
+        return app.stream("orders", Order).map(f)  # type: ignore[call-overload]
+
+    def untyped_fold(app: App) -> object:
+        def f(sofar, order):  # type: ignore[no-untyped-def]
+            return 1
+
+        return app.stream("orders", Order).window(MINUTE).aggregate()(f)
+
+    def other_key(app: App) -> object:
+        table = app.table("customers", Customer, key=int)
+        return app.stream("orders", Order).join(table)
+
+    def unknown_how(app: App) -> object:
+        table = app.table("customers", Customer)
+        return app.stream("orders", Order).join(table, how="outer")  # type: ignore[call-overload]
+
+    def unknown_emit(app: App) -> object:
+        return app.stream("orders", Order).window(MINUTE).count(emit="always")  # type: ignore[arg-type]
+
+    return {k: v for k, v in locals().items() if callable(v)}[name]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("by_wrong_field", "Order has no field 'custmer'; did you mean 'customer'"),
+        ("keyed_by_lambda", "lambda has no name.*name="),
+        ("same_topic", "declared twice"),
+        ("same_store", "two stores.*'n'.*name="),
+        ("async_function", r"later \(test_topology.py:\d+\) is async"),
+        ("unknown_parameter", "parameter 'limit'"),
+        ("window_outside", "parameter 'window'"),
+        ("no_event", "takes 0 argument"),
+        ("untyped_fold", "annotate what it returns"),
+        ("other_key", "keys are str.*'customers' int"),
+        ("unknown_how", "'inner' or 'left'"),
+        ("unknown_emit", "'final' or 'update'"),
+    ],
+)
+def test_what_cannot_be_is_refused_where_it_is_declared(what: str, message: str) -> None:
+    with pytest.raises(TopologyError, match=message):
+        _declare(what)(App("shop"))
+
+
+def test_what_can_only_be_seen_whole_is_refused_with_the_topology() -> None:
+    app = App("shop")
+    with pytest.raises(TopologyError, match="does nothing"):
+        app.topology()
+    stream = app.stream("orders", Order).map(lambda order: order.amount)
+    stream.by(str, name="amount").window(MINUTE).count()
+    with pytest.raises(TopologyError, match="annotate what the function before it returns"):
+        app.topology()
+
+
+def test_two_functions_with_a_state_of_one_name_are_refused() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+
+    def count(order: Order, seen: State[int]) -> None: ...
+
+    orders.process()(count)
+    orders.process()(count)
+    with pytest.raises(TopologyError, match=r"two stores.*'count-seen'"):
+        app.topology()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "x" * 250])
+def test_names_kafka_would_refuse_are_refused(name: str) -> None:
+    with pytest.raises(InvalidTopic):
+        App(name)
+    with pytest.raises(InvalidTopic):
+        App("shop").stream(name, str)
+
+
+def test_a_wrong_duration_names_its_setting() -> None:
+    with pytest.raises(ConfigError, match="out_of_order"):
+        App("shop").stream("orders", Order, out_of_order="a bit")
+
+
+def test_arguments_are_chosen_by_annotation() -> None:
+    app = App("shop")
+    given: list[Any] = []
+
+    @app.stream("orders", Order).process(to="out")
+    def look(
+        order: Record[Order], context: Context, seen: State[int], more: int = 3
+    ) -> Iterator[int]:
+        given.append((order.value, order.coordinates, context.key, seen.get(), more))
+        seen.set((seen.get() or 0) + 1)
+        yield seen.get(0)
+
+    with app.test(partitions=1) as t:
+        t.send("orders", Order("a", 1), key="k", timestamp=5)
+        t.send("orders", Order("a", 2), key="k", timestamp=6)
+        t.run()
+        assert t.values("out") == [1, 2]
+    assert given == [
+        (Order("a", 1), "orders-0@0", "k", None, 3),
+        (Order("a", 2), "orders-0@1", "k", 1, 3),
+    ]

@@ -1,0 +1,301 @@
+"""Windows against a model so plain that it is right by inspection, whatever happens in between."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamkit.app import App
+from streamkit.dsl.windows import Window, tumbling
+from streamkit.records import Record
+from streamkit.testing import TestRun
+
+SIZE, GRACE, OUT_OF_ORDER = 10, 5, 3
+
+
+class Event(msgspec.Struct):
+    id: int
+    user: str
+    time: int
+
+
+class Result(msgspec.Struct, frozen=True):
+    user: str
+    start: int
+    ids: tuple[int, ...]
+
+
+def _app(*, by: bool, emit: str = "final", out_of_order: int = OUT_OF_ORDER) -> App:
+    app = App("w")
+    events = app.stream("events", Event, time="time", out_of_order=f"{out_of_order}ms")
+    stream = events.by("user") if by else events
+
+    @stream.window(tumbling(f"{SIZE}ms", grace=f"{GRACE}ms")).aggregate(to="out", emit=emit)  # type: ignore[arg-type]
+    def collected(sofar: Result | None, event: Event, window: Window) -> Result:
+        return Result(event.user, window.start, (*(sofar.ids if sofar else ()), event.id))
+
+    return app
+
+
+@dataclass
+class Naive:
+    """One partition: what is in which window, and what is late, event by event."""
+
+    out_of_order: int = OUT_OF_ORDER
+
+    def fold(self, events: list[Event]) -> tuple[dict[tuple[str, int], list[int]], list[int]]:
+        windows: dict[tuple[str, int], list[int]] = defaultdict(list)
+        late = []
+        watermark = -(10**9)
+        for event in events:
+            start = event.time // SIZE * SIZE
+            if start + SIZE + GRACE <= watermark:
+                late.append(event.id)
+            else:
+                windows[event.user, start].append(event.id)
+            watermark = max(watermark, event.time - self.out_of_order)
+        return windows, late
+
+
+times = st.integers(0, 120)
+users = st.sampled_from("abcd")
+moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), users, times, st.integers(0, 2)),
+        st.sampled_from([("step",), ("commit", None), ("crash", None)]),
+        st.tuples(st.sampled_from(["commit", "crash"]), st.integers(0, 5)),
+    ),
+    max_size=60,
+)
+
+
+def _play(t: TestRun, plays: list[tuple], partitions: int) -> list[list[Event]]:  # type: ignore[type-arg]
+    """Send and disturb; what was sent, per partition."""
+    sent: list[list[Event]] = [[] for _ in range(partitions)]
+    for number, (play, *more) in enumerate(plays):
+        if play == "send":
+            user, time, partition = more
+            event = Event(number, user, time)
+            sent[partition % partitions].append(event)
+            t.send("events", event, key=user, partition=partition % partitions)
+        elif play == "step":
+            t.step()
+        else:
+            (task,) = more
+            getattr(t, play)(None if task is None else task % len(t.tasks))
+    return sent
+
+
+def _unique(records: list[Record[Result]]) -> dict[tuple[str, bytes], Result]:
+    """Results by identity. What a crash makes appear twice has to be the same twice."""
+    found: dict[tuple[str, bytes], Result] = {}
+    for record in records:
+        identity = (record.key, dict(record.headers)["__streamkit.window"])
+        assert found.setdefault(identity, record.value) == record.value
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(plays=moves, partitions=st.integers(1, 3), batch=st.integers(1, 7))
+def test_windows_hold_what_the_model_says_whatever_the_batches_and_crashes(
+    plays: list[tuple],
+    partitions: int,
+    batch: int,  # type: ignore[type-arg]
+) -> None:
+    t = TestRun(_app(by=False).topology(), partitions, batch=batch)
+    sent = _play(t, plays, partitions)
+    t.run()
+    t.finish(10_000)
+    got: dict[tuple[str, int, int], list[int]] = {}
+    late: dict[int, set[int]] = defaultdict(set)
+    for record in t.topic("out"):
+        got[record.value.user, record.value.start, 0] = list(record.value.ids)
+    for record in t.topic("w-collected-late"):
+        late[0].add(record.value.id)
+    expected, expected_late = {}, set()
+    merged: dict[tuple[str, int], list[list[int]]] = defaultdict(list)
+    for events in sent:
+        windows, missed = Naive().fold(events)
+        expected_late |= set(missed)
+        for (user, start), ids in windows.items():
+            merged[user, start].append(ids)
+    # A user's events went into partitions at will, and each partition has its own windows.
+    expected = sorted((u, s, tuple(ids)) for (u, s), parts in merged.items() for ids in parts)
+    values = {(r.user, r.start, r.ids) for r in (record.value for record in t.topic("out"))}
+    assert sorted(values) == expected
+    assert late[0] == expected_late
+    assert t.topic("out") == [] or all(
+        record.timestamp == record.value.start + SIZE - 1 for record in t.topic("out")
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(plays=moves, partitions=st.integers(1, 3), batch=st.integers(1, 7))
+def test_after_a_repartition_every_event_is_in_one_window_once_or_late_in_spite_of_crashes(
+    plays: list[tuple],
+    partitions: int,
+    batch: int,  # type: ignore[type-arg]
+) -> None:
+    t = TestRun(_app(by=True).topology(), partitions, batch=batch)
+    sent = _play(t, plays, partitions)
+    t.run()
+    t.finish(10_000)
+    results = _unique(t.topic("out"))
+    counted = [number for result in results.values() for number in result.ids]
+    late = {record.value.id for record in t.topic("w-collected-late")}
+    everything = {event.id for events in sent for event in events}
+    assert len(counted) == len(set(counted)), "an event was counted twice"
+    assert set(counted) | late == everything
+    assert not set(counted) & late
+    for result in results.values():
+        for event in (e for events in sent for e in events if e.id in result.ids):
+            assert event.user == result.user
+            assert event.time // SIZE * SIZE == result.start
+    # Nothing is late that is not late in its own partition: a slow one holds the others back.
+    assert late <= {n for events in sent for n in Naive().fold(events)[1]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(plays=moves, partitions=st.integers(1, 3))
+def test_updates_end_with_what_final_results_say(plays: list[tuple], partitions: int) -> None:  # type: ignore[type-arg]
+    last: list[dict[tuple[int, str, int], Result]] = []
+    for emit in ("update", "final"):
+        t = TestRun(_app(by=False, emit=emit).topology(), partitions)
+        _play(t, plays, partitions)
+        t.run()
+        t.finish(10_000)
+        last.append({
+            (record.partition, record.key, record.value.start, record.value.ids[0]): record.value
+            for record in t.topic("out")
+        })  # fmt: skip
+    assert last[0] == last[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(plays=moves, partitions=st.integers(1, 3), batch=st.integers(1, 9))
+def test_the_bytes_that_come_out_do_not_depend_on_how_the_input_was_cut(
+    plays: list[tuple],
+    partitions: int,
+    batch: int,
+) -> None:
+    written = []
+    for size in (batch, 500):
+        t = TestRun(_app(by=False, emit="update").topology(), partitions, batch=size)
+        _play(t, [play for play in plays if play[0] == "send"], partitions)
+        t.run()
+        written.append([(r.key, r.value, r.timestamp, r.headers) for r in t.topic("out")])
+    assert written[0] == written[1]
+
+
+def _times(t: TestRun, *times: int, user: str = "a", partition: int = 0) -> None:
+    for time in times:
+        t.send("events", Event(time, user, time), key=user, partition=partition)
+    t.run()
+
+
+def test_a_window_closes_when_the_watermark_reaches_its_end_and_grace() -> None:
+    with _app(by=False).test(partitions=1) as t:
+        _times(t, 0, 9, SIZE + GRACE + OUT_OF_ORDER - 1)
+        assert t.topic("out") == []
+        _times(t, SIZE + GRACE + OUT_OF_ORDER)
+        (closed,) = t.topic("out")
+    assert closed.value == Result("a", 0, (0, 9))
+    assert closed.timestamp == SIZE - 1
+    assert closed.headers == (("__streamkit.window", b'["collected",0,10,2]'),)
+
+
+def test_a_late_event_goes_to_the_late_topic_as_it_is_with_the_reason() -> None:
+    with _app(by=False).test(partitions=1) as t:
+        _times(t, 5, 100, 6)
+        (late,) = t.topic("w-collected-late")
+        assert t.tasks[0].stats.late == {"collected": 1}
+    assert (late.value, late.key, late.timestamp) == (Event(6, "a", 6), "a", 6)
+    assert late.headers == (("__streamkit.late", b'["collected",0,10,97]'),)
+
+
+def test_late_stays_late_over_a_restart() -> None:
+    with _app(by=False).test(partitions=1) as t:
+        _times(t, 5, 100)
+        t.crash()
+        _times(t, 6)
+        assert [record.value.id for record in t.topic("w-collected-late")] == [6]
+
+
+def test_one_slow_upstream_task_holds_time_back_instead_of_making_its_events_late() -> None:
+    with _app(by=True).test(partitions=2) as t:
+        _times(t, *range(0, 200, 10), partition=0)
+        assert t.topic("out") == []  # nobody has heard of partition 1
+        _times(t, 5, 15, partition=1)
+        _times(t, 25, 500, partition=1)
+        assert t.topic("w-collected-late") == []
+        first = next(r.value for r in t.topic("out") if r.value.start == 0)
+        assert set(first.ids) == {0, 5}
+
+
+def test_an_idle_upstream_task_holds_time_back_no_longer_and_speaks_up_when_it_has_events() -> None:
+    with _app(by=True).test(partitions=2) as t:
+        _times(t, *range(0, 200, 10), partition=0)
+        t.advance("10s")
+        assert len(t.topic("out")) > 10
+        before = len(t.topic("out"))
+        _times(t, 300, partition=1)  # active again, at 300: partition 0 is idle and does not count
+        assert len(t.topic("out")) > before
+        _times(t, 1, partition=1)
+        assert [record.value.id for record in t.topic("w-collected-late")] == [1]
+
+
+def test_after_a_restart_an_idle_upstream_task_counts_again_until_it_is_idle() -> None:
+    with _app(by=True).test(partitions=2) as t:
+        _times(t, 0, 50, partition=0)
+        _times(t, 0, partition=1)
+        t.advance("10s")
+        t.crash()
+        t.run()
+        had = len(t.topic("out"))
+        _times(t, 60, 90, partition=0)
+        assert len(t.topic("out")) == had
+        t.advance("10s")
+        assert len(t.topic("out")) > had
+
+
+def _idle_app(by: bool) -> App:
+    app = App("w")
+    events = app.stream("events", Event, time="time")
+    stream = events.by("user") if by else events
+    stream.window(tumbling("10ms", grace="0s"), close_after_idle="1m").count(to="n", name="n")
+    return app
+
+
+def test_windows_close_when_all_inputs_have_been_silent_for_close_after_idle() -> None:
+    for by in (False, True):
+        with _idle_app(by).test(partitions=1) as t:
+            _times(t, 1, 2, 13)
+            assert t.values("n") == [2]
+            t.advance("59s")
+            assert t.values("n") == [2]
+            t.advance("10s")
+            assert t.values("n") == [2, 1]
+            _times(t, 14, 19, 20)  # the window [10, 20) is closed for good
+            assert [r.value.id for r in t.topic("w-n-late")] == [14, 19]
+            t.crash()
+            _times(t, 15)
+            assert [r.value.id for r in t.topic("w-n-late")] == [14, 19, 15]
+
+
+def test_a_window_over_the_results_of_a_window_waits_for_their_grace() -> None:
+    app = App("w")
+    events = app.stream("events", Event, time="time")
+    small = events.window(tumbling("10ms", grace="20ms")).count(to="small", name="small")
+
+    @small.window(tumbling("100ms", grace="0s")).aggregate(to="large")
+    def large(sofar: int | None, count: int) -> int:
+        return (sofar or 0) + count
+
+    with app.test(partitions=1) as t:
+        _times(t, *range(0, 100, 5), 100, 119)
+        assert t.values("large") == []
+        _times(t, 120)
+        assert t.values("large") == [20]
+        assert t.topic("w-large-late") == []
