@@ -200,7 +200,7 @@ def show(seconds: float, diff: dict[str, int]) -> None:
 
 
 def main() -> None:
-    HOME.mkdir(parents=True, exist_ok=True)
+    (HOME / "drop").mkdir(parents=True, exist_ok=True)
     database = HOME / "flights.db"
     if not database.exists():
         data.make_database(database)
