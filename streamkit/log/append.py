@@ -14,7 +14,7 @@ from streamkit.errors import MalformedBatch, OutOfSpace, RecordTooLarge, Storage
 from streamkit.log.block import ControlBlock
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
-from streamkit.log.files import Buffer, Files, write_all
+from streamkit.log.files import Buffer, Files
 from streamkit.log.recovery import cut_tail
 from streamkit.log.segment import MAX_INDEX_BYTES, Tally
 from streamkit.log.segments import Segments
@@ -148,7 +148,7 @@ class Appender:
             position += header.size
         block.dirty = True
         try:
-            write_all(self._files, log.fd, buffers, end.end_position)
+            log.write(buffers, end.end_position)
             self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
         except OSError as error:
             self._take_back(block, end, error)

@@ -3,7 +3,7 @@
 import mmap
 
 from streamkit.log.control import DIRTY_AT, END, ERRNO_AT, PAGE_BYTES, SYNCED, End, Synced
-from streamkit.log.files import Files, OpenFile
+from streamkit.log.files import OpenFile
 
 RETRIES = 100
 """Both copies are in the making at once only if writers lap a reader; so often they never do."""
@@ -15,21 +15,24 @@ class ControlBlock:
     Its file is what the append lock is taken on.
     """
 
-    def __init__(self, files: Files, file: OpenFile, *, writable: bool) -> None:
+    def __init__(self, file: OpenFile, *, writable: bool) -> None:
         """Map the file, which must have its full size."""
         self._file = file
-        self._files = files
-        self._page: mmap.mmap = files.map(self._file.fd, PAGE_BYTES, writable=writable)
+        self._page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
         self._seen: tuple[int, End] | None = None
 
-    @property
-    def fd(self) -> int:
-        return self._file.fd
+    def lock(self) -> None:
+        """Wait for the append lock."""
+        self._file.lock()
+
+    def unlock(self) -> None:
+        """Let go of the append lock; not held, it does nothing."""
+        self._file.unlock()
 
     @property
     def gone(self) -> bool:
         """The file was removed, and with it the partition: a lock on it keeps nobody out."""
-        return self._files.links(self._file.fd) == 0
+        return self._file.gone
 
     def end(self) -> End | None:
         """What is published; None when the block is not valid and has to be rebuilt."""

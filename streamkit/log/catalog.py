@@ -1,6 +1,5 @@
 """Topics of a log: created, deleted and listed through `__cluster_metadata`."""
 
-import fcntl
 import logging
 import os
 import threading
@@ -131,12 +130,12 @@ class Catalog:
             path = os.path.join(self._root, "control")
             self._lock_file = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
             try:
-                self._files.flock(self._lock_file.fd, fcntl.LOCK_EX)
+                self._lock_file.lock()
                 self._refresh()
                 self._sweep()
                 yield
             finally:
-                self._files.flock(self._lock_file.fd, fcntl.LOCK_UN)
+                self._lock_file.unlock()
                 self._lock_file = None
 
     def _append(self, records: Sequence[MetadataRecord]) -> None:

@@ -1,6 +1,5 @@
 """A log: one directory of partitions, opened by as many processes as you like."""
 
-import fcntl
 import os
 import threading
 import weakref
@@ -50,7 +49,7 @@ class Log:
         self._fsync = fsync
         self._files = files
         self._clock = clock
-        self._wake = Wake(os.path.join(path, WAKE), writable=not read_only)
+        self._wake = Wake(files, os.path.join(path, WAKE), writable=not read_only)
         self._lock = threading.Lock()
         self._metadata = self._partition(METADATA, TopicConfig())
         self._catalog = Catalog(path, self._metadata, files=files, clock=clock)
@@ -228,7 +227,7 @@ def _make_root(files: Files, root: str) -> None:
         lock = OpenFile(files, os.path.join(root, CONTROL), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ReadOnlyLog(f"{root}: no log can be made here: {error.strerror}") from error
-    files.flock(lock.fd, fcntl.LOCK_EX)
+    lock.lock()
     try:
         path = os.path.join(root, META_PROPERTIES)
         if files.exists(path):
@@ -240,7 +239,7 @@ def _make_root(files: Files, root: str) -> None:
         properties = Properties(encode_id(uuid4().bytes), encode_id(uuid4().bytes))
         write_new(files, path, properties.encode())
     finally:
-        files.flock(lock.fd, fcntl.LOCK_UN)
+        lock.unlock()
 
 
 def _after_fork_in_child() -> None:

@@ -110,21 +110,70 @@ class UnsyncedFiles(RealFiles):
 class OpenFile:
     """A descriptor that is closed when the last one who uses it lets go.
 
-    Readers of other threads may be inside `pread` when a segment falls out of a cache; closing the
-    number under them could hand them another file's bytes.
+    Readers of other threads may be inside `read` when a segment falls out of a cache; closing the
+    number under them could hand them another file's bytes. So nobody gets the number: a method
+    keeps its object.
     """
 
-    __slots__ = ("_files", "fd", "path")
+    __slots__ = ("_fd", "_files", "path")
 
     def __init__(self, files: Files, path: str, flags: int) -> None:
-        self.fd = -1
+        self._fd = -1
         self._files = files
         self.path = path
-        self.fd = files.open(path, flags | os.O_CLOEXEC)
+        self._fd = files.open(path, flags | os.O_CLOEXEC)
+
+    def read(self, size: int, position: int) -> bytes:
+        """Up to `size` bytes: fewer where the file ends."""
+        return self._files.pread(self._fd, size, position)
+
+    def write(self, buffers: Sequence[Buffer], position: int) -> None:
+        """Write every byte: a short write is followed by the rest, or by the error that cut it."""
+        pending = list(buffers)
+        while pending:
+            chunk = pending[:IOV_MAX]
+            written = self._files.pwritev(self._fd, chunk, position)
+            position += written
+            done = 0
+            while done < len(chunk) and written >= len(chunk[done]):
+                written -= len(chunk[done])
+                done += 1
+            del pending[:done]
+            if written:
+                pending[0] = memoryview(pending[0])[written:]
+
+    def size(self) -> int:
+        return self._files.size(self._fd)
+
+    def truncate(self, size: int) -> None:
+        self._files.truncate(self._fd, size)
+
+    def sync(self) -> None:
+        """Return when the file's bytes and size are on stable storage."""
+        self._files.fdatasync(self._fd)
+
+    def lock(self) -> None:
+        """Wait for the flock that everybody takes on this file."""
+        self._files.flock(self._fd, fcntl.LOCK_EX)
+
+    def unlock(self) -> None:
+        """Let go of the flock; not held, it does nothing."""
+        self._files.flock(self._fd, fcntl.LOCK_UN)
+
+    @property
+    def gone(self) -> bool:
+        """The file was unlinked: a lock on it keeps nobody out."""
+        return self._files.links(self._fd) == 0
+
+    def allocate(self, size: int) -> None:
+        self._files.allocate(self._fd, size)
+
+    def map(self, size: int, *, writable: bool) -> mmap.mmap:
+        return self._files.map(self._fd, size, writable=writable)
 
     def abandon(self) -> None:
         """Close it now, whoever still holds this object. For a forked child: it has one thread."""
-        fd, self.fd = self.fd, -1
+        fd, self._fd = self._fd, -1
         if fd >= 0:
             self._files.close(fd)
 
@@ -132,28 +181,12 @@ class OpenFile:
         self.abandon()
 
 
-def write_all(files: Files, fd: int, buffers: Sequence[Buffer], position: int) -> None:
-    """Write every byte: a short write is followed by the rest, or by the error that cut it."""
-    pending = list(buffers)
-    while pending:
-        chunk = pending[:IOV_MAX]
-        written = files.pwritev(fd, chunk, position)
-        position += written
-        done = 0
-        while done < len(chunk) and written >= len(chunk[done]):
-            written -= len(chunk[done])
-            done += 1
-        del pending[:done]
-        if written:
-            pending[0] = memoryview(pending[0])[written:]
-
-
 def write_new(files: Files, path: str, data: bytes) -> None:
     """Replace a small file whole: readers see the old or the new one, also after a power cut."""
     temporary = f"{path}.tmp"
     file = OpenFile(files, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    write_all(files, file.fd, [data], 0)
-    files.fdatasync(file.fd)
+    file.write([data], 0)
+    file.sync()
     files.rename(temporary, path)
     files.fsync_dir(os.path.dirname(path))
 
@@ -161,4 +194,4 @@ def write_new(files: Files, path: str, data: bytes) -> None:
 def read_whole(files: Files, path: str) -> bytes:
     """All bytes of a small file."""
     file = OpenFile(files, path, os.O_RDONLY)
-    return files.pread(file.fd, files.size(file.fd), 0)
+    return file.read(file.size(), 0)

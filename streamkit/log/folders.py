@@ -11,7 +11,7 @@ from streamkit.log.checkpoints import (
     encode_epochs,
     encode_partition_metadata,
 )
-from streamkit.log.files import Files, OpenFile, read_whole, write_all
+from streamkit.log.files import Files, OpenFile, read_whole
 from streamkit.log.opening import CONTROL
 from streamkit.log.segment import INDEX, LOG, TIMEINDEX, base_of, file_name
 
@@ -32,9 +32,9 @@ def make_folder(files: Files, path: str, topic_id: bytes) -> None:
 def _write(files: Files, folder: str, name: str, data: bytes, *, sync: bool = False) -> None:
     file = OpenFile(files, os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     if data:
-        write_all(files, file.fd, [data], 0)
+        file.write([data], 0)
     if sync:
-        files.fdatasync(file.fd)
+        file.sync()
 
 
 def remove_folder(files: Files, path: str) -> None:
@@ -61,7 +61,7 @@ def remove_folder(files: Files, path: str) -> None:
 def holds_data(files: Files, path: str) -> bool:
     """Whether any segment in the directory has bytes in it."""
     return any(
-        files.size(OpenFile(files, os.path.join(path, name), os.O_RDONLY).fd) > 0
+        OpenFile(files, os.path.join(path, name), os.O_RDONLY).size() > 0
         for name in files.listdir(path)
         if base_of(name) is not None
     )

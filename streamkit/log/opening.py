@@ -1,6 +1,5 @@
 """Opening a partition: its control block as it is, or rebuilt when it cannot be believed."""
 
-import fcntl
 import os
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -44,19 +43,19 @@ def open_block(
     """The control block, made or rebuilt when it has to be. Raises FileNotFoundError."""
     path = os.path.join(segments.directory, CONTROL)
     file = OpenFile(files, path, os.O_RDWR | os.O_CREAT)
-    if files.size(file.fd) >= PAGE_BYTES:
-        block = ControlBlock(files, file, writable=True)
+    if file.size() >= PAGE_BYTES:
+        block = ControlBlock(file, writable=True)
         if believable(segments, block.end()):
             return block  # without the lock: a stopped writer keeps no reader out
     try:
-        files.flock(file.fd, fcntl.LOCK_EX)
-        files.allocate(file.fd, PAGE_BYTES)
-        block = ControlBlock(files, file, writable=True)
+        file.lock()
+        file.allocate(PAGE_BYTES)
+        block = ControlBlock(file, writable=True)
         if not believable(segments, block.end()):
             with sync_lock:
                 rebuild(files, segments, block, interval=interval, now=now)
     finally:
-        files.flock(file.fd, fcntl.LOCK_UN)
+        file.unlock()
     return block
 
 
@@ -107,9 +106,9 @@ class ReadOnlyEnd:
             file = OpenFile(self._files, path, os.O_RDONLY)
         except FileNotFoundError:
             return None
-        if self._files.size(file.fd) < PAGE_BYTES:
+        if file.size() < PAGE_BYTES:
             return None
-        return ControlBlock(self._files, file, writable=False)
+        return ControlBlock(file, writable=False)
 
     def _believable_block(self) -> ControlBlock | None:
         block = self._open()

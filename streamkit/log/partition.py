@@ -1,7 +1,6 @@
 """One partition: append, read, sync, seek by time; many threads and processes at once."""
 
 import errno
-import fcntl
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -210,13 +209,13 @@ class Partition:
             while True:
                 block = self._open()
                 try:
-                    self._files.flock(block.fd, fcntl.LOCK_EX)
+                    block.lock()
                     if not block.gone:
                         yield block
                         return
                 finally:
                     # Not held, unlocking does nothing: so an interrupt cannot come in between.
-                    self._files.flock(block.fd, fcntl.LOCK_UN)
+                    block.unlock()
                 self._reopen(block)
 
     def _reopen(self, gone: ControlBlock) -> None:

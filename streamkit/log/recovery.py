@@ -80,13 +80,13 @@ def recover(
             if writable and lost:
                 _keep(files, segments, base, found, size)
             if writable:
-                files.truncate(segments.file(base).fd, found.end)
+                segments.file(base).truncate(found.end)
     assert found is not None
     if writable:
         segments.rewrite_indexes(active, found.tally)
         if cut:
             # Not durable, the cut could come back under what is appended next.
-            files.fdatasync(segments.file(active).fd)
+            segments.file(active).sync()
             files.fsync_dir(segments.directory)
     epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
     start = known.start_offset if known is not None else bases[0]
@@ -156,10 +156,10 @@ def cut_tail(files: Files, segments: Segments, end: End) -> End:
         if base > end.active_base:
             segments.remove(base)
     file = segments.file(end.active_base)
-    surplus = files.size(file.fd) - end.end_position
+    surplus = file.size() - end.end_position
     if surplus <= 0:
         return end
-    files.truncate(file.fd, end.end_position)
+    file.truncate(end.end_position)
     epoch = _epoch(files, segments.directory, end.end_offset, cut=True, writable=True)
     logger.info(
         "%s: cut %d unpublished bytes of a killed writer after offset %d",

@@ -8,7 +8,7 @@ from contextlib import suppress
 from streamkit.codec import HEADER_BYTES, read_header
 from streamkit.errors import CorruptBatch
 from streamkit.log.control import End
-from streamkit.log.files import Files, OpenFile, write_all
+from streamkit.log.files import Files, OpenFile
 from streamkit.log.index import OFFSET_ENTRY, TIME_ENTRY, last_at_most
 from streamkit.log.segment import INDEX, LOG, TIMEINDEX, Scan, Tally, base_of, file_name, scan
 
@@ -66,10 +66,10 @@ class Segments:
         return file
 
     def read(self, base: int, position: int, size: int) -> bytes:
-        return self._files.pread(self.file(base).fd, size, position)
+        return self.file(base).read(size, position)
 
     def size(self, base: int) -> int:
-        return self._files.size(self.file(base).fd)
+        return self.file(base).size()
 
     def close(self) -> None:
         """Let go of all files; they are opened again when needed."""
@@ -92,7 +92,7 @@ class Segments:
             self.file(base, TIMEINDEX)
         except FileNotFoundError:
             return False
-        size = self._files.size(index.fd)
+        size = index.size()
         count = min(size, index_bytes) // OFFSET_ENTRY.size
         whole = size % OFFSET_ENTRY.size == 0 or size > index_bytes
         return whole and (count == 0 or self._holds(base, *self._entry(base, index, count - 1)))
@@ -103,7 +103,7 @@ class Segments:
             index = self.file(base, INDEX)
         except FileNotFoundError:
             return 0
-        count = min(self._files.size(index.fd), index_bytes) // OFFSET_ENTRY.size
+        count = min(index.size(), index_bytes) // OFFSET_ENTRY.size
         number = last_at_most(lambda n: self._entry(base, index, n)[0], count, offset)
         while number >= 0:
             last_offset, position = self._entry(base, index, number)
@@ -113,7 +113,7 @@ class Segments:
         return 0
 
     def _entry(self, base: int, index: OpenFile, number: int) -> tuple[int, int]:
-        data = self._files.pread(index.fd, OFFSET_ENTRY.size, number * OFFSET_ENTRY.size)
+        data = index.read(OFFSET_ENTRY.size, number * OFFSET_ENTRY.size)
         relative, position = OFFSET_ENTRY.unpack(data)
         return base + relative, position
 
@@ -133,11 +133,11 @@ class Segments:
             index = self.file(base, TIMEINDEX)
         except FileNotFoundError:
             return None
-        count = min(self._files.size(index.fd), index_bytes) // TIME_ENTRY.size
+        count = min(index.size(), index_bytes) // TIME_ENTRY.size
 
         def entry(number: int) -> tuple[int, int]:
             at = number * TIME_ENTRY.size
-            time, relative = TIME_ENTRY.unpack(self._files.pread(index.fd, TIME_ENTRY.size, at))
+            time, relative = TIME_ENTRY.unpack(index.read(TIME_ENTRY.size, at))
             return time, base + relative
 
         number = last_at_most(lambda number: entry(number)[0], count, timestamp)
@@ -148,17 +148,15 @@ class Segments:
     def create(self, base: int) -> None:
         """Make an empty segment, whatever a killed process may have left of it."""
         for suffix in (INDEX, TIMEINDEX, LOG):
-            self._files.truncate(self.file(base, suffix, create=True).fd, 0)
+            self.file(base, suffix, create=True).truncate(0)
         self._trusted.discard(base)
 
     def add_entries(self, base: int, tally: Tally, index_at: int, timeindex_at: int) -> None:
         """Write the entries that `tally` has collected behind those there are."""
         if tally.index:
-            file = self.file(base, INDEX, create=True)
-            write_all(self._files, file.fd, [tally.index], index_at)
+            self.file(base, INDEX, create=True).write([tally.index], index_at)
         if tally.timeindex:
-            file = self.file(base, TIMEINDEX, create=True)
-            write_all(self._files, file.fd, [tally.timeindex], timeindex_at)
+            self.file(base, TIMEINDEX, create=True).write([tally.timeindex], timeindex_at)
 
     def scan(
         self,
@@ -173,7 +171,7 @@ class Segments:
         """`segment.scan` of the segment's first `size` bytes."""
         file = self.file(base)
         return scan(
-            lambda position, count: self._files.pread(file.fd, count, position),
+            lambda position, count: file.read(count, position),
             size,
             tally,
             start=start,
@@ -185,9 +183,9 @@ class Segments:
         """Replace both indexes by what a scan found."""
         for suffix, data in ((INDEX, tally.index), (TIMEINDEX, tally.timeindex)):
             file = self.file(base, suffix, create=True)
-            self._files.truncate(file.fd, 0)
+            file.truncate(0)
             if data:
-                write_all(self._files, file.fd, [data], 0)
+                file.write([data], 0)
         self._trusted.discard(base)
 
     def remove(self, base: int) -> None:

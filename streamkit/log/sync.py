@@ -1,6 +1,5 @@
 """Group commit: one fdatasync serves every thread and process that waits for one."""
 
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -45,10 +44,10 @@ class Syncer:
         # Kept where a forked child finds and closes it: else it would hold the lock as well.
         self._directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
         try:
-            self._files.flock(self._directory.fd, fcntl.LOCK_EX)
+            self._directory.lock()
             yield
         finally:
-            self._files.flock(self._directory.fd, fcntl.LOCK_UN)
+            self._directory.unlock()
             self._directory = None
 
     def forked(self) -> None:
@@ -73,7 +72,7 @@ class Syncer:
             opened += [self._segments.file(base, suffix, create=True) for base in finished]
         try:
             for file in opened:
-                self._files.fdatasync(file.fd)
+                file.sync()
             if finished:
                 self._files.fsync_dir(self._segments.directory)
         except OSError as error:

@@ -8,6 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+
+from streamkit.log.files import Files, OpenFile
 
 POLL_SECONDS = 0.05
 """The longest anybody sleeps before looking again, whatever was or was not told."""
@@ -15,6 +18,8 @@ POLL_SECONDS = 0.05
 IN_MODIFY, IN_CLOSE_WRITE = 0x2, 0x8
 IN_MOVED, IN_CREATE, IN_DELETE = 0xC0, 0x100, 0x200
 IN_NONBLOCK, IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
+
+TOUCH = (b"\n",)
 
 
 class Inotify:
@@ -81,8 +86,9 @@ class Sleeper:
 class Wake:
     """The waiters of this process, and the file that connects them with other processes."""
 
-    def __init__(self, path: str, *, writable: bool) -> None:
+    def __init__(self, files: Files, path: str, *, writable: bool) -> None:
         """`path`: the wake file. Read-only logs wait for it, but cannot touch it."""
+        self._files = files
         self._path = path
         self._writable = writable
         self._watched: list[str] = []
@@ -93,17 +99,18 @@ class Wake:
         self._lock = threading.Lock()
         self._inotify: Inotify | None = None
         self._tried = False
-        self._fd = -1
+        self._file: OpenFile | None = None
 
     def notify(self) -> None:
         """Wake the waiters of all processes; they look whether it is for them."""
         self.rouse()
-        if self._writable:
-            if self._fd < 0:
-                with self._lock:
-                    if self._fd < 0:
-                        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-            os.pwrite(self._fd, b"\n", 0)
+        if not self._writable:
+            return
+        with suppress(OSError):  # a full disk: what was published stays so, and polling finds it
+            file = self._file
+            if file is None:
+                file = self._file = OpenFile(self._files, self._path, os.O_WRONLY | os.O_CREAT)
+            file.write(TOUCH, 0)
 
     def rouse(self) -> None:
         """Let the waiters of this process look again."""
@@ -189,8 +196,6 @@ class Wake:
         self._start()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        self._file = None
         self._inotify = None
         self._tried = False
