@@ -25,6 +25,8 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Call
 
     def of(value: Any) -> int:
         stamp = get(value)
+        if type(stamp) is int and stamp >= 0:
+            return stamp
         if type(stamp) is datetime:
             if stamp.tzinfo is None:
                 stamp = stamp.replace(tzinfo=UTC)
