@@ -15,7 +15,7 @@ from streamkit.backends.locate import open_backend
 from streamkit.codec import partition_for
 from streamkit.records import TopicPartition
 
-APP = """
+SOURCE = """
 import os
 from msgspec import Struct
 from streamkit import App, State, tumbling
@@ -51,18 +51,25 @@ SECOND = 1000
 
 @pytest.fixture
 def url(tmp_path):
-    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "app.py").write_text(SOURCE)
     return str(tmp_path / "log")
 
 
-def spawn(url, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "streamkit", "--log", url, "run", f"{url}/../app.py", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
+class App(subprocess.Popen):
+    """`streamkit run` in a process of its own, which does not outlive its test."""
+
+    def __init__(self, url, *arguments, **environment):
+        super().__init__(
+            [sys.executable, "-m", "streamkit", "--log", url, "run", f"{url}/../app.py", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def __exit__(self, *error):
+        self.kill()
+        super().__exit__(*error)
 
 
 def publish(log, numbers, last=False):
@@ -129,7 +136,7 @@ def lag(log):
     """Records that the app has not committed; None before its first commit."""
     committed = log.committed("shop")
     ours = [p for p in committed if not p.topic.endswith("-changelog")]
-    if {p.topic for p in ours} != {"events", "shop-kind-repartition"}:
+    if {p.topic for p in ours} != {"events", "shop-events-by-kind-repartition"}:
         return None
     return sum(log.offsets(p).end - committed[p].offset for p in ours)
 
@@ -151,7 +158,7 @@ def test_sigterm_drains_commits_and_ends_with_success(url):
     with open_backend(url) as log:
         log.create_topic("events", PARTITIONS)
         publish(log, range(500), last=True)
-        with spawn(url) as process:
+        with App(url) as process:
             wait_until(lambda: finished(log, range(500)), process)
             process.terminate()
             assert process.wait(20) == 0, process.stderr.read()
@@ -163,7 +170,7 @@ def test_sigterm_drains_commits_and_ends_with_success(url):
 def test_ctrl_c_drains_too_and_ends_with_130(url):
     with open_backend(url) as log:
         log.create_topic("events", PARTITIONS)
-        with spawn(url) as process:
+        with App(url) as process:
             publish(log, range(100))
             wait_until(lambda: len(read(log, "numbers")) == 100, process)
             process.send_signal(signal.SIGINT)
@@ -172,7 +179,7 @@ def test_ctrl_c_drains_too_and_ends_with_130(url):
 
 
 def test_an_app_waits_for_its_topic_and_says_so(url):
-    with open_backend(url) as log, spawn(url) as process:
+    with open_backend(url) as log, App(url) as process:
         line = process.stderr.readline()
         assert "events" in line and "streamkit topics create events" in line
         log.create_topic("events", PARTITIONS)
@@ -188,14 +195,12 @@ def test_killed_again_and_again_it_loses_nothing_and_its_state_is_exact(url):
     with open_backend(url) as log:
         log.create_topic("events", PARTITIONS)
         for start in range(0, 3000, 300):
-            process = spawn(url)
-            before = len(read(log, "numbers"))
-            publish(log, range(start, start + 300), last=start == 2700)
-            wait_until(lambda: len(read(log, "numbers")) > before, process)  # noqa: B023
-            time.sleep(chance.random() * 0.3)  # anywhere in its work
-            process.kill()
-            process.communicate()
-        with spawn(url) as process:
+            with App(url) as process:  # killed when it ends
+                before = len(read(log, "numbers"))
+                publish(log, range(start, start + 300), last=start == 2700)
+                wait_until(lambda: len(read(log, "numbers")) > before, process)  # noqa: B023
+                time.sleep(chance.random() * 0.3)  # anywhere in its work
+        with App(url) as process:
             wait_until(lambda: finished(log, numbers) and lag(log) == 0, process)
             process.terminate()
             assert process.wait(20) == 0
@@ -213,7 +218,7 @@ def test_two_workers_share_the_tasks_and_one_takes_over_when_the_other_is_killed
         def shares():
             return sorted(len(member.units) for member in log.group("shop").members)
 
-        with spawn(url) as one, spawn(url) as two:
+        with App(url) as one, App(url) as two:
             wait_until(lambda: shares() == [4, 4], one, two)
             publish(log, range(600))
             wait_until(lambda: len(read(log, "numbers")) >= 300, one, two)
@@ -230,10 +235,10 @@ def test_two_workers_share_the_tasks_and_one_takes_over_when_the_other_is_killed
 def test_a_worker_that_joins_gets_its_share_without_a_duplicate(url):
     with open_backend(url) as log:
         log.create_topic("events", PARTITIONS)
-        with spawn(url) as one:
+        with App(url) as one:
             publish(log, range(500))
             wait_until(lambda: len(read(log, "numbers")) >= 100, one)
-            with spawn(url) as two:
+            with App(url) as two:
                 wait_until(
                     lambda: sorted(len(m.units) for m in log.group("shop").members) == [4, 4],
                     one,
@@ -253,7 +258,7 @@ def test_a_function_that_raises_stops_the_app_and_names_the_record(url):
     with open_backend(url) as log:
         log.create_topic("events", PARTITIONS)
         publish(log, range(200))
-        with spawn(url, FAIL_AT="150") as process:
+        with App(url, FAIL_AT="150") as process:
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 1
         partition = partition_for(b"0", PARTITIONS)
@@ -261,7 +266,7 @@ def test_a_function_that_raises_stops_the_app_and_names_the_record(url):
             assert word in errors
         assert "Traceback" not in errors
         assert 150 not in [int(r.value) for r in read(log, "numbers")]
-        with spawn(url) as process:
+        with App(url) as process:
             wait_until(lambda: len({int(r.value) for r in read(log, "numbers")}) == 200, process)
             process.terminate()
             assert process.wait(20) == 0
@@ -272,7 +277,7 @@ def test_until_end_stops_when_all_there_is_has_been_processed(url):
     with open_backend(url) as log:
         log.create_topic("events", PARTITIONS)
         publish(log, range(1000), last=True)
-        with spawn(url, "--until-end") as process:
+        with App(url, "--until-end") as process:
             process.communicate(timeout=60)
         assert process.returncode == 0
         assert per_window(log) == expected_windows(range(1000))
