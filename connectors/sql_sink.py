@@ -6,7 +6,7 @@ connector, topic and partition; its `epoch` goes up with every worker that takes
 a worker whose epoch is over cannot write any more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -101,8 +101,8 @@ class SqlSink:
                 for topic, (rows, deleted) in changes:
                     table = self._table(topic)
                     if self._config.insert_mode == "upsert":
-                        table.upsert(connection, rows)
                         table.delete(connection, deleted)
+                        table.upsert(connection, rows)
                     else:
                         table.insert(connection, rows)
                 # Last, so that its lock on the row is held for a moment only.
@@ -128,19 +128,21 @@ class SqlSink:
     def _changes(
         self, records: Sequence[Record[bytes | None]]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The rows to write and the keys to delete; in upsert mode the last change of a key."""
+        """The rows to write, and the keys to delete before that; every key once in upsert mode."""
         rows = [self._row(record) for record in records]
         if self._config.insert_mode == "insert":
             return [row for row, _ in rows], []
-        last: dict[tuple[Any, ...], tuple[dict[str, Any], bool]] = {}
+        written: dict[tuple[Any, ...], dict[str, Any]] = {}
+        deleted: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row, deletes in rows:
             key = tuple(row[name] for name in self._config.pk_fields)
-            last.pop(key, None)
-            last[key] = row, deletes
-        changes: Iterable[tuple[dict[str, Any], bool]] = last.values()
-        return [row for row, deletes in changes if not deletes], [
-            row for row, deletes in changes if deletes
-        ]
+            if deletes:
+                written.pop(key, None)
+                deleted[key] = row
+            else:
+                # As one after the other: a field that is absent keeps its earlier value.
+                written[key] = written.get(key, {}) | row
+        return list(written.values()), list(deleted.values())
 
     def _row(self, record: Record[bytes | None]) -> tuple[dict[str, Any], bool]:
         """The columns of a record, and whether it is a deletion. Raises DataError."""

@@ -1,0 +1,201 @@
+"""The SQL sink on SQLite: tables, keys, deletions, and what it refuses."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from streamkit.connect import CommittedOffset
+from streamkit.connect.testing import PARTITION, opened, records
+from streamkit.connectors.sql_sink import SqlSink, SqlSinkConfig
+from streamkit.errors import ConfigError, DataError, FatalError, SerdeError
+from streamkit.records import Record
+
+START = CommittedOffset(0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.db"
+
+
+def config(path: Path, **options: object) -> SqlSinkConfig:
+    return SqlSinkConfig(f"sqlite:///{path}", **options)  # type: ignore[arg-type]
+
+
+def upsert(path: Path, mode: str = "record_value", **options: object) -> SqlSinkConfig:
+    options = {"pk_fields": ("id",)} | options
+    return config(path, insert_mode="upsert", pk_mode=mode, **options)
+
+
+def rows(path: Path, sql: str = "SELECT * FROM events") -> list[tuple[object, ...]]:
+    db = sqlite3.connect(path)
+    try:
+        return db.execute(sql).fetchall()
+    finally:
+        db.close()
+
+
+def write(config: SqlSinkConfig, *batches: list[bytes | None]) -> None:
+    with opened(SqlSink, config) as sink:
+        sink.resume(PARTITION, START)
+        first = 0
+        for values in batches:
+            sink.write(records(values, first=first))
+            first += len(values)
+
+
+def test_a_table_is_made_with_types_from_the_values(path: Path) -> None:
+    write(
+        config(path),
+        [b'{"i":1,"x":2,"b":true,"s":"a","o":{"k":[1]},"none":null}', b'{"i":2,"x":2.5}'],
+    )
+    assert rows(path) == [(1, 2.0, 1, "a", '{"k":[1]}'), (2, 2.5, None, None, None)]
+    columns = rows(path, "SELECT name, type FROM pragma_table_info('events')")
+    assert columns == [
+        ("i", "BIGINT"),
+        ("x", "DOUBLE"),
+        ("b", "BOOLEAN"),
+        ("s", "TEXT"),
+        ("o", "JSON"),
+    ]
+
+
+def test_new_fields_become_columns(path: Path) -> None:
+    write(config(path), [b'{"a":1}'], [b'{"a":2,"new: 50% \\"x\\"":"y","later":null}'])
+    assert rows(path) == [(1, None), (2, "y")]
+
+
+def test_fields_named_like_sql_are_only_names(path: Path) -> None:
+    write(upsert(path, pk_fields=("select",)), [b'{"select":1,"drop table":2}'] * 2)
+    assert rows(path) == [(1, 2)]
+
+
+def test_an_upsert_keeps_the_last_value_of_a_key_and_fields_that_are_absent(path: Path) -> None:
+    write(
+        upsert(path),
+        [b'{"id":1,"a":1,"b":1}', b'{"id":2,"a":1,"b":1}', b'{"id":1,"a":2}'],
+        [b'{"id":2,"b":3}'],
+    )
+    assert sorted(rows(path)) == [(1, 2, 1), (2, 1, 3)]
+
+
+def test_a_row_that_is_only_a_key_is_written_once(path: Path) -> None:
+    write(upsert(path), [b'{"id":1}'], [b'{"id":1}'])
+    assert rows(path) == [(1,)]
+
+
+def test_the_record_key_is_the_primary_key_and_a_tombstone_deletes_its_row(path: Path) -> None:
+    deleting = upsert(path, "record_key", delete_enabled=True)
+    with opened(SqlSink, deleting) as sink:
+        sink.resume(PARTITION, START)
+        sink.write(records([None]))  # before there is a table
+        sink.write(records([b'{"a":1}', b'{"a":2}', b'{"a":3}']))
+        sink.write(records([None, None], first=1))
+        sink.write([Record("events", 0, n, 0, b"2", v) for n, v in ((5, None), (6, b'{"a":9}'))])
+    assert sorted(rows(path, "SELECT id, a FROM events")) == [("0", 1), ("2", 9)]
+
+
+def test_a_row_deleted_and_written_again_keeps_nothing_of_the_old_one(path: Path) -> None:
+    with opened(SqlSink, upsert(path, "record_key", delete_enabled=True)) as sink:
+        sink.resume(PARTITION, START)
+        sink.write(records([b'{"a":1,"b":1}']))
+        sink.write([Record("events", 0, n, 0, b"0", v) for n, v in ((1, None), (2, b'{"a":2}'))])
+    assert rows(path, "SELECT id, a, b FROM events") == [("0", 2, None)]
+
+
+REFUSED = {
+    "not an object": (b"[1]", "expected a JSON object, found list"),
+    "not JSON": (b"{", "not JSON"),
+    "empty": (b"{}", "without fields"),
+    "no value": (None, "delete.enabled"),
+    "huge": (b'{"id":99999999999999999999}', "too large"),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_record_that_makes_no_row_is_refused_with_its_place(
+    path: Path, value: bytes | None, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        write(config(path), [value])
+    assert message in str(caught.value)
+
+
+def test_a_missing_primary_key_field_is_refused_with_its_place(path: Path) -> None:
+    with pytest.raises(DataError, match="events-0@1: the primary key field 'id' is missing"):
+        write(upsert(path), [b'{"id":1}', b'{"ID":1}'])
+
+
+def test_a_key_that_is_no_object_cannot_be_several_columns(path: Path) -> None:
+    with pytest.raises(SerdeError, match="events-0@0: expected a key with the fields a, b"):
+        write(upsert(path, "record_key", pk_fields=("a", "b")), [b'{"x":1}'])
+
+
+def test_a_constraint_of_the_database_is_a_data_error(path: Path) -> None:
+    rows(path, "CREATE TABLE events (n INT NOT NULL CHECK (n < 5))")
+    with pytest.raises(DataError, match="events-0@0: CHECK constraint failed"):
+        write(config(path), [b'{"n":7}'])
+
+
+def test_columns_are_added_only_where_that_is_allowed(path: Path) -> None:
+    rows(path, "CREATE TABLE events (name TEXT)")
+    with pytest.raises(DataError, match="no column 'nmae'; did you mean 'name'"):
+        write(config(path, auto_evolve=False), [b'{"nmae":"x"}'])
+
+
+def test_a_missing_table_is_made_only_where_that_is_allowed(path: Path) -> None:
+    with pytest.raises(FatalError, match="no table 'events-x'"):
+        write(
+            config(path, auto_create=False, table_name_format="${topic}-x"),
+            [b'{"a":1}'],
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"insert_mode": "upsert"}, "needs pk.mode"),
+        ({"pk_mode": "record_key"}, "needs pk.fields"),
+        ({"pk_fields": ("a",)}, "pk.fields needs pk.mode"),
+        ({"delete_enabled": True}, "delete.enabled needs"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_a_config_error(
+    path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(path, **options)
+    assert message in str(caught.value)
+
+
+def test_the_offset_in_the_database_counts_while_the_note_says_so(path: Path) -> None:
+    with opened(SqlSink, config(path)) as sink:
+        start = sink.resume(PARTITION, START)
+        assert start is not None
+        sink.write(records([b'{"n":0}', b'{"n":1}']))
+        # The commit was lost: the database knows better.
+        again = sink.resume(PARTITION, start)
+        assert again is not None and again.offset == 2
+        # A reset has no note: it is followed.
+        reset = sink.resume(PARTITION, CommittedOffset(1))
+        assert reset is not None and reset.offset == 1
+
+
+def test_a_topic_made_anew_begins_at_its_beginning(path: Path) -> None:
+    with opened(SqlSink, config(path), topic_id="a") as sink:
+        start = sink.resume(PARTITION, START)
+        assert start is not None
+        sink.write(records([b'{"n":0}', b'{"n":1}']))
+    with opened(SqlSink, config(path), topic_id="b") as sink:
+        anew = sink.resume(PARTITION, start)
+        assert anew is not None and anew.offset == 0
+
+
+def test_an_empty_database_is_filled_from_the_beginning(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(SqlSink, config(path)) as sink:
+        anew = sink.resume(PARTITION, CommittedOffset(7, "in the database"))
+    assert anew is not None and anew.offset == 0
+    assert "not into this database" in caplog.text
