@@ -32,21 +32,26 @@ def interpreter(code: str) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
+LAZY = "import streamkit"
+ALL = "from streamkit import *"
+"""Peers are compared with this: `import streamkit` loads names only when they are asked for."""
+
+PEERS = ("bytewax.operators", "quixstreams")
+
+
 def imports(rounds: int) -> list[Row]:
     """The interpreter's own start is taken off, as it is nobody's."""
-    runs: dict[str, Callable[[], float]] = {"": partial(interpreter, "pass")}
-    peers = ["bytewax.operators", "quixstreams"]
-    for module in ["streamkit", *(peer for peer in peers if _installed(peer))]:
-        runs[module] = partial(interpreter, f"import {module}")
+    installed = [peer for peer in PEERS if find_spec(peer.partition(".")[0]) is not None]
+    codes = ["pass", LAZY, ALL, *(f"import {peer}" for peer in installed)]
+    runs: dict[str, Callable[[], float]] = {code: partial(interpreter, code) for code in codes}
     took = medians(runs, rounds)
-    bare = took.pop("")
-    ours = max(took["streamkit"] - bare, 0.1)
+    bare = took["pass"]
+    more = {code: max(took[code] - bare, 0.1) for code in codes}
     note = f"on top of `python -c pass`, {bare:.0f} ms"
-    rows = [_row("import streamkit", ours, "limit", LIMIT, note, 1.0)]
-    for peer in peers:
-        theirs = took[peer] - bare if peer in took else None
-        said = note if peer in took else NOT_INSTALLED
-        rows.append(_row("import streamkit", ours, f"import {peer}", theirs, said, None))
+    rows = [_row(code, more[code], "limit", LIMIT, note, 1.0) for code in (LAZY, ALL)]
+    for code in (f"import {peer}" for peer in PEERS):
+        said = note if code in more else NOT_INSTALLED
+        rows.append(_row(ALL, more[ALL], code, more.get(code), said, None))
     return rows
 
 
@@ -120,10 +125,6 @@ def _opened(directory: str) -> tuple[float, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     opened, looked = done.stdout.split()
     return float(opened), float(looked)
-
-
-def _installed(module: str) -> bool:
-    return find_spec(module.partition(".")[0]) is not None
 
 
 def _row(
