@@ -17,11 +17,11 @@ from streamkit.backends.base import Backend, Membership, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.outputs import Outputs
-from streamkit.engine.running import Place, Running, commit
+from streamkit.engine.running import Place, Running, commit, rescue
 from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics, wait_for_sources
-from streamkit.errors import Fenced, StreamkitError
+from streamkit.errors import Fenced
 
 T = TypeVar("T")
 
@@ -206,13 +206,12 @@ class Worker:
         try:
             return act(one)
         except Exception as error:
-            try:
-                one.save()
-                self._running = {u: r for u, r in self._running.items() if r.whole}
-                self._commit()
-            except StreamkitError as also:
-                error.add_note(f"What was done before it could not be committed either: {also}")
+            rescue(error, one, self._commit_whole)
             raise
+
+    def _commit_whole(self) -> None:
+        self._running = {unit: one for unit, one in self._running.items() if one.whole}
+        self._commit()
 
     def _report(self, last: bool = False) -> None:
         now = self._clock.monotonic()

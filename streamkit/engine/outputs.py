@@ -1,15 +1,21 @@
 """Append what tasks give out: each record to the partition that its key says."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from streamkit.backends.base import Backend
 from streamkit.codec import partition_for
 from streamkit.engine.rows import Drained, Rows
 from streamkit.errors import UnknownTopic, nearest
-from streamkit.records import TopicPartition
+from streamkit.records import Headers, TopicPartition
 
 BATCH_BYTES = 1 << 18
 """About how many bytes of keys and values one appended batch holds: far below any topic's limit."""
+
+
+Written: TypeAlias = Counter[tuple[bytes | None, bytes | None, int, Headers]]
+"""Records that are there already: key, value, timestamp, headers, and how many of each."""
 
 
 class Outputs:
@@ -17,20 +23,30 @@ class Outputs:
 
     A key decides the partition as in Kafka's Java client (murmur2). Records without a key go to
     the partition of their task's number, so that where a record lands depends on the input alone
-    and a replay puts it at the same place. `place` gives the topic that stands for a topic of the
-    app: itself when live, its shadow in a replay.
+    and a replay puts it at the same place.
+
+    `place` gives the topic that stands for a topic of the app: itself when live, its shadow in a
+    replay. `written` has, per topic of the app, what an earlier process appended and did not
+    commit: when it is given again it is not appended again.
     """
 
-    def __init__(self, backend: Backend, place: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        place: Callable[[str], str],
+        written: Mapping[str, Written] | None = None,
+    ) -> None:
         self._backend = backend
         self._place = place
+        self._written = written or {}
         self._counts: dict[str, int] = {}
         self._unsynced: set[TopicPartition] = set()
 
     def append(self, drained: Drained, task: int) -> None:
         """Append to the page cache; `sync` brings it to stable storage."""
         for topic, rows in drained.rows.items():
-            self._append_by_key(topic, rows, task)
+            written = self._written.get(topic)
+            self._append_by_key(topic, _new(rows, written) if written else rows, task)
         for topic, rows in drained.everywhere.items():
             for number in range(self.partitions(topic)):
                 self._append(topic, number, rows)
@@ -41,7 +57,7 @@ class Outputs:
 
     def _append_by_key(self, topic: str, rows: Rows, task: int) -> None:
         count = self.partitions(topic)
-        if count == 1:
+        if count == 1 and len(rows):
             self._append(topic, 0, rows)
             return
         keyless = task % count
@@ -49,7 +65,7 @@ class Outputs:
         for row, key in enumerate(rows.keys):
             chosen[keyless if key is None else partition_for(key, count)].append(row)
         for number, mine in enumerate(chosen):
-            if len(mine) == len(rows):
+            if mine and len(mine) == len(rows):
                 self._append(topic, number, rows)
             elif mine:
                 self._append(topic, number, rows.take(mine))
@@ -87,6 +103,20 @@ class Outputs:
             end = first + len(part)
         self._unsynced.add(partition)
         return end
+
+
+def _new(rows: Rows, written: Written) -> Rows:
+    """The rows that are not there already; those that are count once each."""
+    chosen = []
+    for row, (key, value, stamp) in enumerate(
+        zip(rows.keys, rows.values, rows.timestamps, strict=True)
+    ):
+        record = (key, value, stamp, () if rows.headers is None else tuple(rows.headers[row]))
+        if written[record] > 0:
+            written[record] -= 1
+        else:
+            chosen.append(row)
+    return rows.take(chosen)
 
 
 def _batches(rows: Rows) -> list[Rows]:

@@ -9,6 +9,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.restore import restore
 from streamkit.engine.rows import Position, Rows
 from streamkit.engine.task import Task
+from streamkit.errors import StreamkitError
 from streamkit.records import Columns, TopicPartition
 
 FETCH_BYTES = 1 << 20
@@ -233,9 +234,13 @@ class Running:
 
 
 def commit(
-    running: Iterable[Running], place: Place, outputs: Outputs, member: Membership | None = None
+    running: Iterable[Running],
+    place: Place,
+    outputs: Outputs,
+    member: Membership | None = None,
+    also: Mapping[TopicPartition, CommittedOffset] | None = None,
 ) -> None:
-    """Commit what tasks have done so far, all of it or nothing.
+    """Commit what tasks have done so far, all of it or nothing; `also` goes with it.
 
     In this order: results and inputs are on stable storage, then changes of state, then the
     offsets of both, in one batch. A process that dies in between leaves results that will be
@@ -250,4 +255,16 @@ def commit(
     # Inputs as well: a position must not survive a power cut that its records do not.
     place.backend.sync(offsets)
     outputs.sync()
-    place.backend.commit(place.group, offsets, member=member)
+    place.backend.commit(place.group, {**offsets, **(also or {})}, member=member)
+
+
+def rescue(error: Exception, failed: Running, commit_rest: Callable[[], None]) -> None:
+    """After a task has failed: see that what was done before is committed, if that can be.
+
+    `commit_rest` commits all tasks that are `whole`; what goes wrong there is noted on `error`.
+    """
+    try:
+        failed.save()
+        commit_rest()
+    except StreamkitError as also:
+        error.add_note(f"What was done before it could not be committed either: {also}")

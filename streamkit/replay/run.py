@@ -1,0 +1,251 @@
+"""Run a replay session: all tasks of the app in one process, over frozen bounds, to their end.
+
+The tasks are those of a live app, and so is the order of a commit. What differs: topics the app
+writes are their shadows, inputs end, and the wall clock decides nothing. When everything has been
+read, each kind of task is told in turn that nothing more comes, those that feed others first. A
+session that ends at a time T closes every window that ends by T. One that ends at the latest
+record closes what a live app closes when its inputs stay silent.
+
+The results of a session are written by it alone, which allows more than a live app can do: each
+commit has the ends of the result topics, so that a process that goes on after a killed one knows
+what that one wrote without committing it, and does not write it again.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from threading import Event
+
+import msgspec
+
+from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.clock import Clock, SystemClock
+from streamkit.dsl.nodes import Aggregate
+from streamkit.dsl.topology import Layout, SubTopology, Topology
+from streamkit.engine.outputs import Outputs, Written
+from streamkit.engine.running import Place, Running, Span, commit, rescue
+from streamkit.engine.task import Task
+from streamkit.errors import GroupActive
+from streamkit.records import TopicPartition
+from streamkit.replay.begin import replay_layout, written
+from streamkit.replay.session import Session, store
+
+NEVER, FOREVER = -(1 << 62), 1 << 62
+COMMIT_INTERVAL = 1.0
+PROGRESS = 0.1
+"""Seconds between two calls of `on_progress`."""
+
+
+def run(
+    topology: Topology,
+    backend: Backend,
+    session: Session,
+    *,
+    stop: Event,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    clock: Clock | None = None,
+) -> Session:
+    """Go on with a session until it is finished or `stop` is set; everything done is committed.
+
+    `on_progress` takes the records of the frozen inputs that are done, and all of them. Raises
+    GroupActive when another process runs the session, and like `engine.live.run`.
+    """
+    if session.finished:
+        return session
+    member = backend.join(session.group, {"replay": 1}, client_id=f"replay {session.name}")
+    try:
+        if not member.poll().owned:
+            raise GroupActive(
+                f"replay {session.name!r} of app {session.app!r} runs in another process already"
+            )
+        pass_ = _Pass(topology, backend, session, member, clock or SystemClock(), on_progress)
+        if not pass_.run(stop):
+            return session
+    finally:
+        member.leave()
+    finished = msgspec.structs.replace(session, finished=True)
+    store(backend, finished)
+    return finished
+
+
+class _Pass:
+    """One process's part of a session: from the last commit to the end, or to where it stops."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        backend: Backend,
+        session: Session,
+        member: Membership,
+        clock: Clock,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
+        self._session = session
+        self._backend = backend
+        self._member = member
+        self._clock = clock
+        self._on_progress = on_progress
+        self._graces = _graces(topology)
+        self._place = Place(
+            backend,
+            session.group,
+            {topic: session.shadow(topic) for topic in written(topology)},
+            _spans(session),
+        )
+        committed = backend.committed(session.group)
+        self._results = [
+            TopicPartition(topic, number)
+            for topic in session.results
+            for number in range(backend.topic(topic).partitions)
+        ]
+        uncommitted = {
+            topic: _tail(backend, session.shadow(topic), committed) for topic in topology.sinks
+        }
+        self._outputs = Outputs(backend, self._place.topic, uncommitted)
+        layout = replay_layout(topology, backend, session)
+        self._stages = [
+            [self._begin(topology, layout, name, number, committed) for name, number in stage]
+            for stage in _stages(topology, layout)
+        ]
+        self._running = [one for stage in self._stages for one in stage]
+        self._commit()
+
+    def _begin(
+        self,
+        topology: Topology,
+        layout: Layout,
+        name: str,
+        number: int,
+        committed: dict[TopicPartition, CommittedOffset],
+    ) -> Running:
+        sub = topology.subtopology(name)
+        task = Task(topology, layout, sub, number, run=self._clock.now())
+        one = Running(task, self._place, self._outputs)
+        one.begin(committed)
+        return one
+
+    def run(self, stop: Event) -> bool:
+        """True when everything is done, False when it was stopped."""
+        finishing = iter(self._stages)
+        saved = told = self._clock.monotonic()
+        while not stop.is_set():
+            now = self._clock.monotonic()
+            busy = False
+            for one in self._running:
+                busy |= self._guarded(one, lambda one: one.step(now))  # noqa: B023
+            if now - told >= PROGRESS:
+                told = now
+                self._on_progress(*self._progress())
+            if now - saved >= COMMIT_INTERVAL:
+                self._commit()
+                saved = self._clock.monotonic()
+            if busy:
+                continue
+            stage = next(finishing, None)
+            if stage is None:
+                self._commit()
+                self._on_progress(*self._progress())
+                return True
+            for one in stage:
+                self._guarded(one, self._finish)
+        self._commit()
+        return False
+
+    def _finish(self, one: Running) -> bool:
+        """Tell a task that nothing more comes, and append what that gives."""
+        if self._session.end is not None:
+            # Past the end by the largest grace: windows that end by then have had theirs.
+            one.task.finish(self._session.end + self._graces)
+        else:
+            silence = one.task.idle_steps[-1]
+            one.task.idle(dict.fromkeys(one.task.inputs, silence))
+        return one.flush()
+
+    def _commit(self) -> None:
+        ends = {at: CommittedOffset(self._backend.offsets(at).end) for at in self._results}
+        commit(self._running, self._place, self._outputs, self._member, also=ends)
+
+    def _guarded(self, one: Running, act: Callable[[Running], bool]) -> bool:
+        try:
+            return act(one)
+        except Exception as error:
+            rescue(error, one, self._commit_whole)
+            raise
+
+    def _commit_whole(self) -> None:
+        self._running = [one for one in self._running if one.whole]
+        self._commit()
+
+    def _progress(self) -> tuple[int, int]:
+        done = total = 0
+        for topic, bounds in self._session.streams.items():
+            for number, (start, end) in enumerate(bounds):
+                at = TopicPartition(topic, number)
+                total += end - start
+                # An input may be read by several tasks: the slowest counts.
+                places = [one.positions[at] for one in self._running if at in one.positions]
+                done += min(max(min(places, default=end), start), end) - start
+        return done, total
+
+
+def _spans(session: Session) -> dict[TopicPartition, Span]:
+    since = NEVER if session.start is None else session.start
+    until = FOREVER if session.end is None else session.end
+    spans = {}
+    for topic, bounds in session.tables.items():
+        for number, (start, end) in enumerate(bounds):
+            spans[TopicPartition(topic, number)] = Span(start, end, NEVER, FOREVER)
+    for topic, bounds in session.streams.items():
+        for number, (start, end) in enumerate(bounds):
+            spans[TopicPartition(topic, number)] = Span(start, end, since, until)
+    return spans
+
+
+def _stages(topology: Topology, layout: Layout) -> list[list[tuple[str, int]]]:
+    """The tasks, those that write what others read before these; circles come last, at once."""
+    waiting = list(topology.subtopologies)
+    stages = []
+    while waiting:
+        unwritten = {t for sub in waiting for t in (*sub.sinks, *sub.repartitions)}
+        ready = [sub for sub in waiting if unwritten.isdisjoint(_read(sub))] or waiting
+        waiting = [sub for sub in waiting if sub not in ready]
+        stages.append([(sub.name, n) for sub in ready for n in range(layout.tasks[sub.name])])
+    return stages
+
+
+def _read(sub: SubTopology) -> set[str]:
+    tables = {table.topic for table in (*sub.tables, *sub.global_tables)}
+    return tables | {stream.topic for stream in sub.streams}
+
+
+def _graces(topology: Topology) -> int:
+    """How long after its end the last window of a chain of windows may close, in ms."""
+    windows = {n for sub in topology.subtopologies for n in sub.nodes if isinstance(n, Aggregate)}
+    return max((_grace(node) for node in windows), default=0)
+
+
+def _grace(node: Aggregate) -> int:
+    """A window's grace, and of the windows whose results it is fed with."""
+    grace = node.window.grace
+    parent = node.parent
+    while (above := getattr(parent, "parent", None)) is not None:
+        if isinstance(parent, Aggregate):
+            grace += parent.window.grace
+        parent = above
+    return grace
+
+
+def _tail(
+    backend: Backend, topic: str, committed: dict[TopicPartition, CommittedOffset]
+) -> Written:
+    """The records of a session's result topic that were written and not committed."""
+    found: Written = Counter()
+    for number in range(backend.topic(topic).partitions):
+        at = TopicPartition(topic, number)
+        bounds = backend.offsets(at)
+        position = committed[at].offset if at in committed else bounds.start
+        while position < bounds.end:
+            for batch in backend.fetch({at: position}):
+                for record in batch.records():
+                    found[record.key, record.value, record.timestamp, record.headers] += 1
+                position = batch.next_offset
+    return found
