@@ -38,6 +38,9 @@ Out = TypeVar("Out")
 R = TypeVar("R")
 """What a function returns: `Out | None`, or an iterator of `Out`."""
 P = ParamSpec("P")
+E = TypeVar("E")
+"""What a function asks for besides its event: a Context or a State. With a ParamSpec instead, mypy
+does not see what a lambda gives; where there is more to ask for, `process` takes it."""
 
 V_contra = TypeVar("V_contra", contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -98,11 +101,13 @@ class Stream(Generic[V]):
         return decorate  # type: ignore[return-value]  # overloads say which stream comes out
 
     @overload
-    def map(
-        self, fn: Callable[Concatenate[Record[V], P], Out]
-    ) -> "Step[Concatenate[Record[V], P], Out, Out]": ...
+    def map(self, fn: Callable[[V], Out]) -> "Step[[V], Out, Out]": ...
     @overload
-    def map(self, fn: Callable[Concatenate[V, P], Out]) -> "Step[Concatenate[V, P], Out, Out]": ...
+    def map(self, fn: Callable[[Record[V]], Out]) -> "Step[[Record[V]], Out, Out]": ...
+    @overload
+    def map(self, fn: Callable[[V, E], Out]) -> "Step[[V, E], Out, Out]": ...
+    @overload
+    def map(self, fn: Callable[[Record[V], E], Out]) -> "Step[[Record[V], E], Out, Out]": ...
     def map(self, fn: Callable[..., Any]) -> Any:
         """One value for each event, None included."""
         fn_ = function(fn)
@@ -110,13 +115,19 @@ class Stream(Generic[V]):
         return self._then(Map(self._node, fn_, value), fn, value)
 
     @overload
-    def flat_map(
-        self, fn: Callable[Concatenate[Record[V], P], Iterable[Out]]
-    ) -> "Step[Concatenate[Record[V], P], Iterable[Out], Out]": ...
+    def flat_map(self, fn: Callable[[V], Iterable[Out]]) -> "Step[[V], Iterable[Out], Out]": ...
     @overload
     def flat_map(
-        self, fn: Callable[Concatenate[V, P], Iterable[Out]]
-    ) -> "Step[Concatenate[V, P], Iterable[Out], Out]": ...
+        self, fn: Callable[[Record[V]], Iterable[Out]]
+    ) -> "Step[[Record[V]], Iterable[Out], Out]": ...
+    @overload
+    def flat_map(
+        self, fn: Callable[[V, E], Iterable[Out]]
+    ) -> "Step[[V, E], Iterable[Out], Out]": ...
+    @overload
+    def flat_map(
+        self, fn: Callable[[Record[V], E], Iterable[Out]]
+    ) -> "Step[[Record[V], E], Iterable[Out], Out]": ...
     def flat_map(self, fn: Callable[..., Any]) -> Any:
         """All values of the iterable (a list, say) that the function gives for each event."""
         fn_ = function(fn)
@@ -124,11 +135,13 @@ class Stream(Generic[V]):
         return self._then(FlatMap(self._node, fn_, value), fn, value)
 
     @overload
-    def filter(
-        self, fn: Callable[Concatenate[Record[V], P], Any]
-    ) -> "Step[Concatenate[Record[V], P], Any, V]": ...
+    def filter(self, fn: Callable[[V], Any]) -> "Step[[V], Any, V]": ...
     @overload
-    def filter(self, fn: Callable[Concatenate[V, P], Any]) -> "Step[Concatenate[V, P], Any, V]": ...
+    def filter(self, fn: Callable[[Record[V]], Any]) -> "Step[[Record[V]], Any, V]": ...
+    @overload
+    def filter(self, fn: Callable[[V, E], Any]) -> "Step[[V, E], Any, V]": ...
+    @overload
+    def filter(self, fn: Callable[[Record[V], E], Any]) -> "Step[[Record[V], E], Any, V]": ...
     def filter(self, fn: Callable[..., Any]) -> Any:
         """Only the events for which the function gives something true."""
         node = self._graph.add(Filter(self._node, function(fn)))
@@ -350,50 +363,57 @@ class WindowedStream(Generic[V]):
 class Processing(Protocol[V]):
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[Record[V], P], Iterator[Out]], /
-    ) -> Step[Concatenate[Record[V], P], Iterator[Out], Out]: ...
-    @overload
-    def __call__(
         self, fn: Callable[Concatenate[V, P], Iterator[Out]], /
     ) -> Step[Concatenate[V, P], Iterator[Out], Out]: ...
+
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[Record[V], P], Out | None], /
-    ) -> Step[Concatenate[Record[V], P], Out | None, Out]: ...
+        self, fn: Callable[Concatenate[Record[V], P], Iterator[Out]], /
+    ) -> Step[Concatenate[Record[V], P], Iterator[Out], Out]: ...
+
     @overload
     def __call__(
         self, fn: Callable[Concatenate[V, P], Out | None], /
     ) -> Step[Concatenate[V, P], Out | None, Out]: ...
 
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], Out | None], /
+    ) -> Step[Concatenate[Record[V], P], Out | None, Out]: ...
+
 
 class Joining(Protocol[V, T]):
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[Record[V], T, P], Iterator[Out]], /
-    ) -> Step[Concatenate[Record[V], T, P], Iterator[Out], Out]: ...
-    @overload
-    def __call__(
         self, fn: Callable[Concatenate[V, T, P], Iterator[Out]], /
     ) -> Step[Concatenate[V, T, P], Iterator[Out], Out]: ...
+
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[Record[V], T, P], Out | None], /
-    ) -> Step[Concatenate[Record[V], T, P], Out | None, Out]: ...
+        self, fn: Callable[Concatenate[Record[V], T, P], Iterator[Out]], /
+    ) -> Step[Concatenate[Record[V], T, P], Iterator[Out], Out]: ...
+
     @overload
     def __call__(
         self, fn: Callable[Concatenate[V, T, P], Out | None], /
     ) -> Step[Concatenate[V, T, P], Out | None, Out]: ...
 
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], T, P], Out | None], /
+    ) -> Step[Concatenate[Record[V], T, P], Out | None, Out]: ...
+
 
 class Folding(Protocol[V]):
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
-    ) -> Step[Concatenate[A | None, Record[V], P], A, A]: ...
-    @overload
-    def __call__(
         self, fn: Callable[Concatenate[A | None, V, P], A], /
     ) -> Step[Concatenate[A | None, V, P], A, A]: ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
+    ) -> Step[Concatenate[A | None, Record[V], P], A, A]: ...
 
 
 def stream_of(graph: Graph, source: StreamSource) -> Stream[Any]:

@@ -298,3 +298,62 @@ def test_a_window_over_the_results_of_a_window_waits_for_their_grace() -> None:
         _times(t, 120)
         assert t.values("large") == [20]
         assert t.topic("w-large-late") == []
+
+
+def test_a_window_over_repartitioned_results_of_a_window_waits_for_their_grace() -> None:
+    app = App("w")
+    events = app.stream("events", Event, time="time")
+
+    @events.window(tumbling("10ms", grace="20ms")).aggregate()
+    def small(sofar: Result | None, event: Event, window: Window) -> Result:
+        return Result("all", window.start, (*(sofar.ids if sofar else ()), event.id))
+
+    large = small.by("user").window(tumbling("100ms", grace="0s"))
+
+    @large.aggregate(to="large")
+    def added(sofar: int | None, result: Result) -> int:
+        return (sofar or 0) + len(result.ids)
+
+    with app.test(partitions=1) as t:
+        for time in (*range(0, 100, 5), 100, 119):
+            _times(t, time)
+        assert t.values("large") == []
+        _times(t, 120)
+        assert t.values("large") == [20]
+        assert t.topic("w-added-late") == []
+
+
+def test_results_of_one_window_come_in_order_of_their_keys_also_after_a_restart() -> None:
+    order = []
+    for crash in (False, True):
+        with _app(by=False).test(partitions=1) as t:
+            for user in "ba":
+                _times(t, 1, user=user)
+            _times(t, 2, user="c")
+            if crash:
+                t.crash()
+            _times(t, 100)
+            order.append([record.key for record in t.topic("out")])
+    assert order[0] == order[1] == ["a", "b", "c"]
+
+
+def test_time_of_every_input_is_remembered_over_a_restart() -> None:
+    app = App("w")
+    names = app.table("names", str)
+    for topic in ("left", "right"):
+
+        @app.stream(topic, Event, time="time").join(names, how="left", name=f"with-{topic}")
+        def named(event: Event, name: str | None) -> Event:
+            return event
+
+        named.window(tumbling("10ms", grace="0s")).count(to="out", name=f"n-{topic}")
+
+    with app.test(partitions=1) as t:
+        t.send("left", Event(0, "a", 5), key="a")
+        t.send("right", Event(0, "a", 50), key="a")
+        t.run()
+        t.crash()
+        t.send("left", Event(1, "a", 30), key="a")
+        t.run()
+        # The watermark is 30, because right was at 50 before; left's window [0, 10) is over.
+        assert [record.timestamp for record in t.topic("out")] == [9]

@@ -1,0 +1,170 @@
+"""What a type checker sees: streams carry their types, and wrong functions are found."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+PREAMBLE = """
+from collections.abc import Iterator
+from typing import reveal_type
+import msgspec
+from streamkit.app import App
+from streamkit.dsl.context import Context, State
+from streamkit.dsl.windows import Window, tumbling
+from streamkit.records import Record
+
+class Order(msgspec.Struct):
+    customer: str
+    amount: float
+
+class Customer(msgspec.Struct):
+    name: str
+
+app = App("shop")
+orders = app.stream("orders", Order)
+customers = app.table("customers", Customer)
+minute = tumbling("1m", grace="0s")
+"""
+
+SNIPPETS = {
+    # name: (code, what mypy has to say about it, as (line of the snippet, text))
+    "process_optional": (
+        """
+@orders.process(to="big")
+def big(order: Order) -> Customer | None:
+    return None
+reveal_type(big.filter(bool))
+reveal_type(big(Order("a", 1)))
+""",
+        [(5, "Step[[Customer], Any, Customer]"), (6, "Customer | None")],
+    ),
+    "process_generator_with_context": (
+        """
+@orders.process()
+def names(order: Record[Order], context: Context, seen: State[int]) -> Iterator[str]:
+    yield order.value.customer
+reveal_type(names.by(len))
+""",
+        [(5, "Stream[str]")],
+    ),
+    "aggregate": (
+        """
+@orders.by("customer").window(minute).aggregate(to="t", emit="update")
+def total(sofar: float | None, order: Order, window: Window) -> float:
+    return (sofar or 0.0) + order.amount
+reveal_type(total.by(str))
+reveal_type(orders.window(minute).count())
+""",
+        [(5, "Stream[float]"), (6, "Stream[int]")],
+    ),
+    "joins": (
+        """
+@orders.join(customers, on="customer", how="left")
+def left(order: Order, customer: Customer | None) -> str:
+    return customer.name if customer else ""
+@orders.join(customers, on="customer")
+def inner(order: Order, customer: Customer) -> int | None:
+    return None
+reveal_type(left.by(str))
+reveal_type(inner.by(str))
+""",
+        [(8, "Stream[str]"), (9, "Stream[int]")],
+    ),
+    "lambdas": (
+        """
+reveal_type(orders.filter(lambda o: o.amount > 1).map(lambda o: o.customer).by(len))
+reveal_type(orders.flat_map(lambda o: [o.amount]).by(str))
+""",
+        [(2, "Stream[str]"), (3, "Stream[float]")],
+    ),
+    "union_source": (
+        """
+reveal_type(app.stream("tombstones", Order | None))
+""",
+        [(2, "Stream[Any]")],
+    ),
+    "wrong_event": (
+        """
+@orders.process()
+def f(order: Customer) -> Customer:
+    return order
+""",
+        [(2, "error")],
+    ),
+    "wrong_chain": (
+        """
+@orders.map
+def name(order: Order) -> str:
+    return order.customer
+@name.process()
+def f(order: Order) -> Order:
+    return order
+""",
+        [(5, "error")],
+    ),
+    "left_join_without_none": (
+        """
+@orders.join(customers, how="left")
+def f(order: Order, customer: Customer) -> str:
+    return customer.name
+""",
+        [(2, "error")],
+    ),
+    "fold_to_another_type": (
+        """
+@orders.window(minute).aggregate()
+def f(sofar: int | None, order: Order) -> str:
+    return ""
+""",
+        [(2, "error")],
+    ),
+    "wrong_attribute_in_lambda": (
+        """
+orders.filter(lambda o: o.amout > 1)
+""",
+        [(2, "error")],
+    ),
+    "wrong_emit": (
+        """
+orders.window(minute).count(emit="sometimes")
+""",
+        [(2, "error")],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, str]]]:
+    """What mypy --strict says about each snippet; one run for all, since a run costs seconds."""
+    folder = tmp_path_factory.mktemp("snippets")
+    for name, (code, _) in SNIPPETS.items():
+        (folder / f"snippet_{name}.py").write_text(PREAMBLE + code)
+    out, err, _ = api.run(
+        ["--strict", "--no-error-summary", "--no-incremental", "--config-file=", str(folder)]
+    )
+    assert not err, err
+    skipped = PREAMBLE.count("\n")
+    found: dict[str, list[tuple[int, str]]] = {name: [] for name in SNIPPETS}
+    for line in out.splitlines():
+        match = re.match(r"(.*\.py):(\d+): (.*)", line)
+        assert match, line
+        name = Path(match[1]).stem.removeprefix("snippet_")
+        assert name in found, line
+        found[name].append((int(match[2]) - skipped, match[3]))
+    return found
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_the_type_checker_says_this_and_nothing_else(
+    name: str, said: dict[str, list[tuple[int, str]]]
+) -> None:
+    expected = SNIPPETS[name][1]
+    told = [(line, text) for line, text in said[name] if not text.startswith("note: ")] + [
+        (line, text) for line, text in said[name] if "Revealed type" in text
+    ]
+    assert [line for line, _ in told] == [line for line, _ in expected], said[name]
+    for (_, text), (_, part) in zip(told, expected, strict=True):
+        plain = re.sub(r"[a-z_]+(\.[a-z_]+)*\.(?=[A-Z])|builtins\.|typing\.", "", text)
+        assert part in plain, text
