@@ -1,5 +1,6 @@
 """How long it takes until anything can start: the import, and opening a large log."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,16 @@ ROUNDS = 11
 NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
 
 
-def interpreter(code: str) -> float:
-    """Milliseconds that a fresh interpreter takes to run `code`."""
+def interpreter(code: str, bytecode: str) -> float:
+    """Milliseconds that a fresh interpreter takes to run `code`.
+
+    Modules are compiled once, into the folder `bytecode`, as they are when pip installs them.
+    """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", code]
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
     return (time.perf_counter() - began) * 1e3
 
 
@@ -43,8 +50,12 @@ def imports(rounds: int) -> list[Row]:
     """The interpreter's own start is taken off, as it is nobody's."""
     installed = [peer for peer in PEERS if find_spec(peer.partition(".")[0]) is not None]
     codes = ["pass", LAZY, ALL, *(f"import {peer}" for peer in installed)]
-    runs: dict[str, Callable[[], float]] = {code: partial(interpreter, code) for code in codes}
-    took = medians(runs, rounds)
+    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as bytecode:
+        runs: dict[str, Callable[[], float]] = {
+            code: partial(interpreter, code, bytecode) for code in codes
+        }
+        medians(runs, 1)  # compiles
+        took = medians(runs, rounds)
     bare = took["pass"]
     more = {code: max(took[code] - bare, 0.1) for code in codes}
     note = f"on top of `python -c pass`, {bare:.0f} ms"
