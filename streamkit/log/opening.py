@@ -93,7 +93,7 @@ class ReadOnlyEnd:
         self._walked: tuple[tuple[int, int], End, Synced] | None = None
 
     def end(self) -> End | None:
-        if self._block is None:
+        if self._block is None or self._block.gone:
             self._block = self._believable_block()
         return self._block.end() if self._block is not None else self._walk()[1]
 

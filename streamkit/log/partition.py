@@ -136,11 +136,7 @@ class Partition:
         for whoever decodes (see `verify`). Raises OffsetOutOfRange, and CorruptLog when what is at
         `offset` is no batch.
         """
-        data = self._reader.read(offset, max_bytes)
-        if not data and self._block is not None and self._block.gone:
-            self._reopen(self._block)
-            return self._reader.read(offset, max_bytes)
-        return data
+        return self._reader.read(offset, max_bytes)
 
     def verify(self, offset: int, max_bytes: int = 1 << 20) -> None:
         """Look at the checksums of what `read(offset, max_bytes)` returns.
@@ -191,8 +187,13 @@ class Partition:
     # Opening, closing.
 
     def _end(self) -> End:
-        source = self._frozen if self._read_only else (self._block or self._open())
-        return self._believed(source.end())
+        if self._read_only:
+            return self._believed(self._frozen.end())
+        block = self._open()
+        if block.gone:  # half a microsecond; else a reader of a lost file would wait for ever
+            self._reopen(block)
+            block = self._open()
+        return self._believed(block.end())
 
     def _believed(self, end: End | None) -> End:
         if end is None:

@@ -1,0 +1,206 @@
+"""Processes that append at once, and are killed at any moment: nothing acknowledged is lost."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streamkit.codec import columns, encode
+from streamkit.log.directory import Log
+from streamkit.records import TopicPartition
+
+TP = TopicPartition("events", 0)
+
+WRITER = """
+import sys
+from streamkit.codec import encode
+from streamkit.log.directory import Log
+from streamkit.records import TopicPartition
+
+root, name, acks, size, count = sys.argv[1:]
+log = Log.open(root, fsync="always" if acks == "all" else "never")
+partition = log.partition(TopicPartition("events", 0))
+padding = b"." * int(size)
+number = 0
+while number < int(count):
+    batches = [encode([b"%s %d %s" % (name.encode(), number + i, padding)], timestamps=number)
+               for i in range(1 + number % 3)]
+    offset = partition.append(batches, acks="all" if acks == "all" else 1)
+    for i in range(len(batches)):
+        sys.stdout.write(f"{name} {number + i} {offset + i}\\n")
+    sys.stdout.flush()
+    number += len(batches)
+"""
+
+
+def start(root: Path, name: str, *, acks: str = "1", size: int = 50, count: int = 10**9):
+    command = [sys.executable, "-c", WRITER, str(root), name, acks, str(size), str(count)]
+    with (root.parent / f"{name}.said").open("w") as said:
+        return subprocess.Popen(command, stdout=said)
+
+
+def said_by(root: Path, name: str) -> str:
+    return (root.parent / f"{name}.said").read_text()
+
+
+def contents(root: Path) -> dict[int, tuple[str, int]]:
+    """offset → (writer, number), of everything there is, with checksums and density checked."""
+    found: dict[int, tuple[str, int]] = {}
+    with Log.open(root, fsync="never") as log:
+        partition = log.partition(TP)
+        offset = 0
+        while data := partition.read(offset):
+            some = columns(data, offset)
+            for at, value in zip(some.offsets, some.values, strict=True):
+                name, number, _ = value.split(b" ", 2)
+                assert at == len(found), "offsets are dense"
+                found[at] = (name.decode(), int(number))
+            offset = len(found)
+        assert offset == partition.end_offset
+    return found
+
+
+def acknowledged(lines: str) -> list[tuple[int, tuple[str, int]]]:
+    """What a writer said, without a last line that the kill cut."""
+    whole = lines[: lines.rfind("\n") + 1]
+    return [
+        (int(offset), (name, int(number)))
+        for name, number, offset in (line.split() for line in whole.splitlines())
+    ]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    with Log.open(tmp_path / "log", fsync="never") as log:
+        log.create_topic("events", 1, {"segment.bytes": "65536", "index.interval.bytes": "1000"})
+    return tmp_path / "log"
+
+
+def test_several_processes_append_at_once_and_nothing_is_lost_or_mixed(root):
+    writers = [start(root, f"w{n}", count=600) for n in range(4)]
+    assert [writer.wait(timeout=120) for writer in writers] == [0] * 4
+    found = contents(root)
+    said = [said_by(root, f"w{n}") for n in range(4)]
+    assert len(found) == sum(lines.count("\n") for lines in said) >= 2400
+    for lines in said:
+        for offset, record in acknowledged(lines):
+            assert found[offset] == record
+
+
+@pytest.mark.parametrize(
+    ("acks", "size", "rounds"), [("1", 50, 8), ("1", 40_000, 8), ("all", 500, 4)]
+)
+def test_writers_killed_at_random_moments_lose_nothing_acknowledged(root, acks, size, rounds):
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    said: list[tuple[int, tuple[str, int]]] = []
+    for number in range(rounds):
+        names = [f"r{number}w{n}" for n in range(2)]
+        writers = [start(root, name, acks=acks, size=size) for name in names]
+        deadline = time.monotonic() + 60
+        while not all(said_by(root, name) for name in names):  # they are under way
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.03))
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait(timeout=60)
+        for name in names:
+            said += acknowledged(said_by(root, name))
+        found = contents(root)
+        for offset, record in said:
+            assert found[offset] == record
+    # What nobody acknowledged may be there, once; what is there is nowhere twice.
+    assert len(set(found.values())) == len(found)
+    with Log.open(root, fsync="never") as log:
+        assert log.partition(TP).append([encode([b"after 0 ."], timestamps=0)]) == len(found)
+
+
+needs_strace = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace is not installed: it injects the faults here"
+)
+
+
+def strace_works() -> bool:
+    return (
+        subprocess.run(
+            ["strace", "-o", os.devnull, "-e", "trace=none", "true"], capture_output=True
+        ).returncode
+        == 0
+    )
+
+
+def injected(root: Path, *rules: str, acks: str = "1", count: int = 40) -> tuple[int, str, str]:
+    if not strace_works():
+        pytest.skip("strace may not trace processes here")
+    options = [word for rule in rules for word in ("-e", rule)]
+    command = ["strace", "-f", "-o", os.devnull, *options, sys.executable, "-c", WRITER]
+    done = subprocess.run(
+        [*command, str(root), "traced", acks, "3000", str(count)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+WRITE = "pwritev,pwritev2"
+"""Which of the two Python calls depends on the C library."""
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("calls", "when"),
+    [
+        *((WRITE, when) for when in (1, 2, 3, 4, 5, 6, 20)),
+        *(("flock", when) for when in (1, 2, 3, 10)),
+        *(("ftruncate", when) for when in (1, 2, 3)),
+    ],
+)
+def test_a_writer_killed_at_a_system_call_loses_nothing_acknowledged(root, calls, when):
+    status, said, _ = injected(root, f"trace={calls}", f"inject={calls}:signal=KILL:when={when}")
+    assert status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    for name in ("after", "later"):
+        found = contents(root)
+        for offset, record in acknowledged(said):
+            assert found[offset] == record
+        assert start(root, name, count=30).wait(timeout=60) == 0
+        said = said_by(root, name)
+    assert len(contents(root)) >= 60
+
+
+@needs_strace
+def test_a_full_disk_is_an_error_that_leaves_nothing_behind(root):
+    rules = (f"trace={WRITE}", f"inject={WRITE}:error=ENOSPC:when=9")
+    status, said, error = injected(root, *rules)
+    assert status == 1
+    assert "OutOfSpace" in error
+    found = contents(root)
+    assert [offset for offset, _ in acknowledged(said)] == list(found)
+
+
+@needs_strace
+def test_a_failed_fdatasync_is_an_error_for_everybody_from_then_on(root):
+    rules = ("trace=fdatasync", "inject=fdatasync:error=EIO:when=6")
+    status, said, error = injected(root, *rules, acks="all")
+    assert status == 1
+    assert re.search(r"StorageFailed: .*events-0: the storage failed \(Input/output error\)", error)
+    other = subprocess.run(
+        [sys.executable, "-c", WRITER, str(root), "other", "1", "10", "3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert other.returncode == 1
+    assert "StorageFailed" in other.stderr
+    found = contents(root)  # reads go on
+    for offset, record in acknowledged(said):
+        assert found[offset] == record
