@@ -66,15 +66,15 @@ def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
     # As Python does for a script: its neighbours can be imported.
     sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Type hints are looked up by the module's name, which another module may have already.
+    name = path.stem
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path):
+        name = f"{path.stem}@{path.parent}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Type hints are looked up by the module's name; a module of that name may be there already.
-    known = sys.modules.get(path.stem)
-    if known is not None and getattr(known, "__file__", None) != str(path):
-        module.__name__ = spec.name = f"{path.stem}@{path.parent.name}"
-    sys.modules[module.__name__] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
