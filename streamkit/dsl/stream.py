@@ -156,14 +156,19 @@ class Stream(Generic[V]):
         self._graph.add(To(self._node, topic, key_serde, self._value, rekey))
         return self
 
-    def by(self, key: str | Callable[[V], Any], *, name: str | None = None) -> "Stream[V]":
+    def by(
+        self, key: str | Callable[[V], Any], *, type_: Any = None, name: str | None = None
+    ) -> "Stream[V]":
         """The same events under another key: a field's name, or a function.
 
         Where a window, a table or a State follows, events move to the task that owns their new
         key through the topic `<app>-<name>-repartition`; the name is `<stream>-by-<field>` unless
         given. Asking twice for the same field gives the same stream, and one topic.
+
+        `type_` is the key's type where no annotation tells it (a lambda, a field of a dict): str
+        unless given.
         """
-        fn, key_serde = self._keyed(key, "by")
+        fn, key_serde = self._keyed(key, "by", type_)
         label = name or f"{self.name}-by-{fn.name}"
         for node in self._graph.nodes:
             same = isinstance(node, By) and node.parent is self._node and node.name == label
@@ -180,15 +185,17 @@ class Stream(Generic[V]):
             self._graph, node, key_serde, self._value, key if isinstance(key, str) else None
         )
 
-    def _keyed(self, key: str | Callable[[Any], Any], what: str) -> tuple[Function, Serde]:
+    def _keyed(
+        self, key: str | Callable[[Any], Any], what: str, wanted: Any = None
+    ) -> tuple[Function, Serde]:
         if isinstance(key, str):
             where = f"{what} on {self.name!r}"
             get, type_ = field_getter(self._value.type, key, where)
-            return Function(get, key, where, False, (), type_, False), serde_for(type_)
+            return Function(get, key, where, False, (), type_, False), _key_serde(type_, wanted)
         fn = function(key)
         if fn.extras:
             raise TopologyError(f"{what} {fn.described}: a key depends on the event alone")
-        return fn, serde_for(str if fn.returns is Untyped else fn.returns)
+        return fn, _key_serde(fn.returns, wanted)
 
     # What is known about them elsewhere.
 
@@ -414,6 +421,13 @@ class Folding(Protocol[V]):
     def __call__(
         self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
     ) -> Step[Concatenate[A | None, Record[V], P], A, A]: ...
+
+
+def _key_serde(type_: Any, wanted: Any) -> Serde:
+    """Of the type asked for, else of the annotated one, else text; any key may be missing."""
+    if wanted is None:
+        wanted = str if type_ in (Untyped, Any, object) else type_
+    return serde_for(wanted | None if isinstance(wanted, type) else wanted)
 
 
 def stream_of(graph: Graph, source: StreamSource) -> Stream[Any]:

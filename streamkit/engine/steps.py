@@ -75,7 +75,7 @@ class Steps:
                 store = self._windows[node]
                 store.forward = self.after(node, key)
                 call_fold = self._calls.folding(node.function, key, node.window.size)
-                return store.step(call_fold)
+                return store.step(call_fold, self._calls.plain(node.function, key))
             case To():
                 return self._to(node)
             case Repartition():

@@ -64,8 +64,12 @@ class WindowStore:
         self._reach = node.window.size + node.window.grace
         """From the start of a window to the watermark that closes it."""
 
-    def step(self, call: Callable[..., Any]) -> Forward:
-        """The step that folds an event. `call(sofar, key, value, stamp, headers, window)`."""
+    def step(self, call: Callable[..., Any], plain: Callable[..., Any] | None) -> Forward:
+        """The step that folds an event.
+
+        `call` takes sofar, key, value, stamp, headers and the window's start; `plain`, if there
+        is one, only sofar and value.
+        """
         node, cursor, buckets = self.node, self._cursor, self._buckets
         size, name, updates = node.window.size, node.name, node.emit == "update"
         encode_key, function = self._key.encode, node.function
@@ -90,9 +94,13 @@ class WindowStore:
             if cell is None:
                 cell = bucket.cells[data] = [None, 0, key]
             try:
-                cell[0] = sofar = call(cell[0], key, value, stamp, headers, start)
+                if plain is not None:
+                    sofar = plain(cell[0], value)
+                else:
+                    sofar = call(cell[0], key, value, stamp, headers, start)
             except Exception as error:
                 cursor.fail(function, key, error)
+            cell[0] = sofar
             cell[1] += 1
             bucket.changed[data] = stamp
             if updates:

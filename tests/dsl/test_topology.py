@@ -56,6 +56,22 @@ def test_a_key_change_before_a_window_cuts_the_app_in_two() -> None:
     assert layout.create["shop-orders-by-customer-repartition"].config == {"retention.ms": "-1"}
 
 
+@pytest.mark.parametrize(("type_", "key", "data"), [(None, "x", b"x"), (int, 3, b"3")])
+def test_a_key_from_a_dict_is_text_unless_another_type_is_asked_for(
+    type_: Any, key: Any, data: bytes
+) -> None:
+    app = App("shop")
+    app.stream("in", dict).by("k", type_=type_).window(MINUTE).count(to="n", emit="update")
+    with app.test(partitions=1) as t:
+        t.send("in", {"k": key})
+        t.run()
+        assert t.topic("shop-in-by-k-repartition")[0].key == key
+        (found,) = t.topic("n")
+        assert found.key == key
+        sub = app.topology().subtopologies[1]
+        assert sub.streams[0].key.encode(key) == data
+
+
 def test_a_key_change_that_only_goes_to_a_topic_needs_no_repartition() -> None:
     app = App("shop")
     app.stream("orders", Order).by("customer").filter(lambda order: order.amount).to("keyed")
