@@ -10,7 +10,7 @@ import msgspec
 
 from streamkit.backends.base import Backend
 from streamkit.clock import Clock
-from streamkit.codec.partitioner import partition_for
+from streamkit.codec import partition_for
 from streamkit.connect.api import (
     Bad,
     Pause,
@@ -28,8 +28,8 @@ from streamkit.connect.topics import ensure_topic
 from streamkit.errors import DataError, RecordTooLarge
 from streamkit.records import Headers, TopicPartition
 
-BATCH_RECORDS = 5000
-BATCH_SECONDS = 0.05
+BATCH_RECORDS = 10_000
+BATCH_SECONDS = 0.2  # of a source that gives without a pause; a pause stores what there is at once
 BATCH_BYTES = 512 << 10  # half of Kafka's default max.message.bytes
 LOOK_EVERY = 64  # records between two looks at the clock
 

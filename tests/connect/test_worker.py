@@ -13,7 +13,7 @@ import pytest
 
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
-from streamkit.codec.partitioner import partition_for
+from streamkit.codec import partition_for
 from streamkit.connect import (
     Bad,
     Pause,
