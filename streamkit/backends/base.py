@@ -75,7 +75,11 @@ class Batch(Protocol):
 
     @property
     def next_offset(self) -> int:
-        """Where to read on after this batch, even when it holds no record that can be seen."""
+        """Where to read on after this batch, even when it holds no record that can be seen.
+
+        Ask after decoding: where damage is met, the batch ends before it, and the fetch that
+        begins at the damage raises CorruptLog.
+        """
         ...
 
     def __len__(self) -> int: ...

@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from streamkit import codec
 from streamkit.backends.base import (
@@ -21,6 +21,7 @@ from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.compression import CODECS, Compression
 from streamkit.errors import (
+    CorruptBatch,
     GroupActive,
     InvalidRecord,
     ReadOnlyLog,
@@ -35,27 +36,47 @@ from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
 from streamkit.records import Columns, Headers, Record, TopicPartition
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
+
 class EmbeddedBatch:
-    """Whole record batches as they stand in the file; decoded when asked."""
+    """Whole record batches as they stand in the file; decoded, and checked, when asked."""
 
-    partition: TopicPartition
-    raw: bytes
-    from_offset: int
-    next_offset: int
+    __slots__ = ("_from_offset", "_source", "next_offset", "partition", "raw")
+
+    def __init__(self, source: Partition, raw: bytes, from_offset: int) -> None:
+        self.partition = source.tp
+        self.next_offset = from_offset
+        for _, header in codec.headers(raw):
+            self.next_offset = header.next_offset
+        self._source = source
+        self.raw = raw
+        self._from_offset = from_offset
 
     def __len__(self) -> int:
         headers = [header for _, header in codec.headers(self.raw)]
-        if headers and headers[0].base_offset < self.from_offset:
+        if headers and headers[0].base_offset < self._from_offset:
             return len(self.columns())  # begins inside a batch; only decoding tells how far
         return sum(header.count for header in headers if not header.control)
 
     def columns(self) -> Columns:
-        return codec.columns(self.raw, self.from_offset)
+        return self._decoded(lambda: codec.columns(self.raw, self._from_offset))
 
     def records(self) -> list[Record[bytes | None]]:
-        return codec.records(self.raw, *self.partition, self.from_offset)
+        return self._decoded(lambda: codec.records(self.raw, *self.partition, self._from_offset))
+
+    def _decoded(self, decode: Callable[[], T]) -> T:
+        """Everything up to the first damaged batch; the error when there is nothing before it."""
+        try:
+            return decode()
+        except CorruptBatch as error:
+            sound = error.position
+            if sound == 0:
+                self._source.verify(self._from_offset)  # knows file and byte
+                raise
+            self.next_offset = codec.read_header(self.raw, sound).base_offset
+            self.raw = self.raw[:sound]
+        return decode()
 
 
 class EmbeddedBackend:
@@ -152,10 +173,7 @@ class EmbeddedBackend:
         for partition, position in readable:
             raw = partition.read(position, each)
             if raw:
-                end = position
-                for _, header in codec.headers(raw):
-                    end = header.next_offset
-                batches.append(EmbeddedBatch(partition.tp, raw, position, end))
+                batches.append(EmbeddedBatch(partition, raw, position))
         return batches
 
     def wait(self, positions: Mapping[TopicPartition, int], timeout: float) -> bool:
