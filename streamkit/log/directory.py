@@ -1,9 +1,11 @@
 """A log: one directory of partitions, opened by as many processes as you like."""
 
 import os
+import resource
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Literal
 from uuid import uuid4
 
@@ -25,6 +27,8 @@ METADATA_TOPIC_ID = bytes(15) + b"\x01"
 
 CONTROL = "control"
 WAKE = "wake"
+
+MAX_OPEN_FILES = 65_536
 
 _open_logs: "weakref.WeakSet[Log]" = weakref.WeakSet()
 
@@ -85,6 +89,7 @@ class Log:
                 )
             _make_root(files, root)
         properties = Properties.decode(read_whole(files, properties_path), properties_path)
+        _allow_open_files()
         return cls(
             root,
             properties,
@@ -218,6 +223,15 @@ class Log:
         self._metadata.forked()
         for _, partition in self._partitions.values():
             partition.forked()
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files: a partition in use takes five, and 1,024 are usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _make_root(files: Files, root: str) -> None:

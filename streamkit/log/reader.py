@@ -13,6 +13,9 @@ from streamkit.records import TopicPartition
 NEVER = 2**63 - 1
 """Later than every timestamp."""
 
+LARGE = 128 << 10
+"""From how many bytes on malloc fetches every block from the kernel, page by page."""
+
 NEXT_POSITIONS = 64
 """How many readers' next positions are remembered."""
 
@@ -77,6 +80,10 @@ class Reader:
     def _read_at(self, base: int, position: int, limit: int, offset: int, max_bytes: int) -> bytes:
         """Read on from `position`, where a batch starts, to the first that holds `offset`."""
         size = max_bytes
+        if LARGE <= size < limit - position:
+            # To end with a batch, so that nothing has to be cut off: copying so many bytes costs
+            # several times what reading them does.
+            size = max(self._segments.boundary(base, position + size) - position, LARGE)
         while position < limit:
             size = min(size, limit - position)
             data = self._pread(base, position, size, offset)

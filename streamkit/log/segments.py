@@ -112,6 +112,16 @@ class Segments:
             number -= 1  # an entry that lies, or a damaged batch: the one before may do
         return 0
 
+    def boundary(self, base: int, position: int) -> int:
+        """The last start of a batch that the index knows at or before byte `position`: a hint."""
+        try:
+            index = self.file(base, INDEX)
+        except FileNotFoundError:
+            return 0
+        count = index.size() // OFFSET_ENTRY.size
+        number = last_at_most(lambda n: self._entry(base, index, n)[1], count, position)
+        return self._entry(base, index, number)[1] if number >= 0 else 0
+
     def _entry(self, base: int, index: OpenFile, number: int) -> tuple[int, int]:
         data = index.read(OFFSET_ENTRY.size, number * OFFSET_ENTRY.size)
         relative, position = OFFSET_ENTRY.unpack(data)

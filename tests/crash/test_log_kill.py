@@ -138,18 +138,18 @@ def strace_works() -> bool:
     )
 
 
-def injected(root: Path, *rules: str, acks: str = "1", count: int = 40) -> tuple[int, str, str]:
+def traced(rules: tuple[str, ...], program: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a program some of whose system calls end otherwise."""
     if not strace_works():
         pytest.skip("strace may not trace processes here")
     options = [word for rule in rules for word in ("-e", rule)]
-    command = ["strace", "-f", "-o", os.devnull, *options, sys.executable, "-c", WRITER]
-    done = subprocess.run(
-        [*command, str(root), "traced", acks, "3000", str(count)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = ["strace", "-f", "-o", os.devnull, *options, sys.executable, "-c", program]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout, done.stderr
+
+
+def injected(root: Path, *rules: str, acks: str = "1", count: int = 40) -> tuple[int, str, str]:
+    return traced(rules, WRITER, str(root), "traced", acks, "3000", str(count))
 
 
 WRITE = "pwritev,pwritev2"
@@ -204,3 +204,48 @@ def test_a_failed_fdatasync_is_an_error_for_everybody_from_then_on(root):
     found = contents(root)  # reads go on
     for offset, record in acknowledged(said):
         assert found[offset] == record
+
+
+CREATOR = """
+import sys
+from streamkit.codec import encode
+from streamkit.log.directory import Log
+from streamkit.records import TopicPartition
+log = Log.open(sys.argv[1])
+log.create_topic("made", 2)
+print("created", flush=True)
+log.partition(TopicPartition("made", 1)).append([encode([b"x"], timestamps=0)])
+log.delete_topic("made")
+print("deleted", flush=True)
+"""
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("calls", "when"),
+    [
+        *(("mkdir,mkdirat", when) for when in (1, 2)),
+        *(("fdatasync,fsync", when) for when in range(1, 6)),
+        *(("rename,renameat,renameat2", when) for when in (1, 2)),
+        *(("unlink,unlinkat", when) for when in (1, 2, 4, 9)),
+        *(("rmdir", when) for when in (1, 2)),
+    ],
+)
+def test_a_process_killed_while_it_creates_or_deletes_leaves_a_topic_or_none(root, calls, when):
+    rules = (f"trace={calls}", f"inject={calls}:signal=KILL:when={when}")
+    status, said, _ = traced(rules, CREATOR, str(root))
+    assert status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    with Log.open(root) as log:
+        known = "made" in log.topics()
+        if "created" not in said:
+            assert not known or log.topic("made").partitions == 2
+        if known:
+            for number in range(2):
+                log.partition(TopicPartition("made", number)).append([encode([b"y"], timestamps=0)])
+            log.delete_topic("made")
+        log.create_topic("made", 2)
+        for number in range(2):
+            tp = TopicPartition("made", number)
+            assert log.partition(tp).append([encode([b"z"], timestamps=0)]) == 0
+    left = sorted(path.name for path in root.iterdir() if "made" in path.name)
+    assert left == ["made-0", "made-1"]

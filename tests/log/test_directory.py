@@ -240,6 +240,24 @@ def test_a_thousand_partitions_are_opened_without_touching_them(tmp_path):
     assert not list(tmp_path.glob("t*/control"))
 
 
+def test_more_partitions_than_the_soft_limit_of_open_files_can_be_used(tmp_path):
+    program = (
+        "import resource, sys; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "from streamkit.codec import encode\n"
+        "from streamkit.log.directory import Log\n"
+        "from streamkit.records import TopicPartition\n"
+        "log = Log.open(sys.argv[1], fsync='never'); log.create_topic('many', 60)\n"
+        "for n in range(60):\n"
+        "    log.partition(TopicPartition('many', n)).append([encode([b'x'], timestamps=0)])\n"
+        "print(sum(log.partition(TopicPartition('many', n)).end_offset for n in range(60)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "60\n"
+
+
 def test_what_other_processes_create_at_once_is_created_once(tmp_path):
     program = (
         "import sys; from streamkit.log.directory import Log\n"
