@@ -13,12 +13,11 @@ SQLite has one writer at a time: ids become visible in their order.
 """
 
 from collections.abc import Callable, Generator
-from logging import Logger
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from streamkit.connect import Pause, SourceItem
+from streamkit.connect import ConnectorLog, Pause, SourceItem
 from streamkit.errors import ConfigError
 
 _MOMENT = 0.05
@@ -38,7 +37,7 @@ class Horizon(Protocol):
         ...
 
 
-def horizon_of(engine: sa.Engine, log: Logger) -> Horizon:
+def horizon_of(engine: sa.Engine, log: ConnectorLog) -> Horizon:
     """The horizon for this database. Raises ConfigError where none is known to be right."""
     if engine.dialect.name == "sqlite":
         return InOrder()
@@ -63,7 +62,7 @@ class InOrder:
 class PostgresHorizon:
     """Waits for the transactions that were open when the bound was fixed."""
 
-    def __init__(self, engine: sa.Engine, log: Logger) -> None:
+    def __init__(self, engine: sa.Engine, log: ConnectorLog) -> None:
         self.held_back = False
         self._engine = engine
         self._log = log

@@ -15,7 +15,7 @@ from streamkit.connectors.json_values import key_fields_of, object_of
 from streamkit.connectors.sql import database_errors, open_engine
 from streamkit.connectors.sql_offsets import OffsetTable
 from streamkit.connectors.sql_table import SinkTable
-from streamkit.errors import ConfigError, DataError
+from streamkit.errors import ConfigError, DataError, StreamkitError
 from streamkit.records import Record, TopicPartition
 
 _IN_DATABASE = "in the database"
@@ -66,8 +66,12 @@ class SqlSink:
         self._ctx = ctx
         self._engine = open_engine(config.connection_url, create=True)
         self._tables: dict[str, SinkTable] = {}
-        with database_errors("connecting"):
-            self._offsets = OffsetTable(self._engine, ctx.name)
+        try:
+            with database_errors("connecting"):
+                self._offsets = OffsetTable(self._engine, ctx.name)
+        except StreamkitError:
+            self._engine.dispose()
+            raise
 
     def resume(self, partition: TopicPartition, start: CommittedOffset) -> CommittedOffset | None:
         topic_id = self._ctx.topic_id(partition.topic)

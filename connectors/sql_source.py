@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from streamkit.connect import (
+    Bad,
     Cron,
     Duration,
     Every,
@@ -144,9 +145,18 @@ class _RowEncoder:
                 )
         self.columns = columns
 
-    def __call__(self, row: Any) -> tuple[bytes | None, bytes]:
+    def item(
+        self, row: Any, topic: str, place: Place | None = None, offset: Place | None = None
+    ) -> SourceItem:
+        """The row as a record, or what is wrong with it."""
         values = dict(zip(self.columns, row, strict=True))
-        return self._key(values), self._encode(values)
+        try:
+            key, value = self._key(values), self._encode(values)
+        except DataError as error:
+            shown = {name: values[name] for name in self._keys} or values
+            named = DataError(f"{self.name}, row {shown}: {error}")
+            return Bad(named, repr(values).encode(), topic, place, offset)
+        return SourceRecord(topic, value, key, place, offset)
 
     def _key(self, values: dict[str, Any]) -> bytes | None:
         if not self._keys:
@@ -167,8 +177,7 @@ class _RowEncoder:
         if type(value).__module__ in ("ipaddress", "psycopg.types.range"):
             return str(value)
         raise DataError(
-            f"{self.name}: a column holds a {type(value).__qualname__}, which has no JSON form; "
-            "cast it to text in a query"
+            f"a {type(value).__qualname__} has no JSON form: {value!r}; cast it to text in a query"
         )
 
 
@@ -252,9 +261,8 @@ class _Bulk:
             with streaming.execute(self._statement) as result:
                 encoder.use(list(result.keys()))
                 for row in result:
-                    key, value = encoder(row)
                     count += 1
-                    yield SourceRecord(topic, value, key)
+                    yield encoder.item(row, topic)
         self._ctx.log.debug("%s: %d rows", encoder.name, count)
         yield Position(self._place, {"finished": _now(), "rows": count})
 
@@ -298,11 +306,9 @@ class _Incrementing:
             while bound is not None:
                 rows = self._page(bound)
                 for row in rows:
-                    key, value = self._encoder(row)
                     self._last = row[index]
-                    yield SourceRecord(
-                        self._topic, value, key, self._place, {"incrementing": self._last}
-                    )
+                    offset = {"incrementing": self._last}
+                    yield self._encoder.item(row, self._topic, self._place, offset)
                 if len(rows) < self._rows:
                     return
 

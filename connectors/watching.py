@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from logging import Logger
 from pathlib import Path
 
 from watchdog.events import (
@@ -13,6 +12,8 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+
+from streamkit.connect import ConnectorLog
 
 
 class _Waker(FileSystemEventHandler):
@@ -25,7 +26,7 @@ class _Waker(FileSystemEventHandler):
 
 @contextmanager
 def watching(
-    directory: Path, wake: Callable[[], None], log: Logger, *, recursive: bool = False
+    directory: Path, wake: Callable[[], None], log: ConnectorLog, *, recursive: bool = False
 ) -> Iterator[None]:
     """Call `wake` (from another thread) after changes below `directory`.
 

@@ -6,6 +6,7 @@ What the author of a connector needs is here; `streamkit.connect.worker` runs th
 from streamkit.backends.base import CommittedOffset
 from streamkit.connect.api import (
     Bad,
+    ConnectorLog,
     Notes,
     Pause,
     Place,
@@ -26,6 +27,7 @@ from streamkit.connect.schedule import Cron, Every
 __all__ = [
     "Bad",
     "CommittedOffset",
+    "ConnectorLog",
     "Cron",
     "Duration",
     "Every",

@@ -26,7 +26,7 @@ class (see `SinkWriter`):
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
@@ -100,6 +100,22 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
 SourceItem: TypeAlias = SourceRecord | Position | Bad | Pause
 
 
+class _NamedLog(logging.LoggerAdapter[logging.Logger]):
+    """Puts the connector's name before every message: many share one screen."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> Any:
+        name = str((self.extra or {}).get("connector", "")).replace("%", "%%")
+        return f"{name}: {msg}", kwargs
+
+
+ConnectorLog: TypeAlias = logging.LoggerAdapter[logging.Logger]
+
+
+def log_of(connector: str) -> ConnectorLog:
+    """The log of one connector: logger `streamkit.connect`, with the name before each message."""
+    return _NamedLog(logging.getLogger("streamkit.connect"), {"connector": connector})
+
+
 class SourceContext:
     """What the worker lends to a source while it runs."""
 
@@ -112,7 +128,7 @@ class SourceContext:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
-        self.log = logging.getLogger(f"streamkit.connect.{name}")
+        self.log = log_of(name)
         self._offsets = offsets
         self._offset = offset
         self._stopping = stopping
@@ -154,8 +170,8 @@ class SinkContext:
     topic_id: Callable[[str], str] = field(repr=False)
 
     @property
-    def log(self) -> logging.Logger:
-        return logging.getLogger(f"streamkit.connect.{self.name}")
+    def log(self) -> ConnectorLog:
+        return log_of(self.name)
 
 
 class SinkWriter(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import Protocol
 
+from streamkit.connect.api import log_of
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.retry import Backoff, Kind, kind_of, restart_delay
 from streamkit.connect.status import Progress
@@ -40,7 +41,7 @@ class Runner:
         self._make_task = make_task
         self._stop = Event()
         self._task: Task | None = None
-        self._log = logging.getLogger(f"streamkit.connect.{config.name}")
+        self._log = log_of(config.name)
         # A daemon: a connector stuck in a driver's call must not keep the process from ending.
         self._thread = Thread(target=self._run, name=f"connector-{config.name}", daemon=True)
 
@@ -112,7 +113,7 @@ class Runner:
         self._stop.wait(delay)
 
     def _failed(self, error: BaseException) -> None:
-        text = self._text(error)
+        text = self._text(error) + self._advice(kind_of(error))
         self.progress.trouble("failed", text)
         self._log.error("failed: %s", text, exc_info=self._log.isEnabledFor(logging.DEBUG))
 
@@ -120,3 +121,13 @@ class Runner:
         text = self.config.masked(str(error)) or type(error).__name__
         known = type(error).__module__.startswith("streamkit.")
         return text if known else f"{type(error).__name__}: {text}"
+
+    def _advice(self, kind: Kind) -> str:
+        if kind is Kind.DATA and self.config.shared.errors_tolerance == "none":
+            return (
+                "\nMend it and start again: nothing behind it is lost. Or set errors.tolerance = "
+                '"all" and errors.deadletterqueue.topic.name to set such records aside.'
+            )
+        if kind is Kind.TRANSIENT:
+            return "\nGave up; errors.retry.timeout (ms, -1: never) says after what time."
+        return ""

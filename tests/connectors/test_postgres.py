@@ -181,6 +181,17 @@ def test_every_type_has_a_json_form_that_loses_nothing(postgres: str) -> None:
     assert record.key == b"1"
 
 
+def test_a_value_without_a_json_form_is_named_with_its_row(postgres: str) -> None:
+    with psycopg.connect(postgres) as db:
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, r int4multirange)")
+        db.execute("INSERT INTO t VALUES (7, NULL), (8, '{[1,2)}'), (9, NULL)")
+    reading = read(sql_source, incrementing(postgres))
+    assert [record.key for record in reading.records] == [b"7", b"9"]
+    (bad,) = reading.bad
+    assert str(bad.error).startswith("table t, row {'id': 8}: a Multirange has no JSON form")
+    assert bad.offset == {"incrementing": 8}
+
+
 def test_a_schema_and_a_key_of_several_columns(postgres: str) -> None:
     with psycopg.connect(postgres) as db:
         db.execute("CREATE SCHEMA s")
