@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from hypothesis import given, settings
@@ -13,6 +14,10 @@ from streamkit.records import Record
 from streamkit.testing import TestRun
 
 SIZE, GRACE, OUT_OF_ORDER = 10, 5, 3
+
+
+Play = tuple[Any, ...]
+"""("send", user, time, partition), ("step",), or ("commit" or "crash", task or None for all)."""
 
 
 class Event(msgspec.Struct):
@@ -71,7 +76,7 @@ moves = st.lists(
 )
 
 
-def _play(t: TestRun, plays: list[tuple], partitions: int) -> list[list[Event]]:  # type: ignore[type-arg]
+def _play(t: TestRun, plays: list[Play], partitions: int) -> list[list[Event]]:
     """Send and disturb; what was sent, per partition."""
     sent: list[list[Event]] = [[] for _ in range(partitions)]
     for number, (play, *more) in enumerate(plays):
@@ -88,9 +93,9 @@ def _play(t: TestRun, plays: list[tuple], partitions: int) -> list[list[Event]]:
     return sent
 
 
-def _unique(records: list[Record[Result]]) -> dict[tuple[str, bytes], Result]:
+def _unique(records: list[Record[Result]]) -> dict[tuple[Any, ...], Result]:
     """Results by identity. What a crash makes appear twice has to be the same twice."""
-    found: dict[tuple[str, bytes], Result] = {}
+    found: dict[tuple[Any, ...], Result] = {}
     for record in records:
         identity = (record.key, dict(record.headers)["__streamkit.window"])
         assert found.setdefault(identity, record.value) == record.value
@@ -100,9 +105,9 @@ def _unique(records: list[Record[Result]]) -> dict[tuple[str, bytes], Result]:
 @settings(max_examples=150, deadline=None)
 @given(plays=moves, partitions=st.integers(1, 3), batch=st.integers(1, 7))
 def test_windows_hold_what_the_model_says_whatever_the_batches_and_crashes(
-    plays: list[tuple],
+    plays: list[Play],
     partitions: int,
-    batch: int,  # type: ignore[type-arg]
+    batch: int,
 ) -> None:
     t = TestRun(_app(by=False).topology(), partitions, batch=batch)
     sent = _play(t, plays, partitions)
@@ -114,7 +119,7 @@ def test_windows_hold_what_the_model_says_whatever_the_batches_and_crashes(
         got[record.value.user, record.value.start, 0] = list(record.value.ids)
     for record in t.topic("w-collected-late"):
         late[0].add(record.value.id)
-    expected, expected_late = {}, set()
+    expected_late = set()
     merged: dict[tuple[str, int], list[list[int]]] = defaultdict(list)
     for events in sent:
         windows, missed = Naive().fold(events)
@@ -134,9 +139,9 @@ def test_windows_hold_what_the_model_says_whatever_the_batches_and_crashes(
 @settings(max_examples=150, deadline=None)
 @given(plays=moves, partitions=st.integers(1, 3), batch=st.integers(1, 7))
 def test_after_a_repartition_every_event_is_in_one_window_once_or_late_in_spite_of_crashes(
-    plays: list[tuple],
+    plays: list[Play],
     partitions: int,
-    batch: int,  # type: ignore[type-arg]
+    batch: int,
 ) -> None:
     t = TestRun(_app(by=True).topology(), partitions, batch=batch)
     sent = _play(t, plays, partitions)
@@ -159,8 +164,8 @@ def test_after_a_repartition_every_event_is_in_one_window_once_or_late_in_spite_
 
 @settings(max_examples=60, deadline=None)
 @given(plays=moves, partitions=st.integers(1, 3))
-def test_updates_end_with_what_final_results_say(plays: list[tuple], partitions: int) -> None:  # type: ignore[type-arg]
-    last: list[dict[tuple[int, str, int], Result]] = []
+def test_updates_end_with_what_final_results_say(plays: list[Play], partitions: int) -> None:
+    last: list[dict[tuple[Any, ...], Result]] = []
     for emit in ("update", "final"):
         t = TestRun(_app(by=False, emit=emit).topology(), partitions)
         _play(t, plays, partitions)
@@ -176,7 +181,7 @@ def test_updates_end_with_what_final_results_say(plays: list[tuple], partitions:
 @settings(max_examples=60, deadline=None)
 @given(plays=moves, batch=st.integers(1, 9))
 def test_the_bytes_that_come_out_do_not_depend_on_how_the_input_was_cut(
-    plays: list[tuple],
+    plays: list[Play],
     batch: int,
 ) -> None:
     written = []
