@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -78,10 +79,10 @@ class Watch:
         except UnknownTopic:
             return 0
 
-    def lag(self, group: str) -> int | None:
-        """Records the group still has to read; None before its first commit."""
-        lag = self.admin.lag(group)
-        return sum(lag.values()) if lag else None
+    def lag(self, group: str, topic: str = "") -> int | None:
+        """Records the group still has to read (of one topic); None before its first commit."""
+        lags = [n for tp, n in self.admin.lag(group).items() if topic in ("", tp.topic)]
+        return sum(lags) if lags else None
 
 
 def wait_for_tables(watch: Watch, counts: dict[str, int], *processes: subprocess.Popen) -> None:
@@ -92,8 +93,28 @@ def wait_for_tables(watch: Watch, counts: dict[str, int], *processes: subprocess
         time.sleep(0.02)
 
 
-def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> float:
-    """Run until every flight is through; seconds from the first file to the last result."""
+@dataclass
+class Rates:
+    """What this run did: flights it had still to do, and seconds until stages were through."""
+
+    imported: int
+    import_seconds: float
+    processed: int
+    seconds: float
+
+    def show(self) -> None:
+        if not self.processed:
+            out.print("Everything was there from the run before; `make clean` begins anew.")
+            return
+        if self.imported:
+            rate = self.imported / self.import_seconds
+            out.print(f"Import:   {self.imported:,} rows of CSV at {rate:,.0f} rows/s")
+        rate = self.processed / self.seconds
+        out.print(f"Pipeline: {self.processed:,} flights from file to results at {rate:,.0f}/s")
+
+
+def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> Rates:
+    """Run until every flight is through."""
     with running("connect", "connect", str(HERE / "worker.toml")) as connect:
         bars: dict[str, TaskID] = {
             "tables": progress.add_task("import  tables, weather", total=sum(counts.values())),
@@ -104,6 +125,7 @@ def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> float:
         }
         wait_for_tables(watch, counts, connect)
         with running("app", "run", str(HERE / "app.py")) as app:
+            rates = Rates(FLIGHTS - watch.records("flights"), 0.0, -1, 0.0)
             started = time.monotonic()
             files = data.drop_flights(HOME / "drop")
             while True:
@@ -116,6 +138,11 @@ def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> float:
                     "alerts": watch.lag("connect-alerts"),
                 }
                 progress.update(bars["flights"], completed=imported)
+                if imported >= FLIGHTS and not rates.import_seconds:
+                    rates.import_seconds = time.monotonic() - started
+                if rates.processed < 0:
+                    unread = watch.lag("flights", "flights")
+                    rates.processed = FLIGHTS - imported + (imported if unread is None else unread)
                 tables = sum(watch.records(topic) for topic in counts)
                 progress.update(bars["tables"], completed=tables)
                 if lags["app"] is not None:
@@ -127,15 +154,17 @@ def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> float:
                 done = imported >= FLIGHTS and tables >= sum(counts.values())
                 # The sinks are asked after the app: what it wrote last is in their lag.
                 if done and all(lag == 0 for lag in lags.values()):
-                    return time.monotonic() - started
+                    rates.seconds = time.monotonic() - started
+                    return rates
                 time.sleep(0.05)
 
 
 def replay() -> dict[str, int]:
     """January again with another threshold, beside the published alerts."""
+    january = ["--from", "2013-01-01", "--to", "2013-02-01"]
+    session = ["--name", "one-hour", "--diff", "alerts", "--json"]
     done = subprocess.run(
-        [*STREAMKIT, "replay", str(HERE / "app.py"), "--from", "2013-01-01", "--to", "2013-02-01"]
-        + ["--name", "one-hour", "--diff", "alerts", "--json"],  # noqa: RUF005
+        [*STREAMKIT, "replay", str(HERE / "app.py"), *january, *session],
         env=ENVIRONMENT | {"ALERT_MINUTES": "60"},
         stdout=subprocess.PIPE,
         check=False,
@@ -146,7 +175,7 @@ def replay() -> dict[str, int]:
     return answer
 
 
-def show(seconds: float, diff: dict[str, int]) -> None:
+def show(rates: Rates, diff: dict[str, int]) -> None:
     """The result a person likes to read."""
     with contextlib.closing(sqlite3.connect(HOME / "results.db")) as db:
         rows = db.execute(
@@ -177,20 +206,15 @@ def show(seconds: float, diff: dict[str, int]) -> None:
         )
     out.print()
     out.print(table)
+    out.print("The worst hours:")
     for origin, hour, departures, mean in worst:
-        out.print(f"  worst hours: {origin} {hour}Z: {departures} left, {mean:.0f} min late each")
+        out.print(f"  {origin} {hour}Z  {departures} left, {mean:.0f} minutes late on average")
+    out.print("\nJanuary replayed with alerts over 1 h instead of 2:")
     out.print(
-        f"\nReplay of January with alerts over 1 h instead of 2: {diff['only_in_replay']:,} more, "
-        f"{diff['only_in_published']:,} fewer, {diff['changed']:,} changed, "
-        f"{diff['same']:,} the same."
+        f"  {diff['only_in_replay']:,} more alerts, {diff['only_in_published']:,} fewer,"
+        f" {diff['changed']:,} changed, {diff['same']:,} the same\n"
     )
-    if seconds > 1:
-        out.print(
-            f"Rates: {FLIGHTS:,} flights through the whole pipeline in {seconds:.1f} s: "
-            f"{FLIGHTS / seconds:,.0f} flights/s, with {os.cpu_count()} cores."
-        )
-    else:
-        out.print("Everything was there from the run before; `make clean` begins anew.")
+    rates.show()
     log = os.path.relpath(LOG)
     command = os.path.relpath(Path(sys.executable).parent / "streamkit")
     out.print("\nTry next:")
@@ -208,8 +232,8 @@ def main() -> None:
         counts = {t: db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in data.TABLES}
     columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn())
     with Admin(str(LOG)) as admin, Progress(*columns, console=out) as progress:
-        seconds = pipeline(Watch(admin), progress, counts)
-    show(seconds, replay())
+        rates = pipeline(Watch(admin), progress, counts)
+    show(rates, replay())
 
 
 if __name__ == "__main__":

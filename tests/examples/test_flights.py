@@ -98,7 +98,7 @@ def test_every_hour_and_every_alert_equal_duckdbs(
         "SELECT count(*) FROM flights WHERE dep_delay > 60 AND dep_delay <= 120"
         " AND time_hour >= '2013-01-01' AND time_hour < '2013-02-01'"
     ).fetchall()[0]
-    assert f"{more:,} more, 0 fewer, 0 changed" in output
+    assert f"{more:,} more alerts, 0 fewer, 0 changed" in output
     assert "Try next" in output
 
 
