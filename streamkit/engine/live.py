@@ -135,16 +135,16 @@ class Worker:
             now = self._clock.monotonic()
             busy = False
             for one in list(self._running.values()):
-                busy |= self._guarded(one, lambda one: one.step(now))  # noqa: B023
+                busy |= not stop.is_set() and self._guarded(one, Running.step)
             if now - looked >= WAIT:
                 looked = now
                 for one in list(self._running.values()):
-                    self._guarded(one, lambda one: one.idle(now))  # noqa: B023
+                    self._guarded(one, Running.idle)
             if now - committed >= self._commit_interval:
                 self._commit()
                 committed = self._clock.monotonic()
             self._report()
-            if busy:
+            if busy or stop.is_set():
                 continue
             if until_end and self._running and all(one.at_end for one in self._running.values()):
                 break
@@ -189,7 +189,7 @@ class Worker:
                 unit.partition,
                 run=self._clock.now(),
             )
-            one = Running(task, self._place, self._outputs)
+            one = Running(task, self._place, self._outputs, self._clock)
             one.begin(committed, restoring)
             begun.append(one)
         commit(begun, self._place, self._outputs, self._member)

@@ -1,7 +1,7 @@
 """Append what tasks give out: each record to the partition that its key says."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from streamkit.backends.base import Backend
@@ -120,19 +120,15 @@ def _new(rows: Rows, written: Written) -> Rows:
 
 
 def _batches(rows: Rows) -> list[Rows]:
-    """Cut rows where they pass BATCH_BYTES; a record that is larger by itself stands alone."""
-    sizes = [
-        (0 if key is None else len(key)) + (0 if value is None else len(value)) + 16
-        for key, value in zip(rows.keys, rows.values, strict=True)
-    ]
-    if sum(sizes) <= BATCH_BYTES:
+    """Cut rows until no part passes BATCH_BYTES; a record that does by itself stands alone."""
+    if len(rows) == 1 or _size(rows.keys) + _size(rows.values) + 16 * len(rows) <= BATCH_BYTES:
         return [rows]
-    parts = []
-    start = size = 0
-    for row, more in enumerate(sizes):
-        if size + more > BATCH_BYTES and row > start:
-            parts.append(rows.part(start, row))
-            start, size = row, 0
-        size += more
-    parts.append(rows.part(start, len(rows)))
-    return parts
+    middle = len(rows) // 2
+    return _batches(rows.part(0, middle)) + _batches(rows.part(middle, len(rows)))
+
+
+def _size(column: Sequence[bytes | None]) -> int:
+    try:
+        return sum(map(len, column))  # type: ignore[arg-type]
+    except TypeError:  # a None among them
+        return sum(len(data) for data in column if data is not None)

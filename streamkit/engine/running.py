@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.clock import Clock
 from streamkit.engine.columns import before, within
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.restore import restore
@@ -14,6 +15,8 @@ from streamkit.records import Columns, TopicPartition
 
 FETCH_BYTES = 1 << 20
 """About how much a task reads at once: what bounds the memory of records on their way."""
+TURN = 0.1
+"""About how many seconds a task works before the others, a commit, or a stop have their turn."""
 
 RestoreProgress = Callable[[str, int, int], None]
 """Told while state comes back: the changelog or table, and the records done and in all."""
@@ -69,7 +72,7 @@ class Place:
 class Running:
     """A task, and where its inputs stand in a log."""
 
-    def __init__(self, task: Task, place: Place, outputs: Outputs) -> None:
+    def __init__(self, task: Task, place: Place, outputs: Outputs, clock: Clock) -> None:
         self.task = task
         self.positions: dict[TopicPartition, int] = {}
         """The next offset to fetch of each input and table, by its place in the log."""
@@ -77,6 +80,8 @@ class Running:
         """Whether everything the task gave has been appended; else it must not be committed."""
         self._place = place
         self._outputs = outputs
+        self._clock = clock
+        self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
         self._committed: dict[TopicPartition, CommittedOffset] = {}
         self._taken_back: dict[TopicPartition, CommittedOffset] = {}
@@ -148,11 +153,12 @@ class Running:
 
     # Working.
 
-    def step(self, now: float) -> bool:
-        """Read what there is, process it, append what it gave; False when there was nothing.
+    def step(self) -> bool:
+        """Read what there is, process some, append what it gave; False when there was nothing.
 
-        `now` in seconds of a clock that never runs backwards. Raises like `Task.run`.
+        Raises like `Task.run`.
         """
+        now = self._clock.monotonic()
         wanted = {}
         for partition in self.task.hungry:
             at = self._place.partition(partition)
@@ -168,15 +174,34 @@ class Running:
         self.task.caught_up(self._names[at] for at in wanted)
         for at in wanted:
             self._silent.setdefault(at, now)
-        done = self.task.run()
+        done = self._run(now + TURN)
         return self.flush() or bool(batches) or done > 0
+
+    def _run(self, until: float) -> int:
+        """Process until a time, at the pace that the user's functions turn out to have."""
+        done = 0
+        before = self._clock.monotonic()
+        while before < until:
+            some = self.task.run(self._pace)
+            done += some
+            if some < self._pace:
+                break
+            after = self._clock.monotonic()
+            # A slice takes between a twentieth and half of a turn.
+            if after - before < TURN / 20:
+                self._pace *= 2
+            elif after - before > TURN / 2:
+                self._pace = max(1, self._pace // 4)
+            before = after
+        return done
 
     def _ended(self, at: TopicPartition, offset: int) -> bool:
         span = self._place.spans.get(at)
         return span is not None and offset >= span.end
 
-    def idle(self, now: float) -> None:
+    def idle(self) -> None:
         """Tell the task for how long its inputs have been silent, and append what that gave."""
+        now = self._clock.monotonic()
         self.task.idle(
             {
                 partition: round((now - self._silent[at]) * 1000)

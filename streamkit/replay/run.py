@@ -119,7 +119,7 @@ class _Pass:
     ) -> Running:
         sub = topology.subtopology(name)
         task = Task(topology, layout, sub, number, run=self._clock.now())
-        one = Running(task, self._place, self._outputs)
+        one = Running(task, self._place, self._outputs, self._clock)
         one.begin(committed)
         return one
 
@@ -131,14 +131,14 @@ class _Pass:
             now = self._clock.monotonic()
             busy = False
             for one in self._running:
-                busy |= self._guarded(one, lambda one: one.step(now))  # noqa: B023
+                busy |= not stop.is_set() and self._guarded(one, Running.step)
             if now - told >= PROGRESS:
                 told = now
                 self._on_progress(*self._progress())
             if now - saved >= COMMIT_INTERVAL:
                 self._commit()
                 saved = self._clock.monotonic()
-            if busy:
+            if busy or stop.is_set():
                 continue
             stage = next(finishing, None)
             if stage is None:

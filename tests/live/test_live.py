@@ -60,7 +60,16 @@ class App(subprocess.Popen):
 
     def __init__(self, url, *arguments, **environment):
         super().__init__(
-            [sys.executable, "-m", "streamkit", "--log", url, "run", f"{url}/../app.py", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "streamkit",
+                "--log",
+                url,
+                "run",
+                f"{url}/../app.py",
+                *arguments,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -164,7 +173,9 @@ def test_sigterm_drains_commits_and_ends_with_success(url):
             assert process.wait(20) == 0, process.stderr.read()
         assert lag(log) == 0
         assert per_window(log) == expected_windows(range(500))
-        assert sorted(int(r.value) for r in read(log, "numbers")) == sorted([*range(500), 0, 0, 0, 0])
+        assert sorted(int(r.value) for r in read(log, "numbers")) == sorted(
+            [*range(500), 0, 0, 0, 0]
+        )
 
 
 def test_ctrl_c_drains_too_and_ends_with_130(url):
@@ -282,3 +293,97 @@ def test_until_end_stops_when_all_there_is_has_been_processed(url):
         assert process.returncode == 0
         assert per_window(log) == expected_windows(range(1000))
         assert lag(log) == 0
+
+
+SLOW = """
+import time
+from streamkit import App
+
+app = App("shop")
+
+@app.stream("events", str).process(to="numbers")
+def slow(text: str) -> str:
+    time.sleep(0.05)
+    return text
+"""
+
+
+def test_a_slow_function_does_not_hold_up_commits_and_a_stop(url, tmp_path):
+    (tmp_path / "app.py").write_text(SLOW)
+    with open_backend(url) as log:
+        log.create_topic("events")
+        log.append(TopicPartition("events", 0), [b"%d" % n for n in range(10_000)])
+        with App(url) as process:
+            wait_until(
+                lambda: (
+                    len(log.committed("shop"))
+                    and log.committed("shop")[TopicPartition("events", 0)].offset > 0
+                ),
+                process,
+            )
+            process.terminate()
+            assert process.wait(20) == 0
+        committed = log.committed("shop")[TopicPartition("events", 0)].offset
+        assert 0 < committed == len(read(log, "numbers")) < 10_000
+
+
+IDLE = """
+from streamkit import App, tumbling
+
+app = App("shop")
+events = app.stream("events", str)
+events.window(tumbling("10s", grace="0s"), close_after_idle="300ms").count(to="counts")
+"""
+
+
+def test_windows_close_when_the_inputs_fall_silent(url, tmp_path):
+    (tmp_path / "app.py").write_text(IDLE)
+    with open_backend(url) as log:
+        log.create_topic("events")
+        with App(url) as process:
+            for at in (1000, 2000, 11_000):
+                log.append(TopicPartition("events", 0), [b"x"], keys=[b"k"], timestamps=at)
+            wait_until(lambda: len(read(log, "counts")) == 2, process)
+            assert [(r.timestamp, r.value) for r in read(log, "counts")] == [
+                (9_999, b"2"),
+                (19_999, b"1"),
+            ]
+            # What comes now for a window that was closed is late, after a restart too.
+            process.terminate()
+            assert process.wait(20) == 0
+        with App(url) as process:
+            log.append(TopicPartition("events", 0), [b"x"], keys=[b"k"], timestamps=12_000)
+            wait_until(lambda: len(read(log, "shop-events-count-late")) == 1, process)
+            process.terminate()
+            assert process.wait(20) == 0
+        assert len(read(log, "counts")) == 2
+
+
+TABLE = """
+from streamkit import App
+
+app = App("shop")
+prices = app.table("prices", int)
+
+@app.stream("events", int).join(prices, to="numbers")
+def priced(count: int, price: int) -> int:
+    return count * price
+"""
+
+
+def test_tables_are_loaded_before_the_first_event_and_follow_after(url, tmp_path):
+    (tmp_path / "app.py").write_text(TABLE)
+    with open_backend(url) as log:
+        log.create_topic("events")
+        log.create_topic("prices", 1, {"cleanup.policy": "compact"})
+        events, prices = TopicPartition("events", 0), TopicPartition("prices", 0)
+        log.append(events, [b"2"], keys=[b"tea"], timestamps=1)
+        log.append(prices, [b"5"], keys=[b"tea"], timestamps=1000)
+        with App(url) as process:
+            wait_until(lambda: len(read(log, "numbers")) == 1, process)
+            log.append(prices, [b"7"], keys=[b"tea"], timestamps=2000)
+            log.append(events, [b"2"], keys=[b"tea"], timestamps=3000)
+            wait_until(lambda: len(read(log, "numbers")) == 2, process)
+            process.terminate()
+            assert process.wait(20) == 0
+        assert [r.value for r in read(log, "numbers")] == [b"10", b"14"]
