@@ -26,8 +26,6 @@ from streamkit.serde import Serde, Untyped, type_name, without_none
 
 COMPACTED = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
-"""For repartition topics: their records bear event times, and old ones are yet to be read."""
-KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
 MAX_UPSTREAM_INPUTS = 64
 """Partitions whose events may go into one repartition topic: what a reader has read of each must
