@@ -82,7 +82,10 @@ class Appender:
         """Write and publish. Needs the append lock. Raises OutOfSpace, StorageFailed."""
         raise_sticky(block, self._segments.directory)
         if block.dirty or not self._tail_checked:
-            end = self._take_back_tail(block, end)
+            try:
+                end = self._take_back_tail(block, end)
+            except OSError as error:
+                self._take_back(block, end, error)
         rest = list(batches)
         while rest:
             count = self._fitting(end, rest)
@@ -128,7 +131,6 @@ class Appender:
 
     def _write(self, block: ControlBlock, end: End, batches: Sequence[Checked]) -> End:
         """One pwritev, the index entries, and then the publication of all of it."""
-        log = self._segments.file(end.active_base)
         tally = Tally(
             end.active_base,
             self._config.index_interval_bytes,
@@ -148,7 +150,7 @@ class Appender:
             position += header.size
         block.dirty = True
         try:
-            log.write(buffers, end.end_position)
+            self._segments.file(end.active_base).write(buffers, end.end_position)
             self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
         except OSError as error:
             self._take_back(block, end, error)

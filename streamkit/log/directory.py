@@ -25,6 +25,9 @@ METADATA = TopicPartition(METADATA_TOPIC, 0)
 METADATA_TOPIC_ID = bytes(15) + b"\x01"
 """The id that Kafka reserves for its metadata log."""
 
+MAX_MESSAGE = 64 << 20
+"""A topic is created in one batch, whatever number of partitions it has."""
+
 CONTROL = "control"
 WAKE = "wake"
 
@@ -55,7 +58,7 @@ class Log:
         self._clock = clock
         self._wake = Wake(files, os.path.join(path, WAKE), writable=not read_only)
         self._lock = threading.Lock()
-        self._metadata = self._partition(METADATA, TopicConfig())
+        self._metadata = self._partition(METADATA, TopicConfig(max_message_bytes=MAX_MESSAGE))
         self._catalog = Catalog(path, self._metadata, files=files, clock=clock)
         self._partitions: dict[TopicPartition, tuple[str, Partition]] = {}
         self._topics: Mapping[str, Topic] | None = None

@@ -129,11 +129,9 @@ class Wake:
     def watch(self, directory: str) -> None:
         """Wake also when a file of this directory appears, goes, or is closed by its writer."""
         with self._lock:
-            if directory in self._watched:
-                return
-            self._watched.append(directory)
-            if self._inotify is not None:
-                self._add(self._inotify, directory)
+            known = directory in self._watched
+            if not known and (self._inotify is None or self._add(self._inotify, directory)):
+                self._watched.append(directory)
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
         """Sleep until `ready()`; it is asked after every wake-up and at least every 50 ms.
@@ -177,18 +175,18 @@ class Wake:
             except OSError:
                 return None  # polling serves then
             self._add(self._inotify, self._path)
-            for directory in self._watched:
-                self._add(self._inotify, directory)
+            self._watched = [path for path in self._watched if self._add(self._inotify, path)]
         return self._inotify
 
-    def _add(self, inotify: Inotify, path: str) -> None:
+    def _add(self, inotify: Inotify, path: str) -> bool:
         mask = IN_MODIFY
         if path != self._path:
             mask = IN_CLOSE_WRITE | IN_MOVED | IN_CREATE | IN_DELETE
         try:
             inotify.add(path, mask)
         except OSError:
-            return  # out of watches, or the path is not there: polling serves then
+            return False  # out of watches, or the path is not there: polling serves then
+        return True
 
     def forked(self) -> None:
         """In a forked child: start with files of its own."""

@@ -214,6 +214,25 @@ def test_a_full_disk_takes_back_what_was_half_written(tmp_path, files, batch, ev
         assert everything(partition) == [(0, b"kept"), (1, b"after")]
 
 
+def test_a_disk_that_stays_full_stays_an_error_of_space_and_ends_with_it(
+    tmp_path, files, batch, everything
+):
+    with Log.open(tmp_path, files=files, fsync="never") as log:
+        log.create_topic("events")
+        partition = log.partition(TP)
+        partition.append([batch(b"kept")])
+        files.fail["pwritev"] = 30
+        full = OSError(28, "No space left on device")
+        files.truncate = lambda fd, size: (_ for _ in ()).throw(full)  # type: ignore[method-assign]
+        for _ in range(3):  # not even the half of it can be taken back, so it is tried again
+            with pytest.raises(OutOfSpace):
+                partition.append([batch(b"lost" * 10)])
+        files.fail.clear()
+        files.truncate = os.ftruncate  # type: ignore[method-assign]
+        assert partition.append([batch(b"after")]) == 1
+        assert everything(partition) == [(0, b"kept"), (1, b"after")]
+
+
 def test_short_writes_are_followed_by_the_rest(tmp_path, files, batch, everything):
     files.pwritev = (
         lambda fd, buffers, position: os.pwrite(  # type: ignore[method-assign]
