@@ -15,7 +15,6 @@ import msgspec
 import sqlalchemy as sa
 
 from streamkit.connect import (
-    Bad,
     Cron,
     Duration,
     Every,
@@ -24,7 +23,6 @@ from streamkit.connect import (
     Position,
     SourceContext,
     SourceItem,
-    SourceRecord,
     source,
 )
 from streamkit.connectors.horizon import Horizon, horizon_of
@@ -36,6 +34,7 @@ from streamkit.connectors.sql import (
     primary_key,
     unique_sets,
 )
+from streamkit.connectors.sql_rows import RowEncoder
 from streamkit.errors import ConfigError, DataError, nearest
 
 _FIVE_SECONDS = Duration(5000)
@@ -127,70 +126,16 @@ def _inputs(
         ]
 
 
-class _RowEncoder:
-    """Rows of one table as key and value bytes."""
-
-    def __init__(self, name: str, columns: list[str], keys: list[str]) -> None:
-        self.name = name
-        self.columns = columns
-        self._keys = keys
-        self._encode = msgspec.json.Encoder(enc_hook=self._other).encode
-
-    def use(self, columns: list[str]) -> None:
-        """Take the columns of a result; a query's are known only from it."""
-        for name in self._keys:
-            if name not in columns:
-                raise ConfigError(
-                    f"key.fields: {self.name} has no column {name!r}{nearest(name, columns)}"
-                )
-        self.columns = columns
-
-    def item(
-        self, row: Any, topic: str, place: Place | None = None, offset: Place | None = None
-    ) -> SourceItem:
-        """The row as a record, or what is wrong with it."""
-        values = dict(zip(self.columns, row, strict=True))
-        try:
-            key, value = self._key(values), self._encode(values)
-        except DataError as error:
-            shown = {name: values[name] for name in self._keys} or values
-            named = DataError(f"{self.name}, row {shown}: {error}")
-            return Bad(named, repr(values).encode(), topic, place, offset)
-        return SourceRecord(topic, value, key, place, offset)
-
-    def _key(self, values: dict[str, Any]) -> bytes | None:
-        if not self._keys:
-            return None
-        if len(self._keys) > 1:
-            return self._encode({name: values[name] for name in self._keys})
-        value = values[self._keys[0]]
-        if value is None:
-            return None
-        encoded = self._encode(value)
-        # Text and times without JSON's quotes.
-        return value.encode() if isinstance(value, str) else encoded.strip(b'"')
-
-    def _other(self, value: Any) -> Any:
-        """Types of drivers that JSON does not know: network addresses, ranges, intervals."""
-        if isinstance(value, memoryview):
-            return bytes(value)
-        if type(value).__module__ in ("ipaddress", "psycopg.types.range"):
-            return str(value)
-        raise DataError(
-            f"a {type(value).__qualname__} has no JSON form: {value!r}; cast it to text in a query"
-        )
-
-
-def _table_encoder(connection: sa.Connection, table: str, config: SqlSourceConfig) -> _RowEncoder:
+def _table_encoder(connection: sa.Connection, table: str, config: SqlSourceConfig) -> RowEncoder:
     columns = [column["name"] for column in columns_of(connection, table, "tables")]
     keys = list(config.key_fields) or primary_key(connection, table)
-    encoder = _RowEncoder(f"table {table}", [], keys)
+    encoder = RowEncoder(f"table {table}", [], keys)
     encoder.use(columns)
     return encoder
 
 
-def _query_encoder(config: SqlSourceConfig) -> _RowEncoder:
-    return _RowEncoder("query", [], list(config.key_fields))
+def _query_encoder(config: SqlSourceConfig) -> RowEncoder:
+    return RowEncoder("query", [], list(config.key_fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +175,7 @@ class _Bulk:
         config: SqlSourceConfig,
         ctx: SourceContext,
         table: str | None,
-        encoder: _RowEncoder,
+        encoder: RowEncoder,
     ) -> None:
         self._engine = engine
         self._rows = config.batch_max_rows
@@ -280,7 +225,7 @@ class _Incrementing:
         config: SqlSourceConfig,
         ctx: SourceContext,
         table: str,
-        encoder: _RowEncoder,
+        encoder: RowEncoder,
         cursor: _Cursor,
     ) -> None:
         self._engine = engine

@@ -27,8 +27,8 @@ class Task(Protocol):
 class Runner:
     """A connector in a thread of its own.
 
-    `error` is what ended it for good; `fatal` says that the worker should not go on without it:
-    it never worked, or the log itself failed.
+    `error` is what it failed with, and `message` says so to a person; `fatal` says that the worker
+    should not go on without it: it never worked, or the log itself failed.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Runner:
         self.config = config
         self.progress = Progress(config.name)
         self.error: BaseException | None = None
+        self.message = ""
         self.fatal = False
         self._make_task = make_task
         self._stop = Event()
@@ -81,18 +82,17 @@ class Runner:
                 kind = kind_of(error)
                 if kind is Kind.TRANSIENT and self._may_retry(worked_before, now - trouble_since):
                     self._sleep_after(error, attempt)
-                elif kind is Kind.FATAL and worked_before:
-                    failures += 1
-                    self._failed(error)
-                    delay = restart_delay(failures)
-                    self._log.error("starting it again in %d minutes", delay / 60)
-                    self._stop.wait(delay)
-                else:
-                    self.error = error
-                    self.fatal = kind is not Kind.DATA and not worked_before
-                    self.fatal = self.fatal or kind is Kind.STORAGE
-                    self._failed(error)
+                    continue
+                self._failed(error, kind)
+                if kind is not Kind.FATAL or not self.progress.proved:
+                    gave_up_at_start = kind is Kind.TRANSIENT and not worked_before
+                    self.fatal = kind in (Kind.STORAGE, Kind.FATAL) or gave_up_at_start
                     return
+                failures += 1
+                delay = restart_delay(failures)
+                self._log.error("starting it again in %d minutes", delay / 60)
+                if not self._stop.wait(delay):
+                    self.error = None
             else:
                 break
         if self.error is None:
@@ -112,8 +112,10 @@ class Runner:
         self._log.warning("%s (try %d; again in %.1f s)", text, attempt, delay)
         self._stop.wait(delay)
 
-    def _failed(self, error: BaseException) -> None:
-        text = self._text(error) + self._advice(kind_of(error))
+    def _failed(self, error: BaseException, kind: Kind) -> None:
+        self.error = error
+        text = self._text(error)
+        self.message = text + self._advice(kind)
         self.progress.trouble("failed", text)
         self._log.error("failed: %s", text, exc_info=self._log.isEnabledFor(logging.DEBUG))
 

@@ -119,6 +119,7 @@ class SourceTask:
         self._items.append(item)
 
     def _pause(self, pause: Pause) -> None:
+        self._progress.proved = True
         if pause.idle:
             self._progress.nothing_to_do()
         else:

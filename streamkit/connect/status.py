@@ -35,7 +35,9 @@ class Progress:
         self.lag: int | None = None
         self.error = ""
         self.worked = False
-        """Whether it has stored a record or found itself with nothing to do since it was opened."""
+        """Whether it was open and at work since the last try: its other side answers."""
+        self.proved = False
+        """Whether it has stored a record, or (a source) read its input to the end, ever."""
         self.idle = False
         """Whether it has nothing to do at this moment."""
         self.idle_since = 0.0
@@ -46,6 +48,7 @@ class Progress:
     def stored(self, records: int) -> None:
         self.records += records
         self._works("running")
+        self.proved = True
         self.idle = False
         self.idle_since = 0.0
 

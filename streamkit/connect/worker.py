@@ -1,8 +1,9 @@
 """The worker: runs the connectors of a config, sharing them with other workers on the same log."""
 
 import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -123,7 +124,9 @@ class _Worker:
 
     def run(self, until_idle: bool) -> tuple[ConnectorStatus, ...]:
         member = self._backend.join(
-            self._config.settings.group_id, dict.fromkeys(self._plans, 1), client_id="connect"
+            self._config.settings.group_id,
+            dict.fromkeys(self._plans, 1),
+            client_id=f"worker-{os.getpid()}",
         )
         reported = 0.0
         try:
@@ -171,7 +174,7 @@ class _Worker:
             _log.info("giving %s to another worker", runner.config.name)
             del self._runners[runner.config.name]
 
-    def _stop_runners(self, runners: "Sequence[Runner] | Any") -> None:
+    def _stop_runners(self, runners: Iterable[Runner]) -> None:
         asked = list(runners)
         for runner in asked:
             runner.ask_to_stop()
@@ -191,7 +194,7 @@ class _Worker:
             return False
         if all(runner.ended for runner in runners):
             return True
-        return until_idle and self._idle([runner for runner in runners if not runner.ended])
+        return until_idle and self._idle([runner for runner in runners if runner.error is None])
 
     def _idle(self, runners: list[Runner]) -> bool:
         """All sources have nothing to read, and every sink has looked since and seen the end."""
@@ -219,7 +222,7 @@ class _Worker:
         if not failed:
             return
         error = failed[0].error
-        texts = [f"connector {r.config.name} failed: {r.progress.error}" for r in failed]
+        texts = [f"connector {r.config.name} failed: {r.message}" for r in failed]
         # The class stays what it was: callers tell a wrong config from a bad row by it.
         if len(failed) == 1 and isinstance(error, StreamkitError):
             raise _same_class(error, texts[0]) from error

@@ -271,6 +271,48 @@ def test_an_error_at_the_start_ends_the_worker(log: Backend) -> None:
         run(config(n=NUMBERS, m=NUMBERS | {"case": "wrong", "topic": "o"}), log)
 
 
+def test_a_sink_that_fails_at_its_first_record_ends_the_worker_also_after_idling(
+    log: Backend,
+) -> None:
+    def case(batch: list[Record[bytes | None]]) -> None:
+        raise FatalError("no table 'x'")
+
+    calls["sink"] = case
+    log.create_topic("numbers", 1)
+    worker = Running(config(c=COLLECT), log)
+    eventually(lambda: bool(worker.statuses) and worker.statuses["c"].state == "idle")
+    log.append(TopicPartition("numbers", 0), [b"1"])
+    eventually(lambda: worker.error is not None)
+    worker.end()
+    assert str(worker.error) == "connector c failed: no table 'x'"
+
+
+def test_a_connector_that_fails_after_it_worked_leaves_the_others_alone(log: Backend) -> None:
+    broken = Event()
+
+    def case(n: int) -> object:
+        time.sleep(0.001)  # a source that always has more, but not too much
+        return FatalError("it broke") if broken.is_set() else None
+
+    calls["breaks"] = case
+    options = {"case": "breaks", "limit": 1_000_000_000, "topic": "o"}
+    worker = Running(config(n=NUMBERS, m=NUMBERS | options), log)
+    eventually(lambda: bool(worker.statuses) and worker.statuses["m"].records > 0)
+    eventually(lambda: worker.statuses["n"].state == "idle")
+    broken.set()
+    eventually(lambda: worker.statuses["m"].state == "failed")
+    assert worker.statuses["n"].state == "idle"
+    assert worker.error is None
+    worker.end()
+    assert str(worker.error) == "connector m failed: it broke"
+
+
+def test_a_data_error_says_how_to_go_on(log: Backend) -> None:
+    calls["bad"] = lambda n: BadRow("a.csv:4: 2 values")
+    with pytest.raises(BadRow, match="Mend it and start again"):
+        run(config(n=NUMBERS | {"case": "bad"}), log)
+
+
 def test_an_unexpected_error_names_its_class(log: Backend) -> None:
     calls["bug"] = lambda n: KeyError("id")
     with pytest.raises(ConnectError, match="connector n failed: KeyError: 'id'"):

@@ -168,3 +168,46 @@ def test_sigterm_ends_the_worker_cleanly_and_a_restart_repeats_nothing(tmp_path:
     assert set(topic(tmp_path, "files").values()) == {1}
     assert set(topic(tmp_path, "rows").values()) == {1}
     assert len(topic(tmp_path, "files")) == 20_000
+
+
+def test_another_worker_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "worker.toml").write_text(WORKER.split("[connectors.rows]")[0])
+    workers = [start(tmp_path, "go on") for _ in range(2)]
+    try:
+        with (
+            (tmp_path / "drop" / "a.csv").open("w") as file,
+            open_backend(str(tmp_path / "log")) as log,
+        ):
+            file.write("n\n")
+            row = 0
+
+            def arrives() -> float:
+                """Write one more row; how long it takes until it is in the log, in seconds."""
+                nonlocal row
+                began = time.monotonic()
+                file.write(f"{row}\n")
+                file.flush()
+                row += 1
+                while time.monotonic() < began + 30:
+                    if "files" in log.topics() and topic(tmp_path, "files").total() == row:
+                        return time.monotonic() - began
+                    time.sleep(0.005)
+                raise AssertionError(f"row {row} did not arrive within 30 s")
+
+            def owner() -> subprocess.Popen[bytes]:
+                """The process of the member that has the connector."""
+                members = log.group("connect-cluster").members
+                (pid,) = (int(m.client_id.rpartition("-")[2]) for m in members if m.units)
+                return next(worker for worker in workers if worker.pid == pid)
+
+            arrives()
+            killed = owner()
+            killed.kill()
+            killed.wait()
+            print(f"{arrives():.3f} s until the other worker's first record")
+            assert owner() is not killed
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
