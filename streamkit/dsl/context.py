@@ -16,11 +16,21 @@ class Context:
     """The event that is being processed, and what may be done beside returning a value.
 
     Everything here depends on the event alone, so that a replay does what was done live: the time
-    is the event's, and random numbers are drawn from its coordinates. There is one Context per
-    task; use it while the function runs and do not keep it.
+    is the event's, and random numbers are drawn from its coordinates. Each function of a task has
+    one Context for all its events; use it while the function runs and do not keep it.
     """
 
-    __slots__ = ("_draws", "_send", "headers", "key", "offset", "partition", "timestamp", "topic")
+    __slots__ = (
+        "_draws",
+        "_name",
+        "_send",
+        "headers",
+        "key",
+        "offset",
+        "partition",
+        "timestamp",
+        "topic",
+    )
 
     topic: str
     """With `partition` and `offset`: the record the task read, of which this event was made."""
@@ -31,7 +41,9 @@ class Context:
     key: Any
     headers: Headers
 
-    def __init__(self, send: Callable[[str, Any, Any, int], None]) -> None:
+    def __init__(self, name: str, send: Callable[[str, Any, Any, int], None]) -> None:
+        """Of the function `name`; `send` takes topic, key, value, timestamp."""
+        self._name = name
         self._send = send
         self._draws = 0
         self.topic, self.partition, self.offset = "", -1, -1
@@ -74,8 +86,8 @@ class Context:
     def _draw(self) -> bytes:
         self._draws += 1
         # Key and time too: what a window gives when its inputs are silent has no record.
-        where = (self.topic, self.partition, self.offset, self.key, self.timestamp, self._draws)
-        seed = "\0".join(map(repr, where))
+        where = (self.topic, self.partition, self.offset, self.key, self.timestamp)
+        seed = "\0".join(map(repr, (self._name, *where, self._draws)))
         return blake2b(seed.encode(), digest_size=16).digest()
 
 

@@ -2,8 +2,9 @@
 
 from typing import TypeVar
 
+from streamkit.dsl.cut import build
 from streamkit.dsl.nodes import Aggregate, By, Node, StreamSource, TableSource
-from streamkit.dsl.topology import Topology, build
+from streamkit.dsl.topology import Topology
 from streamkit.errors import InvalidTopic, TopologyError
 
 N = TypeVar("N", bound=Node)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
+from streamkit.dsl.cut import check_keys
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.functions import Function, field_getter, function
 from streamkit.dsl.graph import Graph, check_topic
@@ -21,7 +22,6 @@ from streamkit.dsl.nodes import (
     To,
 )
 from streamkit.dsl.table import GlobalTable, Table
-from streamkit.dsl.topology import check_keys
 from streamkit.dsl.windows import Tumbling
 from streamkit.errors import TopologyError
 from streamkit.records import Record

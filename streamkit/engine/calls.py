@@ -15,12 +15,17 @@ from streamkit.serde import Serde
 
 
 class Calls:
-    """Binds functions to one task: its Context, its stores, its cursor."""
+    """Binds functions to one task: its stores, its cursor, and how it sends (`Context.send`)."""
 
-    def __init__(self, cursor: Cursor, context: Context, stores: dict[str, KeyedStore]) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        stores: dict[str, KeyedStore],
+        send: Callable[[str, Any, Any, int], None],
+    ) -> None:
         self._cursor = cursor
-        self._context = context
         self._stores = stores
+        self._send = send
 
     def plain(self, function: Function, key: Serde) -> Callable[..., Any] | None:
         """The function itself, when it wants nothing but the event's value."""
@@ -101,7 +106,9 @@ class Calls:
         self, function: Function, key: Serde
     ) -> tuple[Callable[[Any, int, Headers], None], tuple[Any, ...]]:
         """What to do before each call, and the extra arguments; a window's place stays empty."""
-        cursor, context = self._cursor, self._context
+        cursor = self._cursor
+        # One of its own: a generator goes on after later functions have looked at theirs.
+        context = Context(function.name, self._send)
         encode, name = key.encode, function.described
         current = _Current()
         extras: list[Any] = []

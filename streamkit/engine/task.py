@@ -24,7 +24,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamkit.dsl.context import Context
 from streamkit.dsl.nodes import Aggregate, By, Node, Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology, state_name
 from streamkit.engine.calls import Calls
@@ -93,7 +92,6 @@ class Task:
         self._outlets: dict[str, Outlet] = {}
         self._stats = Stats()
         self._types = topology.types()
-        self._context = Context(self._send)
 
         self._states: dict[str, KeyedStore] = {}
         self._windows: dict[Aggregate, WindowStore] = {}
@@ -457,7 +455,7 @@ class Task:
     def _make_inputs(self, layout: Layout) -> None:
         steps = Steps(
             self.subtopology.children.__getitem__,
-            Calls(self._cursor, self._context, self._states),
+            Calls(self._cursor, self._states, self._send),
             self._cursor,
             self._outlet,
             self._tables,

@@ -381,3 +381,23 @@ def test_times_are_read_from_fields_of_every_kind_and_wrong_ones_named() -> None
         task.feed(TopicPartition("in", 0), _columns((0, 1, "k", value)))
         with pytest.raises(DataError, match="in-0@0: event time: field 'at'"):
             task.run()
+
+
+def test_a_generator_goes_on_with_its_own_context_after_later_functions_had_theirs() -> None:
+    app = App("a")
+    keys: list[Any] = []
+
+    @app.stream("in", Event).process()
+    def twice(event: Event, context: Context) -> Iterator[Event]:
+        yield event
+        keys.append((context.key, context.uuid()))
+
+    @twice.by("n").process()
+    def later(event: Event, context: Context) -> None:
+        keys.append((context.key, context.uuid()))
+
+    task = _task(app)
+    task.feed(TopicPartition("in", 0), _columns((0, 5, "k", b'{"n":1}')))
+    task.run()
+    assert [key for key, _ in keys] == [1, "k"]
+    assert keys[0][1] != keys[1][1]
