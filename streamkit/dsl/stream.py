@@ -1,9 +1,10 @@
 """Streams: what users chain. Everything here adds a node to the app's graph and runs nothing."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from streamkit.dsl.cut import check_keys
+from streamkit.dsl.decorators import Folding, Joining, Processing
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.functions import Function, field_getter, function
 from streamkit.dsl.graph import Graph, check_topic
@@ -31,8 +32,6 @@ V = TypeVar("V")
 """Values of the stream."""
 T = TypeVar("T")
 """Rows of a table."""
-A = TypeVar("A")
-"""What a window's events are folded into."""
 Out = TypeVar("Out")
 """Values that a function gives."""
 R = TypeVar("R")
@@ -41,9 +40,6 @@ P = ParamSpec("P")
 E = TypeVar("E")
 """What a function asks for besides its event: a Context or a State. With a ParamSpec instead, mypy
 does not see what a lambda gives; where there is more to ask for, `process` takes it."""
-
-V_contra = TypeVar("V_contra", contravariant=True)
-T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Stream(Generic[V]):
@@ -362,65 +358,6 @@ class WindowedStream(Generic[V]):
             call, stream._graph, node, stream._key, value, stream._keyed_by
         )
         return step if to is None else step._into(to)
-
-
-# What the decorators take and give, for type checkers. An iterator gives its items; None nothing.
-
-
-class Processing(Protocol[V]):
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[V, P], Iterator[Out]], /
-    ) -> Step[Concatenate[V, P], Iterator[Out], Out]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[Record[V], P], Iterator[Out]], /
-    ) -> Step[Concatenate[Record[V], P], Iterator[Out], Out]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[V, P], Out | None], /
-    ) -> Step[Concatenate[V, P], Out | None, Out]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[Record[V], P], Out | None], /
-    ) -> Step[Concatenate[Record[V], P], Out | None, Out]: ...
-
-
-class Joining(Protocol[V, T]):
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[V, T, P], Iterator[Out]], /
-    ) -> Step[Concatenate[V, T, P], Iterator[Out], Out]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[Record[V], T, P], Iterator[Out]], /
-    ) -> Step[Concatenate[Record[V], T, P], Iterator[Out], Out]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[V, T, P], Out | None], /
-    ) -> Step[Concatenate[V, T, P], Out | None, Out]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[Record[V], T, P], Out | None], /
-    ) -> Step[Concatenate[Record[V], T, P], Out | None, Out]: ...
-
-
-class Folding(Protocol[V]):
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[A | None, V, P], A], /
-    ) -> Step[Concatenate[A | None, V, P], A, A]: ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
-    ) -> Step[Concatenate[A | None, Record[V], P], A, A]: ...
 
 
 def _key_serde(type_: Any, wanted: Any) -> Serde:

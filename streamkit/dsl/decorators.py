@@ -1,0 +1,78 @@
+"""What the decorators of a stream take and give, for type checkers.
+
+A function takes the event's value or its Record, then what its operation gives it, then whatever it
+asks for by annotation. An iterator gives its items, None gives nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from streamkit.records import Record
+
+if TYPE_CHECKING:
+    from streamkit.dsl.stream import Step
+
+V = TypeVar("V")
+"""Values of the stream."""
+T = TypeVar("T")
+"""What a join gives beside the event."""
+A = TypeVar("A")
+"""What a window's events are folded into."""
+Out = TypeVar("Out")
+P = ParamSpec("P")
+
+
+class Processing(Protocol[V]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], Iterator[Out]], /
+    ) -> "Step[Concatenate[V, P], Iterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], Iterator[Out]], /
+    ) -> "Step[Concatenate[Record[V], P], Iterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], Out | None], /
+    ) -> "Step[Concatenate[V, P], Out | None, Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], Out | None], /
+    ) -> "Step[Concatenate[Record[V], P], Out | None, Out]": ...
+
+
+class Joining(Protocol[V, T]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Iterator[Out]], /
+    ) -> "Step[Concatenate[V, T, P], Iterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], T, P], Iterator[Out]], /
+    ) -> "Step[Concatenate[Record[V], T, P], Iterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Out | None], /
+    ) -> "Step[Concatenate[V, T, P], Out | None, Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], T, P], Out | None], /
+    ) -> "Step[Concatenate[Record[V], T, P], Out | None, Out]": ...
+
+
+class Folding(Protocol[V]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A | None, V, P], A], /
+    ) -> "Step[Concatenate[A | None, V, P], A, A]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
+    ) -> "Step[Concatenate[A | None, Record[V], P], A, A]": ...
