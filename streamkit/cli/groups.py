@@ -118,7 +118,8 @@ def reset(
 ) -> None:
     """Move a group's committed offsets. Refused while the group has live members.
 
-    An app's state stays what it is: give the app a new name to begin without any.
+    An app's state stays what it is, so that it may count events twice: to begin without any, give
+    the app a new name, or use `streamkit replay`.
     """
     from streamkit.backends.base import CommittedOffset
     from streamkit.cli.positions import offset_at, parse_position
@@ -135,12 +136,8 @@ def reset(
             ]
         else:
             _known(group, log.groups())
-            state = {
-                (row["topic"], row["partition"])
-                for row in _positions(log, log.group(group))
-                if row["state"]
-            }
-            wanted = [partition for partition in sorted(before) if partition not in state]
+            # What an app hands on to itself is read once: its inputs alone are read again.
+            wanted = [at for at in sorted(before) if not _is_internal(group, at.topic)]
         after = {partition: offset_at(log, partition, where) for partition in wanted}
         log.commit(group, {at: CommittedOffset(offset) for at, offset in after.items()})
     rows = [
@@ -160,6 +157,13 @@ def _known(group: str, groups: Iterable[str]) -> None:
         raise UnknownGroup(f"no group {group!r}{nearest(group, known)}")
 
 
+def _is_internal(
+    group: str, topic: str, kinds: tuple[str, ...] = ("-changelog", "-repartition")
+) -> bool:
+    """Whether a topic belongs to the app of this name alone, by how those are named."""
+    return topic.startswith(f"{group}-") and topic.endswith(kinds)
+
+
 def _positions(log: "Backend", info: "GroupInfo") -> list[dict[str, Any]]:
     """The committed offsets with ends and lags; `state` marks changelogs of an app's state."""
     topics = log.topics()
@@ -175,8 +179,7 @@ def _positions(log: "Backend", info: "GroupInfo") -> list[dict[str, Any]]:
                 "committed": committed.offset,
                 "end": end,
                 "lag": max(0, end - committed.offset),
-                "state": partition.topic.startswith(f"{info.group}-")
-                and partition.topic.endswith("-changelog"),
+                "state": _is_internal(info.group, partition.topic, ("-changelog",)),
             }
         )
     return rows

@@ -10,9 +10,9 @@ from typer.core import TyperGroup
 
 from streamkit._version import __version__
 from streamkit.cli import connect, consume, groups, produce, replay, replays, run, topics
+from streamkit.cli.failures import describe
 from streamkit.cli.output import print_error
 from streamkit.cli.settings import DEFAULT_LOG, Settings, settings_of
-from streamkit.errors import StreamkitError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -37,11 +37,6 @@ class Commands(TyperGroup):
             # The interpreter flushes stdout once more at its end and would complain there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(BROKEN_PIPE) from None
-        except StreamkitError as error:
-            if settings_of(ctx).debug:
-                traceback.print_exc()
-            print_error(str(error))
-            raise typer.Exit(1) from error
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -49,12 +44,7 @@ class Commands(TyperGroup):
                 raise
             if settings_of(ctx).debug:
                 traceback.print_exc()
-                raise typer.Exit(1) from error
-            print_error(
-                f"{type(error).__name__}: {error}\n"
-                "This is a fault in streamkit or its surroundings; "
-                "run again with --debug to see where."
-            )
+            print_error(describe(error))
             raise typer.Exit(1) from error
 
 

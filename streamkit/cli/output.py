@@ -34,7 +34,9 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for at, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[at], int) or row[at] is None for row in rows)
         made.add_column(column, justify="right" if numeric else "left", overflow="fold")

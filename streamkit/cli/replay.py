@@ -89,7 +89,7 @@ def replay(
                 f"replay {session.name!r} has finished before; its results are shown again, and "
                 "--restart begins anew"
             )
-        with stop_on_signals() as stop, _progress(quiet=json) as bar:
+        with stop_on_signals() as stop, _progress(quiet=json or session.finished) as bar:
             session = run(topology, log, session, stop=stop, on_progress=bar)
         if not session.finished:
             note(f"stopped; the same command goes on with replay {session.name!r}")

@@ -60,8 +60,9 @@ def run(
     """Run the app's tasks until `stop` is set; without one, until SIGINT or SIGTERM.
 
     Waits for the topics the app reads, and creates those it writes. When it returns, everything
-    it did is committed. With `until_end` it also returns when its tasks have processed all there
-    is. `commit_interval` in seconds; `on_progress` is called a few times a second.
+    it did is committed. With `until_end` it waits for nothing, and also returns when its tasks
+    have processed all there is. `commit_interval` in seconds; `on_progress` is called a few times
+    a second.
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
     before it is committed, and the next run begins at it. Raises TopologyError.
@@ -74,7 +75,8 @@ def run(
     else:
         signals = nullcontext(Event())
     with signals as stopping:
-        if not wait_for_sources(topology, backend, stopping, logger.warning):
+        # To the end of what? A topic that is not there is an error then, raised by the layout.
+        if not until_end and not wait_for_sources(topology, backend, stopping, logger.warning):
             return
         worker = Worker(topology, backend, commit_interval, clock or SystemClock(), on_progress)
         worker.run(stopping, until_end)

@@ -166,4 +166,7 @@ def _create_shadows(topology: Topology, backend: Backend, session: Session) -> N
             config = dict(layout.create[topic].config)
         else:
             config = dict(existing[topic].config)
+        if "compact" not in config.get("cleanup.policy", "delete"):
+            # History is old: it would be deleted at once. It goes when the session is deleted.
+            config |= {"retention.ms": "-1"}
         backend.create_topic(shadow, layout.partitions[topic], config)

@@ -8,6 +8,7 @@ over is only on one side.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -55,36 +56,38 @@ def compare(
     right = _by_thing(published, identity_header)
     same = changed = only_left = only_right = 0
     samples: list[Sample] = []
-    for thing in dict.fromkeys([*left, *right]):
+    for thing in dict.fromkeys(chain(left, right)):
         ours, theirs = left.get(thing, []), right.get(thing, [])
         ours, theirs, equal = _without_equal(ours, theirs)
-        pairs = min(len(ours), len(theirs))
         same += equal
+        if not ours and not theirs:
+            continue
+        pairs = min(len(ours), len(theirs))
         changed += pairs
         only_left += len(ours) - pairs
         only_right += len(theirs) - pairs
-        for at in range(max(len(ours), len(theirs))):
+        for mine, other in zip_longest(ours, theirs):
             if len(samples) < SAMPLES:
-                samples.append(
-                    Sample(
-                        thing,
-                        ours[at] if at < len(ours) else None,
-                        theirs[at] if at < len(theirs) else None,
-                    )
-                )
+                samples.append(Sample(Thing(*thing), mine, other))
     return Difference(same, changed, only_left, only_right, tuple(samples))
 
 
 def _by_thing(
     records: Iterable[Record[bytes | None]], identity_header: str
-) -> dict[Thing, list[Record[bytes | None]]]:
-    found: dict[Thing, list[Record[bytes | None]]] = defaultdict(list)
+) -> dict[tuple[bytes | None, bytes | int], list[Record[bytes | None]]]:
+    """Records by what they are about. Plain tuples, as there may be millions of them."""
+    found: dict[tuple[bytes | None, bytes | int], list[Record[bytes | None]]] = {}
     for record in records:
         identity: bytes | int = record.timestamp
         for name, value in record.headers:
             if name == identity_header and value is not None:
                 identity = value
-        found[Thing(record.key, identity)].append(record)
+        thing = (record.key, identity)
+        known = found.get(thing)
+        if known is None:
+            found[thing] = [record]
+        else:
+            known.append(record)
     return found
 
 

@@ -280,3 +280,9 @@ def test_topics_are_listed_described_and_deleted(log, streamkit):
     assert "cleanup.policy = compact" in streamkit("topics", "describe", "b").stdout
     streamkit("topics", "delete", "b", "numbers")
     assert "numbers" not in streamkit("topics", "list").stdout
+
+
+def test_a_file_that_is_not_there_is_said_plainly(streamkit):
+    streamkit("topics", "create", "lines")
+    result = streamkit("produce", "lines", "--file", "nowhere.txt", code=1)
+    assert result.stderr == "error: nowhere.txt: No such file or directory\n"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,7 @@ class App(subprocess.Popen):
                 "--log",
                 url,
                 "run",
-                f"{url}/../app.py",
+                str(Path(url).parent / "app.py"),
                 *arguments,
             ],
             stdout=subprocess.PIPE,
@@ -273,7 +274,8 @@ def test_a_function_that_raises_stops_the_app_and_names_the_record(url):
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 1
         partition = partition_for(b"0", PARTITIONS)
-        for word in ("error: ", "number", "ValueError: this one", f"events-{partition}@"):
+        line = 1 + SOURCE.splitlines().index('        raise ValueError("this one")')
+        for word in ("error: ", "ValueError: this one", f"events-{partition}@", f"app.py:{line}"):
             assert word in errors
         assert "Traceback" not in errors
         assert 150 not in [int(r.value) for r in read(log, "numbers")]
@@ -297,6 +299,7 @@ def test_until_end_stops_when_all_there_is_has_been_processed(url):
 
 SLOW = """
 import time
+from pathlib import Path
 from streamkit import App
 
 app = App("shop")
@@ -387,3 +390,70 @@ def test_tables_are_loaded_before_the_first_event_and_follow_after(url, tmp_path
             process.terminate()
             assert process.wait(20) == 0
         assert [r.value for r in read(log, "numbers")] == [b"10", b"14"]
+
+
+def test_a_fenced_worker_goes_on_from_its_last_commit(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        with App(url) as process:
+            publish(log, range(300))
+            wait_until(lambda: len(read(log, "numbers")) >= 300, process)
+            for member in (Path(url) / "groups" / "shop" / "members").iterdir():
+                member.unlink()
+            publish(log, range(300, 600), last=True)
+            wait_until(lambda: finished(log, range(600)) and lag(log) == 0, process)
+            process.terminate()
+            assert process.wait(20) == 0
+        assert {int(r.value) for r in read(log, "numbers")} == set(range(600))
+        assert per_window(log) == expected_windows(range(600))
+        counts = Counter(b"%d" % (n % 50) for n in range(600))
+        counts.update(b"end-%d" % p for p in range(PARTITIONS))
+        assert highest_counts(log) == counts
+
+
+def test_an_app_that_runs_itself_drains_on_ctrl_c(url, tmp_path):
+    script = tmp_path / "app.py"
+    script.write_text(SOURCE + "\nif __name__ == '__main__':\n    app.run()\n")
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(100))
+        environment = {**os.environ, "STREAMKIT_LOG": url}
+        with subprocess.Popen(
+            [sys.executable, str(script)], stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            wait_until(lambda: len(read(log, "numbers")) == 100, process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0, process.stderr.read()
+        assert lag(log) == 0
+
+
+def test_a_group_that_is_reset_reads_its_inputs_again_and_not_what_it_handed_on(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(100))
+        for _ in range(2):
+            with App(url, "--until-end") as process:
+                process.communicate(timeout=60)
+                assert process.returncode == 0
+            handed_on = len(
+                [r for r in read(log, "shop-events-by-kind-repartition") if r.key is not None]
+            )
+            reset = ("groups", "reset", "shop", "--to", "earliest")
+            subprocess.run(
+                [sys.executable, "-m", "streamkit", "--log", url, *reset],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        assert handed_on == 200
+        committed = log.committed("shop")
+        assert {c.offset for p, c in committed.items() if p.topic == "events"} == {0}
+        assert sum(
+            c.offset for p, c in committed.items() if p.topic.endswith("-repartition")
+        ) == len(read(log, "shop-events-by-kind-repartition"))
+
+
+def test_until_end_does_not_wait_for_a_topic_that_is_not_there(url):
+    with App(url, "--until-end") as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "events" in errors and "streamkit topics create events" in errors

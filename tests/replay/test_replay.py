@@ -274,3 +274,44 @@ def test_results_of_windows_carry_the_identity_a_comparison_goes_by(log):
     replay(log, shop(), to=str(DAY + 50 * SECOND))
     for record in read(log, "totals.replay.again"):
         assert WINDOW in dict(record.headers)
+
+
+def priced():
+    app = App("prices")
+    prices = app.table("prices", int)
+    orders = app.stream("orders", int)
+
+    @orders.join(prices, to="paid")
+    def paid(count: int, price: int) -> int:
+        return count * price
+
+    # What the app writes and reads again is its own in a replay, too.
+    again = app.stream("paid", int)
+
+    @again.process(to="doubled")
+    def doubled(amount: int) -> int:
+        return 2 * amount
+
+    return app.topology()
+
+
+def test_tables_are_whole_and_frozen_and_results_that_are_read_again_are_shadows(log):
+    log.create_topic("orders")
+    log.create_topic("prices", 1, {"cleanup.policy": "compact"})
+    prices = TopicPartition("prices", 0)
+    log.append(prices, [b"1", b"5"], keys=[b"tea", b"tea"], timestamps=[1, 2])
+    log.append(TopicPartition("orders", 0), [b"3"], keys=[b"tea"], timestamps=[DAY])
+    log.create_topic("paid")
+    log.append(TopicPartition("paid", 0), [b"100"], keys=[b"tea"], timestamps=[DAY])
+    begun = session(log, priced(), from_=str(DAY))
+    log.append(prices, [b"9"], keys=[b"tea"], timestamps=[DAY])
+    assert run(priced(), log, begun, stop=threading.Event()).finished
+    assert [r.value for r in read(log, "paid.replay.again")] == [b"15"]
+    assert [r.value for r in read(log, "doubled.replay.again")] == [b"30"]
+    assert [r.value for r in read(log, "paid")] == [b"100"]
+
+
+def test_old_results_are_kept_until_the_session_is_deleted(log):
+    publish(log, range(10))
+    replay(log, shop())
+    assert log.topic("big.replay.again").config["retention.ms"] == "-1"
