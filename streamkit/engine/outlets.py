@@ -1,6 +1,6 @@
 """What a task writes, per topic, until it is drained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from streamkit.engine.cursor import Cursor
@@ -8,7 +8,7 @@ from streamkit.engine.headers import SOURCE
 from streamkit.engine.rows import Rows
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
-from streamkit.serde import Serde
+from streamkit.serde import Serde, Untyped, serde_for
 
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """Gives an event to the next step: key, value, event time in ms, headers."""
@@ -57,6 +57,45 @@ class Outlet:
         self.keys, self.values, self.stamps, self.headers = [], [], [], []
         self._offset = -2
         return rows
+
+
+class Outlets:
+    """All outlets of a task. `types` are the key and value types of the topics that have any."""
+
+    def __init__(self, types: Mapping[str, tuple[Serde, Serde]], cursor: Cursor) -> None:
+        self._types = types
+        self._cursor = cursor
+        self._outlets: dict[str, Outlet] = {}
+
+    def of(self, topic: str) -> Outlet:
+        """The topic's, made when it is asked for first."""
+        outlet = self._outlets.get(topic)
+        if outlet is None:
+            outlet = self._outlets[topic] = Outlet(topic, self._cursor)
+        return outlet
+
+    def begin(self) -> None:
+        """Another input comes."""
+        for outlet in self._outlets.values():
+            outlet.begin()
+
+    def take_back(self) -> None:
+        """Forget what was made of the present record."""
+        for outlet in self._outlets.values():
+            outlet.take_back()
+
+    def send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
+        """Write a record to any topic."""
+        key_serde, value_serde = self._types.get(topic, (_UNTYPED, _UNTYPED))
+        writer(self.of(topic), key_serde, value_serde, self._cursor)(key, value, stamp, ())
+
+    def drain(self) -> dict[str, Rows]:
+        """The rows so far, per topic that has any."""
+        drained = ((topic, outlet.drain()) for topic, outlet in self._outlets.items())
+        return {topic: rows for topic, rows in drained if rows is not None}
+
+
+_UNTYPED = serde_for(Untyped)
 
 
 def writer(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:

@@ -24,28 +24,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamkit.dsl.nodes import Aggregate, By, Node, Repartition
-from streamkit.dsl.topology import Layout, SubTopology, Topology, state_name
-from streamkit.engine.calls import Calls
-from streamkit.engine.cursor import Cursor
+from streamkit.dsl.nodes import Repartition
+from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.headers import Marker
 from streamkit.engine.inputs import Input, first_of
 from streamkit.engine.notes import Note, read_note
-from streamkit.engine.outlets import Outlet, writer
-from streamkit.engine.readers import Seen, repartition_reader, source_reader
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
-from streamkit.engine.steps import Steps
-from streamkit.engine.stores import KeyedStore, TableRows
 from streamkit.engine.watermarks import (
     FOREVER,
     NEVER,
-    Clock,
     EventFrontier,
-    UpstreamFrontier,
 )
-from streamkit.engine.windows import WindowStore
+from streamkit.engine.wiring import wire
 from streamkit.records import Columns, TopicPartition
-from streamkit.serde import Serde, Untyped, serde_for
 
 IDLE_AFTER = 5_000
 """After so many ms at its end an input no longer holds time back."""
@@ -87,27 +78,21 @@ class Task:
         self._tasks = layout.tasks[subtopology.name]
         self._idle_after = idle_after
         self._run = run
-        self._clock = Clock()
-        self._cursor = Cursor()
-        self._outlets: dict[str, Outlet] = {}
         self._stats = Stats()
-        self._types = topology.types()
-
-        self._states: dict[str, KeyedStore] = {}
-        self._windows: dict[Aggregate, WindowStore] = {}
-        self._delays: dict[Node, int] = {}
-        self._make_stores(topology.app)
-        self._stores = self._by_changelog()
-        self._tables: dict[str, TableRows] = {
-            table.topic: TableRows(table.key, table.value)
-            for table in (*subtopology.tables, *subtopology.global_tables)
-        }
         self._told: dict[str, Marker] = {}
         self._runs: dict[TopicPartition, int] = {}
-        self._seen: dict[TopicPartition, Seen] = {}
-        self._frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = {}
-        self._inputs: dict[TopicPartition, Input] = {}
-        self._make_inputs(layout)
+
+        parts = wire(topology, layout, subtopology, number, self._moved)
+        self._clock = parts.clock
+        self._cursor = parts.cursor
+        self._outlets = parts.outlets
+        self._windows = tuple(parts.windows.values())
+        self._delays = parts.delays
+        self._stores = parts.by_changelog()
+        self._tables = parts.tables
+        self._inputs = parts.inputs
+        self._frontiers = parts.frontiers
+        self._seen = parts.seen
 
     # What it is.
 
@@ -156,13 +141,13 @@ class Task:
     @property
     def idle_steps(self) -> tuple[int, ...]:
         """After how many ms of silence `idle` has something to do, ascending."""
-        closing = (store.node.close_after_idle for store in self._windows.values())
+        closing = (store.node.close_after_idle for store in self._windows)
         return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
 
     @property
     def stats(self) -> Stats:
         """Counted until now."""
-        for store in self._windows.values():
+        for store in self._windows:
             self._stats.late[store.node.name] = store.late_count
         self._stats.repeated = sum(seen.repeated for seen in self._seen.values())
         return self._stats
@@ -269,11 +254,7 @@ class Task:
 
     def drain(self) -> Drained:
         """Take what was made since the last call."""
-        drained = Drained()
-        for topic, outlet in self._outlets.items():
-            rows = outlet.drain()
-            if rows is not None:
-                drained.rows[topic] = rows
+        drained = Drained(self._outlets.drain())
         for node in self.subtopology.nodes:
             if isinstance(node, Repartition):
                 marker = self._marker(node)
@@ -309,8 +290,7 @@ class Task:
             # What was made of the failed record is forgotten; what it was given of the state may
             # have been changed in place, and cannot be.
             one.position = self._cursor.offset
-            for outlet in self._outlets.values():
-                outlet.take_back()
+            self._outlets.take_back()
             touched = {store.touched for store in self._stores.values()}
             self.torn = self._cursor.offset in touched
             raise
@@ -326,7 +306,7 @@ class Task:
         try:
             if self._clock.observe(self._frontiers.values()):
                 self._advance()
-            for store in self._windows.values():
+            for store in self._windows:
                 patience = store.node.close_after_idle
                 if patience is not None and quiet >= patience:
                     store.close_idle()
@@ -337,8 +317,7 @@ class Task:
 
     def _enter(self, topic: str, partition: int, prefix: bytes) -> None:
         self._cursor.enter(topic, partition, prefix)
-        for outlet in self._outlets.values():
-            outlet.begin()
+        self._outlets.begin()
         for store in self._stores.values():
             store.touched = -2
 
@@ -348,12 +327,12 @@ class Task:
 
     def _advance(self) -> None:
         # In the order of the nodes: results of one window may open another.
-        for store in self._windows.values():
+        for store in self._windows:
             store.advance()
         self._update_due()
 
     def _update_due(self) -> None:
-        due = (store.due for store in self._windows.values())
+        due = (store.due for store in self._windows)
         self._clock.due = min((at for at in due if at is not None), default=FOREVER)
 
     def _marker(self, node: Repartition) -> Marker:
@@ -361,16 +340,6 @@ class Task:
         idle = all(frontier.is_idle for frontier in self._frontiers.values())
         told = None if reached <= NEVER else reached - self._delays[node]
         return Marker(self.number, self._tasks, told, idle)
-
-    def _send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
-        key_serde, value_serde = self._types.get(topic, (serde_for(Untyped), serde_for(Untyped)))
-        writer(self._outlet(topic), key_serde, value_serde, self._cursor)(key, value, stamp, ())
-
-    def _outlet(self, topic: str) -> Outlet:
-        outlet = self._outlets.get(topic)
-        if outlet is None:
-            outlet = self._outlets[topic] = Outlet(topic, self._cursor)
-        return outlet
 
     # Committed with the offsets.
 
@@ -389,9 +358,7 @@ class Task:
         if partition == self.inputs[0]:
             note.watermark = self.watermark
             note.closed = {
-                store.node.name: store.closed
-                for store in self._windows.values()
-                if store.closed > NEVER
+                store.node.name: store.closed for store in self._windows if store.closed > NEVER
             }
         return note
 
@@ -407,88 +374,5 @@ class Task:
             self._seen[partition].places.update(places)
         if note.watermark is not None:
             self._clock.watermark = max(self._clock.watermark, note.watermark)
-        for store in self._windows.values():
+        for store in self._windows:
             store.closed = max(store.closed, note.closed.get(store.node.name, NEVER))
-
-    # Made once.
-
-    def _make_stores(self, app: str) -> None:
-        changelogs = {store.name: store for store in self.subtopology.stores}
-        keys: dict[Node, Serde] = {}
-        for source in self.subtopology.streams:
-            self._walk(source, source.key, 0, keys)
-        for node, key in keys.items():
-            if isinstance(node, Aggregate):
-                store = changelogs[node.name]
-                assert store.late is not None
-                self._windows[node] = WindowStore(
-                    node,
-                    key,
-                    store.changelog,
-                    self._outlet(store.late),
-                    self._delays[node],
-                    self._clock,
-                    self._cursor,
-                )
-            function = getattr(node, "function", None)
-            if function is not None:
-                for parameter, type_ in function.states:
-                    name = state_name(function.name, parameter)
-                    changelog = changelogs[name].changelog
-                    self._states[name] = KeyedStore(changelog, serde_for(type_), self._cursor)
-
-    def _walk(self, node: Node, key: Serde, delay: int, keys: dict[Node, Serde]) -> None:
-        """Note each node's key, and how much later than their time its events may come."""
-        keys[node] = key
-        self._delays[node] = delay
-        if isinstance(node, By):
-            key = node.key
-        elif isinstance(node, Aggregate):
-            delay += node.window.grace
-        for child in self.subtopology.children[node]:
-            self._walk(child, key, delay, keys)
-
-    def _by_changelog(self) -> dict[str, KeyedStore | WindowStore]:
-        stores: list[KeyedStore | WindowStore] = [*self._states.values(), *self._windows.values()]
-        return {store.changelog: store for store in stores}
-
-    def _make_inputs(self, layout: Layout) -> None:
-        steps = Steps(
-            self.subtopology.children.__getitem__,
-            Calls(self._cursor, self._states, self._send),
-            self._cursor,
-            self._outlet,
-            self._tables,
-            self._windows,
-        )
-        alone = len(self.subtopology.streams) == 1
-        for source in self.subtopology.streams:
-            partition = TopicPartition(source.topic, self.number)
-            forward = steps.after(source, source.key)
-            if source.upstream is None:
-                events = EventFrontier(source.out_of_order)
-                self._frontiers[partition] = events
-                read = source_reader(
-                    source, forward, events, self._clock, self._cursor, self._moved, alone
-                )
-            else:
-                upstream = UpstreamFrontier()
-                self._frontiers[partition] = upstream
-                seen = self._seen[partition] = Seen()
-                read = repartition_reader(
-                    source, forward, upstream, self._cursor, self._moved, seen
-                )
-            self._inputs[partition] = Input(partition, read)
-        for table in self.subtopology.tables:
-            self._make_table(TopicPartition(table.topic, self.number))
-        for table in self.subtopology.global_tables:
-            for number in range(layout.partitions[table.topic]):
-                self._make_table(TopicPartition(table.topic, number))
-
-    def _make_table(self, partition: TopicPartition) -> None:
-        rows = self._tables[partition.topic]
-
-        def read(columns: Columns, start: int, stop: int) -> None:
-            rows.load(partition, columns, start, stop)
-
-        self._inputs[partition] = Input(partition, read)
