@@ -65,6 +65,11 @@ class Appender:
                 f"{self._tp}: {len(batch)} bytes to append, but their batch has {header.size}",
                 header.size,
             )
+        if header.count != header.last_offset_delta + 1:
+            raise MalformedBatch(
+                f"{self._tp}: {header.count} records to append for the"
+                f" {header.last_offset_delta + 1} offsets that their batch takes"
+            )
         limit = min(self._config.max_message_bytes, self._config.segment_bytes)
         if header.size > limit:
             name = "max.message.bytes" if limit < self._config.segment_bytes else "segment.bytes"
@@ -106,7 +111,10 @@ class Appender:
         return cut
 
     def _fitting(self, end: End, rest: Sequence[Checked]) -> int:
-        """How many of the batches go into the active segment now; 0: it is over, roll first."""
+        """How many of the batches go into the active segment now; 0: it is over, roll first.
+
+        Never 0 for an empty segment: no batch is longer, nor has more offsets, than one can take.
+        """
         config = self._config
         if end.end_position == 0:
             room = config.segment_bytes
@@ -124,7 +132,7 @@ class Appender:
         for _, header in rest:
             room -= header.size
             offset += header.last_offset_delta + 1
-            if room < 0 or offset - end.active_base > MAX_RELATIVE_OFFSET:
+            if room < 0 or offset - 1 - end.active_base > MAX_RELATIVE_OFFSET:
                 break
             count += 1
         return count

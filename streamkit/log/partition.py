@@ -4,14 +4,14 @@ import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, NoReturn
 
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.errors import CorruptLog, ReadOnlyLog, StorageFailed, UnknownTopic
-from streamkit.log.append import Appender
+from streamkit.errors import CorruptLog, OutOfSpace, ReadOnlyLog, StorageFailed, UnknownTopic
+from streamkit.log.append import FULL, Appender
 from streamkit.log.block import ControlBlock
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
@@ -108,7 +108,8 @@ class Partition:
         elif after.active_base != before.active_base and self._fsync == "always":
             # A finished segment is synced in the background, so that the walk after a power cut
             # has one segment before it and not all of them.
-            threading.Thread(target=self._sync_rolled, daemon=True).start()
+            with suppress(RuntimeError):  # the interpreter is ending: the next process does it
+                threading.Thread(target=self._sync_rolled, daemon=True).start()
         return first
 
     def _sync_rolled(self) -> None:
@@ -188,7 +189,10 @@ class Partition:
 
     def _end(self) -> End:
         if self._read_only:
-            return self._believed(self._frozen.end())
+            try:
+                return self._believed(self._frozen.end())
+            except FileNotFoundError:
+                self._raise_gone()
         block = self._open()
         if block.gone:  # half a microsecond; else a reader of a lost file would wait for ever
             self._reopen(block)
@@ -250,12 +254,13 @@ class Partition:
         except FileNotFoundError:
             self._raise_gone()
         except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise
-            raise ReadOnlyLog(
-                f"{self.directory}: {error.strerror}; open the log read-only, or let this user"
-                " write there"
-            ) from error
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise ReadOnlyLog(
+                    f"{self.directory}: {error.strerror}; open the log read-only, or let this user"
+                    " write there"
+                ) from error
+            kind = OutOfSpace if error.errno in FULL else StorageFailed
+            raise kind(f"{self.directory}: cannot be opened: {error.strerror}") from error
 
     def _raise_gone(self) -> NoReturn:
         raise UnknownTopic(f"{self.tp}: deleted; its directory {self.directory} is gone")

@@ -63,7 +63,7 @@ class Reader:
                     f" {end.end_offset}"
                 )
             base = self._segments.base_for(offset, end)
-            limit = end.end_position if base == end.active_base else self._segments.size(base)
+            limit = self._limit(base, offset, end)
             known = self._next.get(offset)
             if known is not None and known[0] == base:
                 position = known[1]
@@ -76,6 +76,15 @@ class Reader:
             following = [other for other in self._segments.bases(end) if other > base]
             self._require_dense(base, offset, following[0] if following else end.end_offset)
             offset = following[0] if following else end.end_offset
+
+    def _limit(self, base: int, offset: int, end: End) -> int:
+        """How many bytes of the segment can be read."""
+        if base == end.active_base:
+            return end.end_position
+        try:
+            return self._segments.size(base)
+        except FileNotFoundError as error:
+            self._raise_corrupt(base, 0, offset, "the file is gone", error)
 
     def _read_at(self, base: int, position: int, limit: int, offset: int, max_bytes: int) -> bytes:
         """Read on from `position`, where a batch starts, to the first that holds `offset`."""
@@ -106,7 +115,7 @@ class Reader:
         if found > offset and not self._sparse:
             self._raise_corrupt(
                 base,
-                self._segments.size(base),
+                self._limit(base, offset, self._end()),
                 offset,
                 f"offsets {offset} to {found - 1} are missing; {found} is the next there is",
             )
@@ -140,7 +149,7 @@ class Reader:
         """
         end = self._end()
         base = self._segments.base_for(offset, end)
-        limit = end.end_position if base == end.active_base else self._segments.size(base)
+        limit = self._limit(base, offset, end)
         position = self._position(base, offset, end)
         while position < limit and max_bytes > 0:
             head = self._pread(base, position, HEADER_BYTES, offset)

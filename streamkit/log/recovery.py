@@ -53,41 +53,30 @@ def recover(
     if synced is None or synced.base not in bases:
         # A segment is synced soon after the roll that ended it; the active one may not be.
         synced = Synced(bases[-1], 0, bases[-1])
-    kept = [base for base in bases if base >= synced.base]
-    active, found, cut = kept[0], None, False
-    for base in kept:
-        if found is not None and (cut or base < found.next_offset):
-            cut = True
-            logger.warning("%s: removed, it follows a torn tail", segments.path(base))
-            if writable:
-                segments.remove(base)
-            continue
-        if found is not None and writable:
+    walk = [base for base in bases if base >= synced.base]
+    active, found = walk[0], _walk(segments, walk[0], synced, interval)
+    for base in walk[1:]:
+        if found.problem is not None or base < found.next_offset:
+            break
+        if writable:
             found.tally.seal()
             segments.rewrite_indexes(active, found.tally)
-        size = segments.size(base) if writable or files.exists(segments.path(base)) else 0
-        active, found = base, _walk(segments, base, size, synced, interval)
-        if found.end < size:
-            cut = True
-            logger.warning(
-                "%s: a torn tail of %d bytes was cut at byte %d (offset %d): %s",
-                segments.path(base),
-                size - found.end,
-                found.end,
-                found.next_offset,
-                found.problem,
-            )
-            if writable and lost:
-                _keep(files, segments, base, found, size)
-            if writable:
-                segments.file(base).truncate(found.end)
-    assert found is not None
+        active, found = base, _walk(segments, base, synced, interval)
+    cut = found.problem is not None or active != walk[-1]
+    if cut:
+        logger.warning(
+            "%s: a torn tail begins at byte %d (offset %d): %s",
+            segments.path(active),
+            found.end,
+            found.next_offset,
+            found.problem or f"the next segment is {walk[walk.index(active) + 1]}",
+        )
+    if writable and cut:
+        if lost:
+            _keep(files, segments, active, found)
+        _cut(files, segments, active, found.end, remove=walk[walk.index(active) + 1 :])
     if writable:
         segments.rewrite_indexes(active, found.tally)
-        if cut:
-            # Not durable, the cut could come back under what is appended next.
-            segments.file(active).sync()
-            files.fsync_dir(segments.directory)
     epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
     start = known.start_offset if known is not None else bases[0]
     tally = found.tally
@@ -111,8 +100,13 @@ def recover(
     return Recovered(end, synced)
 
 
-def _walk(segments: Segments, base: int, size: int, synced: Synced, interval: int) -> Scan:
+def _walk(segments: Segments, base: int, synced: Synced, interval: int) -> Scan:
+    """Walk one segment, with checksums from the synced position on."""
     tally = Tally(base, interval)
+    try:
+        size = segments.size(base)
+    except FileNotFoundError:  # read-only, and there is no segment at all
+        return Scan(0, base, tally, None)
     if base != synced.base:
         return segments.scan(base, size, tally)
     if size < synced.position:
@@ -142,12 +136,22 @@ def _walk(segments: Segments, base: int, size: int, synced: Synced, interval: in
     )
 
 
-def _keep(files: Files, segments: Segments, base: int, found: Scan, size: int) -> None:
+def _keep(files: Files, segments: Segments, base: int, found: Scan) -> None:
     """Put aside what will be cut: without the synced position it may be damaged, not torn."""
-    data = segments.read(base, found.end, size - found.end)
+    data = segments.read(base, found.end, segments.size(base) - found.end)
     path = os.path.join(segments.directory, file_name(found.next_offset, CUT))
     write_new(files, path, data)
     logger.warning("%s: holds the %d bytes that were cut", path, len(data))
+
+
+def _cut(files: Files, segments: Segments, base: int, size: int, *, remove: list[int]) -> None:
+    for later in remove:
+        logger.warning("%s: removed, it follows a torn tail", segments.path(later))
+        segments.remove(later)
+    segments.file(base).truncate(size)
+    # Not durable, the cut could come back under what is appended next.
+    segments.file(base).sync()
+    files.fsync_dir(segments.directory)
 
 
 def cut_tail(files: Files, segments: Segments, end: End) -> End:

@@ -124,6 +124,8 @@ class Segments:
 
     def _entry(self, base: int, index: OpenFile, number: int) -> tuple[int, int]:
         data = index.read(OFFSET_ENTRY.size, number * OFFSET_ENTRY.size)
+        if len(data) < OFFSET_ENTRY.size:  # somebody makes the index anew just now
+            return base, 0
         relative, position = OFFSET_ENTRY.unpack(data)
         return base + relative, position
 
@@ -147,7 +149,10 @@ class Segments:
 
         def entry(number: int) -> tuple[int, int]:
             at = number * TIME_ENTRY.size
-            time, relative = TIME_ENTRY.unpack(index.read(TIME_ENTRY.size, at))
+            data = index.read(TIME_ENTRY.size, at)
+            if len(data) < TIME_ENTRY.size:  # somebody makes the index anew just now
+                return -1, base
+            time, relative = TIME_ENTRY.unpack(data)
             return time, base + relative
 
         number = last_at_most(lambda number: entry(number)[0], count, timestamp)
@@ -179,9 +184,8 @@ class Segments:
         check_from: int = 0,
     ) -> Scan:
         """`segment.scan` of the segment's first `size` bytes."""
-        file = self.file(base)
         return scan(
-            lambda position, count: file.read(count, position),
+            lambda position, count: self.read(base, position, count),
             size,
             tally,
             start=start,

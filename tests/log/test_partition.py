@@ -3,12 +3,14 @@
 import os
 import warnings
 from contextlib import suppress
+from struct import pack_into
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.codec import columns, encode, headers, read_header
+from streamkit.codec.crc import crc32c
 from streamkit.errors import (
     BadCrc,
     CorruptBatch,
@@ -84,6 +86,15 @@ def test_a_batch_that_is_damaged_is_not_appended(partition, batch):
         partition.append([good[:-1]])
     with pytest.raises(MalformedBatch, match="events-0"):
         partition.append([good + good])
+    assert partition.end_offset == 0
+
+
+def test_a_batch_that_takes_more_offsets_than_it_has_records_is_not_appended(partition, batch):
+    lying = bytearray(batch(b"abc"))
+    pack_into(">i", lying, 23, 2**31 - 1)
+    pack_into(">I", lying, 17, crc32c(lying[21:]))
+    with pytest.raises(MalformedBatch, match="1 records to append for the 2147483648 offsets"):
+        partition.append([bytes(lying)])
     assert partition.end_offset == 0
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from streamkit.codec import columns, encode
-from streamkit.errors import BadCrc, CorruptLog
+from streamkit.errors import BadCrc, CorruptLog, StorageFailed
 from streamkit.log.control import DIRTY_AT, END, PAGE_BYTES, SYNCED, Synced
 from streamkit.log.directory import Log
 from streamkit.records import TopicPartition
@@ -22,7 +22,7 @@ CONFIG = {"segment.bytes": "1024", "index.interval.bytes": "100"}
 def folder(tmp_path: Path) -> Path:
     """The directory of a closed partition of three segments (4 batches of 1 record in each)."""
     with Log.open(tmp_path / "log", fsync="never") as log:
-        log.create_topic("events", 1, {"segment.bytes": "1024", "index.interval.bytes": "100"})
+        log.create_topic("events", 1, CONFIG)
         for value in VALUES:
             log.partition(TP).append([encode([value.ljust(180)], timestamps=7)])
     folder = tmp_path / "log" / "events-0"
@@ -93,10 +93,12 @@ def test_a_lost_control_block_is_made_anew_from_the_log(folder, damage, read_onl
     assert read(folder) == [*VALUES, b"more"]
 
 
-def test_with_the_whole_partition_lost_but_its_directory_it_starts_again(folder):
+@pytest.mark.parametrize("read_only", [False, True])
+def test_with_the_whole_partition_lost_but_its_directory_it_starts_again(folder, read_only):
     for path in folder.iterdir():
         path.unlink()
-    assert read(folder) == []
+    assert read(folder, read_only=read_only) == []
+    assert list(folder.iterdir()) == [] or not read_only
     assert append(folder, b"more") == 0
 
 
@@ -219,6 +221,32 @@ def test_what_a_killed_writer_left_is_taken_back_by_the_next(folder, length):
     assert append(folder, b"more") == 12
     assert not (folder / f"{12:020d}.log").exists() or last.stat().st_size == whole
     assert read(folder) == [*VALUES, b"more"]
+
+
+def test_a_segment_that_a_killed_roll_left_does_not_hide_what_is_appended_before_it(tmp_path):
+    with Log.open(tmp_path / "log", fsync="never") as log:
+        log.create_topic("events", 1, CONFIG)
+        log.partition(TP).append([encode([b"0" * 230], timestamps=0)])
+    folder = tmp_path / "log" / "events-0"
+    (folder / f"{1:020d}.log").touch()
+    page = control(folder)
+    page[DIRTY_AT] = 1
+    (folder / "control").write_bytes(page)
+    for n in range(1, 8):
+        assert append(folder, b"%d" % n * 230) == n
+    assert [p.name for p in sorted(folder.glob("*.log"))] == [f"{n:020d}.log" for n in (0, 3, 6)]
+    assert read(folder) == [b"%d" % n * 230 for n in range(8)]
+
+
+def test_a_disk_that_cannot_be_read_when_the_log_is_walked_is_a_failed_storage(folder, files):
+    set_boot(folder, Synced(0, 0, 0))
+    with Log.open(folder.parent, files=files) as log:
+        log.topics()
+        files.fail["pread"] = OSError(5, "Input/output error")
+        with pytest.raises(StorageFailed, match=r"events-0: cannot be opened: Input/output error"):
+            log.partition(TP).read(0)
+        files.fail.clear()
+        assert log.partition(TP).end_offset == 12
 
 
 @pytest.mark.parametrize("read_only", [False, True])
