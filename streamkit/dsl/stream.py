@@ -1,7 +1,7 @@
 """Streams: what users chain. Everything here adds a node to the app's graph and runs nothing."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from streamkit.dsl.cut import check_keys
 from streamkit.dsl.decorators import Folding, Joining, Processing
@@ -70,13 +70,38 @@ class Stream(Generic[V]):
 
     # One event to some.
 
+    @overload
+    def process(
+        self, fn: Callable[Concatenate[V, P], Iterator[Out]], /
+    ) -> "Step[Concatenate[V, P], Iterator[Out], Out]": ...
+    @overload
+    def process(
+        self, fn: Callable[Concatenate[Record[V], P], Iterator[Out]], /
+    ) -> "Step[Concatenate[Record[V], P], Iterator[Out], Out]": ...
+    @overload
+    def process(
+        self, fn: Callable[Concatenate[V, P], Out | None], /
+    ) -> "Step[Concatenate[V, P], Out | None, Out]": ...
+    @overload
+    def process(
+        self, fn: Callable[Concatenate[Record[V], P], Out | None], /
+    ) -> "Step[Concatenate[Record[V], P], Out | None, Out]": ...
+    @overload
     def process(
         self,
         *,
         to: str | None = None,
-        key: "str | Callable[[Any], Any] | None" = None,
+        key: str | Callable[[Any], Any] | None = None,
         name: str | None = None,
-    ) -> "Processing[V]":
+    ) -> Processing[V]: ...
+    def process(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        to: str | None = None,
+        key: str | Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Any:
         """Decorate a function from an event to None (nothing), a value, or an iterator of values.
 
         A list is one value; a generator gives many. `to` writes the values to a topic, under the
@@ -85,16 +110,16 @@ class Stream(Generic[V]):
         """
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
-            fn = function(call, name=name)
-            value = serde_for(fn.returns)
-            step = self._then(Process(self._node, fn, value), call, value)
+            process = function(call, name=name)
+            value = serde_for(process.returns)
+            step = self._then(Process(self._node, process, value), call, value)
             if to is not None:
                 step.to(to, key=key)
             return step
 
         if to is None and key is not None:
             raise TopologyError("key= names the key of records written with to=; use .by() instead")
-        return decorate  # type: ignore[return-value]  # overloads say which stream comes out
+        return decorate if fn is None else decorate(fn)
 
     @overload
     def map(self, fn: Callable[[V], Out]) -> "Step[[V], Out, Out]": ...

@@ -12,6 +12,13 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 """Deterministic: the same value always gives the same bytes, however a dict was filled."""
 
 
+def _unreadable(type_: Any, why: str) -> TopologyError:
+    return TopologyError(
+        f"{type_name(type_)} cannot be read from JSON: {why}; use a msgspec.Struct, a dataclass, "
+        "a TypedDict, or dict, str, bytes, int, float"
+    )
+
+
 class JsonSerde:
     """JSON of one type. None is the null value (a tombstone in a table), not the text `null`."""
 
@@ -30,11 +37,11 @@ class JsonSerde:
         self._class: type | None = plain if is_record else None
         try:
             self._decoder = msgspec.json.Decoder(type_)
-        except TypeError as error:
-            raise TopologyError(
-                f"{type_name(type_)} cannot be read from JSON: {error}; use a msgspec.Struct, a "
-                "dataclass, a TypedDict, or dict, str, bytes, int, float"
-            ) from error
+            unknown = isinstance(msgspec.inspect.type_info(plain), msgspec.inspect.CustomType)
+        except (TypeError, NameError) as error:
+            raise _unreadable(type_, str(error)) from error
+        if unknown:
+            raise _unreadable(type_, "it has no typed fields")
 
     def encode(self, value: Any) -> bytes | None:
         if value is None:

@@ -49,6 +49,17 @@ reveal_type(names.by(len))
 """,
         [(5, "Stream[str]")],
     ),
+    "process_without_parentheses": (
+        """
+@orders.process
+def big(order: Order, context: Context) -> Customer | None:
+    return None
+@orders.process
+def wrong(order: Customer) -> None: ...
+reveal_type(big.by(str))
+""",
+        [(5, "error"), (7, "Stream[Customer]")],
+    ),
     "aggregate": (
         """
 @orders.by("customer").window(minute).aggregate(to="t", emit="update")

@@ -103,6 +103,10 @@ def test_writing_a_value_of_another_type_is_an_error(type_: Any, value: Any) -> 
 def test_a_value_json_cannot_carry_is_an_error() -> None:
     with pytest.raises(SerdeError, match="cannot be written as JSON"):
         serde_for(Any).encode(object())
+    with pytest.raises(
+        TopologyError, match="Plain cannot be read from JSON: it has no typed fields"
+    ):
+        serde_for(type("Plain", (), {}))
     with pytest.raises(TopologyError, match="cannot be read from JSON"):
         serde_for(list[int] | set[str])
 
