@@ -1,5 +1,7 @@
 """Begin a replay session, or find the one to go on with: this is where its bounds are frozen."""
 
+from collections.abc import Mapping
+
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.errors import ConfigError, TopicExists, TopologyError
@@ -10,7 +12,6 @@ from streamkit.replay.session import (
     check_name,
     forget,
     sessions,
-    shadow_name,
     store,
 )
 from streamkit.replay.times import parse_time
@@ -120,8 +121,8 @@ def _freeze(
         created=now,
         streams=streams,
         tables=tables,
-        results=sorted(shadow_name(topic, name) for topic in topology.sinks),
-        internal=sorted(shadow_name(topic, name) for topic in topology.internal),
+        results=sorted(topology.sinks),
+        internal=sorted(topology.internal),
     )
 
 
@@ -159,14 +160,18 @@ def _create_shadows(topology: Topology, backend: Backend, session: Session) -> N
     existing = backend.topics()
     layout = replay_layout(topology, backend, session)
     for topic in written(topology):
-        shadow = session.shadow(topic)
-        if shadow in existing:
-            continue
-        if topic in layout.create:
-            config = dict(layout.create[topic].config)
-        else:
-            config = dict(existing[topic].config)
-        if "compact" not in config.get("cleanup.policy", "delete"):
-            # History is old: it would be deleted at once. It goes when the session is deleted.
-            config |= {"retention.ms": "-1"}
-        backend.create_topic(shadow, layout.partitions[topic], config)
+        if session.shadow(topic) not in existing:
+            if topic in layout.create:
+                config = layout.create[topic].config
+            else:
+                config = existing[topic].config
+            create_shadow(backend, session, topic, layout.partitions[topic], config)
+
+
+def create_shadow(
+    backend: Backend, session: Session, topic: str, partitions: int, config: Mapping[str, str]
+) -> None:
+    """Make one shadow topic. It is kept until the session is deleted, as history is old."""
+    if "compact" not in config.get("cleanup.policy", "delete"):
+        config = {**config, "retention.ms": "-1"}
+    backend.create_topic(session.shadow(topic), partitions, config)

@@ -36,7 +36,7 @@ def sizes(backend: Backend, session: Session) -> dict[str, int]:
     """How many records each result topic of a session has, by its shadow's name."""
     existing = backend.topics()
     found = {}
-    for topic in session.results:
+    for topic in map(session.shadow, session.results):
         ranges = [
             backend.offsets(TopicPartition(topic, number))
             for number in range(existing[topic].partitions)

@@ -24,9 +24,9 @@ from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.outputs import Outputs, Written
 from streamkit.engine.running import Place, Running, Span, commit, rescue
 from streamkit.engine.task import Task
-from streamkit.errors import GroupActive
+from streamkit.errors import GroupActive, UnknownTopic, nearest
 from streamkit.records import TopicPartition
-from streamkit.replay.begin import replay_layout, written
+from streamkit.replay.begin import create_shadow, replay_layout, written
 from streamkit.replay.session import Session, store
 
 NEVER, FOREVER = -(1 << 62), 1 << 62
@@ -59,10 +59,10 @@ def run(
             )
         pass_ = _Pass(topology, backend, session, member, clock or SystemClock(), on_progress)
         if not pass_.run(stop):
-            return session
+            return pass_.session
     finally:
         member.leave()
-    finished = msgspec.structs.replace(session, finished=True)
+    finished = msgspec.structs.replace(pass_.session, finished=True)
     store(backend, finished)
     return finished
 
@@ -79,7 +79,7 @@ class _Pass:
         clock: Clock,
         on_progress: Callable[[int, int], None],
     ) -> None:
-        self._session = session
+        self.session = session
         self._backend = backend
         self._member = member
         self._clock = clock
@@ -92,15 +92,12 @@ class _Pass:
             _spans(session),
         )
         committed = backend.committed(session.group)
-        self._results = [
-            TopicPartition(topic, number)
-            for topic in session.results
-            for number in range(backend.topic(topic).partitions)
-        ]
-        uncommitted = {
-            topic: _tail(backend, session.shadow(topic), committed) for topic in topology.sinks
-        }
-        self._outputs = Outputs(backend, self._place.topic, uncommitted)
+        self._shadows: set[str] = set()
+        uncommitted: dict[str, Written] = {}
+        for topic in session.results:
+            uncommitted[topic] = _tail(backend, self._shadow(topic), committed)
+        # Not the place's: a function may send to any topic, and none of the live ones is touched.
+        self._outputs = Outputs(backend, self._shadow, uncommitted)
         layout = replay_layout(topology, backend, session)
         self._stages = [
             [self._begin(topology, layout, name, number, committed) for name, number in stage]
@@ -152,17 +149,42 @@ class _Pass:
 
     def _finish(self, one: Running) -> bool:
         """Tell a task that nothing more comes, and append what that gives."""
-        if self._session.end is not None:
+        if self.session.end is not None:
             # Past the end by the largest grace: windows that end by then have had theirs.
-            one.task.finish(self._session.end + self._graces)
+            one.task.finish(self.session.end + self._graces)
         else:
             silence = one.task.idle_steps[-1]
             one.task.idle(dict.fromkeys(one.task.inputs, silence))
         return one.flush()
 
     def _commit(self) -> None:
-        ends = {at: CommittedOffset(self._backend.offsets(at).end) for at in self._results}
+        results = (
+            TopicPartition(shadow, number)
+            for shadow in map(self.session.shadow, self.session.results)
+            for number in range(self._backend.topic(shadow).partitions)
+        )
+        ends = {at: CommittedOffset(self._backend.offsets(at).end) for at in results}
         commit(self._running, self._place, self._outputs, self._member, also=ends)
+
+    def _shadow(self, topic: str) -> str:
+        """The session's own topic for one the app writes, made now if only a function names it."""
+        shadow = self.session.shadow(topic)
+        if topic not in self._shadows:
+            known = self._backend.topics()
+            if topic not in (*self.session.results, *self.session.internal):
+                results = sorted([*self.session.results, topic])
+                self.session = msgspec.structs.replace(self.session, results=results)
+                store(self._backend, self.session)
+            if shadow not in known:
+                if topic not in known:
+                    raise UnknownTopic(
+                        f"the app sends to {topic}, which does not exist{nearest(topic, known)}; "
+                        f"create it: streamkit topics create {topic}"
+                    )
+                live = known[topic]
+                create_shadow(self._backend, self.session, topic, live.partitions, live.config)
+            self._shadows.add(topic)
+        return shadow
 
     def _guarded(self, one: Running, act: Callable[[Running], bool]) -> bool:
         try:
@@ -177,7 +199,7 @@ class _Pass:
 
     def _progress(self) -> tuple[int, int]:
         done = total = 0
-        for topic, bounds in self._session.streams.items():
+        for topic, bounds in self.session.streams.items():
             for number, (start, end) in enumerate(bounds):
                 at = TopicPartition(topic, number)
                 total += end - start

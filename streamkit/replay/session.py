@@ -38,15 +38,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     streams: Bounds
     tables: Bounds
     results: list[str]
-    """The shadows of the topics the app writes results to."""
+    """The topics of the app that results go to: their shadows belong to this session."""
     internal: list[str]
-    """The shadows of its repartition topics and changelogs."""
+    """Its repartition topics and changelogs; so do theirs."""
     finished: bool = False
 
     @property
     def shadows(self) -> list[str]:
         """The topics that belong to this session alone."""
-        return sorted({*self.results, *self.internal})
+        return [self.shadow(topic) for topic in sorted({*self.results, *self.internal})]
 
     @property
     def group(self) -> str:
@@ -54,11 +54,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def shadow(self, topic: str) -> str:
         """Where a topic that the app writes is written by this session."""
-        return shadow_name(topic, self.name)
-
-
-def shadow_name(topic: str, session: str) -> str:
-    return f"{topic}.replay.{session}"
+        return f"{topic}.replay.{self.name}"
 
 
 def session_name(from_text: str, to_text: str) -> str:

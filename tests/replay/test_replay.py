@@ -11,10 +11,11 @@ from msgspec import Struct
 from streamkit.app import App
 from streamkit.backends.locate import open_backend
 from streamkit.codec import partition_for
+from streamkit.dsl.context import Context
 from streamkit.dsl.windows import tumbling
 from streamkit.engine.headers import WINDOW
 from streamkit.engine.live import run as run_live
-from streamkit.errors import ConfigError, GroupActive, TopicExists
+from streamkit.errors import ConfigError, GroupActive, TopicExists, UnknownTopic
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import begin
 from streamkit.replay.compare import difference
@@ -315,3 +316,25 @@ def test_old_results_are_kept_until_the_session_is_deleted(log):
     publish(log, range(10))
     replay(log, shop())
     assert log.topic("big.replay.again").config["retention.ms"] == "-1"
+
+
+def test_what_a_function_sends_anywhere_goes_to_a_shadow_too(log):
+    def sending():
+        app = App("shop")
+        events = app.stream("events", Event)
+
+        @events.process(to="big")
+        def big(event: Event, context: Context) -> None:
+            context.send("elsewhere", event.number)
+
+        return app.topology()
+
+    publish(log, range(10))
+    with pytest.raises(UnknownTopic, match="elsewhere"):
+        replay(log, sending())
+    log.create_topic("elsewhere", 2)
+    finished = replay(log, sending())
+    assert read(log, "elsewhere") == []
+    assert len(read(log, "elsewhere.replay.again")) == 10
+    forget(log, finished)
+    assert "elsewhere.replay.again" not in log.topics()
