@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import msgspec
@@ -83,6 +84,14 @@ CSV_TYPES: dict[str, Callable[[str], Any]] = {
 }
 
 
+@lru_cache(maxsize=64)
+def _row_type(columns: tuple[str, ...]) -> type[msgspec.Struct]:
+    """A struct with these columns: it encodes twice as fast as a dict. Made once per header."""
+    attributes = [f"c{index}" for index in range(len(columns))]
+    renamed = dict(zip(attributes, columns, strict=True))
+    return msgspec.defstruct("Row", attributes, rename=renamed, gc=False)
+
+
 class CsvFormat:
     """The columns of one CSV file, and how a row of it becomes JSON."""
 
@@ -106,11 +115,7 @@ class CsvFormat:
             for name, kind in options.types.items()
             if kind != "str"
         ]
-        # A struct encodes twice as fast as a dict; its fields carry the columns' names.
-        attributes = [f"c{index}" for index in range(len(columns))]
-        self._struct = msgspec.defstruct(
-            "Row", attributes, rename=dict(zip(attributes, columns, strict=True)), gc=False
-        )
+        self._struct = _row_type(tuple(columns))
         self._encode = msgspec.json.Encoder().encode
 
     def rows(self, lines: Lines) -> Iterator[Row | Unreadable]:

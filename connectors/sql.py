@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -72,33 +72,42 @@ def _classed(error: exc.DBAPIError, doing: str) -> StreamkitError:
     return FatalError(text)
 
 
-def split_name(name: str) -> tuple[str | None, str]:
-    """`schema.table` or `table`."""
-    schema, _, table = name.rpartition(".")
-    return schema or None, table
+class TableName(NamedTuple):
+    """A table, in a schema or in the connection's own (None)."""
+
+    schema: str | None
+    table: str
+
+    @classmethod
+    def parse(cls, text: str) -> "TableName":
+        """`schema.table` or `table`."""
+        schema, _, table = text.rpartition(".")
+        return cls(schema or None, table)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}" if self.schema else self.table
 
 
-def columns_of(connection: sa.Connection, name: str, key: str) -> list[dict[str, Any]]:
+def columns_of(connection: sa.Connection, name: TableName, key: str) -> list[dict[str, Any]]:
     """The columns of a table or view, as SQLAlchemy's inspector describes them.
 
     Raises ConfigError, with the nearest existing name, when it is missing; `key` is the config
     key that named it.
     """
-    schema, table = split_name(name)
+    schema, table = name
     inspector = sa.inspect(connection)
     try:
         return [dict(column) for column in inspector.get_columns(table, schema)]
     except exc.NoSuchTableError:
         there = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-        known = [f"{schema}.{found}" if schema else found for found in there]
-        raise ConfigError(f"{key}: the database has no table {name!r}{nearest(name, known)}") from (
-            None
-        )
+        known = [str(TableName(schema, found)) for found in there]
+        text = f"{key}: the database has no table '{name}'{nearest(str(name), known)}"
+        raise ConfigError(text) from None
 
 
-def unique_sets(connection: sa.Connection, name: str) -> list[frozenset[str]]:
+def unique_sets(connection: sa.Connection, name: TableName) -> list[frozenset[str]]:
     """The sets of columns that the database keeps unique: primary key, constraints, indexes."""
-    schema, table = split_name(name)
+    schema, table = name
     inspector = sa.inspect(connection)
     found = [inspector.get_pk_constraint(table, schema).get("constrained_columns", [])]
     found += [one["column_names"] for one in inspector.get_unique_constraints(table, schema)]
@@ -113,17 +122,17 @@ def unique_sets(connection: sa.Connection, name: str) -> list[frozenset[str]]:
     return [frozenset(columns) for columns in found if columns]
 
 
-def primary_key(connection: sa.Connection, name: str) -> list[str]:
-    schema, table = split_name(name)
+def primary_key(connection: sa.Connection, name: TableName) -> list[str]:
+    schema, table = name
     constraint = sa.inspect(connection).get_pk_constraint(table, schema)
     return list(constraint.get("constrained_columns", []))
 
 
-def plain_table(name: str, columns: list[str]) -> sa.TableClause:
+def plain_table(name: TableName, columns: list[str]) -> sa.TableClause:
     """The table with columns of no declared type: values pass as the driver has them.
 
     SQLAlchemy's own conversions are made for applications: they round decimals on SQLite and
     refuse dates that SQLite takes.
     """
-    schema, table = split_name(name)
+    schema, table = name
     return sa.table(table, *(sa.column(column) for column in columns), schema=schema)

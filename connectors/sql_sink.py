@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from streamkit.connect import CommittedOffset, Notes, SinkContext, sink
 from streamkit.connectors.json_values import key_fields_of, object_of
-from streamkit.connectors.sql import database_errors, open_engine
+from streamkit.connectors.sql import TableName, database_errors, open_engine
 from streamkit.connectors.sql_offsets import OffsetTable
 from streamkit.connectors.sql_table import SinkTable
 from streamkit.errors import ConfigError, DataError, StreamkitError
@@ -118,7 +118,11 @@ class SqlSink:
 
     def _table(self, topic: str) -> SinkTable:
         if topic not in self._tables:
-            name = self._config.table_name_format.replace("${topic}", topic)
+            # A dot of the format ends a schema's name, one of the topic is part of the table's.
+            schema, table = TableName.parse(self._config.table_name_format)
+            name = TableName(
+                schema and schema.replace("${topic}", topic), table.replace("${topic}", topic)
+            )
             self._tables[topic] = SinkTable(
                 self._engine,
                 name,

@@ -27,6 +27,7 @@ from streamkit.connect import (
 )
 from streamkit.connectors.horizon import Horizon, horizon_of
 from streamkit.connectors.sql import (
+    TableName,
     columns_of,
     database_errors,
     open_engine,
@@ -127,8 +128,10 @@ def _inputs(
 
 
 def _table_encoder(connection: sa.Connection, table: str, config: SqlSourceConfig) -> RowEncoder:
-    columns = [column["name"] for column in columns_of(connection, table, "tables")]
-    keys = list(config.key_fields) or primary_key(connection, table)
+    columns = [
+        column["name"] for column in columns_of(connection, TableName.parse(table), "tables")
+    ]
+    keys = list(config.key_fields) or primary_key(connection, TableName.parse(table))
     encoder = RowEncoder(f"table {table}", [], keys)
     encoder.use(columns)
     return encoder
@@ -147,8 +150,11 @@ class _Cursor:
 
 
 def _cursor_column(connection: sa.Connection, table: str, config: SqlSourceConfig) -> _Cursor:
-    columns = {column["name"]: column for column in columns_of(connection, table, "tables")}
-    keys = primary_key(connection, table)
+    columns = {
+        column["name"]: column
+        for column in columns_of(connection, TableName.parse(table), "tables")
+    }
+    keys = primary_key(connection, TableName.parse(table))
     name = config.incrementing_column or (keys[0] if len(keys) == 1 else "")
     if not name:
         raise ConfigError(
@@ -158,7 +164,7 @@ def _cursor_column(connection: sa.Connection, table: str, config: SqlSourceConfi
         raise ConfigError(
             f"incrementing.column: {table} has no column {name!r}{nearest(name, columns)}"
         )
-    if frozenset({name}) not in unique_sets(connection, table):
+    if frozenset({name}) not in unique_sets(connection, TableName.parse(table)):
         raise ConfigError(
             f"incrementing.column: {table}.{name} is not unique: rows with the same value could "
             'be missed; give it a unique index, or use mode = "bulk"'
@@ -190,7 +196,7 @@ class _Bulk:
             self._statement = sa.text(config.query.replace(":", "\\:"))
         else:
             self._place, self._topic = {"table": table}, _topic(config, table)
-            self._statement = sa.select(*plain_table(table, encoder.columns).c)
+            self._statement = sa.select(*plain_table(TableName.parse(table), encoder.columns).c)
         finished = (ctx.offset(self._place) or {}).get("finished")
         if finished is not None:
             self.due = config.pace.next_after(int(finished))
@@ -234,7 +240,7 @@ class _Incrementing:
         self._place: Place = {"table": table}
         self._rows = config.batch_max_rows
         self._cursor = cursor
-        self._plain = plain_table(table, encoder.columns)
+        self._plain = plain_table(TableName.parse(table), encoder.columns)
         self._column = self._plain.c[cursor.name]
         self._horizon: Horizon = horizon_of(engine, ctx.log)
         self._last: Any = (ctx.offset(self._place) or {}).get("incrementing")
@@ -292,7 +298,7 @@ class _Incrementing:
 
 
 def _topic(config: SqlSourceConfig, table: str) -> str:
-    return config.topic_prefix + table.rpartition(".")[2]
+    return config.topic_prefix + TableName.parse(table).table
 
 
 def _now() -> int:

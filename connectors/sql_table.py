@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from streamkit.connectors.sql import (
+    TableName,
     columns_of,
     plain_table,
-    split_name,
     unique_sets,
 )
 from streamkit.errors import ConfigError, DataError, FatalError, nearest
@@ -24,7 +24,7 @@ class SinkTable:
     def __init__(
         self,
         engine: sa.Engine,
-        name: str,
+        name: TableName,
         keys: Sequence[str],
         *,
         upsert: bool,
@@ -76,12 +76,12 @@ class SinkTable:
             self._reflect(rows)
 
     def _reflect(self, rows: Sequence[dict[str, Any]]) -> None:
-        schema, table = split_name(self._name)
+        schema, table = self._name
         with self._engine.begin() as connection:
             if not sa.inspect(connection).has_table(table, schema):
                 if not self._create:
                     raise FatalError(
-                        f"the database has no table {self._name!r}; auto.create = true makes it"
+                        f"the database has no table '{self._name}'; auto.create = true makes it"
                     )
                 self._make(connection, rows)
             columns = columns_of(connection, self._name, "table.name.format")
@@ -98,7 +98,7 @@ class SinkTable:
             }
 
     def _make(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-        schema, table = split_name(self._name)
+        schema, table = self._name
         names = list(dict.fromkeys([*self._keys, *(name for row in rows for name in row)]))
         columns = []
         for name in names:
@@ -114,7 +114,7 @@ class SinkTable:
     def _add_column(self, name: str, kind: sa.types.TypeEngine[Any]) -> str:
         dialect = self._engine.dialect
         prepare = dialect.identifier_preparer
-        schema, table = split_name(self._name)
+        schema, table = self._name
         target = prepare.quote(table)
         if schema:
             target = f"{prepare.quote_schema(schema)}.{target}"
@@ -151,7 +151,7 @@ class SinkTable:
         )
 
     def _exists(self, connection: sa.Connection) -> bool:
-        schema, table = split_name(self._name)
+        schema, table = self._name
         return bool(sa.inspect(connection).has_table(table, schema))
 
     def _alike(

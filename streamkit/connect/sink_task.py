@@ -1,10 +1,11 @@
 """A running sink: reads its topics as the consumer group `connect-<name>`, writes, commits."""
 
+import time
 from collections.abc import Iterable
 from threading import Event
 from typing import Any
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.backends.base import Backend, CommittedOffset, Membership, OffsetRange, TopicInfo
 from streamkit.clock import Clock
 from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
 from streamkit.connect.config import ConnectorConfig
@@ -15,7 +16,7 @@ from streamkit.records import Record, TopicPartition
 
 FETCH_BYTES = 2 << 20
 WAIT_SECONDS = 0.2
-TOPICS_EVERY = 10  # empty looks between two looks for topics that were missing or have grown
+TOPICS_SECONDS = 1.0  # between two looks for topics that were missing or are others by now
 
 
 class SinkTask:
@@ -56,23 +57,25 @@ class SinkTask:
         sink = self._connector(self._options, self._context)
         try:
             while not self._stop.is_set():
-                counts = self._topics()
-                if not counts:
+                topics = self._topics()
+                if not topics:
                     self._progress.nothing_to_do()
                     self._backend.wait({}, WAIT_SECONDS)
                     continue
                 member = self._backend.join(
-                    self._group, counts, client_id=f"connector-{self._config.name}"
+                    self._group,
+                    {name: info.partitions for name, info in topics.items()},
+                    client_id=f"connector-{self._config.name}",
                 )
                 try:
-                    self._read(sink, member, counts)
+                    self._read(sink, member, topics)
                 finally:
                     member.leave()
         finally:
             sink.close()
 
-    def _topics(self) -> dict[str, int]:
-        """Partition counts of those topics that exist; says which ones it waits for."""
+    def _topics(self) -> dict[str, TopicInfo]:
+        """Those of its topics that exist; says which ones it waits for."""
         known = self._backend.topics()
         wanted = self._config.shared.topics
         missing = {name for name in wanted if name not in known}
@@ -80,13 +83,18 @@ class SinkTask:
             others = [topic for topic in known if not topic.startswith("__")]
             self._context.log.warning("waiting for topic %s%s", name, nearest(name, others))
         self._missing = missing
-        return {name: known[name].partitions for name in wanted if name in known}
+        return {name: known[name] for name in wanted if name in known}
 
-    def _read(self, sink: SinkWriter, member: Membership, counts: dict[str, int]) -> None:
-        """Read and write until told to stop, or the topics are no longer as in `counts`."""
+    def _read(self, sink: SinkWriter, member: Membership, topics: dict[str, TopicInfo]) -> None:
+        """Read and write until told to stop, or the topics are no longer as in `topics`."""
         self._positions.clear()
-        looks = 0
+        partitions = sum(info.partitions for info in topics.values())
+        look_at = time.monotonic() + TOPICS_SECONDS
         while not self._stop.is_set():
+            if time.monotonic() >= look_at:
+                if self._topics() != topics:
+                    return
+                look_at = time.monotonic() + TOPICS_SECONDS
             self._follow(sink, member)
             try:
                 batches = self._backend.fetch(self._positions, max_bytes=FETCH_BYTES)
@@ -94,11 +102,11 @@ class SinkTask:
                 self._skip_removed()
                 continue
             if not batches:
-                self._progress.lag = 0
-                self._progress.nothing_to_do()
-                looks += 1
-                if looks % TOPICS_EVERY == 0 and self._topics() != counts:
-                    return
+                if len(self._positions) == partitions:
+                    self._progress.lag = 0
+                    self._progress.nothing_to_do()
+                else:
+                    self._progress.waiting()  # for partitions that another member still holds
                 self._backend.wait(self._positions, WAIT_SECONDS)
                 continue
             self._progress.looking()
@@ -130,10 +138,7 @@ class SinkTask:
             before = committed.get(partition) or CommittedOffset(there.start)
             start = sink.resume(partition, before) or before
             if start.offset > there.end:
-                raise FatalError(
-                    f"{partition} ends at {there.end}, but group {self._group} stands at "
-                    f"{start.offset}: the topic was made anew; reset the group to go on"
-                )
+                raise self._beyond(partition, start.offset, there)
             if start != before:
                 moved[partition] = start
             self._positions[partition] = start.offset
@@ -189,10 +194,21 @@ class SinkTask:
         """Go on at the log's start where retention was faster than this sink; say what is gone."""
         for partition, position in self._positions.items():
             there = self._backend.offsets(partition)
+            if position > there.end:
+                raise self._beyond(partition, position, there)
             if position < there.start:
                 self._context.log.error(
                     "%s@%d to %d were removed by retention before this sink wrote them; "
                     "going on at %d",
-                    partition, position, there.start - 1, there.start,
-                )  # fmt: skip
+                    partition,
+                    position,
+                    there.start - 1,
+                    there.start,
+                )
                 self._positions[partition] = there.start
+
+    def _beyond(self, partition: TopicPartition, position: int, there: OffsetRange) -> FatalError:
+        return FatalError(
+            f"{partition} ends at {there.end}, but group {self._group} stands at {position}: the "
+            "topic was made anew; reset the group to go on"
+        )

@@ -401,6 +401,18 @@ def test_a_topic_that_is_shorter_than_the_committed_offset_is_not_skipped_over(
         run(config(c=COLLECT), log)
 
 
+def test_a_topic_made_anew_under_a_running_sink_is_said(log: Backend) -> None:
+    calls["sink"] = lambda batch: None
+    run(config(n=NUMBERS), log, until_idle=True)
+    worker = Running(config(c=COLLECT), log)
+    eventually(lambda: bool(worker.statuses) and worker.statuses["c"].records == 10)
+    log.delete_topic("numbers")
+    log.create_topic("numbers", 1)
+    eventually(lambda: worker.statuses["c"].state == "failed")
+    worker.end()
+    assert "made anew; reset the group" in str(worker.error)
+
+
 def test_two_workers_share_the_connectors_and_one_takes_over(tmp_path: Path) -> None:
     names = {f"n{i}": NUMBERS | {"topic": f"t{i}"} for i in range(4)}
     path = str(tmp_path / "log")

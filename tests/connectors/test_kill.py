@@ -190,7 +190,7 @@ def test_another_worker_takes_over_from_one_that_is_killed(tmp_path: Path) -> No
                 file.flush()
                 row += 1
                 while time.monotonic() < began + 30:
-                    if "files" in log.topics() and topic(tmp_path, "files").total() == row:
+                    if "files" in log.topics() and len(topic(tmp_path, "files")) == row:
                         return time.monotonic() - began
                     time.sleep(0.005)
                 raise AssertionError(f"row {row} did not arrive within 30 s")
@@ -201,7 +201,7 @@ def test_another_worker_takes_over_from_one_that_is_killed(tmp_path: Path) -> No
                 (pid,) = (int(m.client_id.rpartition("-")[2]) for m in members if m.units)
                 return next(worker for worker in workers if worker.pid == pid)
 
-            arrives()
+            print(f"{arrives():.3f} s until the first record")
             killed = owner()
             killed.kill()
             killed.wait()

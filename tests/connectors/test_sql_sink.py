@@ -9,7 +9,7 @@ from streamkit.connect import CommittedOffset
 from streamkit.connect.testing import PARTITION, opened, records
 from streamkit.connectors.sql_sink import SqlSink, SqlSinkConfig
 from streamkit.errors import ConfigError, DataError, FatalError, SerdeError
-from streamkit.records import Record
+from streamkit.records import Record, TopicPartition
 
 START = CommittedOffset(0)
 
@@ -120,6 +120,13 @@ def test_a_record_that_makes_no_row_is_refused_with_its_place(
     with pytest.raises(DataError) as caught:
         write(config(path), [value])
     assert message in str(caught.value)
+
+
+def test_a_dot_in_a_topics_name_is_part_of_the_tables_name(path: Path) -> None:
+    with opened(SqlSink, config(path)) as sink:
+        sink.resume(TopicPartition("a.b", 0), START)
+        sink.write(records([b'{"n":1}'], topic="a.b"))
+    assert rows(path, 'SELECT * FROM "a.b"') == [(1,)]
 
 
 def test_a_missing_primary_key_field_is_refused_with_its_place(path: Path) -> None:
