@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -146,3 +147,29 @@ def test_a_topic_without_a_history_is_named(home):
     (home / "other.py").write_text(APP.replace('"orders"', '"returns"'))
     _, err = streamkit(home, "replay", "other.py", code=1)
     assert "returns" in err and "does not exist" in err
+
+
+def test_a_replay_killed_again_and_again_writes_each_result_once(home):
+    chance = random.Random(3)
+    arguments = ("replay", "app.py", "--name", "killed", "--json")
+    with open_backend(home / "streamkit-data") as log:
+
+        def written():
+            topic = "big.replay.killed"
+            if topic not in log.topics():
+                return 0
+            return sum(log.offsets(TopicPartition(topic, n)).end for n in range(2))
+
+        for _ in range(4):
+            before = written()
+            with start(home, *arguments, SLOW="0.05", THRESHOLD="0") as process:
+                deadline = time.monotonic() + 20
+                while written() == before and process.poll() is None:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                time.sleep(chance.random() * 0.2)
+                process.kill()
+    out, _ = streamkit(home, *arguments, THRESHOLD="0")
+    assert json.loads(out)["topics"] == {"big.replay.killed": 100}
+    values, _ = streamkit(home, "consume", "big.replay.killed")
+    assert sorted(map(int, values.split())) == list(range(100))
