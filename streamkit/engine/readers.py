@@ -150,4 +150,5 @@ def _rows(
 
 
 def _no_time(cursor: Cursor, error: Exception) -> Exception:
-    return DataError(f"{cursor.coordinates}: event time: {error}")
+    told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    return DataError(f"{cursor.coordinates}: event time: {told}")

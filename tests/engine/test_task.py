@@ -401,3 +401,12 @@ def test_a_generator_goes_on_with_its_own_context_after_later_functions_had_thei
     task.run()
     assert [key for key, _ in keys] == [1, "k"]
     assert keys[0][1] != keys[1][1]
+
+
+def test_a_time_function_that_raises_is_named_with_the_record() -> None:
+    app = App("a")
+    app.stream("in", dict, time=lambda value: value["at"]).to("out")
+    task = _task(app)
+    task.feed(TopicPartition("in", 0), _columns((2, 1, "k", b"{}")))
+    with pytest.raises(DataError, match="in-0@2: event time: KeyError: 'at'"):
+        task.run()
