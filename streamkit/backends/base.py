@@ -139,7 +139,7 @@ class Backend(Protocol):
         ...
 
     def delete_topic(self, name: str) -> None:
-        """Raises UnknownTopic."""
+        """Delete it with its records and every group's offsets of it. Raises UnknownTopic."""
         ...
 
     def topics(self) -> dict[str, TopicInfo]:
@@ -224,7 +224,7 @@ class Backend(Protocol):
         """Commit all of them or none, on stable storage when it returns.
 
         With a member, raises Fenced when its generation is over. Without one (tools, resets),
-        raises GroupActive when the group has live members.
+        raises GroupActive when the group has live members. Raises UnknownTopic, UnknownPartition.
         """
         ...
 

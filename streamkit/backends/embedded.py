@@ -116,7 +116,14 @@ class EmbeddedBackend:
         return _info(self._log.create_topic(name, partitions, config))
 
     def delete_topic(self, name: str) -> None:
+        self._log.topic(name)
+        if name == schema.TOPIC:
+            raise UsageError(f"topic {name!r} holds the state of all groups; it is not deleted")
+        # Before and after: a group must not go on in a new topic of that name where it was in this
+        # one, whoever is killed in between or commits once more.
+        self._offsets.forget_topic(name)
         self._log.delete_topic(name)
+        self._offsets.forget_topic(name)
 
     def topics(self) -> dict[str, TopicInfo]:
         return {name: _info(topic) for name, topic in self._log.topics().items()}
@@ -237,6 +244,8 @@ class EmbeddedBackend:
         member: Membership | None = None,
     ) -> None:
         self._writable(f"committing for group {group!r}")
+        for partition in offsets:
+            self._log.partition(partition)  # a typing error, or deleted: UnknownTopic says so
         now = self._clock.now()
         commits = {
             partition: _checked(group, partition, committed, now)

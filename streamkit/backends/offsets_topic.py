@@ -8,7 +8,7 @@ from streamkit import codec
 from streamkit.clock import Clock
 from streamkit.errors import DataError, TopicExists
 from streamkit.groups import offsets as schema
-from streamkit.groups.offsets import GroupKey, GroupMetadata, OffsetCommit, OffsetKey
+from streamkit.groups.offsets import GroupKey, GroupMetadata, Key, OffsetCommit, OffsetKey
 from streamkit.log.directory import Log
 from streamkit.records import TopicPartition
 
@@ -63,10 +63,20 @@ class OffsetsTopic:
 
     def forget(self, group: str) -> None:
         """Append tombstones for all that is known of the group."""
-        keys = [schema.encode_key(GroupKey(group))]
-        for partition in self.committed(group):
-            keys.append(schema.encode_key(OffsetKey(group, partition)))
-        self._append(group, keys, [None] * len(keys), durable=True)
+        self._bury(
+            group, [GroupKey(group), *(OffsetKey(group, tp) for tp in self.committed(group))]
+        )
+
+    def forget_topic(self, topic: str) -> None:
+        """Append tombstones for what any group has committed of a topic."""
+        for group in self.groups():
+            keys = [OffsetKey(group, tp) for tp in self.committed(group) if tp.topic == topic]
+            if keys:
+                self._bury(group, keys)
+
+    def _bury(self, group: str, keys: Sequence[Key]) -> None:
+        raw = [schema.encode_key(key) for key in keys]
+        self._append(group, raw, [None] * len(raw), durable=True)
 
     def _append(
         self, group: str, keys: list[bytes], values: Sequence[bytes | None], *, durable: bool

@@ -25,7 +25,7 @@ class Admin:
         return self._backend.create_topic(name, partitions, config)
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic and its records for good. Raises UnknownTopic."""
+        """Delete a topic for good: records, and what groups committed of it. UnknownTopic."""
         self._backend.delete_topic(name)
 
     def topics(self, *, internal: bool = False) -> dict[str, TopicInfo]:

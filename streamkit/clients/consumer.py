@@ -9,12 +9,19 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from streamkit.backends.base import Batch, CommittedOffset, Membership
+from streamkit.backends.base import Batch, CommittedOffset, Membership, TopicInfo
 from streamkit.clients.chunk import Chunk
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.start import Start, checked_start, place
 from streamkit.clock import Clock, SystemClock
-from streamkit.errors import Fenced, OffsetOutOfRange, SerdeError, UnknownPartition, UsageError
+from streamkit.errors import (
+    Fenced,
+    OffsetOutOfRange,
+    SerdeError,
+    UnknownPartition,
+    UnknownTopic,
+    UsageError,
+)
 from streamkit.records import Record, TopicPartition
 from streamkit.serde import serde_for
 
@@ -115,10 +122,11 @@ class Consumer(Generic[V]):
         self._member: Membership | None = None
         self._closed = False
         self._backend, self._owned = connect(log, create=False)
+        self._topic_ids: dict[str, str] = {}
         try:
-            units = {name: self._backend.topic(name).partitions for name in names}
+            units = {name: self._know(name).partitions for name in names}
             for topic, number in by_hand:
-                if not 0 <= number < (count := self._backend.topic(topic).partitions):
+                if not 0 <= number < (count := self._know(topic).partitions):
                     raise UnknownPartition(
                         f"topic {topic!r} has no partition {number}: it has 0 to {count - 1}"
                     )
@@ -231,12 +239,28 @@ class Consumer(Generic[V]):
         try:
             batches = self._backend.fetch(wanted, max_bytes=self._max_bytes)
         except OffsetOutOfRange:
+            self._still_there()
             if not self._reset_lost():
                 raise
             return True
+        self._still_there()
         for batch in batches:
             self._fetched.extend(self._pieces(batch))
         return bool(batches)
+
+    def _know(self, topic: str) -> TopicInfo:
+        info = self._backend.topic(topic)
+        self._topic_ids[topic] = info.topic_id
+        return info
+
+    def _still_there(self) -> None:
+        """Offsets mean nothing in another topic of the same name: what was fetched is not given."""
+        for topic, topic_id in self._topic_ids.items():
+            if self._backend.topic(topic).topic_id != topic_id:
+                raise UnknownTopic(
+                    f"topic {topic!r} was deleted and made anew since this consumer began to read "
+                    "it; open a new one to read the new topic"
+                )
 
     def _pieces(self, batch: Batch) -> Iterator[Chunk]:
         start = self._positions[batch.partition]
@@ -369,7 +393,15 @@ class Consumer(Generic[V]):
 
     def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
         assert self._group is not None
-        new = {tp: at for tp, at in positions.items() if self._committed.get(tp) != at}
+        topics = self._backend.topics()
+        new = {
+            tp: at
+            for tp, at in positions.items()
+            if self._committed.get(tp) != at
+            # Of a topic that was deleted meanwhile there is nothing to remember.
+            and tp.topic in topics
+            and topics[tp.topic].topic_id == self._topic_ids[tp.topic]
+        }
         self._committed_at = self._clock.monotonic()
         if new:
             offsets = {tp: CommittedOffset(at) for tp, at in new.items()}

@@ -181,6 +181,35 @@ def test_a_forked_child_holds_nothing_and_is_fenced(path):
             os.close(fd)
 
 
+FORKING_MEMBER = """
+import os, sys
+from streamkit.backends.locate import open_backend
+with open_backend(sys.argv[1]) as log:
+    member = log.join("g", {"t": int(sys.argv[2])})
+    if os.fork() == 0:
+        sys.stdin.read()  # lives until its standard input ends
+        os._exit(0)
+    print(len(member.poll().owned), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_forked_child_does_not_keep_its_dead_parents_units(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKING_MEMBER, path, str(UNITS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"%d\n" % UNITS
+    process.kill()
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        until(lambda: member.poll().owned == ALL)
+    process.stdin.close()  # only now the child ends
+    process.wait()
+    process.stdout.close()
+
+
 def test_a_member_whose_file_was_removed_is_fenced_and_its_units_are_free(path):
     with open_backend(path) as log:
         zombie = log.join("g", {"t": UNITS})

@@ -224,6 +224,24 @@ def test_a_removed_offset_is_said_aloud(log, caplog, start, first):
     assert f"going on at {first}" in caplog.text
 
 
+def test_a_deleted_topic_ends_the_wait_and_its_successor_is_not_mistaken_for_it(log):
+    fill(log, 10)
+    with Consumer(log, "one", group="g") as consumer:
+        assert len(consumer.poll()) == 10
+        thread = threading.Timer(0.05, log.delete_topic, ["one"])
+        thread.start()
+        with pytest.raises(UnknownTopic, match="one"):
+            consumer.poll(30.0)
+        thread.join()
+        log.create_topic("one")
+        fill(log, 20)
+        with pytest.raises(UnknownTopic, match="anew"):
+            consumer.poll()
+    assert log.committed("g") == {}
+    with Consumer(log, "one", group="g") as consumer:
+        assert numbers(consumer.until_end()) == list(range(20))
+
+
 # Groups.
 
 

@@ -247,6 +247,30 @@ class TestGroups:
         assert backend.committed("other") == {}
         assert backend.groups() == ["g"]
 
+    def test_offsets_of_a_topic_go_with_it(self, backend):
+        backend.create_topic("u")
+        u0 = TopicPartition("u", 0)
+        for group in ("g", "h"):
+            backend.commit(group, {T0: CommittedOffset(1), u0: CommittedOffset(9)})
+        backend.delete_topic("u")
+        backend.create_topic("u")
+        for group in ("g", "h"):
+            assert backend.committed(group) == {T0: CommittedOffset(1)}
+
+    def test_the_topic_that_keeps_offsets_is_not_deleted(self, backend):
+        backend.commit("g", {T0: CommittedOffset(1)})
+        with pytest.raises(UsageError, match="state of all groups"):
+            backend.delete_topic("__consumer_offsets")
+
+    def test_offsets_of_what_does_not_exist_are_refused(self, backend):
+        with pytest.raises(UnknownTopic):
+            backend.commit(
+                "g", {T0: CommittedOffset(1), TopicPartition("u", 0): CommittedOffset(1)}
+            )
+        with pytest.raises(UnknownPartition):
+            backend.commit("g", {TopicPartition("t", 2): CommittedOffset(1)})
+        assert backend.committed("g") == {}
+
     @pytest.mark.parametrize("group", ["a/b", "..", "ü 漢", "%41", "x" * 200, "a\nb"])
     def test_a_groups_name_is_any_text(self, backend, group):
         member = backend.join(group, {"t": 2})
@@ -267,8 +291,9 @@ class TestGroups:
         with pytest.raises(UsageError, match="4097"):
             backend.commit("g", {T1: CommittedOffset(1, "x" * 4097)})
 
-    def test_a_thousand_offsets_with_long_notes_are_one_commit(self, backend):
-        offsets = {TopicPartition("t", n): CommittedOffset(n, "x" * 4096) for n in range(1000)}
+    def test_hundreds_of_offsets_with_long_notes_are_one_commit(self, backend):
+        backend.create_topic("wide", 300)
+        offsets = {TopicPartition("wide", n): CommittedOffset(n, "x" * 4096) for n in range(300)}
         backend.commit("g", offsets)
         assert backend.committed("g") == offsets
 
