@@ -31,6 +31,7 @@
     │   ├── Fenced                   this member's generation is over; another owns its partitions
     │   ├── GroupActive              refused while members are alive
     │   └── UnknownGroup             no such group; names the nearest that exists
+    ├── WorkerFailed                 one of several processes of an app ended with an error
     └── ConnectError                 a connector
         ├── TransientError           worth another try: a lost connection, a lock, a full disk
         └── FatalError               not worth another try
@@ -168,6 +169,10 @@ class GroupActive(GroupError):
 
 class UnknownGroup(GroupError):
     """No group of that name."""
+
+
+class WorkerFailed(StreamkitError):
+    """A worker process ended with an error, which it has printed itself."""
 
 
 class ConnectError(StreamkitError):

@@ -7,7 +7,9 @@ import typer
 from streamkit.cli.loading import load_app
 from streamkit.cli.progress import messages
 from streamkit.cli.settings import settings_of
+from streamkit.cli.workers import workers
 from streamkit.engine.signals import stop_on_signals
+from streamkit.errors import UsageError
 
 if TYPE_CHECKING:
     from streamkit.engine.live import Progress
@@ -20,10 +22,14 @@ def run(
         bool,
         typer.Option("--until-end", help="Stop when everything there is now has been processed."),
     ] = False,
+    processes: Annotated[
+        int, typer.Option("--workers", "-w", min=1, help="How many processes share the tasks.")
+    ] = 1,
 ) -> None:
     """Run an app until Ctrl-C or SIGTERM; it commits what it did before it ends.
 
-    Start it several times, in several terminals, and the processes share its tasks.
+    Start it several times, in several terminals, and the processes share its tasks; --workers does
+    that in one.
     """
     from streamkit.backends.locate import open_backend
     from streamkit.engine.live import run as run_live
@@ -31,10 +37,16 @@ def run(
     settings = settings_of(context)
     loaded = load_app(app)
     columns = ("app", "tasks", "events", "events/s", "behind", "late")
+    url = (settings.log if settings.log_asked else None) or loaded.log
+    if processes > 1 and url.startswith("memory:"):
+        raise UsageError("--workers: processes cannot share a log in memory; use a directory")
+    # The same command without --workers; where the log is has been decided here.
+    arguments = ["--log", url, "run", app, *(["--until-end"] if until_end else [])]
     with (
-        open_backend((settings.log if settings.log_asked else None) or loaded.log) as log,
+        open_backend(url) as log,
         stop_on_signals() as stop,
         messages(columns, settings.debug) as show,
+        workers(processes - 1, arguments, stop),
     ):
 
         def progress(now: "Progress") -> None:
@@ -42,5 +54,5 @@ def run(
             show([(loaded.name, now.tasks, now.processed, rate, now.lag, now.late)])
 
         run_live(loaded.topology(), log, stop=stop, until_end=until_end, on_progress=progress)
-        if stop.interrupted:
-            raise typer.Exit(130)
+    if stop.interrupted:
+        raise typer.Exit(130)

@@ -457,3 +457,32 @@ def test_until_end_does_not_wait_for_a_topic_that_is_not_there(url):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "events" in errors and "streamkit topics create events" in errors
+
+
+def test_workers_share_the_tasks_of_one_command(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        with App(url, "--workers", "2") as process:
+            wait_until(lambda: len(log.group("shop").members) == 2, process)
+            publish(log, range(300), last=True)
+            wait_until(lambda: finished(log, range(300)), process)
+            process.terminate()
+            assert process.wait(20) == 0, process.stderr.read()
+        assert lag(log) == 0
+        assert log.group("shop").members == ()
+        publish(log, range(1000, 1300), last=True)
+        with App(url, "--workers", "2", "--until-end") as process:
+            process.communicate(timeout=60)
+            assert process.returncode == 0
+        assert lag(log) == 0
+
+
+def test_a_worker_that_fails_stops_the_others(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(100))
+        with App(url, "--workers", "2", FAIL_AT="60") as process:
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "ValueError: this one" in errors
+        assert log.group("shop").members == ()
