@@ -126,7 +126,10 @@ class Partition:
         """
         if self._fsync == "always":
             block = self._open()
-            self._syncer.sync(block, self._believed(block.end()))
+            try:
+                self._syncer.sync(block, self._believed(block.end()))
+            except FileNotFoundError:
+                self._raise_gone()
 
     # Read.
 

@@ -25,7 +25,7 @@ class Syncer:
         self._files = files
         self._segments = segments
         self._mutex = threading.Lock()
-        self._directory: OpenFile | None = None
+        self._held: set[OpenFile] = set()
 
     def sync(self, block: ControlBlock, end: End) -> None:
         """Return when everything before `end` is on stable storage. Raises StorageFailed."""
@@ -41,21 +41,22 @@ class Syncer:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the sync lock against other processes."""
+        directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
         # Kept where a forked child finds and closes it: else it would hold the lock as well.
-        self._directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
+        self._held.add(directory)
         try:
-            self._directory.lock()
+            directory.lock()
             yield
         finally:
-            self._directory.unlock()
-            self._directory = None
+            directory.unlock()
+            self._held.discard(directory)
 
     def forked(self) -> None:
         """In a forked child: let go of what only the parent's threads hold."""
         self._mutex = threading.Lock()
-        if self._directory is not None:
-            self._directory.abandon()
-            self._directory = None
+        for directory in self._held:
+            directory.abandon()
+        self._held = set()
 
     def _done(self, block: ControlBlock, end: End) -> bool:
         raise_sticky(block, self._segments.directory)

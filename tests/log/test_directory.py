@@ -145,12 +145,23 @@ def test_an_append_to_a_topic_that_another_process_deleted_is_refused(tmp_path):
         partition = one.partition(TP)
         partition.append([value(b"a")])
         other.delete_topic("events")
-        with pytest.raises(UnknownTopic, match="events-0: deleted"):
-            partition.append([value(b"b")])
+        for use in (lambda: partition.append([value(b"b")]), lambda: partition.read(0)):
+            with pytest.raises(UnknownTopic, match="events-0: deleted"):
+                use()
         with pytest.raises(UnknownTopic):
             one.partition(TP)
         other.create_topic("events")
         assert one.partition(TP).append([value(b"c")]) == 0
+
+
+def test_syncing_a_topic_that_another_process_deletes_says_so(tmp_path):
+    with Log.open(tmp_path) as one, Log.open(tmp_path) as other:
+        one.create_topic("events")
+        partition = one.partition(TP)
+        partition.append([value(b"a")], acks=1)
+        other.delete_topic("events")
+        with pytest.raises(UnknownTopic, match="events-0: deleted"):
+            partition.sync()
 
 
 def test_an_append_to_a_topic_that_was_made_anew_goes_to_the_new_one(tmp_path):
