@@ -3,7 +3,7 @@
 import os
 import warnings
 from contextlib import suppress
-from struct import pack_into
+from struct import pack, pack_into
 
 import pytest
 from hypothesis import given, settings
@@ -207,6 +207,16 @@ def test_the_offset_at_a_time_is_the_first_record_that_is_not_before_it(
         for asked in data.draw(st.lists(st.integers(0, 61), min_size=1, max_size=8)):
             expected = next((n for n, time in enumerate(flat) if time >= asked), None)
             assert partition.offset_at(asked) == expected
+
+
+def test_a_finished_segment_notes_its_largest_timestamp_though_no_index_entry_was_due(log, batch):
+    log.create_topic("rolls", 1, {"segment.bytes": "1024", "index.interval.bytes": "400"})
+    partition = log.partition(TopicPartition("rolls", 0))
+    for size, time in ((400, 1), (10, 2), (10, 9), (600, 3)):
+        partition.append([batch(b"x" * size, at=time)])
+    with open(os.path.join(partition.directory, f"{0:020d}.timeindex"), "rb") as file:
+        assert file.read() == pack(">qiqi", 2, 1, 9, 2)
+    assert [partition.offset_at(time) for time in (1, 2, 3, 9, 10)] == [0, 1, 2, 2, None]
 
 
 def test_a_full_disk_takes_back_what_was_half_written(tmp_path, files, batch, everything):
