@@ -107,3 +107,11 @@ def _temporary() -> EmbeddedBackend:
             shutil.rmtree(directory)
 
     return EmbeddedBackend(log, OffsetsTopic(log, SystemClock()), url="memory:", closing=closing)
+
+
+def _unlock_in_child() -> None:
+    global _logs_lock
+    _logs_lock = threading.Lock()  # a thread that the child does not have may hold the old one
+
+
+os.register_at_fork(after_in_child=_unlock_in_child)

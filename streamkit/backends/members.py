@@ -170,6 +170,7 @@ class LockMembership:
 
     def poll(self) -> Ownership:
         """What this member owns now. Raises Fenced when its own lock file was taken away."""
+        self._refuse_child()
         with self._lock:
             self.thread = threading.get_ident()
             if self._over == "left":
@@ -183,6 +184,8 @@ class LockMembership:
 
     def changed(self) -> bool:
         """Look now, and say whether `poll` has something to tell."""
+        if os.getpid() != self._pid:
+            return False
         with self._lock:
             if self._over is None:
                 self._look()
@@ -201,13 +204,15 @@ class LockMembership:
         self._log.notify()
 
     def leave(self) -> None:
+        if os.getpid() != self._pid:
+            return  # it is the parent's to leave
         with self._lock:
             if self._over == "left":
                 return
             fenced, self._over = self._over is not None, "left"
             self._drop_locks()
             self._forget(self)
-            if fenced or os.getpid() != self._pid:
+            if fenced:
                 return
             try:
                 with self._directory.coordinator():
@@ -220,15 +225,21 @@ class LockMembership:
 
     def check(self) -> None:
         """Raises Fenced unless this member is still the one it was."""
+        self._refuse_child()
         with self._lock:
-            if self._over is None:
-                if os.getpid() != self._pid:
-                    self._end("it belongs to the parent process; join again in the child")
-                elif not self._own.intact():
-                    self._end("its lock file was removed; join again")
+            if self._over is None and not self._own.intact():
+                self._end("its lock file was removed; join again")
             if self._over is not None:
                 why = "it has left the group" if self._over == "left" else self._over
                 raise Fenced(f"member {self._id} of group {self.group!r} is fenced: {why}")
+
+    def _refuse_child(self) -> None:
+        """In a forked child. Without the lock, which may be held by a thread it does not have."""
+        if os.getpid() != self._pid:
+            raise Fenced(
+                f"member {self._id} of group {self.group!r} belongs to the parent process; "
+                "join again in the child"
+            )
 
     def _revoking(self) -> frozenset[Unit]:
         return frozenset(unit for unit in self._held if unit not in self._target)
@@ -248,8 +259,6 @@ class LockMembership:
     def _look(self) -> None:
         """See who is there, make a generation if that is due, and take what can be taken."""
         self._looked_at = self._clock.monotonic()
-        if os.getpid() != self._pid:
-            return  # check() will say it
         if self._somebody_came_or_went():
             with self._directory.coordinator():
                 self._decide()

@@ -1,8 +1,10 @@
 """`__consumer_offsets`, read into memory and kept up with: what groups committed, who is in."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from weakref import WeakSet
 
 from streamkit import codec
 from streamkit.clock import Clock
@@ -20,12 +22,20 @@ _CONFIG = {
 _READ_BYTES = 4 << 20
 
 
+_topics: "WeakSet[OffsetsTopic]" = WeakSet()
+
+
 class OffsetsTopic:
     """The state of every group as the log has it. Used from several threads."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
         self._log = log
         self._clock = clock
+        self._begin()
+        _topics.add(self)
+
+    def _begin(self) -> None:
+        """Know nothing. In a forked child, too: another thread may have been halfway through."""
         self._lock = threading.Lock()
         self._positions: dict[TopicPartition, int] = {}
         self._commits: dict[str, dict[TopicPartition, OffsetCommit]] = {}
@@ -136,3 +146,11 @@ class OffsetsTopic:
                     self._groups[group] = schema.decode_group(value)
                 else:
                     self._groups.pop(group, None)
+
+
+def _begin_in_child() -> None:
+    for topic in list(_topics):
+        topic._begin()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
