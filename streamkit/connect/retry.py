@@ -10,6 +10,8 @@ from streamkit.errors import (
     OutOfSpace,
     RecordTooLarge,
     TransientError,
+    UnknownPartition,
+    UnknownTopic,
 )
 
 
@@ -37,6 +39,8 @@ def kind_of(error: BaseException) -> Kind:
     """The kind of any exception that a connector or the log can raise."""
     if isinstance(error, TransientError | OutOfSpace | GroupError):
         return Kind.TRANSIENT
+    if isinstance(error, UnknownTopic | UnknownPartition):
+        return Kind.TRANSIENT  # deleted under us: the next try looks, waits for it or makes it
     if isinstance(error, DataError | RecordTooLarge):
         return Kind.DATA
     if isinstance(error, LogError):

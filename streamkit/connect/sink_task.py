@@ -109,6 +109,8 @@ class SinkTask:
                     self._progress.waiting()  # for partitions that another member still holds
                 self._backend.wait(self._positions, WAIT_SECONDS)
                 continue
+            if self._topics() != topics:
+                return  # what was fetched may be of a new topic, at the old one's position
             self._progress.looking()
             records = [record for batch in batches for record in batch.records()]
             if records:
@@ -209,6 +211,6 @@ class SinkTask:
 
     def _beyond(self, partition: TopicPartition, position: int, there: OffsetRange) -> FatalError:
         return FatalError(
-            f"{partition} ends at {there.end}, but group {self._group} stands at {position}: the "
-            "topic was made anew; reset the group to go on"
+            f"{partition} ends at {there.end}, but group {self._group} stands at {position}: "
+            "records that it has written are gone from the log; reset the group to go on"
         )

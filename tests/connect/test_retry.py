@@ -13,6 +13,7 @@ from streamkit.errors import (
     RecordTooLarge,
     SerdeError,
     TransientError,
+    UnknownTopic,
 )
 
 
@@ -22,6 +23,7 @@ from streamkit.errors import (
         (TransientError("x"), Kind.TRANSIENT),
         (OutOfSpace("x"), Kind.TRANSIENT),
         (Fenced("x"), Kind.TRANSIENT),
+        (UnknownTopic("x"), Kind.TRANSIENT),
         (ConnectionResetError("x"), Kind.TRANSIENT),
         (FileNotFoundError("x"), Kind.TRANSIENT),
         (PermissionError("x"), Kind.FATAL),
