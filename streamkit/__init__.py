@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamkit.app import App
     from streamkit.clients.admin import Admin
     from streamkit.clients.consumer import Consumer
-    from streamkit.clients.producer import Producer
+    from streamkit.clients.producer import Appended, Producer
     from streamkit.dsl.context import Context, State
     from streamkit.dsl.stream import Stream
     from streamkit.dsl.table import GlobalTable, Table
@@ -48,7 +48,10 @@ _MODULES = {
     "streamkit.app": ("App",),
     "streamkit.clients.admin": ("Admin",),
     "streamkit.clients.consumer": ("Consumer",),
-    "streamkit.clients.producer": ("Producer",),
+    "streamkit.clients.producer": (
+        "Appended",
+        "Producer",
+    ),
     "streamkit.dsl.context": (
         "Context",
         "State",
@@ -94,6 +97,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "Admin",
     "App",
+    "Appended",
     "ConfigError",
     "ConnectError",
     "Consumer",
