@@ -22,6 +22,7 @@ from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics, wait_for_sources
 from streamkit.errors import Fenced
+from streamkit.records import TopicPartition
 
 T = TypeVar("T")
 
@@ -61,8 +62,8 @@ def run(
 
     Waits for the topics the app reads, and creates those it writes. When it returns, everything
     it did is committed. With `until_end` it waits for nothing, and also returns when its tasks
-    have processed all there is. `commit_interval` in seconds; `on_progress` is called a few times
-    a second.
+    and those of other members have processed all there is. `commit_interval` in seconds;
+    `on_progress` is called a few times a second.
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
     before it is committed, and the next run begins at it. Raises TopologyError.
@@ -148,13 +149,31 @@ class Worker:
             self._report()
             if busy or stop.is_set():
                 continue
-            if until_end and self._running and all(one.at_end for one in self._running.values()):
+            if until_end and self._at_end():
                 break
             positions = {at: o for one in self._running.values() for at, o in one.positions.items()}
             due = committed + self._commit_interval - self._clock.monotonic()
             self._backend.wait(positions, max(0.0, min(WAIT, due)))
         self._commit()
         self._report(last=True)
+
+    def _at_end(self) -> bool:
+        """Whether everything there is has been processed, by these tasks and by those of others."""
+        if not all(one.at_end for one in self._running.values()):
+            return False
+        elsewhere = [
+            TopicPartition(source.topic, number)
+            for sub in self._topology.subtopologies
+            for number in range(self._layout.tasks[sub.name])
+            if Unit(sub.name, number) not in self._running
+            for source in sub.streams
+        ]
+        if not elsewhere:
+            return True
+        committed = self._backend.committed(self._topology.app)
+        return all(
+            at in committed and committed[at].offset >= self._place.end(at) for at in elsewhere
+        )
 
     def _follow(self) -> None:
         """Take the tasks that come, and give up those that another member waits for."""
