@@ -11,7 +11,14 @@ from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.status import Progress
-from streamkit.errors import DataError, FatalError, OffsetOutOfRange, nearest
+from streamkit.errors import (
+    ConnectError,
+    DataError,
+    FatalError,
+    OffsetOutOfRange,
+    TransientError,
+    nearest,
+)
 from streamkit.records import Record, TopicPartition
 
 FETCH_BYTES = 2 << 20
@@ -99,6 +106,8 @@ class SinkTask:
             try:
                 batches = self._backend.fetch(self._positions, max_bytes=FETCH_BYTES)
             except OffsetOutOfRange:
+                if self._topics() != topics:
+                    return
                 self._skip_removed()
                 continue
             if not batches:
@@ -118,6 +127,10 @@ class SinkTask:
             for batch in batches:
                 self._positions[batch.partition] = batch.next_offset
             self._commit({batch.partition for batch in batches}, member)
+            if self._topics() != topics:
+                # Deleted and made anew while we wrote: the commit may have gone to the new topic.
+                self._begin_anew(topics, member)
+                return
             self._progress.lag = self._lag()
             self._progress.stored(len(records))
 
@@ -147,6 +160,19 @@ class SinkTask:
             self._notes[partition] = start.metadata
         if moved:
             self._backend.commit(self._group, moved, member=member)
+
+    def _begin_anew(self, before: dict[str, TopicInfo], member: Membership) -> None:
+        """Commit the beginning of topics that are not the ones that were read."""
+        now = self._topics()
+        starts = {
+            partition: CommittedOffset(self._backend.offsets(partition).start)
+            for partition in self._positions
+            if (topic := now.get(partition.topic)) is not None
+            and topic.topic_id != before[partition.topic].topic_id
+            and partition.partition < topic.partitions
+        }
+        if starts:
+            self._backend.commit(self._group, starts, member=member)
 
     def _commit(self, partitions: Iterable[TopicPartition], member: Membership) -> None:
         self._backend.commit(
@@ -209,7 +235,9 @@ class SinkTask:
                 )
                 self._positions[partition] = there.start
 
-    def _beyond(self, partition: TopicPartition, position: int, there: OffsetRange) -> FatalError:
+    def _beyond(self, partition: TopicPartition, position: int, there: OffsetRange) -> ConnectError:
+        if self._backend.committed(self._group).get(partition) is None:
+            return TransientError(f"{partition}: its topic was made anew")
         return FatalError(
             f"{partition} ends at {there.end}, but group {self._group} stands at {position}: "
             "records that it has written are gone from the log; reset the group to go on"

@@ -416,6 +416,24 @@ def test_a_topic_made_anew_under_a_running_sink_is_read_from_its_beginning(log: 
     assert seen == list(range(20))
 
 
+def test_a_topic_made_anew_between_a_write_and_its_commit_is_read_from_its_beginning(
+    log: Backend,
+) -> None:
+    seen: list[int] = []
+
+    def case(batch: list[Record[bytes | None]]) -> None:
+        if not seen:
+            log.delete_topic("numbers")
+            log.create_topic("numbers", 1)
+            log.append(TopicPartition("numbers", 0), [b'{"n":%d}' % n for n in range(100, 120)])
+        seen.extend(json.loads(record.value or b"")["n"] for record in batch)
+
+    calls["sink"] = case
+    run(config(n=NUMBERS), log, until_idle=True)
+    run(config(c=COLLECT | {"errors.retry.delay.max.ms": 10}), log, until_idle=True)
+    assert seen == [*range(10), *range(100, 120)]
+
+
 def test_two_workers_share_the_connectors_and_one_takes_over(tmp_path: Path) -> None:
     names = {f"n{i}": NUMBERS | {"topic": f"t{i}"} for i in range(4)}
     path = str(tmp_path / "log")
