@@ -236,7 +236,13 @@ def main() -> None:
     show(rates, replay())
 
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    for closing in (signal.SIGTERM, signal.SIGHUP):  # the terminal was closed, say
+        signal.signal(closing, interrupted)
     try:
         main()
     except KeyboardInterrupt:
