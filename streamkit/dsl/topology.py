@@ -24,9 +24,9 @@ from streamkit.serde import Serde
 COMPACTED = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
-MAX_UPSTREAM_INPUTS = 64
-"""Partitions whose events may go into one repartition topic: what a reader has read of each must
-fit into the 4096 characters that are committed with an offset."""
+MAX_UPSTREAM_TASKS = 48
+"""Tasks that may write one repartition topic: what a reader has read of each must fit into the
+4096 characters that are committed with an offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +198,10 @@ class Topology:
                         )
                     need(store.changelog, count, COMPACTED)
                 for topic in sub.repartitions:
-                    if count * len(sub.streams) > MAX_UPSTREAM_INPUTS:
+                    if count > MAX_UPSTREAM_TASKS:
                         raise TopologyError(
-                            f"{sub.name} repartitions {len(sub.streams)} stream(s) of {count} "
-                            f"partitions through {topic}; at most {MAX_UPSTREAM_INPUTS} partitions "
-                            "in all can be: use fewer"
+                            f"{sub.name} has {count} partitions and hands events over through "
+                            f"{topic}; at most {MAX_UPSTREAM_TASKS} partitions can be: use fewer"
                         )
                     need(topic, self._repartition_size(topic, count, sizes), KEPT)
         used = {t: n for t, n in sizes.items() if t in self._topics()}

@@ -9,17 +9,20 @@ from streamkit.errors import DataError, FunctionError, SerdeError
 class Cursor:
     """Moves from record to record; one per task.
 
-    `prefix` begins the identity of what is made of the record ("run.task.input."); it is empty
-    when the task acts without a record, because its inputs have fallen silent.
+    `prefix` begins the identity of what is made of the record ("run.task.input."). While results
+    of a closing window are given, they are told by that window instead, in `closing`: its prefix
+    and start. Which record closes it depends on what had arrived, and may be another one when the
+    work is done again; it may even be none.
     """
 
-    __slots__ = ("offset", "partition", "prefix", "reported", "topic")
+    __slots__ = ("closing", "offset", "partition", "prefix", "reported", "topic")
 
     def __init__(self) -> None:
         self.topic = ""
         self.partition = -1
         self.offset = -1
         self.prefix = b""
+        self.closing: tuple[bytes, int] | None = None
         self.reported: Exception | None = None
 
     def enter(self, topic: str, partition: int, prefix: bytes) -> None:
@@ -27,6 +30,7 @@ class Cursor:
         self.topic = topic
         self.partition = partition
         self.prefix = prefix
+        self.closing = None
         self.offset = -1
 
     @property

@@ -22,7 +22,7 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     `run` is the run this task writes under for this input; `latest` the latest event time.
     `watermark` and `closed` (per window store) are the task's and stand in the first input's note.
     `told` are upstream markers, [task, tasks, watermark, idle]; `seen` the last event per upstream
-    run, task and input, [offset, number].
+    run, task and origin, [place, number].
     """
 
     run: int = 0

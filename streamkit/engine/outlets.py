@@ -116,17 +116,16 @@ def repartitioner(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> F
     """A step that hands events to another sub-topology, with what they were made of."""
     encode_key, encode_value, add = key.encode, value.encode, outlet.add
     topic = outlet.topic
-    last_offset, last_prefix, number = -1, b"", 0
+    last, number = (b"", -1), 0
 
     def hand_over(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        nonlocal last_offset, last_prefix, number
-        offset, prefix = cursor.offset, cursor.prefix
-        if prefix:
-            if offset == last_offset and prefix == last_prefix:
-                number += 1
-            else:
-                last_offset, last_prefix, number = offset, prefix, 0
-            headers = (*headers, (SOURCE, b"%b%d.%d" % (prefix, offset, number)))
+        nonlocal last, number
+        origin = cursor.closing or (cursor.prefix, cursor.offset)
+        if origin == last:
+            number += 1
+        else:
+            last, number = origin, 0
+        headers = (*headers, (SOURCE, b"%b%d.%d" % (*origin, number)))
         try:
             add(encode_key(key), encode_value(value), stamp, headers)
         except SerdeError as error:

@@ -19,7 +19,7 @@ Reader: TypeAlias = Callable[[Columns, int, int], None]
 
 
 class Seen:
-    """What has been read of each upstream run: the offset and number of the last event.
+    """What has been read of each upstream task: the place and number of its last event.
 
     An event that is not after it was read before, and its writer was killed in between.
     """
@@ -34,9 +34,9 @@ class Seen:
         last = self.places.get(prefix)
         if last is None:
             # A writer's new run begins: its old one will write no more.
-            _, task, source = prefix.split(b".")
+            _, task, _ = prefix.split(b".")
             for other in list(self.places):
-                if other.split(b".")[1:] == [task, source]:
+                if other.split(b".")[1] == task:
                     del self.places[other]
         elif place <= last:
             self.repeated += 1

@@ -26,7 +26,7 @@ from typing import Any
 
 from streamkit.dsl.nodes import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
-from streamkit.engine.headers import Marker
+from streamkit.engine.headers import Marker, identity
 from streamkit.engine.inputs import Input, first_of
 from streamkit.engine.notes import Note, read_note
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
@@ -159,15 +159,19 @@ class Task:
 
         Raises KeyError when one is missing, DataError when a note is not a task's.
         """
-        for order, partition in enumerate(self.inputs):
+        for partition in self.inputs:
             position = positions[partition]
             note = read_note(position.metadata, partition)
             one = self._inputs[partition]
             one.position = position.offset
             self._runs[partition] = run = note.run if note is not None else self._run
-            one.prefix = b"%d.%d.%d." % (run, self.number, order)
+            one.prefix = identity(run, self.number, partition.topic)
             if note is not None:
                 self._recall(partition, note)
+        # The watermark is in the first input's note: when that is gone, windows begin anew too.
+        run = self._runs[self.inputs[0]]
+        for store in self._windows:
+            store.prefix = identity(run, self.number, store.node.name)
 
     def restore(self, changelog: str, columns: Columns) -> None:
         """Take in records of a changelog, in order, up to its committed end. Raises SerdeError."""

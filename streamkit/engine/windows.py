@@ -53,6 +53,8 @@ class WindowStore:
         self.closed = NEVER
         self.late_count = 0
         self.touched = -2
+        self.prefix = b""
+        """Begins the identity of its results; see Cursor."""
         self.forward: Forward = _nowhere
         self._buckets: dict[int, Bucket] = {}
         self._gone: dict[bytes, int] = {}
@@ -138,12 +140,14 @@ class WindowStore:
             self.touched = self._cursor.offset
             cells = self._buckets.pop(start).cells
             end = start + size
+            self._cursor.closing = (self.prefix, start)
             # By key, not as they came: a restored task has met them in another order.
             for data in sorted(cells):
                 value, count, key = cells[data]
                 self._gone[data + start.to_bytes(8, "big")] = end - 1
                 if final:
                     self.forward(key, value, end - 1, window_identity(name, start, end, count))
+        self._cursor.closing = None
 
     def _open(self, start: int) -> Bucket:
         bucket = self._buckets[start] = Bucket()
