@@ -86,6 +86,7 @@ class Running:
         self._committed: dict[TopicPartition, CommittedOffset] = {}
         self._taken_back: dict[TopicPartition, CommittedOffset] = {}
         self._silent: dict[TopicPartition, float] = {}
+        self._looked = 0.0
 
     # Beginning.
 
@@ -158,7 +159,7 @@ class Running:
 
         Raises like `Task.run`.
         """
-        now = self._clock.monotonic()
+        now = self._looked = self._clock.monotonic()
         wanted = {}
         for partition in self.task.hungry:
             at = self._place.partition(partition)
@@ -170,7 +171,7 @@ class Running:
             self.task.feed(self._names[at], self._place.cut(at, batch.columns()))
             self.positions[at] = batch.next_offset
             self._silent.pop(at, None)
-            wanted.pop(at)
+            wanted.pop(at, None)
         self.task.caught_up(self._names[at] for at in wanted)
         for at in wanted:
             self._silent.setdefault(at, now)
@@ -200,11 +201,14 @@ class Running:
         return span is not None and offset >= span.end
 
     def idle(self) -> None:
-        """Tell the task for how long its inputs have been silent, and append what that gave."""
-        now = self._clock.monotonic()
+        """Tell the task for how long its inputs have been silent, and append what that gave.
+
+        Until the last `step`, not until now: while other tasks had their turn, or the process was
+        stopped, something may have come.
+        """
         self.task.idle(
             {
-                partition: round((now - self._silent[at]) * 1000)
+                partition: round((self._looked - self._silent[at]) * 1000)
                 for at, partition in self._names.items()
                 if at in self._silent
             }

@@ -1,0 +1,42 @@
+"""A task at work in a log, with a clock that a test sets."""
+
+from streamkit import App, tumbling
+from streamkit.backends.locate import open_backend
+from streamkit.clock import ManualClock
+from streamkit.engine.outputs import Outputs
+from streamkit.engine.running import Place, Running
+from streamkit.engine.task import Task
+from streamkit.engine.topics import create_topics
+from streamkit.records import TopicPartition
+
+EVENTS = TopicPartition("events", 0)
+
+
+def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
+    """Others had a long turn, or the process was stopped: nobody knows what has come meanwhile."""
+    app = App("shop")
+    events = app.stream("events", str)
+    events.window(tumbling("10s", grace="0s"), close_after_idle="1m").count(to="counts", name="c")
+    topology, clock = app.topology(), ManualClock()
+    with open_backend(str(tmp_path / "log")) as log:
+        log.create_topic("events")
+        layout, place = create_topics(topology, log), Place(log, "shop")
+        task = Task(topology, layout, topology.subtopologies[0], 0, run=clock.now())
+        one = Running(task, place, Outputs(log, place.topic), clock)
+        one.begin({})
+
+        log.append(EVENTS, [b"x"], keys=[b"k"], timestamps=1000)
+        while one.step():
+            pass
+        clock.advance(2 * 60_000)
+        log.append(EVENTS, [b"y"], keys=[b"k"], timestamps=2000)
+        one.idle()
+        while one.step():
+            pass
+        clock.advance(2 * 60_000)
+        one.step()
+        one.idle()
+        assert [
+            r.value for b in log.fetch({TopicPartition("counts", 0): 0}) for r in b.records()
+        ] == [b"2"]
+        assert task.stats.late == {"c": 0}
