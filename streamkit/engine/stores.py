@@ -55,13 +55,10 @@ class KeyedStore:
     def changes(self) -> Rows:
         """What changed since the last call, each key once with the value it has now."""
         changed, self._changed = self._changed, {}
-        cells, encode = self._cells, self._serde.encode
+        cells = self._cells
         values = []
         for key in changed:
-            try:
-                values.append(encode(cells.get(key)))
-            except SerdeError as error:
-                raise unwritable_state(self.changelog, key, error) from error
+            values.append(written(self._serde, self.changelog, key, cells.get(key)))
         return Rows(list(changed), values, [max(stamp, 0) for stamp in changed.values()])
 
 
@@ -92,9 +89,22 @@ class TableRows:
                 raise SerdeError(f"{partition}@{columns.offsets[at]}: value: {error}") from error
 
 
-def unwritable_state(changelog: str, key: bytes, error: Exception) -> SerdeError:
-    """A function kept a value that is not of the type it declared."""
-    return SerdeError(f"state for {changelog}, key {key!r}: {error}")
+def written(serde: Serde, changelog: str, key: bytes, value: Any) -> bytes | None:
+    """A value as it goes to the changelog.
+
+    Raises SerdeError when a function kept one that is not of the type it declared. It is read back
+    to know: what could not be restored would stop the app for good, once it is committed.
+    """
+    try:
+        data = serde.encode(value)
+        if data is not None:
+            serde.decode(data)
+    except SerdeError as error:
+        raise SerdeError(
+            f"state for {changelog}, key {key!r}: {error}; a function kept a value that is not of "
+            "the type it declares"
+        ) from error
+    return data
 
 
 def unreadable_state(changelog: str, offset: int, error: Exception) -> SerdeError:

@@ -8,7 +8,7 @@ from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import late_note, window_identity
 from streamkit.engine.outlets import Forward, Outlet
 from streamkit.engine.rows import Rows
-from streamkit.engine.stores import unreadable_state, unwritable_state
+from streamkit.engine.stores import unreadable_state, written
 from streamkit.engine.watermarks import NEVER, Clock
 from streamkit.errors import SerdeError
 from streamkit.records import Columns, Headers
@@ -202,17 +202,14 @@ class WindowStore:
         keys: list[bytes] = []
         values: list[bytes | None] = []
         stamps: list[int] = []
-        encode = self._cell_serde.encode
+        serde = self._cell_serde
         for start in sorted(self._buckets):
             bucket = self._buckets[start]
             suffix = start.to_bytes(8, "big")
             for data, stamp in bucket.changed.items():
                 cell = bucket.cells[data]
                 keys.append(data + suffix)
-                try:
-                    values.append(encode((cell[1], cell[0])))
-                except SerdeError as error:
-                    raise unwritable_state(self.changelog, data, error) from error
+                values.append(written(serde, self.changelog, data, (cell[1], cell[0])))
                 stamps.append(stamp)
             bucket.changed = {}
         gone, self._gone = self._gone, {}

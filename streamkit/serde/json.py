@@ -8,8 +8,16 @@ import msgspec
 from streamkit.errors import SerdeError, TopologyError
 from streamkit.serde.serde import type_name
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+_encode = msgspec.json.Encoder(order="deterministic").encode
 """Deterministic: the same value always gives the same bytes, however a dict was filled."""
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except TypeError:
+        # Keys that are no text, as of a dict[int, str], can only be sorted as text.
+        return _encode(msgspec.to_builtins(value, str_keys=True))
 
 
 def _unreadable(type_: Any, why: str) -> TopologyError:
@@ -29,12 +37,14 @@ class JsonSerde:
         self.type = type_
         self.nullable = nullable
         plain = type_ if plain is None else plain
-        # Only a plain class can be checked at the price of a pointer comparison; for the rest
+        # Only a plain class can be checked at the price of a comparison; for the rest
         # (unions, generics) the type checker has seen the function that made the value.
-        is_record = isinstance(plain, type) and (
-            issubclass(plain, msgspec.Struct) or dataclasses.is_dataclass(plain)
+        is_checked = isinstance(plain, type) and (
+            issubclass(plain, msgspec.Struct)
+            or dataclasses.is_dataclass(plain)
+            or plain in (bool, int, float)
         )
-        self._class: type | None = plain if is_record else None
+        self._class: Any = (int, float) if plain is float else plain if is_checked else None
         try:
             self._decoder = msgspec.json.Decoder(type_)
             unknown = isinstance(msgspec.inspect.type_info(plain), msgspec.inspect.CustomType)
@@ -46,13 +56,33 @@ class JsonSerde:
     def encode(self, value: Any) -> bytes | None:
         if value is None:
             return None
-        if self._class is not None and not isinstance(value, self._class):
+        if self._class is not None and (
+            not isinstance(value, self._class) or (type(value) is bool and self._class is not bool)
+        ):
             raise SerdeError(f"expected {type_name(self.type)}, got {type_name(type(value))}")
         try:
-            return _encoder.encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            data = _encoded(value)
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+            msgspec.MsgspecError,
+        ) as error:
             raise SerdeError(
                 f"a {type_name(type(value))} cannot be written as JSON: {error}"
+            ) from error
+        if b"null" in data and self._class is not None:
+            # It may be a NaN or an infinity, which JSON does not have: nobody could read it again.
+            self._refuse_lost(data)
+        return data
+
+    def _refuse_lost(self, data: bytes) -> None:
+        try:
+            self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            raise SerdeError(
+                f"expected {type_name(self.type)}: {error} (NaN and infinity are null in JSON)"
             ) from error
 
     def decode(self, data: bytes | None) -> Any:
@@ -65,5 +95,5 @@ class JsonSerde:
             )
         try:
             return self._decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SerdeError(f"expected {type_name(self.type)}: {error}") from error

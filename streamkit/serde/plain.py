@@ -71,6 +71,9 @@ class BytesSerde:
         return data
 
 
+_TEXT = TextSerde(nullable=True)
+
+
 class UntypedSerde:
     """Values by what they are: text as UTF-8, bytes as they are, the rest as JSON. Write-only."""
 
@@ -84,7 +87,7 @@ class UntypedSerde:
 
     def encode(self, value: Any) -> bytes | None:
         if isinstance(value, str):
-            return value.encode()
+            return _TEXT.encode(value)
         if value is None or isinstance(value, bytes):
             return value
         return self._json.encode(value)

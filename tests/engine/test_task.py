@@ -234,6 +234,31 @@ def test_state_that_no_longer_fits_its_type_is_named() -> None:
         _task(app).restore("a-total-sofar-changelog", _columns((8, 1, "k", b'"x"')))
 
 
+class Loose(msgspec.Struct):
+    mean: float
+
+
+@pytest.mark.parametrize("kept", [None, Loose("1"), Loose(float("nan"))])  # type: ignore[arg-type]
+def test_state_that_could_not_be_restored_is_not_committed(kept: Any) -> None:
+    """Struct's fields are not checked when it is made; once committed, no restart would read it."""
+    app = App("a")
+
+    @app.stream("in", str).window(tumbling("10ms", grace="0s")).aggregate(to="out", emit="update")
+    def fold(sofar: Loose | None, value: str) -> Loose:
+        return kept
+
+    @app.stream("too", str).process
+    def keep(value: str, state: State[dict[str, Loose]]) -> None:
+        state.set({"k": kept})
+
+    for number, topic in enumerate(("in", "too")):
+        task = _task(app, sub=number)
+        task.feed(TopicPartition(topic, 0), _columns((0, 5, "k", b"v")))
+        with pytest.raises(SerdeError, match=r"record for out|state for a-.*-changelog, key b'k'"):
+            task.run()
+            task.checkpoint()
+
+
 def test_context_gives_the_same_whenever_an_event_is_processed() -> None:
     app = App("a")
     drawn: list[Any] = []

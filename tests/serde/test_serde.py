@@ -117,3 +117,43 @@ def test_values_of_unknown_type_are_written_by_what_they_are_and_not_read() -> N
     assert written == [b"text", b"raw", b'{"a":1}', b"3", None]
     with pytest.raises(SerdeError, match="say their type"):
         serde.decode(b"text")
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        (int, "1"),
+        (int, 1.5),
+        (int, True),
+        (float, "1"),
+        (float, True),
+        (bool, 1),
+        (int | None, "1"),
+    ],
+)
+def test_a_number_of_another_kind_is_not_written(type_: Any, value: Any) -> None:
+    with pytest.raises(SerdeError, match=r"expected .*, got"):
+        serde_for(type_).encode(value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_json_lacks_are_refused_where_nobody_could_read_them_again(
+    number: float,
+) -> None:
+    for type_, value in ((float, number), (Order, Order(1, number))):
+        with pytest.raises(SerdeError, match="NaN and infinity"):
+            serde_for(type_).encode(value)
+
+
+def test_a_dict_may_have_keys_that_are_no_text() -> None:
+    serde = serde_for(dict[int, str])
+    data = serde.encode({10: "ten", 9: "nine"})
+    assert data == serde.encode({9: "nine", 10: "ten"})
+    assert serde.decode(data) == {9: "nine", 10: "ten"}
+
+
+def test_text_that_is_not_unicode_and_json_without_end_are_errors_like_others() -> None:
+    with pytest.raises(SerdeError):
+        serde_for(Untyped).encode("\ud800")
+    with pytest.raises(SerdeError):
+        serde_for(dict).decode(b'{"a":' * 100_000)
