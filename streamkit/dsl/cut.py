@@ -54,7 +54,14 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
             "@stream.process"
         )
     _check_stores(app, subs)
-    return Topology(app, subs)
+    topology = Topology(app, subs)
+    for topic in topology.internal:
+        if topic in (*topology.sources, *topology.sinks):
+            raise TopologyError(
+                f"app {app!r} reads or writes {topic}, where it keeps what it needs itself; use "
+                "another topic, or give what is kept there another name with name="
+            )
+    return topology
 
 
 def _children_of(node: Node, nodes: tuple[Node, ...]) -> list[Node]:

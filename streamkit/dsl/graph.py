@@ -21,6 +21,13 @@ def check_topic(topic: str) -> str:
     return topic
 
 
+def check_output(topic: str) -> str:
+    """The name itself when an app may write there. Raises InvalidTopic."""
+    if check_topic(topic).startswith("__"):
+        raise InvalidTopic(f"topic {topic!r}: those that begin with __ are the log's own")
+    return topic
+
+
 class Graph:
     """The declarations of one app, in order."""
 

@@ -7,7 +7,7 @@ from streamkit.dsl.cut import check_keys
 from streamkit.dsl.decorators import Folding, Joining, Processing
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.functions import Function, field_getter, function
-from streamkit.dsl.graph import Graph, check_topic
+from streamkit.dsl.graph import Graph, check_output
 from streamkit.dsl.nodes import (
     Aggregate,
     By,
@@ -172,7 +172,7 @@ class Stream(Generic[V]):
 
     def to(self, topic: str, *, key: str | Callable[[V], Any] | None = None) -> "Stream[V]":
         """Write the events to a topic, under their key or under another one. Gives the stream."""
-        check_topic(topic)
+        check_output(topic)
         rekey, key_serde = (None, self._key) if key is None else self._keyed(key, "to(key=...)")
         self._graph.add(To(self._node, topic, key_serde, self._value, rekey))
         return self

@@ -9,6 +9,8 @@ from streamkit.errors import DataError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+LATEST_TIME = 253_402_300_799_999
+"""The end of the year 9999 in ms; what is later was not meant as ms."""
 
 
 def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Callable[[Any], int]:
@@ -25,7 +27,7 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Call
 
     def of(value: Any) -> int:
         stamp = get(value)
-        if type(stamp) is int and stamp >= 0:
+        if type(stamp) is int and 0 <= stamp <= LATEST_TIME:
             return stamp
         if type(stamp) is datetime:
             if stamp.tzinfo is None:
@@ -35,6 +37,8 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Call
             milliseconds = _other(stamp, what)
         if milliseconds < 0:
             raise DataError(f"{what}: {stamp!r} is before 1970, which a timestamp cannot say")
+        if milliseconds > LATEST_TIME:
+            raise DataError(f"{what}: {stamp!r} ms is after the year 9999; is it in another unit?")
         return milliseconds
 
     return of

@@ -20,7 +20,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.running import Place, Running, commit, rescue
 from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.task import Task
-from streamkit.engine.topics import create_topics, wait_for_sources
+from streamkit.engine.topics import create_topics, orphans, wait_for_sources
 from streamkit.errors import Fenced
 from streamkit.records import TopicPartition
 
@@ -99,8 +99,12 @@ class Worker:
         self._commit_interval = commit_interval
         self._clock = clock
         self._on_progress = on_progress
+        for text in orphans(topology, backend):
+            logger.warning("%s", text)
         self._layout: Layout = create_topics(topology, backend)
-        self._place = Place(backend, topology.app)
+        known = backend.topics()
+        ids = {name: known[name].topic_id for name in self._layout.partitions if name in known}
+        self._place = Place(backend, topology.app, ids=ids)
         self._outputs = Outputs(backend, self._place.topic)
         self._running: dict[Unit, Running] = {}
         self._member = self._join()

@@ -1,13 +1,15 @@
 """What a task writes, per topic, until it is drained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
+from streamkit.dsl.graph import check_output
+from streamkit.dsl.times import LATEST_TIME
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import SOURCE
 from streamkit.engine.rows import Rows
-from streamkit.errors import SerdeError
-from streamkit.records import Headers
+from streamkit.errors import InvalidRecord, InvalidTopic, SerdeError
+from streamkit.records import NO_TIMESTAMP, Headers
 from streamkit.serde import Serde, Untyped, serde_for
 
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
@@ -60,10 +62,20 @@ class Outlet:
 
 
 class Outlets:
-    """All outlets of a task. `types` are the key and value types of the topics that have any."""
+    """All outlets of a task.
 
-    def __init__(self, types: Mapping[str, tuple[Serde, Serde]], cursor: Cursor) -> None:
+    `types` are the key and value types of the topics that have any; to topics in `internal`
+    functions may not send.
+    """
+
+    def __init__(
+        self,
+        types: Mapping[str, tuple[Serde, Serde]],
+        internal: Collection[str],
+        cursor: Cursor,
+    ) -> None:
         self._types = types
+        self._internal = internal
         self._cursor = cursor
         self._outlets: dict[str, Outlet] = {}
 
@@ -85,7 +97,15 @@ class Outlets:
             outlet.take_back()
 
     def send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
-        """Write a record to any topic."""
+        """Write a record to any topic. Raises InvalidTopic, InvalidRecord."""
+        if topic not in self._outlets:
+            check_output(topic)
+        if topic in self._internal:
+            raise InvalidTopic(f"topic {topic!r}: the app keeps there what it needs itself")
+        if type(stamp) is not int or not NO_TIMESTAMP <= stamp <= LATEST_TIME:
+            raise InvalidRecord(
+                f"timestamp {stamp!r} is no time in milliseconds since 1970-01-01 UTC"
+            )
         key_serde, value_serde = self._types.get(topic, (_UNTYPED, _UNTYPED))
         writer(self.of(topic), key_serde, value_serde, self._cursor)(key, value, stamp, ())
 

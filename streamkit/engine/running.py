@@ -10,7 +10,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.restore import restore
 from streamkit.engine.rows import Position, Rows
 from streamkit.engine.task import Task
-from streamkit.errors import StreamkitError
+from streamkit.errors import StreamkitError, UnknownTopic
 from streamkit.records import Columns, TopicPartition
 
 FETCH_BYTES = 1 << 20
@@ -37,13 +37,29 @@ class Place:
     """Where an app runs: the log, its group there, and which topic stands for which.
 
     Tasks know the app's own topic names. `topics` has those that another topic stands for (the
-    shadows of a replay). `spans` limits the partitions it names; others have no end.
+    shadows of a replay). `spans` limits the partitions it names; others have no end. `ids` are
+    those of the topics at the start, by their place in the log.
     """
 
     backend: Backend
     group: str
     topics: Mapping[str, str] = field(default_factory=dict)
     spans: Mapping[TopicPartition, Span] = field(default_factory=dict)
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse_successors(self) -> None:
+        """Raises UnknownTopic when a topic is another one than at the start.
+
+        Positions in the old one mean nothing in the one of its name: what stands before them there
+        would never be read.
+        """
+        known = self.backend.topics()
+        for name, topic_id in self.ids.items():
+            if name not in known or known[name].topic_id != topic_id:
+                raise UnknownTopic(
+                    f"{name} was deleted{' and made anew' if name in known else ''} while "
+                    f"{self.group} ran; start it again, and it begins with what is there then"
+                )
 
     def topic(self, name: str) -> str:
         return self.topics.get(name, name)
@@ -273,8 +289,9 @@ def commit(
 
     In this order: results and inputs are on stable storage, then changes of state, then the
     offsets of both, in one batch. A process that dies in between leaves results that will be
-    given again, or changes that a restore takes back. Raises Fenced.
+    given again, or changes that a restore takes back. Raises Fenced, UnknownTopic.
     """
+    place.refuse_successors()
     outputs.sync()
     offsets: dict[TopicPartition, CommittedOffset] = {}
     for one in running:

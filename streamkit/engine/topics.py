@@ -5,7 +5,7 @@ from threading import Event
 
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import Layout, Topology
-from streamkit.errors import TopicExists
+from streamkit.errors import TopicExists, TopologyError
 
 _LOOK = 0.2
 """Seconds between two looks at whether a topic has appeared, or somebody asked to stop."""
@@ -37,6 +37,7 @@ def wait_for_sources(
 
 def create_topics(topology: Topology, backend: Backend) -> Layout:
     """Create what the app writes and does not find. Raises TopologyError if parts do not fit."""
+    refuse_others(topology, backend)
     layout = topology.layout(partition_counts(backend))
     for name, spec in layout.create.items():
         try:
@@ -45,6 +46,42 @@ def create_topics(topology: Topology, backend: Backend) -> Layout:
             # Another process of the same app was faster; its sizes hold for all.
             return create_topics(topology, backend)
     return layout
+
+
+def refuse_others(topology: Topology, backend: Backend) -> None:
+    """Raises TopologyError when another app keeps state where this one would.
+
+    App `a` with a store `b-c` and app `a-b` with a store `c` both call its changelog
+    `a-b-c-changelog`. Whose it is, the committed ends tell.
+    """
+    for topic in topology.internal:
+        for group in backend.groups():
+            if group == topology.app or not topic.startswith(f"{group}-"):
+                continue
+            if any(partition.topic == topic for partition in backend.committed(group)):
+                raise TopologyError(
+                    f"{topic} belongs to app {group!r}; give what app {topology.app!r} would keep "
+                    "there another name with name=, or rename the app"
+                )
+
+
+def orphans(topology: Topology, backend: Backend) -> list[str]:
+    """What to say about topics in which earlier code of the app kept what this code leaves."""
+    said = []
+    used = {*topology.internal, *topology.sources}
+    for at, place in sorted(backend.committed(topology.app).items()):
+        if at.topic in used or not at.topic.startswith(f"{topology.app}-"):
+            continue
+        if at.topic.endswith("-changelog"):
+            said.append(f"the state in {at.topic} is not used any more")
+        elif at.topic.endswith("-repartition"):
+            unread = backend.offsets(at).end - place.offset
+            said.append(f"{at.topic} is not read any more; {at} has {unread} records left")
+    return [
+        f"app {topology.app!r}: {text}. Was a function renamed? Give it its old name with name=, "
+        "or delete the topic"
+        for text in dict.fromkeys(said)
+    ]
 
 
 def partition_counts(backend: Backend) -> dict[str, int]:

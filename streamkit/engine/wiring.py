@@ -52,7 +52,7 @@ def wire(
 ) -> Parts:
     """The parts of task `number`; `moved` is called when the time of an input has."""
     cursor = Cursor()
-    parts = Parts(Clock(), cursor, Outlets(topology.types(), cursor))
+    parts = Parts(Clock(), cursor, Outlets(topology.types(), topology.internal, cursor))
     for source in sub.streams:
         _make_stores(parts, sub, source, source.key, 0)
     for table in (*sub.tables, *sub.global_tables):

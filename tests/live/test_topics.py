@@ -1,0 +1,98 @@
+"""What an app does about topics that others delete, or that are not its own."""
+
+import threading
+
+import pytest
+
+from streamkit import App, Context, State
+from streamkit.backends.locate import open_backend
+from streamkit.engine.live import run
+from streamkit.errors import FunctionError, TopologyError, UnknownTopic
+from streamkit.records import TopicPartition
+
+EVENTS = TopicPartition("events", 0)
+
+
+@pytest.fixture
+def log(tmp_path):
+    with open_backend(str(tmp_path / "log")) as log:
+        log.create_topic("events")
+        yield log
+
+
+def to_the_end(app, log):
+    run(app.topology(), log, until_end=True, stop=threading.Event(), commit_interval=0.0)
+
+
+def values(log, topic):
+    at = TopicPartition(topic, 0)
+    return [record.value for batch in log.fetch({at: 0}) for record in batch.records()]
+
+
+def test_a_topic_made_anew_under_an_app_is_not_read_from_the_old_position(log):
+    app = App("shop")
+
+    @app.stream("events", str).process(to="seen")
+    def see(event: str) -> str:
+        if event == "old":
+            log.delete_topic("events")
+            log.create_topic("events")
+            log.append(EVENTS, [b"1", b"2", b"3"])
+        return event
+
+    log.append(EVENTS, [b"old"])
+    with pytest.raises(UnknownTopic, match="events was deleted and made anew while shop ran"):
+        to_the_end(app, log)
+    to_the_end(app, log)
+    assert values(log, "seen")[-3:] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "timestamp", "message"),
+    [
+        ("__consumer_offsets", None, "the log's own"),
+        ("shop-send-seen-changelog", None, "keeps there what it needs"),
+        ("no/name", None, "only letters"),
+        ("other", -7, "no time"),
+        ("other", "soon", "no time"),
+    ],
+)
+def test_a_function_cannot_send_what_would_break_something(log, topic, timestamp, message):
+    app = App("shop")
+
+    @app.stream("events", str).process
+    def send(event: str, context: Context, seen: State[int]) -> None:
+        context.send(topic, event, timestamp=timestamp)
+
+    log.create_topic("other")
+    log.append(EVENTS, [b"x"], keys=[b"k"])
+    with pytest.raises(FunctionError, match=f"send .*{message}.*events-0@0"):
+        to_the_end(app, log)
+    assert log.committed("shop")[EVENTS].offset == 0
+
+
+def counting(app, function):
+    app = App(app)
+
+    def count(event: str, seen: State[int]) -> int:
+        seen.set(seen.get(0) + 1)
+        return seen.get(0)
+
+    app.stream("events", str).process(to="counts", name=function)(count)
+    return app
+
+
+def test_two_apps_do_not_share_a_changelog_by_the_chance_of_their_names(log):
+    log.append(EVENTS, [b"x"], keys=[b"k"])
+    to_the_end(counting("shop", "eu-count"), log)
+    with pytest.raises(TopologyError, match="shop-eu-count-seen-changelog belongs to app 'shop'"):
+        to_the_end(counting("shop-eu", "count"), log)
+    to_the_end(counting("shop-eu", "total"), log)
+
+
+def test_state_that_a_renamed_function_leaves_is_told(log, caplog):
+    log.append(EVENTS, [b"x"], keys=[b"k"])
+    to_the_end(counting("shop", "count"), log)
+    assert not caplog.messages
+    to_the_end(counting("shop", "total"), log)
+    assert ["the state in shop-count-seen-changelog" in told for told in caplog.messages] == [True]
