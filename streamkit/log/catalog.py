@@ -14,6 +14,8 @@ from streamkit.errors import (
     CorruptBatch,
     InvalidTopic,
     LogError,
+    ReadOnlyLog,
+    StorageFailed,
     TopicExists,
     UnknownTopic,
     nearest,
@@ -150,7 +152,7 @@ class Catalog:
         topics.removed = set(self._topics.removed)
         topics.names = dict(self._topics.names)
         read_to = self._read_to
-        end = self._metadata.end_offset
+        end = self._durable_end()
         while read_to < end:
             data = self._metadata.read(read_to, 1 << 20)
             try:
@@ -166,6 +168,21 @@ class Catalog:
                 read_to = header.next_offset
         self._topics = topics
         self._read_to = read_to
+
+    def _durable_end(self) -> int:
+        """Up to where the records count.
+
+        A topic that another process has just published may not be synced yet, and never will be if
+        that one was killed. Used before, it could be gone after a power cut with all its records.
+        """
+        end = self._metadata.end_offset
+        try:
+            self._metadata.sync()
+        except ReadOnlyLog:
+            return end  # who cannot write promises nothing
+        except StorageFailed:
+            return min(end, self._metadata.synced_offset)
+        return end
 
     def _make_directory(self, tp: TopicPartition, topic_id: str) -> None:
         path = self.directory(tp)

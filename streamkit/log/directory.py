@@ -15,7 +15,7 @@ from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
 from streamkit.log.config import METADATA_TOPIC, TopicConfig
 from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
-from streamkit.log.folders import make_folder
+from streamkit.log.folders import holds_data, make_folder, remove_folder
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
 from streamkit.log.wake import Wake
@@ -240,7 +240,7 @@ def _allow_open_files() -> None:
 def _make_root(files: Files, root: str) -> None:
     """Make an empty log. The properties come last: with them it is one."""
     try:
-        os.makedirs(root, exist_ok=True)
+        _make_directory(files, root)
         lock = OpenFile(files, os.path.join(root, CONTROL), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ReadOnlyLog(f"{root}: no log can be made here: {error.strerror}") from error
@@ -250,13 +250,27 @@ def _make_root(files: Files, root: str) -> None:
         if files.exists(path):
             return  # by another process, while this one waited
         metadata = os.path.join(root, str(METADATA))
+        if files.exists(metadata) and not holds_data(files, metadata):
+            remove_folder(files, metadata)  # of a process killed half way
         if not files.exists(metadata):
             make_folder(files, metadata, METADATA_TOPIC_ID)
         OpenFile(files, os.path.join(root, WAKE), os.O_WRONLY | os.O_CREAT)
+        files.fsync_dir(root)  # all of it has its name before the properties say that it is there
         properties = Properties(encode_id(uuid4().bytes), encode_id(uuid4().bytes))
         write_new(files, path, properties.encode())
     finally:
         lock.unlock()
+
+
+def _make_directory(files: Files, path: str) -> None:
+    """Make it, and what is missing above it: each is durable once its parent was fsynced."""
+    parent = os.path.dirname(path)
+    if not files.exists(parent):
+        _make_directory(files, parent)
+    with suppress(FileExistsError):
+        files.mkdir(path)
+    with suppress(PermissionError):  # not to be read: then it is not ours, and was there before
+        files.fsync_dir(parent)
 
 
 def _after_fork_in_child() -> None:

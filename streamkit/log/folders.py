@@ -11,7 +11,8 @@ from streamkit.log.checkpoints import (
     encode_epochs,
     encode_partition_metadata,
 )
-from streamkit.log.files import Files, OpenFile, read_whole
+from streamkit.log.control import PAGE_BYTES, SYNCED, Synced
+from streamkit.log.files import Buffer, Files, OpenFile, read_whole
 from streamkit.log.opening import CONTROL
 from streamkit.log.segment import INDEX, LOG, TIMEINDEX, base_of, file_name
 
@@ -23,13 +24,17 @@ def make_folder(files: Files, path: str, topic_id: bytes) -> None:
     """Make an empty partition. Its own name is durable once the parent was fsynced."""
     files.mkdir(path)
     _write(files, path, PARTITION_METADATA, encode_partition_metadata(topic_id), sync=True)
+    # Said before anything is there: after a power cut the log is walked from where it says.
+    page = bytearray(PAGE_BYTES)
+    SYNCED.store(page, Synced(0, 0, 0))
+    _write(files, path, CONTROL, page, sync=True)
     _write(files, path, EPOCHS, encode_epochs([(0, 0)]))
     for suffix in (LOG, INDEX, TIMEINDEX):
         _write(files, path, file_name(0, suffix), b"")
     files.fsync_dir(path)
 
 
-def _write(files: Files, folder: str, name: str, data: bytes, *, sync: bool = False) -> None:
+def _write(files: Files, folder: str, name: str, data: Buffer, *, sync: bool = False) -> None:
     file = OpenFile(files, os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     if data:
         file.write([data], 0)

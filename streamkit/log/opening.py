@@ -6,6 +6,7 @@ from typing import Protocol
 
 from streamkit.log.block import ControlBlock
 from streamkit.log.boot import UNKNOWN, boot_id
+from streamkit.log.config import TopicConfig
 from streamkit.log.control import PAGE_BYTES, End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.recovery import recover
@@ -37,7 +38,7 @@ def open_block(
     segments: Segments,
     sync_lock: AbstractContextManager[None],
     *,
-    interval: int,
+    config: TopicConfig,
     now: int,
 ) -> ControlBlock:
     """The control block, made or rebuilt when it has to be. Raises FileNotFoundError."""
@@ -53,14 +54,14 @@ def open_block(
         block = ControlBlock(file, writable=True)
         if not believable(segments, block.end()):
             with sync_lock:
-                rebuild(files, segments, block, interval=interval, now=now)
+                rebuild(files, segments, block, config=config, now=now)
     finally:
         file.unlock()
     return block
 
 
 def rebuild(
-    files: Files, segments: Segments, block: ControlBlock, *, interval: int, now: int
+    files: Files, segments: Segments, block: ControlBlock, *, config: TopicConfig, now: int
 ) -> None:
     """Walk the log and publish what is there. Needs the append and the sync lock."""
     found = recover(
@@ -68,7 +69,7 @@ def rebuild(
         segments,
         block.end(),
         block.synced(),
-        interval=interval,
+        config=config,
         now=now,
         writable=True,
     )
@@ -85,10 +86,10 @@ class ReadOnlyEnd:
     somebody who may write has rebuilt the block.
     """
 
-    def __init__(self, files: Files, segments: Segments, *, interval: int) -> None:
+    def __init__(self, files: Files, segments: Segments, *, config: TopicConfig) -> None:
         self._files = files
         self._segments = segments
-        self._interval = interval
+        self._config = config
         self._block: ControlBlock | None = None
         self._walked: tuple[tuple[int, int], End, Synced] | None = None
 
@@ -124,7 +125,7 @@ class ReadOnlyEnd:
                 self._segments,
                 block.end() if block is not None else None,
                 block.synced() if block is not None else None,
-                interval=self._interval,
+                config=self._config,
                 now=0,
                 writable=False,
             )

@@ -56,7 +56,7 @@ class Partition:
             tp, self._segments, end=self._end, reindex=self._reindex, sparse=config.compacted
         )
         self._syncer = Syncer(files, self._segments)
-        self._frozen = ReadOnlyEnd(files, self._segments, interval=config.index_interval_bytes)
+        self._frozen = ReadOnlyEnd(files, self._segments, config=config)
         self._block: ControlBlock | None = None
         self._opening = threading.Lock()
         self._appending = threading.Lock()
@@ -251,7 +251,7 @@ class Partition:
                 self._files,
                 self._segments,
                 self._syncer.locked(),
-                interval=self.config.index_interval_bytes,
+                config=self.config,
                 now=self._clock.now(),
             )
         except FileNotFoundError:
@@ -285,7 +285,5 @@ class Partition:
         """Let go of the files. Used again, it opens them again."""
         self._block = None
         self._appender.forget()
-        self._frozen = ReadOnlyEnd(
-            self._files, self._segments, interval=self.config.index_interval_bytes
-        )
+        self._frozen = ReadOnlyEnd(self._files, self._segments, config=self.config)
         self._segments.close()

@@ -8,6 +8,7 @@ import msgspec
 
 from streamkit.log.boot import boot_id
 from streamkit.log.checkpoints import EPOCHS, decode_epochs, encode_epochs
+from streamkit.log.config import TopicConfig
 from streamkit.log.control import End, Synced
 from streamkit.log.files import Files, read_whole, write_new
 from streamkit.log.segment import Scan, Tally, file_name
@@ -31,7 +32,7 @@ def recover(
     known: End | None,
     synced: Synced | None,
     *,
-    interval: int,
+    config: TopicConfig,
     now: int,
     writable: bool,
 ) -> Recovered:
@@ -51,17 +52,22 @@ def recover(
         bases = [first]
     lost = synced is None or synced.base not in bases
     if synced is None or synced.base not in bases:
-        # A segment is synced soon after the roll that ended it; the active one may not be.
-        synced = Synced(bases[-1], 0, bases[-1])
+        # A segment is synced soon after the roll that ended it; the active one may not be. An
+        # empty one may be left of a roll that never was, its removal undone by a power cut.
+        newest = next((base for base in reversed(bases[1:]) if segments.size(base) > 0), bases[0])
+        synced = Synced(newest, 0, newest)
     walk = [base for base in bases if base >= synced.base]
-    active, found = walk[0], _walk(segments, walk[0], synced, interval)
+    active, found = walk[0], _walk(segments, walk[0], synced, config)
     for base in walk[1:]:
-        if found.problem is not None or base < found.next_offset:
+        # A segment that lost its last batches whole ends well, but not where the next one begins.
+        # Only compaction makes such a gap, too.
+        gap = base > found.next_offset and not config.compacted
+        if found.problem is not None or base < found.next_offset or gap:
             break
         if writable:
             found.tally.seal()
             segments.rewrite_indexes(active, found.tally)
-        active, found = base, _walk(segments, base, synced, interval)
+        active, found = base, _walk(segments, base, synced, config)
     cut = found.problem is not None or active != walk[-1]
     if cut:
         logger.warning(
@@ -77,6 +83,8 @@ def recover(
         _cut(files, segments, active, found.end, remove=walk[walk.index(active) + 1 :])
     if writable:
         segments.rewrite_indexes(active, found.tally)
+        if lost:
+            files.fsync_dir(segments.directory)  # what is synced from now on must have a name
     epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
     start = known.start_offset if known is not None else bases[0]
     tally = found.tally
@@ -97,12 +105,14 @@ def recover(
         timeindex_bytes=len(tally.timeindex),
         unindexed_bytes=tally.unindexed,
     )
+    if synced.offset > end.end_offset:  # a copy, or a disk that lost what it said it had
+        synced = Synced(active, 0, active)
     return Recovered(end, synced)
 
 
-def _walk(segments: Segments, base: int, synced: Synced, interval: int) -> Scan:
+def _walk(segments: Segments, base: int, synced: Synced, config: TopicConfig) -> Scan:
     """Walk one segment, with checksums from the synced position on."""
-    tally = Tally(base, interval)
+    tally = Tally(base, config.index_interval_bytes)
     try:
         size = segments.size(base)
     except FileNotFoundError:  # read-only, and there is no segment at all
@@ -148,10 +158,11 @@ def _cut(files: Files, segments: Segments, base: int, size: int, *, remove: list
     for later in remove:
         logger.warning("%s: removed, it follows a torn tail", segments.path(later))
         segments.remove(later)
+    # Later segments gone for good first: cut and still there, they would follow a gap.
+    files.fsync_dir(segments.directory)
     segments.file(base).truncate(size)
     # Not durable, the cut could come back under what is appended next.
     segments.file(base).sync()
-    files.fsync_dir(segments.directory)
 
 
 def cut_tail(files: Files, segments: Segments, end: End) -> End:

@@ -1,0 +1,528 @@
+"""Power cuts at every fsync: any part of what was not synced is lost, nothing acknowledged is."""
+
+import mmap
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from streamkit.codec import columns, encode, headers
+from streamkit.log import opening, recovery
+from streamkit.log.control import PAGE_BYTES
+from streamkit.log.directory import Log
+from streamkit.log.files import Buffer, RealFiles
+from streamkit.records import TopicPartition
+
+T = TypeVar("T")
+
+SECTOR = 512
+"""What a disk writes whole or not at all."""
+
+
+def some_of(operations: list[T], chance: random.Random, lost: float) -> list[T]:
+    """The first few of them, as a journal would keep, or all."""
+    if chance.random() >= lost:
+        return operations
+    return operations[: chance.randint(0, len(operations))]
+
+
+@dataclass
+class Inode:
+    """A file: what of it is on stable storage, and what has been written since."""
+
+    stable: bytes = b""
+    writes: list[tuple[int, bytes | None]] = field(default_factory=list)
+    """(position, bytes), or (new size, None)."""
+
+    pages: list[bytes] = field(default_factory=list)
+    """What a mapped file has held since: the kernel writes it back whenever it likes."""
+
+    def copy(self) -> "Inode":
+        return Inode(self.stable, list(self.writes), list(self.pages))
+
+    def after_power_cut(self, chance: random.Random, lost: float) -> bytes:
+        if self.pages:
+            made = b""
+            for start in range(0, PAGE_BYTES, SECTOR):
+                page = self.stable if chance.random() < lost else chance.choice(self.pages)
+                made += page[start : start + SECTOR]
+            return made
+        data = bytearray(self.stable)
+        for position, some in some_of(self.writes, chance, lost):
+            if some is None:
+                if chance.random() >= lost:
+                    del data[position:]
+                    data += bytes(position - len(data))
+                continue
+            for start in range(0, len(some), SECTOR):
+                if chance.random() >= lost:
+                    piece = some[start : start + SECTOR]
+                    data += bytes(max(0, position + start - len(data)))
+                    data[position + start : position + start + len(piece)] = piece
+        return bytes(data)
+
+
+@dataclass
+class Folder:
+    """A directory: the names that are on stable storage, and what was done to them since."""
+
+    stable: dict[str, int] = field(default_factory=dict)
+    changes: list[dict[str, int | None]] = field(default_factory=list)
+    """Each one whole or not at all: names, and the node each stands for now (None: removed)."""
+
+    def copy(self) -> "Folder":
+        return Folder(dict(self.stable), list(self.changes))
+
+    def after_power_cut(self, chance: random.Random, lost: float) -> dict[str, int]:
+        names = dict(self.stable)
+        for change in some_of(self.changes, chance, lost):
+            if chance.random() >= lost:
+                for name, node in change.items():
+                    if node is None:
+                        names.pop(name, None)
+                    else:
+                        names[name] = node
+        return names
+
+
+class Killed(BaseException):
+    """In place of a system call: the process is no more."""
+
+
+class MappedPage(mmap.mmap):
+    """A mapping that says when it is flushed."""
+
+    flushed: Callable[[], None]
+
+    def flush(self, *args: int) -> None:
+        super().flush(*args)
+        self.flushed()
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What a power cut may not take away, and what may be found besides."""
+
+    made: frozenset[tuple[str, int]] = frozenset()
+    gone: frozenset[str] = frozenset()
+    synced: tuple[tuple[TopicPartition, int], ...] = ()
+    """Offsets below these were acknowledged with acks="all"."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was on a disk, or on its way there, at some moment, and what was promised by then."""
+
+    nodes: dict[int, Inode | Folder]
+    promised: Promised
+
+
+class Disk(RealFiles):
+    """The real files below `root`, and a record of what a power cut could leave of them.
+
+    A `Cut` is taken at every fsync, before and after it.
+    """
+
+    def __init__(self, root: Path, promised: Callable[[], Promised]) -> None:
+        self._root = str(root)
+        self._said = promised
+        self._lock = threading.RLock()
+        self._numbers = count(1)
+        self._paths: dict[str, int] = {}
+        self._fds: dict[int, int] = {}
+        self.calls = 0
+        self.killed_at = 0
+        """The number of the call, of those that change something, that is a kill instead."""
+        self.nodes: dict[int, Inode | Folder] = {}
+        self.cuts: list[Cut] = []
+        self._adopt(self._root)
+
+    def _adopt(self, path: str) -> int:
+        """What is there at the start is stable."""
+        number = next(self._numbers)
+        self._paths[path] = number
+        if os.path.isdir(path):
+            names = {name: self._adopt(os.path.join(path, name)) for name in os.listdir(path)}
+            self.nodes[number] = Folder(names)
+        else:
+            self.nodes[number] = Inode(Path(path).read_bytes())
+        return number
+
+    def _parent(self, path: str) -> Folder:
+        folder = self.nodes[self._paths[os.path.dirname(path)]]
+        assert isinstance(folder, Folder)
+        return folder
+
+    def _file(self, fd: int) -> Inode:
+        inode = self.nodes[self._fds[fd]]
+        assert isinstance(inode, Inode)
+        return inode
+
+    def _count(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self.calls += 1
+        if self.calls == self.killed_at:
+            raise Killed
+
+    def _cut(self) -> None:
+        for path, number in self._paths.items():
+            node = self.nodes[number]
+            if isinstance(node, Inode) and node.pages:
+                node.pages = [*node.pages[-3:], Path(path).read_bytes()]
+        nodes = {number: node.copy() for number, node in self.nodes.items()}
+        self.cuts.append(Cut(nodes, self._said()))
+
+    def leave(self, nodes: dict[int, Inode | Folder], target: Path, chance: random.Random) -> None:
+        """Make in `target` what a power cut may leave."""
+        lost = chance.choice([0.0, 0.2, 0.5, 0.8, 1.0])
+
+        def make(number: int, path: Path) -> None:
+            node = nodes[number]
+            if isinstance(node, Inode):
+                path.write_bytes(node.after_power_cut(chance, lost))
+                return
+            path.mkdir()
+            for name, child in node.after_power_cut(chance, lost).items():
+                make(child, path / name)
+
+        make(self._paths[self._root], target)
+
+    # What the log calls.
+
+    def open(self, path: str, flags: int, mode: int = 0o666) -> int:  # type: ignore[override]
+        with self._lock:
+            if path not in self._paths:
+                self._count()
+            fd = os.open(path, flags, mode)
+            if path not in self._paths:
+                self._paths[path] = number = next(self._numbers)
+                self.nodes[number] = Inode()
+                self._parent(path).changes.append({os.path.basename(path): number})
+            self._fds[fd] = self._paths[path]
+            node = self.nodes[self._paths[path]]
+            if flags & os.O_TRUNC and isinstance(node, Inode):
+                node.writes.append((0, None))
+            return fd
+
+    def close(self, fd: int) -> None:  # type: ignore[override]
+        with self._lock:
+            self._fds.pop(fd, None)
+            os.close(fd)
+
+    def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            self._file(fd).writes.append((position, b"".join(buffers)))
+            return os.pwritev(fd, buffers, position)
+
+    def truncate(self, fd: int, size: int) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            self._file(fd).writes.append((size, None))
+            os.ftruncate(fd, size)
+
+    def allocate(self, fd: int, size: int) -> None:  # type: ignore[override]
+        with self._lock:
+            missing = size - os.fstat(fd).st_size
+            self.pwritev(fd, [bytes(max(0, missing))], size - max(0, missing))
+
+    def map(self, fd: int, size: int, *, writable: bool) -> mmap.mmap:  # type: ignore[override]
+        page = MappedPage(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        inode = self._file(fd)
+        inode.pages.append(page[:])
+
+        def flushed() -> None:
+            with self._lock:
+                self._cut()
+                inode.stable, inode.pages = page[:], [page[:]]
+
+        page.flushed = flushed
+        return page
+
+    def fdatasync(self, fd: int) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            self._cut()
+            inode = self._file(fd)
+            inode.stable, inode.writes = inode.after_power_cut(random.Random(), 0.0), []
+            self._cut()
+
+    def fsync_dir(self, path: str) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            self._cut()
+            folder = self.nodes[self._paths[path]]
+            assert isinstance(folder, Folder)
+            folder.stable, folder.changes = folder.after_power_cut(random.Random(), 0.0), []
+            self._cut()
+
+    def mkdir(self, path: str) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            os.mkdir(path)
+            self._paths[path] = number = next(self._numbers)
+            self.nodes[number] = Folder()
+            self._parent(path).changes.append({os.path.basename(path): number})
+
+    def rename(self, source: str, target: str) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            os.rename(source, target)
+            number = self._paths[source]
+            assert os.path.dirname(source) == os.path.dirname(target)
+            change = {os.path.basename(source): None, os.path.basename(target): number}
+            self._parent(source).changes.append(change)
+            for path in [p for p in self._paths if p == source or p.startswith(source + "/")]:
+                self._paths[target + path[len(source) :]] = self._paths.pop(path)
+
+    def unlink(self, path: str) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            os.unlink(path)
+            self._parent(path).changes.append({os.path.basename(path): None})
+            del self._paths[path]
+
+    def rmdir(self, path: str) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            os.rmdir(path)
+            self._parent(path).changes.append({os.path.basename(path): None})
+            del self._paths[path]
+
+
+def value(tp: TopicPartition, offset: int) -> bytes:
+    return b"%s@%d" % (str(tp).encode(), offset) * (1 + offset % 9)
+
+
+class Story:
+    """Something done to a log on a `Disk`, keeping book of what it was promised."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir()
+        self.promised = Promised()
+        self.disk = Disk(root, lambda: self.promised)
+        self.ends: dict[TopicPartition, int] = {}
+        self.log = Log.open(root / "data" / "log", files=self.disk)
+
+    def promise(self, **changed: object) -> None:
+        fields = {name: getattr(self.promised, name) for name in ("made", "gone", "synced")}
+        self.promised = Promised(**{**fields, **changed})  # type: ignore[arg-type]
+
+    def create(self, name: str, partitions: int = 1) -> None:
+        self.promise(gone=self.promised.gone - {name})
+        config = {"segment.bytes": "1024", "index.interval.bytes": "200"}
+        self.log.create_topic(name, partitions, config)
+        self.promise(made=self.promised.made | {(name, partitions)})
+
+    def delete(self, name: str) -> None:
+        made = frozenset(topic for topic in self.promised.made if topic[0] != name)
+        synced = tuple((tp, end) for tp, end in self.promised.synced if tp.topic != name)
+        self.promise(made=made, synced=synced)
+        self.log.delete_topic(name)
+        self.ends = {tp: end for tp, end in self.ends.items() if tp.topic != name}
+        self.promise(gone=self.promised.gone | {name})
+
+    def append(self, tp: TopicPartition, records: int = 1, *, acks: str = "all") -> None:
+        start = self.ends.get(tp, 0)
+        values = [value(tp, start + number) for number in range(records)]
+        partition = self.log.partition(tp)
+        assert partition.append([encode(values, timestamps=start)], acks=acks) == start  # type: ignore[arg-type]
+        self.ends[tp] = start + records
+        if acks == "all":
+            self.synced(tp)
+
+    def synced(self, tp: TopicPartition) -> None:
+        others = {**dict(self.promised.synced), tp: self.ends[tp]}
+        self.promise(synced=tuple(others.items()))
+
+    def killed(self, at: int, do: Callable[[], None]) -> bool:
+        """Do it until the `at`-th call, then go on as another process; False: it was over."""
+        self.disk.calls, self.disk.killed_at = 0, at
+        try:
+            do()
+        except Killed:
+            return True
+        finally:
+            self.disk.killed_at = 0
+            self.log = Log.open(self.log.path, files=self.disk)
+            self.ends = {}
+            for name, topic in self.log.topics().items():
+                for number in range(topic.partitions):
+                    tp = TopicPartition(name, number)
+                    self.ends[tp] = self.log.partition(tp).end_offset
+        return False
+
+
+def contents(log: Log, tp: TopicPartition) -> list[bytes | None]:
+    partition = log.partition(tp)
+    found: list[bytes | None] = []
+    while data := partition.read(len(found)):
+        some = columns(data, len(found))
+        assert list(some.offsets) == list(range(len(found), len(found) + len(some)))
+        found += some.values
+        assert [header.next_offset for _, header in headers(data)][-1] == len(found)
+    assert partition.end_offset == len(found)
+    return found
+
+
+def hold(root: Path, promised: Promised, *, files: RealFiles | None = None) -> None:
+    """What was promised is there, what else is there is true, and the log goes on."""
+    path = root / "data" / "log"
+    with Log.open(path, files=files, fsync="never" if files is None else "always") as log:
+        topics = log.topics()
+        for name, partitions in promised.made:
+            assert topics[name].partitions == partitions
+        assert not promised.gone & topics.keys()
+        for name, topic in topics.items():
+            for number in range(topic.partitions):
+                tp = TopicPartition(name, number)
+                found = contents(log, tp)
+                assert found == [value(tp, offset) for offset in range(len(found))]
+                assert len(found) >= dict(promised.synced).get(tp, 0)
+                more = [value(tp, len(found))]
+                assert log.partition(tp).append([encode(more, timestamps=9)]) == len(found)
+                assert contents(log, tp) == [*found, *more]
+
+
+@pytest.fixture
+def reboot(monkeypatch) -> Iterator[Callable[[], None]]:
+    numbers = count()
+
+    def reboot() -> None:
+        boot = (b"boot %d" % next(numbers)).ljust(16)
+        for module in (opening, recovery):
+            monkeypatch.setattr(module, "boot_id", lambda: boot)
+
+    reboot()
+    yield reboot
+
+
+def first_topic(story: Story) -> None:
+    story.create("a", 2)
+    story.append(TopicPartition("a", 0))
+
+
+def appends(story: Story) -> None:
+    story.create("a")
+    tp = TopicPartition("a", 0)
+    for number in range(8):
+        story.append(tp, 1 + number % 3, acks="all" if number % 3 == 0 else 1)  # type: ignore[arg-type]
+
+
+def rolls(story: Story) -> None:
+    story.create("a")
+    tp = TopicPartition("a", 0)
+    for number in range(36):
+        story.append(tp, 1 + number % 4, acks="all" if number % 7 == 6 else 1)  # type: ignore[arg-type]
+    story.log.partition(tp).sync()
+    story.synced(tp)
+
+
+def deletions(story: Story) -> None:
+    story.create("a", 2)
+    story.append(TopicPartition("a", 1))
+    story.delete("a")
+    story.create("b")
+    story.append(TopicPartition("b", 0))
+    story.create("a", 1)
+    story.append(TopicPartition("a", 0), 3)
+
+
+def two_processes(story: Story) -> None:
+    """One creates and rolls, the other appends; each sees what the other did not yet sync."""
+    other = Log.open(story.log.path, files=story.disk)
+    story.create("a")
+    tp = TopicPartition("a", 0)
+    for number in range(30):
+        story.log, other = other, story.log
+        story.append(tp, 1 + number % 4, acks="all" if number % 5 == 4 else 1)
+    other.close()
+
+
+def life(story: Story) -> None:
+    story.create("a", 1)
+    tp = TopicPartition("a", 0)
+    for number in range(12):
+        story.append(tp, 1 + number % 4, acks="all" if number % 5 == 4 else 1)
+    story.delete("a")
+    story.create("a", 2)
+    story.append(tp)
+
+
+def after_a_kill(story: Story, at: int) -> bool:
+    """A process killed at its `at`-th call, and another one that believes what it sees."""
+    if not story.killed(at, lambda: life(story)):
+        return False
+    story.disk.cuts.clear()
+    topics = story.log.topics()
+    seen = {(name, topic.partitions) for name, topic in topics.items()}
+    story.promise(made=frozenset(seen), gone=frozenset({"a", "b"} - topics.keys()))
+    if "a" not in topics:
+        story.create("a")
+    for _ in range(3):
+        story.append(TopicPartition("a", 0))
+    story.create("b")
+    story.append(TopicPartition("b", 0), 2)
+    return True
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = random.randrange(10**9)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+@pytest.mark.parametrize("tell", [first_topic, appends, rolls, deletions, two_processes])
+def test_a_power_cut_at_any_fsync_takes_nothing_acknowledged(tell, tmp_path, reboot, chance):
+    story = Story(tmp_path / "disk")
+    tell(story)
+    story.log.close()
+    for number, cut in enumerate(story.disk.cuts):
+        for again in range(3):
+            left = tmp_path / f"{number}-{again}"
+            story.disk.leave(cut.nodes, left, chance)
+            reboot()
+            hold(left, cut.promised)
+
+
+@pytest.mark.parametrize("tell", [first_topic, rolls, deletions])
+def test_a_power_cut_while_the_last_one_is_recovered_from_takes_nothing(
+    tell, tmp_path, reboot, chance
+):
+    story = Story(tmp_path / "disk")
+    tell(story)
+    story.log.close()
+    for number, cut in enumerate(story.disk.cuts[::3]):
+        left = tmp_path / f"{number}"
+        story.disk.leave(cut.nodes, left, chance)
+        reboot()
+        second = Disk(left, lambda: cut.promised)  # noqa: B023
+        hold(left, cut.promised, files=second)
+        for again, other in enumerate(chance.sample(second.cuts, min(3, len(second.cuts)))):
+            left = tmp_path / f"{number}-{again}"
+            second.leave(other.nodes, left, chance)
+            reboot()
+            hold(left, cut.promised)
+
+
+def test_a_power_cut_after_a_kill_takes_nothing_that_others_were_promised(tmp_path, reboot, chance):
+    for at in count(1):
+        story = Story(tmp_path / f"{at}")
+        killed = after_a_kill(story, at)
+        story.log.close()
+        if not killed:
+            assert at > 100, "there was something to be killed in"
+            return
+        for again, cut in enumerate(chance.sample(story.disk.cuts, 3)):
+            left = tmp_path / f"{at}-{again}"
+            story.disk.leave(cut.nodes, left, chance)
+            reboot()
+            hold(left, cut.promised)
