@@ -48,6 +48,11 @@ def _import(source: str) -> ModuleType:
         raise UsageError(f"{source}: no such file{nearest(path.name, around)}")
     try:
         return _import_file(path) if is_file else _import_module(source)
+    except UsageError as error:
+        where = _last_frame(error, path if is_file else None)
+        if where is None or ".py:" in str(error):
+            raise
+        raise UsageError(f"{where}: {error}") from error
     except StreamkitError:
         raise
     except SyntaxError as error:

@@ -253,3 +253,9 @@ def test_an_app_that_is_not_there_or_does_not_parse_says_where(run: Run, tmp_pat
     refused(run("run", "broken.py"), "broken.py:1")
     (tmp_path / "empty.py").write_text("x = 1\n")
     refused(run("run", "empty.py"), "empty.py", "App")
+
+
+def test_a_wrong_declaration_says_where_it_stands(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP + "\norders.by('custmer')\n")
+    line = len(APP.splitlines()) + 2
+    refused(run("run", "app.py"), f"app.py:{line}", "'custmer'", "'customer'")
