@@ -20,8 +20,9 @@ class Chunk:
     start: int
     end: int
     iterator: Iterator[Record[Any]] = field(init=False)
-    polled_from: int | None = None
-    """The first record of the last `poll`, as long as no other was asked for."""
+    done: int | None = None
+    """The first record of the last `poll`, or the offset that the user has committed, as long as
+    no other record was asked for since."""
 
     def __post_init__(self) -> None:
         self.iterator = iter(self.records)
@@ -44,8 +45,8 @@ class Chunk:
 
         Whoever is busy with a record has taken it, but has not asked for the next one yet.
         """
-        if self.polled_from is not None:
-            return self.polled_from
+        if self.done is not None:
+            return self.done
         taken = self.taken
         return self.records[taken - 1].offset if taken else self.start
 

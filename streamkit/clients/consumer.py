@@ -9,7 +9,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from streamkit.backends.base import Batch, CommittedOffset, Membership, TopicInfo
+from streamkit.backends.base import CommittedOffset, Membership, TopicInfo
 from streamkit.clients.chunk import Chunk
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.start import Start, checked_start, place
@@ -33,8 +33,12 @@ _COMMIT_SECONDS = 1.0
 _SLEEP_SECONDS = 60.0
 _ASYNC_SECONDS = 0.5
 """How long the thread that waits for an `async for` outlives its cancellation at most."""
-_GROUP_RECORDS = 200
-"""After so many records a group's member looks whether another one waits for its partitions."""
+_MOMENT_SECONDS = 0.05
+_MOMENT_RECORDS = 256
+"""With a group, iterating looks about this often, and after so many records at the latest, whether
+another member waits for partitions and whether it is time to commit."""
+_POLL_RECORDS = 500
+"""What `poll` gives at most to a group's member that names no number."""
 
 
 class Consumer(Generic[V]):
@@ -119,6 +123,7 @@ class Consumer(Generic[V]):
         self._committed_at = self._clock.monotonic()
         self._fetched: deque[Chunk] = deque()
         self._chunk: Chunk | None = None
+        self._few_records, self._few_at = 1, self._clock.monotonic()
         self._member: Membership | None = None
         self._closed = False
         self._backend, self._owned = connect(log, create=False)
@@ -147,24 +152,16 @@ class Consumer(Generic[V]):
         while True:
             while not self._fill(_SLEEP_SECONDS):
                 pass
-            assert self._chunk is not None
-            yield from self._chunk.iterator
+            yield from self._few()
 
     def until_end(self) -> Iterator[Record[V]]:
         """The records up to where the partitions end now: those that this member owns."""
         ends: dict[TopicPartition, int] = {}
         while True:
-            with self._lock:
-                self._retire()
-                self._keep_group()
-                for partition in self._positions.keys() - ends.keys():
-                    ends[partition] = self._backend.offsets(partition).end
-            behind = any(at < ends[partition] for partition, at in self._positions.items())
-            if not behind and not self._has_rest():
-                return
             if self._fill(_SLEEP_SECONDS, ends):
-                assert self._chunk is not None
-                yield from self._chunk.iterator
+                yield from self._few()
+            elif not self._behind(ends):
+                return
 
     async def __aiter__(self) -> AsyncIterator[Record[V]]:
         import asyncio  # here: it is not small, and most consumers have no use for it
@@ -172,8 +169,7 @@ class Consumer(Generic[V]):
         while True:
             while not await asyncio.to_thread(self._fill, _ASYNC_SECONDS):
                 pass
-            assert self._chunk is not None
-            for record in self._chunk.iterator:
+            for record in self._few():
                 yield record
 
     def poll(self, timeout: float = 0.0, max_records: int | None = None) -> list[Record[V]]:
@@ -186,17 +182,32 @@ class Consumer(Generic[V]):
                 return []
             assert self._chunk is not None
             chunk = self._chunk
-            chunk.polled_from = chunk.position
+            chunk.done = chunk.position
+            if max_records is None and self._member is not None:
+                max_records = _POLL_RECORDS
             return list(islice(chunk.iterator, max_records))
 
-    def _has_rest(self) -> bool:
-        chunk = self._chunk
-        return bool(self._fetched) or (chunk is not None and chunk.taken < len(chunk.records))
+    def _few(self) -> Iterator[Record[V]]:
+        """The next records of the current chunk; with a group, what takes a moment."""
+        assert self._chunk is not None
+        if self._group is None:
+            return self._chunk.iterator
+        now = self._clock.monotonic()
+        took, self._few_at = now - self._few_at, now
+        most = min(2 * self._few_records, _MOMENT_RECORDS)
+        if took > _MOMENT_SECONDS:
+            most = min(most, int(self._few_records * _MOMENT_SECONDS / took))
+        self._few_records = max(1, most)
+        return islice(self._chunk.iterator, self._few_records)
 
-    def _fill(self, timeout: float, ends: Mapping[TopicPartition, int] | None = None) -> bool:
+    def _behind(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {tp: at for tp, at in self._positions.items() if at < ends[tp]}
+
+    def _fill(self, timeout: float, ends: dict[TopicPartition, int] | None = None) -> bool:
         """See to it that the current chunk has a record; False when none comes in time.
 
-        Being asked for the next record, it takes all earlier ones for done.
+        Being asked for the next record, it takes all earlier ones for done. With `ends` it gives
+        nothing after them, and notes there the present ends of partitions that are new to it.
         """
         deadline = self._clock.monotonic() + timeout
         with self._lock:
@@ -204,15 +215,18 @@ class Consumer(Generic[V]):
                 if self._closed:
                     raise UsageError("the consumer is closed")
                 self._retire()
+                self._keep_group()
+                if ends is not None:
+                    for partition in self._positions.keys() - ends.keys():
+                        ends[partition] = self._backend.offsets(partition).end
                 if self._chunk is not None:
                     return True
-                self._keep_group()
                 if self._fetched:
                     self._open(self._fetched.popleft(), ends)
                     continue
                 wanted = self._positions
                 if ends is not None:
-                    wanted = {tp: at for tp, at in wanted.items() if at < ends[tp]}
+                    wanted = self._behind(ends)
                     if not wanted:
                         return False
                 if self._fetch(wanted):
@@ -229,7 +243,7 @@ class Consumer(Generic[V]):
         chunk = self._chunk
         if chunk is None:
             return
-        chunk.polled_from = None
+        chunk.done = None
         if chunk.partition in self._positions:
             self._positions[chunk.partition] = chunk.position
         if chunk.taken == len(chunk.records):
@@ -245,7 +259,8 @@ class Consumer(Generic[V]):
             return True
         self._still_there()
         for batch in batches:
-            self._fetched.extend(self._pieces(batch))
+            start, records = self._positions[batch.partition], batch.records()
+            self._fetched.append(Chunk(batch.partition, records, start, batch.next_offset))
         return bool(batches)
 
     def _know(self, topic: str) -> TopicInfo:
@@ -262,19 +277,6 @@ class Consumer(Generic[V]):
                     "it; open a new one to read the new topic"
                 )
 
-    def _pieces(self, batch: Batch) -> Iterator[Chunk]:
-        start = self._positions[batch.partition]
-        records = batch.records()
-        if self._member is None:
-            yield Chunk(batch.partition, records, start, batch.next_offset)
-            return
-        for at in range(0, len(records), _GROUP_RECORDS) or (0,):
-            piece = records[at : at + _GROUP_RECORDS]
-            following = at + _GROUP_RECORDS
-            end = records[following].offset if following < len(records) else batch.next_offset
-            yield Chunk(batch.partition, piece, start, end)
-            start = end
-
     def _open(self, chunk: Chunk, ends: Mapping[TopicPartition, int] | None) -> None:
         if ends is not None:
             chunk.cut(ends[chunk.partition])
@@ -290,9 +292,6 @@ class Consumer(Generic[V]):
             try:
                 value = self._decode(r.value)
             except SerdeError as error:
-                # What was fetched after it is fetched again, should the user seek past it.
-                for later in [c for c in self._fetched if c.partition == chunk.partition]:
-                    self._fetched.remove(later)
                 if not decoded:
                     raise SerdeError(f"{r.coordinates}: {error}") from error
                 chunk.end = r.offset
@@ -390,6 +389,8 @@ class Consumer(Generic[V]):
             raise UsageError("a consumer without a group has nowhere to commit: name a group")
         with self._lock:
             self._commit({partition: self.position(partition) for partition in self._positions})
+            if self._chunk is not None:
+                self._chunk.done = self._chunk.position
 
     def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
         assert self._group is not None
@@ -420,11 +421,11 @@ class Consumer(Generic[V]):
     def _keep_group(self) -> None:
         """Hand over what others wait for, take what is free, commit when it is time.
 
-        Called between chunks only, so everything up to the positions is done with.
+        Called when the next record is asked for: everything up to the positions is done with.
         """
         now = self._clock.monotonic()
         if now - self._committed_at >= _COMMIT_SECONDS and self._uncommitted():
-            self._commit(self._finished())
+            self._commit(self._positions)
         if self._member is None:
             return
         try:
@@ -434,11 +435,12 @@ class Consumer(Generic[V]):
             raise
         if ownership.revoking:
             if self._auto_commit:
-                self._commit(self._finished())
+                self._commit(self._positions)
             self._drop(ownership.revoking)
             self._member.release(ownership.revoking)
-        if ownership.gained:
-            self._begin(sorted(ownership.gained - ownership.revoking))
+        # Not only what was gained just now: an error may have come between it and its beginning.
+        if new := ownership.owned - ownership.revoking - self._positions.keys():
+            self._begin(sorted(new))
 
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         self._forget(partitions)

@@ -4,6 +4,7 @@ import atexit
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
 from operator import itemgetter
@@ -84,7 +85,9 @@ class Producer:
         self._now = (clock or SystemClock()).now
         self._monotonic = (clock or SystemClock()).monotonic
         self._topics: dict[str, _Topic] = {}
-        self._unsynced: set[TopicPartition] = set()
+        # What was appended last to each partition and is not known to be on stable storage yet.
+        self._unsynced: dict[TopicPartition, int] = {}
+        self._appends = count()
         self._error: BaseException | None = None
         self._closed = False
         self._begin()
@@ -137,7 +140,7 @@ class Producer:
                 buffer = target.buffers[partition_for(key, target.count)]
             if key is None and target.compacted:
                 raise _no_key(topic)
-            if buffer.unwritten is not None:
+            if buffer.unwritten:
                 self._write(buffer)
             size = buffer.append(value, key, timestamp, headers)
             if size >= target.batch_bytes:
@@ -223,7 +226,7 @@ class Producer:
                 headers=[headers] if headers else None,
                 compression=target.compression,
             )
-            offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
+            offset = self._append(buffer, batch)
         if self._acks == "all":  # outside the lock, so that other threads share the wait
             self._backend.sync([buffer.partition])
         return Appended(buffer.partition, offset)
@@ -236,15 +239,21 @@ class Producer:
                     self._write(buffer)
                 except (StreamkitError, OSError) as error:
                     self._remember(error)
-            unsynced, self._unsynced = self._unsynced, set()
-        if self._acks == "all" and unsynced:
+            unsynced = dict(self._unsynced)
+        for partition, last in unsynced.items():
             try:
-                self._backend.sync(unsynced)
-            except (StreamkitError, OSError):
-                self._unsynced |= unsynced
-                raise
-        if self._error is not None:
-            self._raise()
+                self._backend.sync([partition])
+            except (StreamkitError, OSError) as error:
+                self._remember(error)
+                if not isinstance(error, UsageError):
+                    continue
+            # Only now: another thread's flush must not return before its records are there, too.
+            with self._lock:
+                if self._unsynced.get(partition) == last:
+                    del self._unsynced[partition]
+        with self._lock:
+            if self._error is not None:
+                self._raise()
 
     async def aflush(self) -> None:
         """`flush`, while other coroutines go on."""
@@ -311,9 +320,16 @@ class Producer:
         raise error
 
     def _remember(self, error: BaseException) -> None:
-        """Keep the first error for the next call; the later ones are most likely its echo."""
-        if self._error is None:
-            self._error = error
+        """Keep the first error for the next call, and say there what else was given up.
+
+        Other later errors are echoes of the first: their records are kept and tried again.
+        """
+        with self._lock:
+            if self._error is None:
+                self._error = error
+            elif isinstance(error, UsageError):
+                for text in (f"also: {error}", *getattr(error, "__notes__", ())):
+                    self._error.add_note(text)
 
     def _write_full(self, buffer: "_Buffer") -> None:
         try:
@@ -324,51 +340,75 @@ class Producer:
             self._remember(error)  # that record was taken, so the next call has to tell
 
     def _write(self, buffer: "_Buffer") -> None:
-        """Append what the buffer holds."""
-        while True:
-            batch = buffer.unwritten
-            if batch is None:
-                if not len(buffer.builder):
-                    self._waiting.pop(buffer, None)
-                    return
-                batch = buffer.unwritten = buffer.builder.build()
+        """Append what the buffer holds. A record that is too large is given up alone."""
+        refused: RecordTooLarge | None = None
+        while buffer.unwritten or len(buffer.builder):
+            if not buffer.unwritten:
+                buffer.unwritten.append(buffer.builder.build())
                 buffer.topic.turn(buffer)
-            where = f"{_size(batch)} sent to {buffer.partition}"
             try:
-                self._append(buffer.partition, batch)
-            except UsageError as error:
-                buffer.unwritten = None
-                if isinstance(error, UnknownTopic | UnknownPartition):
-                    self._topics.pop(buffer.partition.topic, None)  # ask anew: it may come back
-                error.add_note(f"of {where} some or all were given up")
-                raise
+                self._append_all(buffer, buffer.unwritten)
+            except RecordTooLarge as error:
+                buffer.unwritten.popleft()
+                error.add_note("that record was given up")
+                refused = refused or error
             except (StreamkitError, OSError) as error:
-                self._waiting[buffer] = self._monotonic() + _RETRY_SECONDS
-                error.add_note(f"{where} are kept and will be tried again")
+                where = f"{_size(buffer.unwritten)} sent to {buffer.partition}"
+                if isinstance(error, UsageError):
+                    buffer.unwritten.clear()
+                    error.add_note(f"given up: {where}")
+                else:
+                    self._waiting[buffer] = self._monotonic() + _RETRY_SECONDS
+                    error.add_note(f"kept, and will be tried again: {where}")
+                if refused is not None:
+                    self._remember(refused)
                 raise
-            buffer.unwritten = None
+        self._waiting.pop(buffer, None)
+        if refused is not None:
+            raise refused
 
-    def _append(self, partition: TopicPartition, batch: bytes) -> None:
-        """Append a batch; one that is too large, as two smaller ones."""
-        try:
-            self._backend.append_encoded(partition, batch, acks=1)
-        except RecordTooLarge:
-            columns = codec.columns(batch)
-            if len(columns) == 1:
-                raise
-            middle = len(columns) // 2
-            compression = codec.read_header(batch).compression
-            for part in (slice(0, middle), slice(middle, None)):
-                smaller = codec.encode(
-                    columns.values[part],
-                    keys=columns.keys[part],
-                    timestamps=columns.timestamps[part],
-                    headers=None if columns.headers is None else columns.headers[part],
-                    compression=compression,
+    def _append_all(self, buffer: "_Buffer", batches: "deque[bytes]") -> None:
+        """Append batches, taking out each that is there; one that is too large goes as two."""
+        while batches:
+            try:
+                self._append(buffer, batches[0])
+            except RecordTooLarge:
+                columns = codec.columns(batches[0])
+                if len(columns) == 1:
+                    raise
+                middle = len(columns) // 2
+                batches.popleft()
+                batches.extendleft(
+                    codec.encode(
+                        columns.values[part],
+                        keys=columns.keys[part],
+                        timestamps=columns.timestamps[part],
+                        headers=None if columns.headers is None else columns.headers[part],
+                        compression=buffer.topic.compression,
+                    )
+                    for part in (slice(middle, None), slice(0, middle))
                 )
-                self._append(partition, smaller)
-            return
-        self._unsynced.add(partition)
+            else:
+                batches.popleft()
+
+    def _append(self, buffer: "_Buffer", batch: bytes) -> int:
+        """Append one batch to the topic that its records were sent to; its first offset."""
+        name = buffer.partition.topic
+        try:
+            if self._backend.topic(name).topic_id != buffer.topic.topic_id:
+                # Its partitions may be others: a key's records would go to the wrong one.
+                raise UnknownTopic(
+                    f"topic {name!r} was deleted and made anew since it was sent to; what is sent "
+                    "now goes to the new one"
+                )
+            offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
+        except (UnknownTopic, UnknownPartition):
+            if self._topics.get(name) is buffer.topic:
+                del self._topics[name]  # ask anew: it may come back
+            raise
+        if self._acks == "all":
+            self._unsynced[buffer.partition] = next(self._appends)
+        return offset
 
     def _append_rows(self, buffer: "_Buffer", target: "_Topic", rows: Rows) -> None:
         self._write(buffer)
@@ -379,7 +419,7 @@ class Producer:
                 timestamps=chunk.timestamps,
                 compression=target.compression,
             )
-            self._append(buffer.partition, batch)
+            self._append_all(buffer, deque([batch]))
 
     def _wait_for_more(self, buffer: "_Buffer") -> None:
         self._waiting[buffer] = self._monotonic() + self._linger
@@ -430,7 +470,7 @@ os.register_at_fork(after_in_child=_start_anew_in_child)
 
 
 class _Buffer:
-    """The batch that is being filled for one partition, and one that could not be written yet."""
+    """The batch that is being filled for one partition, and what could not be written yet."""
 
     __slots__ = ("append", "builder", "partition", "topic", "unwritten")
 
@@ -439,15 +479,24 @@ class _Buffer:
         self.partition = partition
         self.builder = codec.Builder(topic.compression)
         self.append = self.builder.append
-        self.unwritten: bytes | None = None
+        self.unwritten: deque[bytes] = deque()
 
 
 class _Topic:
     """What sending to a topic needs to know. `sticky` takes the records without a key."""
 
-    __slots__ = ("batch_bytes", "buffers", "compacted", "compression", "count", "sticky")
+    __slots__ = (
+        "batch_bytes",
+        "buffers",
+        "compacted",
+        "compression",
+        "count",
+        "sticky",
+        "topic_id",
+    )
 
     def __init__(self, info: TopicInfo, batch_bytes: int) -> None:
+        self.topic_id = info.topic_id
         self.compression = compression_of(info.config)
         self.compacted = is_compacted(info.config)
         self.count = info.partitions
@@ -487,8 +536,8 @@ def _encode(value: Any) -> bytes | None:
 _encode_untyped = serde_for(Untyped).encode
 
 
-def _size(batch: bytes) -> str:
-    number = codec.read_header(batch).count
+def _size(batches: Iterable[bytes]) -> str:
+    number = sum(codec.read_header(batch).count for batch in batches)
     return f"{number} record{'s' if number != 1 else ''}"
 
 

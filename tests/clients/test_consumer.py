@@ -19,6 +19,7 @@ from streamkit.backends.base import CommittedOffset, OffsetRange
 from streamkit.backends.locate import open_backend
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
+from streamkit.clock import ManualClock
 from streamkit.errors import (
     Fenced,
     GroupActive,
@@ -51,6 +52,12 @@ def fill(log, count, topic="one"):
 
 def numbers(records):
     return [int(r.value) for r in records]
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
 
 
 ONE = TopicPartition("one", 0)
@@ -309,6 +316,63 @@ def test_offsets_are_committed_while_it_runs_and_while_nothing_comes(log):
         assert log.committed("g")[ONE].offset == 10
 
 
+def test_what_was_committed_by_hand_stays_committed_when_the_next_step_fails(log):
+    fill(log, 10)
+    with pytest.raises(RuntimeError), Consumer(log, "one", group="g") as consumer:
+        for record in consumer:
+            if record.offset == 4:
+                consumer.commit()
+                raise RuntimeError
+    assert log.committed("g")[ONE].offset == 5
+
+
+def test_slow_work_is_committed_and_handed_over_as_it_goes_on(log):
+    for partition in (T0, T1):
+        log.append(partition, [b"0"] * 1000)
+    clock = ManualClock()
+    with (
+        Consumer(log, "t", group="g", clock=clock) as slow,
+        Consumer(log, "t", group="g") as other,
+    ):
+        for count, record in enumerate(slow, 1):
+            clock.advance(2000)  # what this record takes
+            assert log.committed("g").keys() >= {(record.topic, record.partition)} or count < 3
+            if count > 50:
+                break
+            time.sleep(0.006)  # a member looks no more often than every 5 ms
+            other.poll()
+        assert len(other.assignment) == 1
+
+
+class Then:
+    """A backend that does something once, when it is asked where a partition ends."""
+
+    def __init__(self, log):
+        self._log = log
+        self.then = None
+
+    def offsets(self, partition):
+        found = self._log.offsets(partition)
+        if self.then is not None:
+            self.then = self.then()
+            time.sleep(0.006)  # a member looks no more often than every 5 ms
+        return found
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
+
+
+def test_partitions_gained_while_reading_to_the_end_are_read_to_theirs(log):
+    fill(log, 3000, "t")
+    first, backend = Consumer(log, "t", group="g"), Then(log)
+    with Consumer(backend, "t", group="g") as second:
+        until(lambda: first.poll(0.01, max_records=1) and second.poll() and second.assignment)
+        backend.then = first.close
+        assert {record.partition for record in second.until_end()} == {0, 1}
+    ends = {tp: log.offsets(tp).end for tp in (T0, T1)}
+    assert {tp: at.offset for tp, at in log.committed("g").items()} == ends
+
+
 def test_a_group_that_begins_at_the_end_misses_nothing_after_a_crash(log):
     fill(log, 10)
     consumer = Consumer(log, "one", group="g", from_="latest")
@@ -328,7 +392,7 @@ def test_members_share_partitions_and_hand_them_over_without_repeating(log):
     deadline = time.monotonic() + 30
     while len(seen) < 2000:
         for consumer in (first, second):
-            seen += [(r.partition, r.offset) for r in consumer.poll(0.005)]
+            seen += [(r.partition, r.offset) for r in consumer.poll(0.005, max_records=20)]
         assert time.monotonic() < deadline
     assert len(first.assignment) == len(second.assignment) == 1
     first.close()

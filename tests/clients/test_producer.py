@@ -260,16 +260,19 @@ def test_several_threads_lose_and_repeat_nothing(log):
 
 
 class Failing:
-    """A backend whose appends fail while `error` is set."""
+    """A backend whose appends fail while `error` is set, the first `after` ones excepted."""
 
-    def __init__(self, log):
+    def __init__(self, log, after=0):
         self._log = log
         self.error = None
+        self._after = after
 
     def append_encoded(self, *args, **kwargs):
-        if self.error is not None:
+        if self.error is not None and self._after == 0:
             raise self.error
-        return self._log.append_encoded(*args, **kwargs)
+        offset = self._log.append_encoded(*args, **kwargs)
+        self._after = max(0, self._after - (self.error is not None))
+        return offset
 
     def __getattr__(self, name):
         return getattr(self._log, name)
@@ -289,6 +292,92 @@ def test_what_a_full_disk_refused_is_kept_and_written_when_there_is_room(log):
         failing.error = None
         producer.send("one", b"b")
     assert [r.value for r in read(log, "one")] == [b"a", b"b"]
+
+
+def test_of_a_batch_in_two_parts_only_what_is_missing_is_tried_again(log):
+    log.create_topic("small", 1, {"max.message.bytes": "1000"})
+    failing = Failing(log, after=1)
+    with Producer(failing, linger=3600) as producer:
+        for name in ("a", "b", "c"):
+            producer.send("small", name.encode() * 100)
+        failing.error = OutOfSpace("full")
+        producer.send("small", b"d" * 800)  # the batch is over the limit, and goes as two
+        with pytest.raises(OutOfSpace) as caught:
+            producer.flush()
+        assert (
+            "kept, and will be tried again: 2 records sent to small-0" in caught.value.__notes__[0]
+        )
+        failing.error = None
+    assert [chr(r.value[0]) for r in read(log, "small")] == ["a", "b", "c", "d"]
+
+
+def test_everything_that_was_given_up_is_told(log):
+    log.create_topic("gone")
+    with Producer(log, linger=3600) as producer:
+        producer.send("one", b"a")
+        producer.send("gone", b"b")
+        log.delete_topic("one")
+        log.delete_topic("gone")
+        with pytest.raises(UnknownTopic, match="one") as caught:
+            producer.flush()
+        assert "given up: 1 record sent to one-0" in caught.value.__notes__
+        assert "given up: 1 record sent to gone-0" in caught.value.__notes__
+
+
+def test_a_topic_made_anew_with_other_partitions_is_not_mistaken_for_the_old_one(log):
+    keys = [b"%d" % number for number in range(20)]
+    with Producer(log, linger=3600) as producer:
+        producer.send("one", b"old", key=b"k")
+        producer.flush()
+        log.delete_topic("one")
+        log.create_topic("one", 4)
+        producer.send("one", b"lost", key=b"k")
+        with pytest.raises(UnknownTopic, match="made anew"):
+            producer.flush()
+        for key in keys:
+            producer.send("one", b"new", key=key)
+    placed = {r.key: r.partition for r in read(log, "one")}
+    assert placed == {key: codec.partition_for(key, 4) for key in keys}
+
+
+def test_a_flush_waits_for_the_sync_that_another_thread_began(log):
+    slow = SlowSync(log)
+    with Producer(slow, linger=3600) as producer:
+        producer.send("one", b"a")
+        first = threading.Thread(target=producer.flush)
+        first.start()
+        assert slow.entered.wait(20)
+        synced_at_its_end = []
+
+        def flush():
+            producer.flush()
+            synced_at_its_end.append(slow.go.is_set())
+
+        second = threading.Thread(target=flush)
+        second.start()
+        until(lambda: slow.calls == 2 or synced_at_its_end)
+        slow.go.set()
+        first.join()
+        second.join()
+    assert synced_at_its_end == [True]
+
+
+class SlowSync:
+    """A backend whose syncs wait for `go`."""
+
+    def __init__(self, log):
+        self._log = log
+        self.calls = 0
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def sync(self, partitions):
+        self.calls += 1
+        self.entered.set()
+        assert self.go.wait(20)
+        self._log.sync(partitions)
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
 
 
 def test_an_error_in_the_background_is_raised_by_the_next_call(log):
