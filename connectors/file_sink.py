@@ -14,7 +14,7 @@ import msgspec
 
 from streamkit.connect import CommittedOffset, Notes, SinkContext, sink
 from streamkit.connectors.json_values import compact
-from streamkit.errors import FatalError
+from streamkit.errors import FatalError, TransientError
 from streamkit.records import Record, TopicPartition
 
 
@@ -94,8 +94,10 @@ class _Output:
         self.length = length
         self._path = path
         self._ctx = ctx
-        if length and not path.exists():
-            self._begin_anew()
+        # Empty: begun anew by a worker that was killed before it could commit that.
+        if length and not (path.exists() and path.stat().st_size):
+            ctx.log.warning("%s was moved away: beginning it anew", path)
+            self.length = 0
         self._file = self._open()
 
     def _open(self) -> FileIO:
@@ -119,7 +121,11 @@ class _Output:
         return file
 
     def append(self, data: bytes) -> None:
-        """Append; not safe before `sync`. A file that was moved away meanwhile is begun anew."""
+        """Append; not safe before `sync`. Raises TransientError when the file was moved away.
+
+        The next try begins it anew, and has that committed before it writes: else, after a crash,
+        the old file's length would be taken for the new one's.
+        """
         try:
             found = os.stat(self._path)
             mine = os.fstat(self._file.fileno())
@@ -127,9 +133,7 @@ class _Output:
         except FileNotFoundError:
             moved = True
         if moved:
-            self._file.close()
-            self._begin_anew()
-            self._file = self._open()
+            raise TransientError(f"{self._path} was moved away")
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
@@ -140,10 +144,6 @@ class _Output:
 
     def close(self) -> None:
         self._file.close()
-
-    def _begin_anew(self) -> None:
-        self._ctx.log.warning("%s was moved away: beginning it anew", self._path)
-        self.length = 0
 
 
 def _sync_directory(directory: Path) -> None:

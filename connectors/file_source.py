@@ -5,6 +5,7 @@ Source offset: `{"position": bytes, "lines": lines, "head": hash, "head_bytes": 
 everything before `position` is in the log.
 """
 
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,13 @@ from streamkit.connect import (
     Bad,
     Duration,
     Pause,
+    Position,
     SourceContext,
     SourceItem,
     SourceRecord,
     source,
 )
-from streamkit.connectors.files import Bookmarks, Seen, listing
+from streamkit.connectors.files import Bookmarks, Seen, listing, shown
 from streamkit.connectors.rows import (
     CSV_TYPES,
     CsvFormat,
@@ -147,6 +149,9 @@ class _Reader:
                 self._mention(seen, look)
                 return
         if seen.size == 0:
+            for bookmark in self._bookmarks.emptied(seen):
+                self._ctx.log.warning("%s was emptied: reading it from its beginning", seen.name)
+                yield Position(bookmark.partition, bookmark.offset(0, 0))
             return
         kind = self._format(seen)
         if kind is None:
@@ -156,6 +161,9 @@ class _Reader:
         except FileNotFoundError:
             return  # moved since the listing; it is found under its new name
         with file:
+            opened = os.fstat(file.fileno())
+            if (opened.st_dev, opened.st_ino) != (seen.device, seen.inode):
+                return  # replaced since the listing; the next one finds what is there now
             unterminated = yield from self._read_open(seen, file, kind, complete)
         self._looks[seen.device, seen.inode] = _Look(seen.size, seen.modified, unterminated)
 
@@ -166,11 +174,11 @@ class _Reader:
         ctx, config = self._ctx, self._config
         bookmark, oddity = self._bookmarks.recognise(seen, file)
         if oddity:
-            ctx.log.warning("%s %s: reading it from its beginning", seen.path, oddity)
+            ctx.log.warning("%s %s: reading it from its beginning", seen.name, oddity)
         partition, topic = bookmark.partition, config.topic
         position, count = bookmark.position, bookmark.lines
         options = config.rows
-        where = str(seen.path)
+        where = shown(str(seen.path))
         form: CsvFormat | JsonLinesFormat
         if kind == "jsonl":
             form = JsonLinesFormat(options, where)
@@ -206,7 +214,7 @@ class _Reader:
             self._ctx.log.warning(
                 "%s: the last line has no line end; waiting for the rest of it "
                 "(last.line.wait takes it after a while)",
-                seen.path,
+                seen.name,
             )
 
     def _format(self, seen: Seen) -> Literal["csv", "jsonl"] | None:
@@ -216,6 +224,6 @@ class _Reader:
         if kind is None and seen.name not in self._unknown:
             self._unknown.add(seen.name)
             self._ctx.log.warning(
-                "%s: not read: neither .csv nor .jsonl; set format or pattern", seen.path
+                "%s: not read: neither .csv nor .jsonl; set format or pattern", seen.name
             )
         return kind

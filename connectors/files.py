@@ -6,6 +6,7 @@ is enough alone: exports share their first lines, and file systems reuse inodes.
 only breaks ties, since it changes with a reboot or another mount.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable
@@ -63,22 +64,29 @@ class Bookmark:
 def listing(directory: Path, pattern: str) -> list[Seen]:
     """The files that match, by name; each once, however many names (links) it has.
 
-    Raises FileNotFoundError when the directory is missing.
+    Raises OSError when the directory is missing or cannot be read.
     """
-    os.stat(directory)  # glob finds nothing in a directory that does not exist
+    os.scandir(directory).close()  # glob finds nothing in one that is missing or unreadable
     found: dict[tuple[int, int], Seen] = {}
     for path in sorted(directory.glob(pattern)):
-        name = path.relative_to(directory).as_posix()
+        name = shown(path.relative_to(directory).as_posix())
         if any(part.startswith(".") for part in name.split("/")):
             continue  # hidden: how writers name what is not finished
         try:
             stat = path.stat()
-        except FileNotFoundError:
-            continue  # moved away since the directory was read
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                continue  # moved away since the directory was read, or a link to nothing
+            raise
         if path.is_file():
             seen = Seen(path, name, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
             found.setdefault((stat.st_dev, stat.st_ino), seen)
     return list(found.values())
+
+
+def shown(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 are written as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def head_of(file: BinaryIO, length: int) -> str:
@@ -104,6 +112,21 @@ class Bookmarks:
             bookmark
         )
         self._names.add(str(partition["file"]))
+
+    def emptied(self, seen: Seen) -> list[Bookmark]:
+        """The bookmarks, set to the beginning, of what was read in a file that is empty now.
+
+        Forgotten at once: when it has grown past the old position, nothing may tell it apart.
+        """
+        device = f"{seen.device:x}-"
+        reset = [
+            replace(bookmark, position=0, lines=0)
+            for bookmark in self._by_inode.get(f"{seen.inode:x}", {}).values()
+            if bookmark.position and str(bookmark.partition["id"]).startswith(device)
+        ]
+        for bookmark in reset:
+            self.keep(bookmark)
+        return reset
 
     def recognise(self, seen: Seen, file: BinaryIO) -> tuple[Bookmark, str]:
         """Where to go on in this file, and what is odd about it ("" when nothing is)."""

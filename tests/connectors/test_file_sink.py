@@ -7,7 +7,7 @@ import pytest
 from streamkit.connect import CommittedOffset
 from streamkit.connect.testing import PARTITION, opened, records
 from streamkit.connectors.file_sink import FileSink, FileSinkConfig
-from streamkit.errors import FatalError
+from streamkit.errors import FatalError, TransientError
 
 START = CommittedOffset(0)
 
@@ -48,16 +48,30 @@ def test_a_file_moved_away_between_two_runs_is_begun_anew(file: Path) -> None:
     assert file.read_bytes() == b"3\n4\n"
 
 
-def test_a_file_moved_away_under_a_running_sink_is_begun_anew(file: Path) -> None:
+def test_a_file_moved_away_under_a_running_sink_is_begun_anew_by_the_next_try(
+    file: Path,
+) -> None:
     with opened(FileSink, FileSinkConfig(str(file.parent))) as sink:
         sink.resume(PARTITION, START)
-        sink.write(records([b"1"]))
+        notes = sink.write(records([b"1"]))
+        assert notes is not None
         file.rename(file.with_suffix(".old"))
-        notes = sink.write(records([b"2"], first=1))
-    assert file.read_bytes() == b"2\n"
-    assert notes is not None
-    write(file, CommittedOffset(2, notes[PARTITION]), b"3")
+        with pytest.raises(TransientError, match="was moved away"):
+            sink.write(records([b"2"], first=1))
+    committed = write(file, CommittedOffset(1, notes[PARTITION]), b"2")
+    write(file, committed, b"3")
     assert file.read_bytes() == b"2\n3\n"
+
+
+def test_a_crash_between_beginning_a_file_anew_and_its_commit_loses_nothing(file: Path) -> None:
+    before = write(file, START, b'"a long line of the file that is gone"')
+    file.rename(file.with_suffix(".old"))
+    write(file, before)  # killed: what it had resumed from was not committed
+    anew = write(file, before)  # killed after the commit, in the middle of a write
+    with file.open("ab") as more:
+        more.write(b'"longer than all that was in the file before, and not committ')
+    write(file, anew, b"2")
+    assert file.read_bytes() == b"2\n"
 
 
 def test_a_file_that_something_else_shortened_is_not_touched(file: Path) -> None:

@@ -349,3 +349,50 @@ def test_a_file_written_in_any_pieces_gives_every_row_once(
         found += [tuple(json.loads(value).values()) for value in reading.values]
         offsets = reading.offsets
     assert found == rows
+
+
+def test_a_file_seen_empty_is_read_from_its_beginning_whatever_it_grows_to(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("n\n" + "the same\n" * 300)
+    first = read(file_source, config(tmp_path))
+    os.truncate(file, 0)
+    empty = read(file_source, config(tmp_path), first.offsets)
+    file.write_text("n\n" + "the same\n" * 400)  # in place: the same inode and head
+    again = read(file_source, config(tmp_path), empty.offsets)
+    assert [len(reading.records) for reading in (first, empty, again)] == [300, 0, 400]
+
+
+def test_a_file_replaced_between_the_listing_and_its_opening_is_not_taken_for_the_old_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "b.csv").write_text("n\n" + "the same\n" * 300)
+    stored = read(file_source, config(tmp_path)).offsets
+    (tmp_path / "a.csv").write_text("n\nfirst\n")
+    ctx = SourceContext("x", lambda: stored, lambda place: None)
+    items = file_source(config(tmp_path), ctx)
+    found = []
+    for item in items:
+        if isinstance(item, SourceRecord):
+            found.append(item.value)
+            if len(found) == 1:  # both are listed, b.csv is still to be opened
+                (tmp_path / ".new").write_text("n\n" + "the same\n" * 400)
+                (tmp_path / ".new").rename(tmp_path / "b.csv")
+        elif len(found) > 1:
+            break
+    items.close()
+    assert len(found) == 1 + 400
+
+
+def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.csv")).write_text("n\n1\n1,2\n")
+    reading = read(file_source, config(tmp_path))
+    assert values(reading) == ['{"n":"1"}']
+    assert reading.records[0].partition is not None
+    assert reading.records[0].partition["file"] == r"\xff.csv"
+    assert r"\xff.csv:3: 2 values" in str(reading.bad[0].error)
+
+
+def test_a_link_to_itself_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n\n1\n")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    assert values(read(file_source, config(tmp_path))) == ['{"n":"1"}']
