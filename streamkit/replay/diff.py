@@ -4,6 +4,9 @@ Two records are *about the same thing* when their keys are equal, and so are the
 identities (results of windows carry one in a header) or else their timestamps. Of the records
 about one thing equal values are paired first, then the rest in order as changed; what is left
 over is only on one side.
+
+A window's result that is there again with the same value, because its writer was killed before it
+could commit, counts once. Other records have nothing that tells a repetition from two alike.
 """
 
 from collections import defaultdict
@@ -86,7 +89,7 @@ def _by_thing(
         known = found.get(thing)
         if known is None:
             found[thing] = [record]
-        else:
+        elif isinstance(identity, int) or all(record.value != other.value for other in known):
             known.append(record)
     return found
 

@@ -38,6 +38,13 @@ def test_results_of_one_window_belong_together_whatever_their_timestamp():
     assert counts([ours], [theirs]) == (1, 0, 0, 0)
 
 
+def test_a_windows_result_that_was_given_again_after_a_kill_is_no_difference():
+    once = record(b"a", b"2", window=b"w")
+    assert counts([once], [once, once]) == (1, 0, 0, 0)
+    assert counts([once], [record(b"a", b"1", window=b"w"), once, once]) == (1, 0, 0, 1)
+    assert counts([record(b"a", b"2")], [record(b"a", b"2")] * 2) == (1, 0, 0, 1)
+
+
 def test_equal_values_are_paired_before_different_ones():
     ours = [record(b"a", b"1"), record(b"a", b"2")]
     theirs = [record(b"a", b"0"), record(b"a", b"1"), record(b"a", b"2")]
