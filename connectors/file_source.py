@@ -212,7 +212,7 @@ class _Reader:
         if not look.warned and time.time_ns() - seen.modified >= _WARN_AFTER * 1e9:
             look.warned = True
             self._ctx.log.warning(
-                "%s: the last line has no line end; waiting for the rest of it "
+                "%s: the last line has no line end, or a quote is open; waiting for the rest "
                 "(last.line.wait takes it after a while)",
                 seen.name,
             )

@@ -1,6 +1,7 @@
 """Lines of a file as rows: CSV and JSON lines, with the exact byte position after each row."""
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,17 @@ from streamkit.errors import BadRow, nearest
 _BOM = b"\xef\xbb\xbf"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+# Python's own limit, 128 KiB, refuses fields that a topic takes; it can be set for all only. It
+# bounds what is read in search of the end of a quote that is never closed.
+csv.field_size_limit(16 << 20)
+
 
 class Lines:
     """The full lines of a file from a position on, decoded one by one as they are asked for.
 
     `position` and `lines` count what was given out; a last line without its end is not given out
-    unless `complete` says that it is all there will be.
+    unless `complete` says that it is all there will be. `taken` holds the lines of the current
+    row: whoever begins a row clears it.
     """
 
     def __init__(
@@ -27,16 +33,20 @@ class Lines:
     ) -> None:
         self.position = position
         self.lines = lines
-        self.last = b""
+        self.taken: list[bytes] = []
         self.unterminated = False
         self._file = file
         self._limit = limit
-        self._complete = complete
+        self.complete = complete
         file.seek(position)
 
     def __iter__(self) -> Iterator[str]:
+        if self.position >= self._limit:
+            return
         for line in self._file:
-            if not line.endswith(b"\n") and not self._complete:
+            # Past the limit the file is being written again: its last line is not all there is.
+            whole = self.complete and self.position + len(line) <= self._limit
+            if not line.endswith(b"\n") and not whole:
                 self.unterminated = True
                 return
             if self.position == 0 and line.startswith(_BOM):
@@ -44,10 +54,18 @@ class Lines:
                 line = line[len(_BOM) :]
             self.position += len(line)
             self.lines += 1
-            self.last = line
+            self.taken.append(line)
             yield line.decode()
             if self.position >= self._limit:
                 return
+
+    def reread(self) -> None:
+        """Go back to behind the first line of the current row; take a new iterator after it."""
+        later = self.taken[1:]
+        del self.taken[1:]
+        self.position -= sum(map(len, later))
+        self.lines -= len(later)
+        self._file.seek(self.position)
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +77,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreadable(msgspec.Struct, frozen=True, gc=False):
-    """A row that does not parse; `lines` has its bytes as far as they are known."""
+    """A row that does not parse, with its bytes."""
 
     error: BadRow
     raw: bytes
@@ -76,10 +94,21 @@ class RowOptions:
     delimiter: str = ","
 
 
+def _number(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        number = kind(text)
+        # Python reads 1_000 as a number; JSON has no form for nan and inf.
+        if "_" in text or number in (math.inf, -math.inf) or number != number:
+            raise ValueError(text)
+        return number
+
+    return convert
+
+
 CSV_TYPES: dict[str, Callable[[str], Any]] = {
     "str": str,
-    "int": int,
-    "float": float,
+    "int": _number(int),
+    "float": _number(float),
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
 }
 
@@ -120,25 +149,26 @@ class CsvFormat:
 
     def rows(self, lines: Lines) -> Iterator[Row | Unreadable]:
         """The rows of these lines. After each, `lines.position` stands behind it."""
-        source = iter(lines)
         # strict: a quote in a wrong place is said, not guessed at.
-        reader = csv.reader(source, delimiter=self._options.delimiter, strict=True)
+        reader = csv.reader(iter(lines), delimiter=self._options.delimiter, strict=True)
         width = len(self._columns)
         nulls = self._options.null_values
         encode, struct = self._encode, self._struct
         plain = not nulls and not self._convert
         while True:
             first = lines.lines + 1
+            lines.taken.clear()
             try:
                 row: list[Any] | None = next(reader, None)
             except (csv.Error, UnicodeDecodeError) as error:
-                if lines.unterminated or "unexpected end of data" in str(error):
-                    return  # inside quotes at the end of the file: the rest is still to come
+                if _inside_quotes(lines, error):
+                    lines.unterminated = True  # the rest is still to come
+                    return
+                # Only the first line is known to be bad: a quote that it left open has taken in
+                # the others.
+                lines.reread()
                 yield self._unreadable(lines, first, _reason(error))
-                if isinstance(error, UnicodeDecodeError):
-                    # A generator that raised is over: go on with a new one, from the next line.
-                    source = iter(lines)
-                    reader = csv.reader(source, delimiter=self._options.delimiter, strict=True)
+                reader = csv.reader(iter(lines), delimiter=self._options.delimiter, strict=True)
                 continue
             if row is None:
                 return
@@ -163,16 +193,22 @@ class CsvFormat:
                 yield self._unreadable(lines, first, str(error))
 
     def _unreadable(self, lines: Lines, first: int, reason: str) -> Unreadable:
-        return Unreadable(BadRow(f"{self._where}:{first}: {reason}"), lines.last)
+        return Unreadable(BadRow(f"{self._where}:{first}: {reason}"), b"".join(lines.taken))
+
+
+def _inside_quotes(lines: Lines, error: Exception) -> bool:
+    """Whether a row fails only because the file ends, so far, before it does."""
+    at_end = isinstance(error, csv.Error) and "unexpected end of data" in str(error)
+    return at_end and (lines.unterminated or not lines.complete)
 
 
 def csv_header(lines: Lines, options: RowOptions, where: str) -> list[str] | None:
-    """The column names in the first row; None when the file has no full row yet."""
+    """The column names in the first row that is not blank; None when there is no full row yet."""
     reader = csv.reader(iter(lines), delimiter=options.delimiter, strict=True)
     try:
-        return next(reader, None)
+        return next((row for row in reader if row), None)
     except csv.Error as error:
-        if lines.unterminated or "unexpected end of data" in str(error):
+        if _inside_quotes(lines, error):
             return None
         raise BadRow(f"{where}:1: {error}") from error
     except UnicodeDecodeError as error:
@@ -191,16 +227,17 @@ class JsonLinesFormat:
         decode = msgspec.json.Decoder().decode
         source = iter(lines)
         while True:
+            lines.taken.clear()
             try:
                 text = next(source, None)
                 if text is None:
                     return
-                raw = lines.last.strip()
+                raw = lines.taken[0].strip()
                 if raw:
                     yield self._row(raw, decode(raw))
-            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 reason = _reason(error)
-                yield Unreadable(BadRow(f"{self._where}:{lines.lines}: {reason}"), lines.last)
+                yield Unreadable(BadRow(f"{self._where}:{lines.lines}: {reason}"), lines.taken[0])
                 if isinstance(error, UnicodeDecodeError):
                     source = iter(lines)
 
@@ -241,6 +278,17 @@ def _milliseconds(value: Any) -> int | None:
     """A timestamp field as milliseconds; text is ISO 8601, without an offset it is UTC."""
     if value is None:
         return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) != 8:
+        # Eight digits are a date. Python takes many more for a date and a time: 1712010101000
+        # for ten o'clock in the year 1712.
+        value = int(value)
+    stamp = _moment(value)
+    if not 0 <= stamp < 1 << 63:
+        raise ValueError(f"timestamp {value!r}: a record's is from 1970 on, in milliseconds")
+    return stamp
+
+
+def _moment(value: Any) -> int:
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
@@ -259,4 +307,8 @@ def _reason(error: Exception) -> str:
         return f"not UTF-8 at byte {error.start} of the line"
     if isinstance(error, msgspec.MsgspecError):
         return f"not JSON: {error}"
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if "unexpected end of data" in str(error):
+        return "a quote is not closed"
     return str(error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamkit.backends.base import Backend
+from streamkit.connect.appending import Rows, append_all
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.topics import ensure_topic
 from streamkit.records import Header, Headers, Record, TopicPartition
@@ -63,11 +64,7 @@ def send(
     """Append letters to the connector's dead letter queue; on stable storage on return."""
     topic = config.shared.errors_deadletterqueue_topic_name
     ensure_topic(backend, topic, 1, {})
-    backend.append(
-        TopicPartition(topic, 0),
-        [letter.value for letter in letters],
-        keys=[letter.key for letter in letters],
-        timestamps=now,
-        headers=[context_headers(letter, config, stage) for letter in letters],
-        acks="all",
-    )
+    rows = Rows()
+    for letter in letters:
+        rows.add(letter.key, letter.value, now, context_headers(letter, config, stage))
+    append_all(backend, TopicPartition(topic, 0), rows, acks="all")

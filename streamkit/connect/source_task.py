@@ -20,17 +20,17 @@ from streamkit.connect.api import (
     SourceContext,
     SourceRecord,
 )
+from streamkit.connect.appending import Rows, append_all
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.offsets import SourceOffsets, encode_key, encode_value
 from streamkit.connect.status import Progress
 from streamkit.connect.topics import ensure_topic
-from streamkit.errors import DataError, RecordTooLarge
-from streamkit.records import Headers, TopicPartition
+from streamkit.errors import DataError
+from streamkit.records import TopicPartition
 
 BATCH_RECORDS = 10_000
 BATCH_SECONDS = 0.2  # of a source that gives without a pause; a pause stores what there is at once
-BATCH_BYTES = 512 << 10  # half of Kafka's default max.message.bytes
 LOOK_EVERY = 64  # records between two looks at the clock
 
 
@@ -184,59 +184,19 @@ class SourceTask:
             self._offsets.store(partition, offset)
 
     def _store(self, records: list[SourceRecord]) -> None:
-        groups: dict[tuple[str, int], list[SourceRecord]] = defaultdict(list)
-        encoded: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
+        groups: dict[tuple[str, int], Rows] = defaultdict(Rows)
         self._turn += 1
+        now = self._clock.now()
         for record in records:
             topic = record.topic
             count = self._counts.get(topic) or self._count(topic)
             key = self._bytes(record.key)
             number = self._turn % count if key is None else partition_for(key, count)
-            target = topic, number
-            groups[target].append(record)
-            keys, values = encoded.setdefault(target, ([], []))
-            keys.append(key)
-            values.append(self._bytes(record.value))
-        now = self._clock.now()
-        touched = [TopicPartition(*target) for target in groups]
-        for target, members in groups.items():
-            keys, values = encoded[target]
-            stamps = [now if r.timestamp is None else r.timestamp for r in members]
-            headers = [r.headers for r in members] if any(r.headers for r in members) else None
-            self._append(TopicPartition(*target), keys, values, stamps, headers)
-        self._backend.sync(touched)
-
-    def _append(
-        self,
-        target: TopicPartition,
-        keys: list[bytes | None],
-        values: list[bytes | None],
-        stamps: list[int],
-        headers: list[Headers] | None,
-    ) -> None:
-        """Append in batches of about BATCH_BYTES; smaller when the topic takes only smaller."""
-        for part in _parts(keys, values):
-            try:
-                self._backend.append(
-                    target,
-                    values[part],
-                    keys=keys[part],
-                    timestamps=stamps[part],
-                    headers=headers[part] if headers else None,
-                    acks=1,
-                )
-            except RecordTooLarge:
-                count = len(values[part])
-                if count == 1:
-                    raise
-                for half in (slice(0, count // 2), slice(count // 2, count)):
-                    self._append(
-                        target,
-                        keys[part][half],
-                        values[part][half],
-                        stamps[part][half],
-                        headers[part][half] if headers else None,
-                    )
+            stamp = now if record.timestamp is None else record.timestamp
+            groups[topic, number].add(key, self._bytes(record.value), stamp, record.headers)
+        for target, rows in groups.items():
+            append_all(self._backend, TopicPartition(*target), rows, acks=1)
+        self._backend.sync([TopicPartition(*target) for target in groups])
 
     def _set_aside(self, items: list[Bad]) -> None:
         self._progress.bad += len(items)
@@ -261,19 +221,6 @@ class SourceTask:
         if value is None or type(value) is bytes:
             return value
         return value.encode() if isinstance(value, str) else self._encode(value)
-
-
-def _parts(keys: list[bytes | None], values: list[bytes | None]) -> list[slice]:
-    """Consecutive slices of at least one record and, past that, at most BATCH_BYTES."""
-    parts: list[slice] = []
-    start = size = 0
-    for index, (key, value) in enumerate(zip(keys, values, strict=True)):
-        size += len(key or b"") + len(value or b"") + 16
-        if size > BATCH_BYTES and index > start:
-            parts.append(slice(start, index))
-            start, size = index, len(key or b"") + len(value or b"") + 16
-    parts.append(slice(start, len(values)))
-    return parts
 
 
 def _unencodable(value: Any) -> Any:

@@ -463,3 +463,10 @@ def test_a_stop_ends_a_pause_at_once(log: Backend) -> None:
     eventually(lambda: bool(worker.statuses) and worker.statuses["s"].state == "idle")
     worker.end()
     assert worker.statuses["s"].state == "stopped"
+
+
+def test_more_bad_rows_than_one_batch_holds_are_all_set_aside(log: Backend) -> None:
+    calls["bad"] = lambda n: Bad(BadRow(f"row {n}"), b"%d" % n, "") if n != 2999 else None
+    (status,) = run(config(n=NUMBERS | ALL | {"limit": 3000, "case": "bad"}), log, until_idle=True)
+    assert (status.records, status.bad) == (1, 2999)
+    assert [record.value for record in read(log, "bad")] == [b"%d" % n for n in range(2999)]

@@ -1,5 +1,6 @@
 """Files that grow, move, shrink, end in the middle of a row, or do not parse."""
 
+import json
 import logging
 import os
 import shutil
@@ -185,6 +186,7 @@ CSV = {
     "too few values": (b"a,b\n1,2\n3\n6,7\n", 3, "1 values for 2 columns"),
     "bad UTF-8": (b"a,b\n1,2\n3,\xff\n6,7\n", 3, "not UTF-8 at byte 2 of the line"),
     "a quote in the wrong place": (b'a,b\n1,2\n"3"x,4\n6,7\n', 3, "expected after"),
+    "a quote that never ends": (b'a,b\n1,2\n"3,4\n6,7\n', 3, "a quote is not closed"),
     "after a row of several lines": (b'a,b\n1,"2\n2\n2"\n3\n6,7\n', 5, "1 values"),
 }
 
@@ -194,15 +196,17 @@ def test_a_malformed_row_is_named_by_file_and_line_and_the_next_one_is_read(
     tmp_path: Path, content: bytes, line: int, message: str
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    reading = read(file_source, config(tmp_path))
+    options = config(tmp_path, last_line_wait=Duration(1))
+    reading = read(file_source, options)
     (bad,) = reading.bad
     assert isinstance(bad.error, BadRow)
+    assert bad.raw == content.splitlines(keepends=True)[line - 1]
     assert str(bad.error).startswith(f"{tmp_path}/a.csv:{line}: ")
     assert message in str(bad.error)
     assert values(reading)[-1] == '{"a":"6","b":"7"}'
     assert len(reading.records) == 2
     # Neither is met again.
-    again = read(file_source, config(tmp_path), reading.offsets)
+    again = read(file_source, options, reading.offsets)
     assert (again.records, again.bad) == ([], [])
 
 
@@ -396,3 +400,88 @@ def test_a_link_to_itself_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("n\n1\n")
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     assert values(read(file_source, config(tmp_path))) == ['{"n":"1"}']
+
+
+def test_an_open_quote_takes_no_good_rows_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('n,t\n1,"abc\n2,x\n3,"y"\n4,z\n')
+    reading = read(file_source, config(tmp_path))
+    assert [json.loads(value)["n"] for value in reading.values] == ["2", "3", "4"]
+    assert [bad.raw for bad in reading.bad] == [b'1,"abc\n']
+
+
+def test_a_row_of_several_lines_that_does_not_fit_is_set_aside_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('n,t\n1,"a\nb",c\n')
+    (bad,) = read(file_source, config(tmp_path)).bad
+    assert bad.raw == b'1,"a\nb",c\n'
+
+
+def test_an_open_quote_at_the_end_is_mentioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.csv").write_text('n\n1\n"2\n')
+    os.utime(tmp_path / "a.csv", (1, 1))
+    ctx = SourceContext("x", list, lambda place: None)
+    items = file_source(config(tmp_path), ctx)
+    with caplog.at_level(logging.WARNING):
+        pauses = (item for item in items if isinstance(item, Pause))
+        assert [next(pauses).idle for _ in range(2)] == [True, True]
+    items.close()
+    assert "a quote is open" in caplog.text
+
+
+def test_a_header_that_is_never_finished_stops_the_source(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('n,"t\n')
+    with pytest.raises(BadRow, match=r"a\.csv:1: "):
+        read(file_source, config(tmp_path, last_line_wait=Duration(1)))
+
+
+def test_blank_lines_before_the_header_and_long_fields_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"\r\n\nn\n{'x' * 200_000}\n")
+    (value,) = read(file_source, config(tmp_path)).values
+    assert len(json.loads(value)["n"]) == 200_000
+
+
+STAMPS = {
+    "1712010101000": 1712010101000,
+    "20240401": 1711929600000,
+    "2024-04-01T02:00:00+02:00": 1711929600000,
+    "2024-04-01 00:00:00": 1711929600000,
+    "0": 0,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), STAMPS.items())
+def test_a_timestamp_in_a_csv_file_is_iso_8601_or_milliseconds(
+    tmp_path: Path, text: str, expected: int
+) -> None:
+    (tmp_path / "a.csv").write_text(f"at\n{text}\n")
+    (record,) = read(file_source, config(tmp_path, timestamp_field="at")).records
+    assert record.timestamp == expected
+
+
+@pytest.mark.parametrize("text", ["1969-12-31", "-5", "1" * 30, "soon", ""])
+def test_a_timestamp_that_no_record_can_have_is_a_bad_row(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(f"at,n\n{text},1\n")
+    (bad,) = read(file_source, config(tmp_path, timestamp_field="at")).bad
+    assert "timestamp" in str(bad.error)
+
+
+@pytest.mark.parametrize(("kind", "text"), [("int", "1_000"), ("float", "nan"), ("float", "1e999")])
+def test_a_number_that_json_does_not_have_is_a_bad_row(
+    tmp_path: Path, kind: str, text: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"n\n{text}\n")
+    (bad,) = read(file_source, config(tmp_path, csv_types={"n": kind})).bad
+    assert f"column 'n' is '{text}': expected {kind}" in str(bad.error)
+
+
+def test_a_whole_number_may_have_any_length(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"n\n{'1' * 400}\n")
+    (value,) = read(file_source, config(tmp_path, csv_types={"n": "int"})).values
+    assert value == b'{"n":%s}' % (b"1" * 400)
+
+
+def test_json_that_is_nested_too_deep_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("[" * 100_000 + "\n1\n")
+    reading = read(file_source, config(tmp_path))
+    assert (values(reading), len(reading.bad)) == (["1"], 1)
