@@ -41,6 +41,8 @@ def begin(
                 f"replay {name!r} of app {topology.app!r} exists, from {known.from_text} to "
                 f"{known.to_text}; give this one another --name, or --restart to replace it"
             )
+        if not known.finished:
+            _refuse_successors(backend, known)
         _create_shadows(topology, backend, known)
         return known
     start, end = _span(from_text, to_text, now)
@@ -58,6 +60,17 @@ def begin(
     store(backend, session)
     _create_shadows(topology, backend, session)
     return session
+
+
+def _refuse_successors(backend: Backend, session: Session) -> None:
+    existing = backend.topics()
+    for topic, topic_id in session.ids.items():
+        if topic not in existing or existing[topic].topic_id != topic_id:
+            raise ConfigError(
+                f"replay {session.name!r} of app {session.app!r}: {topic} was deleted"
+                f"{' and made anew' if topic in existing else ''} since it began; --restart begins "
+                "with what is there now"
+            )
 
 
 def _span(from_text: str, to_text: str, now: int) -> tuple[int | None, int | None]:
@@ -123,6 +136,7 @@ def _freeze(
         tables=tables,
         results=sorted(topology.sinks),
         internal=sorted(topology.internal),
+        ids={topic: existing[topic].topic_id for topic in (*streams, *tables)},
     )
 
 

@@ -90,6 +90,7 @@ class _Pass:
             session.group,
             {topic: session.shadow(topic) for topic in written(topology)},
             _spans(session),
+            session.ids,
         )
         committed = backend.committed(session.group)
         self._shadows: set[str] = set()

@@ -41,6 +41,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The topics of the app that results go to: their shadows belong to this session."""
     internal: list[str]
     """Its repartition topics and changelogs; so do theirs."""
+    ids: dict[str, str] = {}
+    """The ids of the topics that are read: bounds mean nothing in another one of the same name."""
     finished: bool = False
 
     @property

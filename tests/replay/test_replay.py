@@ -208,6 +208,19 @@ def test_an_error_names_the_record_and_other_code_goes_on_from_there(log):
     assert found == list(range(100))
 
 
+def test_a_session_does_not_go_on_in_another_topic_of_the_same_name(log):
+    publish(log, range(100))
+    stopped = run(shop(), log, session(log, shop()), stop=StopAfter(1))
+    assert not stopped.finished
+    log.delete_topic("events")
+    log.create_topic("events", PARTITIONS)
+    publish(log, range(200))
+    with pytest.raises(ConfigError, match="events was deleted and made anew since it began"):
+        session(log, shop())
+    finished = run(shop(), log, session(log, shop(), restart=True), stop=threading.Event())
+    assert len(read(log, finished.shadow("big"))) == 200
+
+
 def test_a_finished_session_does_nothing_until_it_is_restarted(log):
     publish(log, range(10))
     assert replay(log, shop()).finished
