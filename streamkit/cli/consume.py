@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from streamkit.cli.output import headers_of, iso, json_line, text_of
+from streamkit.cli.output import iso, json_line, text_of
 from streamkit.cli.positions import parse_position
 from streamkit.cli.reading import Extent, read_alone, read_as_member
 from streamkit.cli.settings import open_log
@@ -19,7 +19,16 @@ from streamkit.records import Record, TopicPartition
 if TYPE_CHECKING:
     from streamkit.backends.base import Backend
 
-FIELDS = ("topic", "partition", "offset", "timestamp", "time", "key", "value", "headers")
+_FIELDS: dict[str, Callable[[Record[bytes | None]], object]] = {
+    "topic": lambda record: record.topic,
+    "partition": lambda record: record.partition,
+    "offset": lambda record: record.offset,
+    "timestamp": lambda record: record.timestamp,
+    "time": lambda record: iso(record.timestamp),
+    "key": lambda record: _shown(record.key),
+    "value": lambda record: _shown(record.value),
+    "headers": lambda record: ",".join(f"{n}={_shown(v)}" for n, v in record.headers),
+}
 
 
 def consume(
@@ -58,7 +67,7 @@ def consume(
         typer.Option(
             "--format",
             metavar="TEXT",
-            help="Text with {" + "} {".join(FIELDS) + "}.  [default: {value}]",
+            help="Text with {" + "} {".join(_FIELDS) + "}.  [default: {value}]",
         ),
     ] = None,
 ) -> None:
@@ -102,19 +111,20 @@ def _as_json(record: Record[bytes | None]) -> str:
         "value": _json_value(record.value),
     }
     if record.headers:
-        line["headers"] = headers_of(record.headers)
+        # Pairs, as a name may come twice.
+        line["headers"] = [(name, text_of(value)) for name, value in record.headers]
     return json_line(line)
 
 
 def _json_value(value: bytes | None) -> object:
-    """JSON as it stands, anything else as text."""
+    """JSON as it stands but on one line, anything else as text."""
     if value is None:
         return None
     try:
         msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return text_of(value)
-    return msgspec.Raw(value)
+    return msgspec.Raw(msgspec.json.format(value, indent=-1) if b"\n" in value else value)
 
 
 def _formatter(template: str) -> Callable[[Record[bytes | None]], str]:
@@ -123,24 +133,18 @@ def _formatter(template: str) -> Callable[[Record[bytes | None]], str]:
     except ValueError as error:
         raise ConfigError(f"--format {template!r}: {error}") from None
     for name in used:
-        if name not in FIELDS:
-            raise ConfigError(f"--format {template!r}: no field {name!r}{nearest(name, FIELDS)}")
+        if name not in _FIELDS:
+            raise ConfigError(f"--format {template!r}: no field {name!r}{nearest(name, _FIELDS)}")
+
+    fields = {name: field for name, field in _FIELDS.items() if name in used}
 
     def show(record: Record[bytes | None]) -> str:
-        return (
-            template.format(
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp=record.timestamp,
-                time=iso(record.timestamp),
-                key=_shown(record.key),
-                value=_shown(record.value),
-                headers=",".join(f"{name}={_shown(value)}" for name, value in record.headers),
-            )
-            + "\n"
-        )
+        return template.format(**{name: of(record) for name, of in fields.items()}) + "\n"
 
+    try:
+        show(Record("", 0, 0, 0, b"", b""))
+    except (ValueError, LookupError) as error:
+        raise ConfigError(f"--format {template!r}: {error}") from None
     return show
 
 

@@ -30,12 +30,13 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a full disk or a closed pipe is an error of this command
+            return result
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The interpreter flushes stdout once more at its end and would complain there.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise typer.Exit(BROKEN_PIPE) from None
         except (typer.Exit, typer.Abort):
             raise
@@ -45,7 +46,16 @@ class Commands(TyperGroup):
             if settings_of(ctx).debug:
                 traceback.print_exc()
             print_error(describe(error))
+            try:
+                sys.stdout.flush()
+            except OSError:  # most likely the error itself
+                _drop_output()
             raise typer.Exit(1) from error
+
+
+def _drop_output() -> None:
+    """Where stdout takes nothing: the interpreter flushes it once more and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_usage(error: Exception) -> bool:

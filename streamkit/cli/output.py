@@ -1,14 +1,18 @@
 """What commands print: tables for people, JSON for programs, notes and errors on stderr."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ANY_WIDTH = 1_000_000
 
 
 def print_json(value: object) -> None:
@@ -21,10 +25,17 @@ def json_line(value: object) -> str:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as a table."""
+    """Print rows as a table: as wide as the terminal, or in a pipe as wide as the rows are."""
     from rich.console import Console
 
-    Console(highlight=False).print(table(title, columns, rows))
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if terminal else _ANY_WIDTH)
+    with console.capture() as capture:
+        console.print(table(title, columns, rows))
+    text = capture.get()
+    if not terminal:
+        text = "\n".join(line.rstrip() for line in text.split("\n"))
+    sys.stdout.write(text)
 
 
 def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
@@ -72,19 +83,18 @@ def text_of(data: bytes | None) -> str | None:
     return None if data is None else data.decode("utf-8", "backslashreplace")
 
 
-def headers_of(headers: Iterable[tuple[str, bytes | None]]) -> Mapping[str, str | None]:
-    return {name: text_of(value) for name, value in headers}
-
-
 def iso(timestamp: int) -> str:
-    """A timestamp in ms as ISO 8601 in UTC; "-" for the timestamp that records without one have."""
+    """A timestamp in ms as ISO 8601 in UTC; "-" for the timestamp that records without one have.
+
+    One that no calendar has (after the year 9999) stays the number that it is.
+    """
     if timestamp < 0:
         return "-"
-    return (
-        datetime.fromtimestamp(timestamp / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    try:
+        moment = _EPOCH + timedelta(milliseconds=timestamp)
+    except OverflowError:
+        return str(timestamp)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def is_terminal() -> bool:

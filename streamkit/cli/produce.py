@@ -9,7 +9,7 @@ import typer
 
 from streamkit.cli.output import note
 from streamkit.cli.settings import open_log
-from streamkit.errors import InvalidRecord
+from streamkit.errors import ConfigError, InvalidRecord, StreamkitError
 
 
 def produce(
@@ -29,6 +29,8 @@ def produce(
     """Append every line as one record. Returns when all of them are on stable storage."""
     from streamkit.clients.producer import Producer
 
+    if key_separator == "":
+        raise ConfigError("--key-separator: nothing stands between a key and a value; name a text")
     separator = None if key_separator is None else key_separator.encode()
     count = 0
     with open_log(context) as log:
@@ -36,16 +38,20 @@ def produce(
         with Producer(log) as producer:
             for number, line in enumerate(_lines(file), 1):
                 key = None
-                if separator:
+                if separator is not None:
                     key, found, line = line.partition(separator)
                     if not found:
                         raise InvalidRecord(
                             f"{file or 'standard input'}:{number}: no {key_separator!r} between a "
                             f"key and a value; the {count:,} lines before it have been produced"
                         )
-                producer.send(topic, line, key=key)
+                try:
+                    producer.send(topic, line, key=key)
+                except StreamkitError as error:
+                    error.add_note(f"at {file or 'standard input'}:{number}")
+                    raise
                 count = number
-    note(f"{count:,} records to {topic}")
+    note(f"{count:,} record{'' if count == 1 else 's'} to {topic}")
 
 
 def _lines(file: Path | None) -> Iterator[bytes]:

@@ -33,9 +33,9 @@ def settings_of(context: typer.Context) -> Settings:
     return settings if isinstance(settings, Settings) else Settings()
 
 
-def open_log(context: typer.Context, *, read_only: bool = False) -> "Backend":
-    """Open the log that the command is to work on. A read-only open makes no directory."""
+def open_log(context: typer.Context, *, read_only: bool = False, create: bool = False) -> "Backend":
+    """Open the log that the command is to work on; only with `create` is a missing one made."""
     # Inside the function, as it costs more than all of `streamkit --help`.
     from streamkit.backends.locate import open_backend
 
-    return open_backend(settings_of(context).url, read_only=read_only)
+    return open_backend(settings_of(context).url, read_only=read_only, create=create)

@@ -35,7 +35,7 @@ def create(
 ) -> None:
     """Create topics."""
     configs = dict(_key_value(text) for text in config or ())
-    with open_log(context) as log:
+    with open_log(context, create=True) as log:
         for name in names:
             try:
                 log.create_topic(name, partitions, configs)

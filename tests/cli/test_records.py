@@ -106,6 +106,55 @@ def test_where_to_begin_and_what_to_show(log, streamkit, arguments, expected):
     assert streamkit("consume", "numbers", *arguments).stdout.split() == expected.split()
 
 
+def test_whatever_a_record_holds_is_one_line_of_json(log, streamkit):
+    values = [b'{"a":\n 1}', b'"\xff"', b"\xff", b"[" * 100_000, None, b"1e5"]
+    with open_backend(log) as backend:
+        tp = TopicPartition("odd", 0)
+        backend.create_topic("odd")
+        backend.append(tp, values, timestamps=10**17)
+        backend.append(tp, [b""], headers=[(("h", b"1"), ("h", b"2"), ("n", None))])
+    lines = streamkit("consume", "odd", "--json").stdout.split("\n")
+    rows = [json.loads(line) for line in lines[:-1]]
+    assert [r["value"] for r in rows[:-1]] == [
+        {"a": 1},
+        '"\\xff"',
+        "\\xff",
+        "[" * 100_000,
+        None,
+        1e5,
+    ]
+    assert rows[-1]["headers"] == [["h", "1"], ["h", "2"], ["n", None]]
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_a_number(log, streamkit):
+    with open_backend(log) as backend:
+        backend.create_topic("odd")
+        backend.append(TopicPartition("odd", 0), [b"a"], timestamps=10**17)
+    assert streamkit("consume", "odd").stdout == "a\n"
+    assert streamkit("consume", "odd", "--format", "{time}").stdout == f"{10**17}\n"
+    assert str(10**17) in streamkit("topics", "describe", "odd").stdout
+
+
+def test_a_table_in_a_pipe_cuts_and_wraps_nothing(log, streamkit):
+    name = "n" * 200
+    streamkit("topics", "create", name)
+    streamkit("produce", name, input="a\n")
+    streamkit("consume", name, "--group", "g" * 200)
+    for arguments in (["topics", "list"], ["groups", "describe", "g" * 200]):
+        lines = streamkit(*arguments).stdout.split("\n")
+        assert any(name in line for line in lines)
+        assert all(line == line.rstrip() for line in lines)
+    assert "g" * 200 in streamkit("groups", "list").stdout
+
+
+def test_the_line_that_was_refused_is_named(streamkit):
+    streamkit("topics", "create", "lines", "-c", "max.message.bytes=1000")
+    produced = streamkit("produce", "lines", input="a\n" + "b" * 2000 + "\nc\n", code=1)
+    assert "1000" in produced.stderr
+    assert "at standard input:2" in produced.stderr
+    assert streamkit("consume", "lines").stdout == "a\n"
+
+
 def test_a_group_goes_on_where_it_stood(log, streamkit):
     fill(log)
     assert streamkit("consume", "numbers", "-g", "readers", "-n", "3").stdout.split() == [
@@ -124,6 +173,9 @@ def test_a_group_goes_on_where_it_stood(log, streamkit):
         (["consume", "numbers", "--partition", "1"], ["numbers has no partition 1"]),
         (["consume", "numbers", "--from", "soon"], ["--from", "'soon'", "earliest"]),
         (["consume", "numbers", "--format", "{valeu}"], ["no field 'valeu'", "'value'"]),
+        (["consume", "numbers", "--format", "{offset:zz}"], ["--format", "zz"]),
+        (["consume", "numbers", "--format", "{value!x}"], ["--format", "x"]),
+        (["produce", "numbers", "-k", ""], ["--key-separator"]),
         (["produce", "numbrs"], ["numbrs", "numbers"]),
         (["topics", "describe", "numbrs"], ["numbrs", "numbers"]),
         (["topics", "delete", "numbrs"], ["numbrs", "numbers"]),
@@ -152,6 +204,20 @@ def test_debug_shows_the_traceback(streamkit):
 
 def test_a_wrong_option_is_a_wrong_call(streamkit):
     assert streamkit("consume", "--no-such-option", code=2).stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["produce", "t"],
+        ["consume", "t", "--group", "g"],
+        ["topics", "delete", "t"],
+        ["groups", "reset", "g", "--to", "earliest"],
+    ],
+)
+def test_a_log_is_made_by_creating_topics_alone(streamkit, log, arguments):
+    assert "log" in streamkit(*arguments, input="a\n", code=1).stderr
+    assert not os.path.exists(log)
 
 
 def test_reading_makes_no_directory(streamkit, log):
@@ -196,6 +262,30 @@ def test_a_reader_of_the_pipe_may_go_away(log, streamkit):
         process.stdout.close()
         assert process.wait(20) == 141
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("arguments", [["topics", "list"], ["topics", "list", "--json"]])
+def test_a_listing_that_nobody_reads_ends_as_a_broken_pipe(log, streamkit, arguments):
+    streamkit("topics", "create", "lines")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "streamkit", "--log", log, *arguments]
+    unread = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (unread.returncode, unread.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["consume", "lines", "-g", "g"], ["topics", "list"]])
+def test_an_output_that_takes_nothing_is_an_error(log, streamkit, arguments):
+    streamkit("topics", "create", "lines")
+    streamkit("produce", "lines", input="one\n")
+    command = [sys.executable, "-m", "streamkit", "--log", log, *arguments]
+    with open("/dev/full", "w") as full:
+        refused = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert refused.returncode == 1
+    assert "No space left" in refused.stderr
+    assert streamkit("consume", "lines", "-g", "g").stdout == "one\n"
 
 
 def test_a_fault_of_our_own_is_one_line_and_says_how_to_see_more(streamkit, monkeypatch):
