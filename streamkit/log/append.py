@@ -14,6 +14,7 @@ from streamkit.errors import MalformedBatch, OutOfSpace, RecordTooLarge, Storage
 from streamkit.log.block import ControlBlock
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
+from streamkit.log.failure import FULL
 from streamkit.log.files import Buffer, Files
 from streamkit.log.recovery import cut_tail
 from streamkit.log.segment import MAX_INDEX_BYTES, Tally
@@ -22,7 +23,6 @@ from streamkit.log.stamping import with_append_time
 from streamkit.log.sync import raise_sticky
 from streamkit.records import TopicPartition
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
 MAX_RELATIVE_OFFSET = 2**31 - 1
 

@@ -21,8 +21,9 @@ from streamkit.errors import (
     nearest,
 )
 from streamkit.log.config import TopicConfig, check_topic_name
+from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
-from streamkit.log.folders import DELETED, holds_data, make_folder, remove_folder, topic_id_of
+from streamkit.log.folders import holds_data, is_deleted, make_folder, remove_folder, topic_id_of
 from streamkit.log.metadata import (
     ConfigRecord,
     MetadataRecord,
@@ -130,14 +131,17 @@ class Catalog:
         """Hold the root's lock against all threads and processes that create or delete topics."""
         with self._lock:
             path = os.path.join(self._root, "control")
-            self._lock_file = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
             try:
+                self._lock_file = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
                 self._lock_file.lock()
                 self._refresh()
                 self._sweep()
                 yield
+            except OSError as error:
+                raise failure(error, f"{error.filename or self._root}: no topic change") from error
             finally:
-                self._lock_file.unlock()
+                if self._lock_file is not None:
+                    self._lock_file.unlock()
                 self._lock_file = None
 
     def _append(self, records: Sequence[MetadataRecord]) -> None:
@@ -201,10 +205,14 @@ class Catalog:
         for name in self._files.listdir(self._root):
             topic, dash, _ = name.rpartition("-")
             path = os.path.join(self._root, name)
-            if name.endswith(DELETED) or (
-                dash
-                and topic not in topics.by_name
-                and topics.removed
-                and topic_id_of(self._files, path) in topics.removed
-            ):
-                remove_folder(self._files, path)
+            try:
+                if is_deleted(name) or (
+                    dash
+                    and topic not in topics.by_name
+                    and topics.removed
+                    and topic_id_of(self._files, path) in topics.removed
+                ):
+                    remove_folder(self._files, path)
+            except OSError as error:
+                # It is in nobody's way, unless a topic of that name is made: that says so, too.
+                logger.warning("%s: a deleted topic's files stay: %s", path, error.strerror)

@@ -58,9 +58,11 @@ class Log:
         self._clock = clock
         self._wake = Wake(files, os.path.join(path, WAKE), writable=not read_only)
         self._lock = threading.Lock()
-        self._metadata = self._partition(METADATA, TopicConfig(max_message_bytes=MAX_MESSAGE))
+        self._metadata = self._partition(
+            METADATA, METADATA_TOPIC_ID.hex(), TopicConfig(max_message_bytes=MAX_MESSAGE)
+        )
         self._catalog = Catalog(path, self._metadata, files=files, clock=clock)
-        self._partitions: dict[TopicPartition, tuple[str, Partition]] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
         self._topics: Mapping[str, Topic] | None = None
         _open_logs.add(self)
 
@@ -147,7 +149,7 @@ class Log:
         if topics is not self._topics:
             self._forget_deleted(topics)
         found = self._partitions.get(tp)
-        return found[1] if found is not None else self._open_partition(tp)
+        return found if found is not None else self._open_partition(tp)
 
     def _open_partition(self, tp: TopicPartition) -> Partition:
         topic = self._catalog.topic(tp.topic)
@@ -158,21 +160,22 @@ class Log:
         with self._lock:
             found = self._partitions.get(tp)
             if found is None:
-                found = topic.topic_id, self._partition(tp, TopicConfig.parse(topic.config))
+                found = self._partition(tp, topic.topic_id, TopicConfig.parse(topic.config))
                 self._partitions[tp] = found
-            return found[1]
+            return found
 
     def _forget_deleted(self, topics: Mapping[str, Topic]) -> None:
         with self._lock:
-            for tp, (topic_id, _) in list(self._partitions.items()):
+            for tp, partition in list(self._partitions.items()):
                 topic = topics.get(tp.topic)
-                if topic is None or topic.topic_id != topic_id:
+                if topic is None or topic.topic_id != partition.topic_id:
                     del self._partitions[tp]
             self._topics = topics
 
-    def _partition(self, tp: TopicPartition, config: TopicConfig) -> Partition:
+    def _partition(self, tp: TopicPartition, topic_id: str, config: TopicConfig) -> Partition:
         return Partition(
             tp,
+            topic_id,
             os.path.join(self.path, str(tp)),
             config,
             files=self._files,
@@ -211,7 +214,7 @@ class Log:
     def close(self) -> None:
         """Let go of all files. Twice is fine."""
         with self._lock:
-            for _, partition in self._partitions.values():
+            for partition in self._partitions.values():
                 partition.close()
             self._partitions = {}
             self._topics = None
@@ -224,7 +227,7 @@ class Log:
         self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()
-        for _, partition in self._partitions.values():
+        for partition in self._partitions.values():
             partition.forked()
 
 

@@ -68,9 +68,8 @@ class RealFiles:
 
     @staticmethod
     def allocate(fd: int, size: int) -> None:
-        missing = size - os.fstat(fd).st_size
-        if missing > 0:
-            # Zeros written, not fallocated: it works on every system and file system alike.
+        # Zeros written, not fallocated: it works on every system and file system alike.
+        while (missing := size - os.fstat(fd).st_size) > 0:
             os.pwrite(fd, bytes(missing), size - missing)
 
     @staticmethod

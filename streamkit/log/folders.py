@@ -1,6 +1,7 @@
 """A partition's directory: made whole before it is used, renamed before it is emptied."""
 
 import os
+import re
 import uuid
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ from streamkit.log.opening import CONTROL
 from streamkit.log.segment import INDEX, LOG, TIMEINDEX, base_of, file_name
 
 DELETED = "-delete"
+_DELETED = re.compile(rf"\.[0-9a-f]{{32}}{DELETED}$")
 MAX_FILE_NAME = 255
 
 
@@ -42,6 +44,11 @@ def _write(files: Files, folder: str, name: str, data: Buffer, *, sync: bool = F
         file.sync()
 
 
+def is_deleted(path: str) -> bool:
+    """Whether a directory's name says that it was about to be removed."""
+    return _DELETED.search(path) is not None
+
+
 def remove_folder(files: Files, path: str) -> None:
     """Rename a partition's directory as Kafka does, then remove it; one that is gone is fine.
 
@@ -50,7 +57,7 @@ def remove_folder(files: Files, path: str) -> None:
     """
     if not files.exists(path):
         return
-    if not path.endswith(DELETED):
+    if not is_deleted(path):
         with suppress(FileNotFoundError):
             files.unlink(os.path.join(path, CONTROL))
         parent, name = os.path.split(path)
@@ -58,8 +65,16 @@ def remove_folder(files: Files, path: str) -> None:
         renamed = os.path.join(parent, name[: MAX_FILE_NAME - len(tail)] + tail)
         files.rename(path, renamed)
         path = renamed
+    _remove(files, path)
+
+
+def _remove(files: Files, path: str) -> None:
     for name in files.listdir(path):
-        files.unlink(os.path.join(path, name))
+        inner = os.path.join(path, name)
+        try:
+            files.unlink(inner)
+        except (IsADirectoryError, PermissionError):  # the second is what macOS calls the first
+            _remove(files, inner)
     files.rmdir(path)
 
 

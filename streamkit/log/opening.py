@@ -1,6 +1,7 @@
 """Opening a partition: its control block as it is, or rebuilt when it cannot be believed."""
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -36,28 +37,31 @@ def believable(segments: Segments, end: End | None) -> bool:
 def open_block(
     files: Files,
     segments: Segments,
-    sync_lock: AbstractContextManager[None],
+    sync_lock: Callable[[], AbstractContextManager[None]],
     *,
     config: TopicConfig,
     now: int,
 ) -> ControlBlock:
     """The control block, made or rebuilt when it has to be. Raises FileNotFoundError."""
     path = os.path.join(segments.directory, CONTROL)
-    file = OpenFile(files, path, os.O_RDWR | os.O_CREAT)
-    if file.size() >= PAGE_BYTES:
-        block = ControlBlock(file, writable=True)
-        if believable(segments, block.end()):
-            return block  # without the lock: a stopped writer keeps no reader out
-    try:
-        file.lock()
-        file.allocate(PAGE_BYTES)
-        block = ControlBlock(file, writable=True)
-        if not believable(segments, block.end()):
-            with sync_lock:
-                rebuild(files, segments, block, config=config, now=now)
-    finally:
-        file.unlock()
-    return block
+    while True:
+        file = OpenFile(files, path, os.O_RDWR | os.O_CREAT)
+        if file.size() >= PAGE_BYTES:
+            block = ControlBlock(file, writable=True)
+            if believable(segments, block.end()):
+                return block  # without the lock: a stopped writer keeps no reader out
+        try:
+            file.lock()
+            if file.gone:
+                continue  # what has this name by now is somebody else's, who may be appending
+            file.allocate(PAGE_BYTES)
+            block = ControlBlock(file, writable=True)
+            if not believable(segments, block.end()):
+                with sync_lock():
+                    rebuild(files, segments, block, config=config, now=now)
+            return block
+        finally:
+            file.unlock()
 
 
 def rebuild(

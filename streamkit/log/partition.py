@@ -1,6 +1,5 @@
 """One partition: append, read, sync, seek by time; many threads and processes at once."""
 
-import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +9,14 @@ from typing import Literal, NoReturn
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.errors import CorruptLog, OutOfSpace, ReadOnlyLog, StorageFailed, UnknownTopic
-from streamkit.log.append import FULL, Appender
+from streamkit.errors import CorruptLog, ReadOnlyLog, StorageFailed, UnknownTopic
+from streamkit.log.append import Appender
 from streamkit.log.block import ControlBlock
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
+from streamkit.log.failure import failure
 from streamkit.log.files import Buffer, Files
+from streamkit.log.folders import topic_id_of
 from streamkit.log.opening import ReadOnlyEnd, open_block
 from streamkit.log.reader import Reader
 from streamkit.log.segment import Tally
@@ -32,6 +33,7 @@ class Partition:
     def __init__(
         self,
         tp: TopicPartition,
+        topic_id: str,
         directory: str,
         config: TopicConfig,
         *,
@@ -43,6 +45,7 @@ class Partition:
     ) -> None:
         """`notify` is called after every append, without any lock held."""
         self.tp = tp
+        self.topic_id = topic_id
         self.config = config
         self.directory = directory
         self._files = files
@@ -98,7 +101,7 @@ class Partition:
         OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic (deleted meanwhile).
         """
         checked = [self._appender.check(batch) for batch in batches]
-        with self._locked() as block:
+        with self._explained(), self._locked() as block:
             before = self._believed(block.end())
             after = self._appender.append(block, before, checked)
             first = after.end_offset - sum(header.last_offset_delta + 1 for _, header in checked)
@@ -125,11 +128,9 @@ class Partition:
         Raises StorageFailed, also when an earlier sync of any process did.
         """
         if self._fsync == "always":
-            block = self._open()
-            try:
+            with self._explained():
+                block = self._open()
                 self._syncer.sync(block, self._believed(block.end()))
-            except FileNotFoundError:
-                self._raise_gone()
 
     # Read.
 
@@ -140,18 +141,21 @@ class Partition:
         for whoever decodes (see `verify`). Raises OffsetOutOfRange, and CorruptLog when what is at
         `offset` is no batch.
         """
-        return self._reader.read(offset, max_bytes)
+        with self._explained():
+            return self._reader.read(offset, max_bytes)
 
     def verify(self, offset: int, max_bytes: int = 1 << 20) -> None:
         """Look at the checksums of what `read(offset, max_bytes)` returns.
 
         For whoever could not decode it: raises CorruptLog, naming the file and the byte.
         """
-        self._reader.verify(offset, max_bytes)
+        with self._explained():
+            self._reader.verify(offset, max_bytes)
 
     def offset_at(self, timestamp: int) -> int | None:
         """The first offset whose record's timestamp is >= `timestamp` (ms); None: there is none."""
-        return self._reader.offset_at(timestamp)
+        with self._explained():
+            return self._reader.offset_at(timestamp)
 
     def _reindex(self, base: int) -> None:
         """Make a segment's indexes anew from its batches' headers."""
@@ -232,6 +236,7 @@ class Partition:
             if self._block is gone:
                 self._block = None
                 self._appender.forget()
+                self._reader.forget()
                 self._segments.close()
 
     def _open(self) -> ControlBlock:
@@ -247,23 +252,41 @@ class Partition:
 
     def _opened(self) -> ControlBlock:
         try:
-            return open_block(
+            block = open_block(
                 self._files,
                 self._segments,
-                self._syncer.locked(),
+                self._syncer.locked,
                 config=self.config,
                 now=self._clock.now(),
             )
         except FileNotFoundError:
             self._raise_gone()
         except OSError as error:
-            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise ReadOnlyLog(
-                    f"{self.directory}: {error.strerror}; open the log read-only, or let this user"
-                    " write there"
-                ) from error
-            kind = OutOfSpace if error.errno in FULL else StorageFailed
-            raise kind(f"{self.directory}: cannot be opened: {error.strerror}") from error
+            raise failure(error, f"{self.directory}: cannot be opened") from error
+        if self._deleted():
+            self._raise_gone()
+        return block
+
+    def _deleted(self) -> bool:
+        """Whether the directory is gone, or that of another topic of the same name."""
+        try:
+            found = topic_id_of(self._files, self.directory)
+        except OSError:
+            return False  # out of descriptors, say: nobody can tell just now
+        # None: the file is lost. Then it is enough that the directory is there.
+        return found != self.topic_id if found else not self._files.exists(self.directory)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """To who is in the middle of something, a deleted topic looks like a broken disk."""
+        try:
+            yield
+        except (OSError, CorruptLog, StorageFailed) as error:
+            if self._deleted():
+                self._raise_gone()
+            if isinstance(error, OSError):
+                raise failure(error, str(error.filename or self.directory)) from error
+            raise
 
     def _raise_gone(self) -> NoReturn:
         raise UnknownTopic(f"{self.tp}: deleted; its directory {self.directory} is gone")
@@ -285,5 +308,6 @@ class Partition:
         """Let go of the files. Used again, it opens them again."""
         self._block = None
         self._appender.forget()
+        self._reader.forget()
         self._frozen = ReadOnlyEnd(self._files, self._segments, config=self.config)
         self._segments.close()

@@ -77,6 +77,10 @@ class Reader:
             self._require_dense(base, offset, following[0] if following else end.end_offset)
             offset = following[0] if following else end.end_offset
 
+    def forget(self) -> None:
+        """The files may be others from now on."""
+        self._next = {}
+
     def _limit(self, base: int, offset: int, end: End) -> int:
         """How many bytes of the segment can be read."""
         if base == end.active_base:

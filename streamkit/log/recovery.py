@@ -170,6 +170,7 @@ def cut_tail(files: Files, segments: Segments, end: End) -> End:
     for base in segments.listed():
         if base > end.active_base:
             segments.remove(base)
+    segments.cut_indexes(end.active_base, end.index_bytes, end.timeindex_bytes)
     file = segments.file(end.active_base)
     surplus = file.size() - end.end_position
     if surplus <= 0:

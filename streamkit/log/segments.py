@@ -163,7 +163,11 @@ class Segments:
     def create(self, base: int) -> None:
         """Make an empty segment, whatever a killed process may have left of it."""
         for suffix in (INDEX, TIMEINDEX, LOG):
-            self.file(base, suffix, create=True).truncate(0)
+            # Not kept open: it is not published yet. If this process is interrupted now, the next
+            # appender removes the file, and makes another one of that name.
+            self._open.pop(file_name(base, suffix), None)
+            path = self.path(base, suffix)
+            OpenFile(self._files, path, self._flags | os.O_CREAT).truncate(0)
         self._trusted.discard(base)
 
     def add_entries(self, base: int, tally: Tally, index_at: int, timeindex_at: int) -> None:
@@ -201,6 +205,14 @@ class Segments:
             if data:
                 file.write([data], 0)
         self._trusted.discard(base)
+
+    def cut_indexes(self, base: int, index_bytes: int, timeindex_bytes: int) -> None:
+        """Take off entries beyond those that count."""
+        for suffix, size in ((INDEX, index_bytes), (TIMEINDEX, timeindex_bytes)):
+            with suppress(FileNotFoundError):
+                file = self.file(base, suffix)
+                if file.size() > size:
+                    file.truncate(size)
 
     def remove(self, base: int) -> None:
         """Unlink a segment's files."""

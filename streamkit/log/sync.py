@@ -2,6 +2,7 @@
 
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -66,7 +67,8 @@ class Syncer:
     def _lead(self, block: ControlBlock, end: End) -> None:
         synced = block.synced()
         since = synced.base if synced is not None else -1
-        bases = [base for base in self._segments.bases(end) if base >= since]
+        bases = self._segments.bases(end)
+        bases = bases[bisect_left(bases, since) :]
         finished = [base for base in bases if base != end.active_base]
         opened = [self._segments.file(base) for base in bases]
         for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
@@ -76,6 +78,9 @@ class Syncer:
                 file.sync()
             if finished:
                 self._files.fsync_dir(self._segments.directory)
+            block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
+            if finished:
+                block.flush()
         except OSError as error:
             if block.gone:  # deleted meanwhile: nothing has failed
                 return
@@ -83,9 +88,6 @@ class Syncer:
             # succeed and prove nothing. So nobody tries, until the log was walked again.
             block.errno = error.errno or 5
             raise_sticky(block, self._segments.directory)
-        block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
-        if finished:
-            block.flush()
 
 
 def raise_sticky(block: ControlBlock, directory: str) -> None:

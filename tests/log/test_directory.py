@@ -165,14 +165,22 @@ def test_syncing_a_topic_that_another_process_deletes_says_so(tmp_path):
             partition.sync()
 
 
-def test_an_append_to_a_topic_that_was_made_anew_goes_to_the_new_one(tmp_path):
+def test_a_partition_of_a_deleted_topic_is_not_one_of_the_topic_made_anew(tmp_path):
     with Log.open(tmp_path) as one, Log.open(tmp_path) as other:
         one.create_topic("events")
         partition = one.partition(TP)
         partition.append([value(b"a"), value(b"b")])
         other.delete_topic("events")
         other.create_topic("events")
-        assert partition.append([value(b"c")]) == 0
+        for use in (
+            lambda: partition.append([value(b"c")]),
+            lambda: partition.read(0),
+            lambda: partition.end_offset,
+            partition.sync,
+        ):
+            with pytest.raises(UnknownTopic, match="events-0: deleted"):
+                use()
+        assert one.partition(TP).append([value(b"c")]) == 0
         assert other.partition(TP).end_offset == 1
 
 

@@ -1,0 +1,18 @@
+"""What an error of the operating system means to who uses the log."""
+
+import errno
+
+from streamkit.errors import LogError, OutOfSpace, ReadOnlyLog, StorageFailed
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+def failure(error: OSError, what: str) -> LogError:
+    """The error to raise `from` this one. `what`: which file or directory could not be what."""
+    if error.errno in FORBIDDEN:
+        return ReadOnlyLog(
+            f"{what}: {error.strerror}; open the log read-only, or let this user write there"
+        )
+    kind = OutOfSpace if error.errno in FULL else StorageFailed
+    return kind(f"{what}: {error.strerror}")

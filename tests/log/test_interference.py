@@ -1,0 +1,191 @@
+"""What happens between two system calls of one process because of another, or of a user."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamkit.codec import columns, encode
+from streamkit.errors import LogError, StorageFailed, UnknownTopic
+from streamkit.log.control import DIRTY_AT
+from streamkit.log.directory import Log
+from streamkit.log.files import RealFiles
+from streamkit.log.index import OFFSET_ENTRY, TIME_ENTRY
+from streamkit.log.partition import Partition
+from streamkit.records import TopicPartition
+
+TP = TopicPartition("events", 0)
+CONFIG = {"segment.bytes": "1024", "index.interval.bytes": "0"}
+
+
+class InterruptedFiles(RealFiles):
+    """The real files; `before_open(path)` and `after_truncate()` are called meanwhile."""
+
+    def __init__(self) -> None:
+        self.before_open: Callable[[str], None] = lambda path: None
+        self.after_truncate: Callable[[], None] = lambda: None
+
+    def open(self, path: str, flags: int, mode: int = 0o666) -> int:  # type: ignore[override]
+        self.before_open(path)
+        return os.open(path, flags, mode)
+
+    def truncate(self, fd: int, size: int) -> None:  # type: ignore[override]
+        os.ftruncate(fd, size)
+        self.after_truncate()
+
+
+@pytest.fixture
+def files() -> InterruptedFiles:
+    return InterruptedFiles()
+
+
+def batch(value: bytes, at: int = 0) -> bytes:
+    return encode([value], timestamps=at)
+
+
+def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_old_file(
+    tmp_path, files, everything
+):
+    with Log.open(tmp_path, files=files) as one, Log.open(tmp_path) as other:
+        one.create_topic("events", 1, CONFIG)
+        mine, theirs = one.partition(TP), other.partition(TP)
+        values = [b"%d" % n * 300 for n in range(4)]
+        mine.append([batch(values[0])], acks=1)
+        mine.append([batch(values[1])], acks=1)
+
+        def interrupt() -> None:
+            if (tmp_path / "events-0" / f"{2:020d}.log").exists():
+                files.after_truncate = lambda: None
+                raise KeyboardInterrupt
+
+        files.after_truncate = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            mine.append([batch(b"interrupted" * 30)], acks=1)
+        theirs.append([batch(values[2])], acks=1)
+        mine.append([batch(values[3])], acks=1)
+        for partition in (mine, theirs):
+            assert everything(partition) == list(enumerate(values))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda partition: partition.read(0),
+        lambda partition: partition.read(8),
+        lambda partition: partition.offset_at(3),
+        lambda partition: partition.append([batch(b"more")], acks=1),
+        lambda partition: partition.append([batch(b"more")], acks="all"),
+        lambda partition: partition.sync(),
+    ],
+    ids=["read old", "read", "offset_at", "append", "append all", "sync"],
+)
+def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
+    tmp_path, files, use: Callable[[Partition], object]
+):
+    with Log.open(tmp_path, files=files) as one, Log.open(tmp_path) as other:
+        one.create_topic("events", 1, CONFIG)
+        partition = one.partition(TP)
+        for number in range(9):
+            partition.append([batch(b"%d" % number * 300, number)], acks=1)
+        partition.close()
+        assert partition.end_offset == 9
+
+        def delete(path: str) -> None:
+            if Path(path).name.startswith("0"):  # a segment or an index
+                files.before_open = lambda path: None
+                other.delete_topic("events")
+
+        files.before_open = delete
+        with pytest.raises(UnknownTopic, match="events-0: deleted"):
+            use(partition)
+
+
+def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(tmp_path, files):
+    with Log.open(tmp_path, files=files) as log:
+        log.create_topic("events", 1, CONFIG)
+        partition = log.partition(TP)
+        partition.append([batch(b"a")], acks=1)
+
+        def refuse(path: str) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        files.before_open = refuse
+        for use in (partition.sync, lambda: partition.append([batch(b"b")])):
+            with pytest.raises(StorageFailed, match="Too many open files"):
+                use()
+        partition.close()
+        with pytest.raises(StorageFailed, match="Too many open files"):
+            partition.read(0)
+        with pytest.raises(StorageFailed, match="Too many open files"):
+            log.create_topic("other")
+        files.before_open = lambda path: None
+        partition.append([batch(b"c")])
+        assert columns(partition.read(0)).values[0] == b"a"
+
+
+def test_a_directory_that_lost_its_place_is_an_error_of_ours(tmp_path):
+    with Log.open(tmp_path / "log") as log:
+        log.create_topic("events", 1, CONFIG)
+        partition = log.partition(TP)
+        for number in range(9):
+            partition.append([batch(b"%d" % number * 300)], acks=1)
+        partition.close()
+        (tmp_path / "log").rename(tmp_path / "moved")
+        for use in (
+            lambda: partition.read(0),
+            lambda: partition.append([batch(b"x")]),
+            lambda: log.create_topic("other"),
+        ):
+            with pytest.raises((LogError, UnknownTopic), match="log"):
+                use()
+
+
+def test_index_entries_of_a_killed_writer_do_not_stay_in_the_segment_it_leaves(tmp_path):
+    with Log.open(tmp_path, fsync="never") as log:
+        log.create_topic("events", 1, CONFIG)
+        for number in range(2):
+            log.partition(TP).append([batch(b"%d" % number * 300, at=50 - number)])
+    folder = tmp_path / "events-0"
+    index, timeindex = (folder / f"{0:020d}.{suffix}" for suffix in ("index", "timeindex"))
+    before = index.read_bytes(), timeindex.read_bytes()
+    with index.open("ab") as file:
+        file.write(OFFSET_ENTRY.pack(2, 760))
+    with timeindex.open("ab") as file:
+        file.write(TIME_ENTRY.pack(99, 2))
+    with (folder / "control").open("r+b") as file:
+        file.seek(DIRTY_AT)
+        file.write(b"\x01")
+    with Log.open(tmp_path, fsync="never") as log:
+        log.partition(TP).append([batch(b"2" * 300)])
+    assert (folder / f"{2:020d}.log").exists()
+    assert (index.read_bytes(), timeindex.read_bytes()) == before
+
+
+def test_what_a_user_puts_into_the_log_hinders_no_topic(tmp_path):
+    mine = [Path("do-not-delete/file"), Path("events-x/file")]
+    with Log.open(tmp_path, fsync="never") as log:
+        for path in mine:
+            (tmp_path / path).parent.mkdir()
+            (tmp_path / path).write_text("mine")
+        (tmp_path / "a-delete").write_text("mine")
+        log.create_topic("events")
+        (tmp_path / "events-0" / "backup").mkdir()
+        (tmp_path / "events-0" / "backup" / "file").write_text("gone with the topic")
+        log.delete_topic("events")
+        log.create_topic("events")
+        assert log.partition(TP).append([batch(b"x")]) == 0
+        assert all((tmp_path / path).exists() for path in [*mine, Path("a-delete")])
+
+
+def test_names_that_look_like_partitions_are_kept_apart(tmp_path, everything):
+    names = ["a", "a-1", "a-1-0", "a.b-3", "a-delete", f"x.{'0f' * 16}-delete"]
+    with Log.open(tmp_path, fsync="never") as log:
+        for name in names:
+            log.create_topic(name, 2)
+            log.partition(TopicPartition(name, 1)).append([batch(name.encode())])
+        log.delete_topic("a")
+        log.create_topic("a", 1)
+        for name in names[1:]:
+            assert everything(log.partition(TopicPartition(name, 1))) == [(0, name.encode())]
