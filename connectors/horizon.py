@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from streamkit.connect import ConnectorLog, Pause, SourceItem
+from streamkit.connectors.sql import TableName, plain_table
 from streamkit.errors import ConfigError
 
 _MOMENT = 0.05
@@ -47,6 +48,36 @@ def horizon_of(engine: sa.Engine, log: ConnectorLog) -> Horizon:
         f'mode = "incrementing" is not safe on {engine.dialect.name}: rows that commit late '
         'would be skipped; use mode = "bulk"'
     )
+
+
+def check_sequence(connection: sa.Connection, table: TableName, column: str) -> None:
+    """Raise ConfigError when sessions draw the column's values in blocks, long before their use."""
+    if connection.dialect.name != "postgresql":
+        return
+    quoted = connection.dialect.identifier_preparer.format_table(plain_table(table, []))
+    found = {"table": quoted.replace("%%", "%"), "column": column}
+    for sequence, block in connection.execute(_SEQUENCES, found):
+        if block > 1:
+            raise ConfigError(
+                f"incrementing.column: each session draws {block} values of {table}.{column} at "
+                "once, and uses them later: rows would be missed; ALTER SEQUENCE "
+                f'{sequence} CACHE 1 and connect the writers anew, or use mode = "bulk"'
+            )
+
+
+# Those that the column owns (serial, identity), and those that its default names.
+_SEQUENCES = sa.text("""
+    SELECT CAST(CAST(seqrelid AS regclass) AS text), seqcache FROM pg_sequence WHERE seqrelid IN (
+        SELECT to_regclass(pg_get_serial_sequence(:table, :column))
+        UNION
+        SELECT named.refobjid
+        FROM pg_attrdef AS def
+        JOIN pg_attribute AS att ON att.attrelid = def.adrelid AND att.attnum = def.adnum
+        JOIN pg_depend AS named
+            ON named.classid = CAST('pg_attrdef' AS regclass) AND named.objid = def.oid
+        WHERE def.adrelid = to_regclass(:table) AND att.attname = :column
+    )
+""")
 
 
 class InOrder:

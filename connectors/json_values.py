@@ -14,7 +14,7 @@ def object_of(record: Record[bytes | None]) -> dict[str, Any]:
     """The value as a JSON object. Raises SerdeError."""
     try:
         value = _decode(record.value or b"")
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise SerdeError(f"{record.coordinates}: the value is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise SerdeError(
@@ -38,7 +38,7 @@ def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[
             raise SerdeError(f"{record.coordinates}: the key is not UTF-8") from error
     try:
         fields = _decode(key)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise SerdeError(f"{record.coordinates}: the key is not JSON: {error}") from error
     if not isinstance(fields, dict) or not all(name in fields for name in names):
         raise SerdeError(f"{record.coordinates}: expected a key with the fields {', '.join(names)}")
@@ -50,6 +50,7 @@ def compact(record: Record[bytes | None]) -> bytes:
     if record.value is None:
         return b"null"
     try:
+        record.value.decode()  # `format` lets bytes that are no UTF-8 pass
         return msgspec.json.format(record.value, indent=-1)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SerdeError(f"{record.coordinates}: the value is not JSON: {error}") from error

@@ -21,6 +21,9 @@ from streamkit.errors import (
 _SQLITE_ERROR = 1
 """SQLite's code for a wrong statement; its others (busy, locked, full, I/O) may pass."""
 
+_DATATYPE_MISMATCH = "42804"
+"""PostgreSQL's code for a value whose type does not fit the column, as true for a number."""
+
 
 def open_engine(url: str, *, create: bool) -> sa.Engine:
     """An engine for the URL, not connected yet. `create`: a missing SQLite file may be made.
@@ -33,7 +36,7 @@ def open_engine(url: str, *, create: bool) -> sa.Engine:
             # The driver that streamkit[postgres] brings; SQLAlchemy's default is the older one.
             parsed = parsed.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(parsed, hide_parameters=True)
-    except exc.ArgumentError as error:
+    except (exc.ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
         raise ConfigError(
             f"connection.url = {mask_url(url)!r}: {mask_url(str(error))}; "
             "expected dialect://user:password@host:port/database, or sqlite:///path"
@@ -64,6 +67,8 @@ def _classed(error: exc.DBAPIError, doing: str) -> StreamkitError:
     reason = " ".join(str(error.orig).split())
     text = f"{doing}: {reason}"
     if isinstance(error, exc.IntegrityError | exc.DataError):
+        return DataError(text)
+    if getattr(error.orig, "sqlstate", None) == _DATATYPE_MISMATCH:
         return DataError(text)
     passing = isinstance(error, exc.OperationalError | exc.InternalError | exc.InterfaceError)
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -126,6 +131,15 @@ def primary_key(connection: sa.Connection, name: TableName) -> list[str]:
     schema, table = name
     constraint = sa.inspect(connection).get_pk_constraint(table, schema)
     return list(constraint.get("constrained_columns", []))
+
+
+def make_table(engine: sa.Engine, table: sa.Table) -> None:
+    """Make a table unless it is there; others may be making it at this moment."""
+    try:
+        table.create(engine, checkfirst=True)
+    except exc.DBAPIError:
+        if not sa.inspect(engine).has_table(table.name, table.schema):
+            raise
 
 
 def plain_table(name: TableName, columns: list[str]) -> sa.TableClause:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from streamkit.connectors.sql import make_table
 from streamkit.errors import TransientError
 from streamkit.records import TopicPartition
 
@@ -27,7 +28,7 @@ class OffsetTable:
             sa.Column("next_offset", sa.BigInteger, nullable=False),
             sa.Column("epoch", sa.BigInteger, nullable=False),
         )
-        self._table.create(engine, checkfirst=True)
+        make_table(engine, self._table)
 
     def _row(self, partition: TopicPartition, topic_id: str) -> sa.ColumnElement[bool]:
         columns = self._table.c

@@ -8,7 +8,7 @@ a worker whose epoch is over cannot write any more.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from streamkit.connect import CommittedOffset, Notes, SinkContext, sink
 from streamkit.connectors.json_values import key_fields_of, object_of
@@ -17,6 +17,11 @@ from streamkit.connectors.sql_offsets import OffsetTable
 from streamkit.connectors.sql_table import SinkTable
 from streamkit.errors import ConfigError, DataError, StreamkitError
 from streamkit.records import Record, TopicPartition
+
+_Changes: TypeAlias = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""The rows to write, and the keys to delete before that."""
+
+_Ends: TypeAlias = dict[TopicPartition, int]
 
 _IN_DATABASE = "in the database"
 """The note beside our committed offsets: the database's own offset is what counts."""
@@ -91,7 +96,7 @@ class SqlSink:
 
     def write(self, records: list[Record[bytes | None]]) -> Notes | None:
         by_topic: dict[str, list[Record[bytes | None]]] = {}
-        ends: dict[TopicPartition, int] = {}
+        ends: _Ends = {}
         for record in records:
             by_topic.setdefault(record.topic, []).append(record)
             ends[TopicPartition(record.topic, record.partition)] = record.offset + 1
@@ -99,19 +104,25 @@ class SqlSink:
         first, last = records[0].coordinates, records[-1].coordinates
         span = first if first == last else f"{first} to {last}"
         with database_errors(f"writing {span}"):
-            for topic, (rows, _) in changes:
-                self._table(topic).fit(rows)
-            with self._engine.begin() as connection:
-                for topic, (rows, deleted) in changes:
-                    table = self._table(topic)
-                    if self._config.insert_mode == "upsert":
-                        table.delete(connection, deleted)
-                        table.upsert(connection, rows)
-                    else:
-                        table.insert(connection, rows)
-                # Last, so that its lock on the row is held for a moment only.
-                self._offsets.advance(connection, ends)
+            try:
+                self._store(changes, ends)
+            except DataError as error:
+                raise DataError(f"writing {span}: {error}") from error
         return dict.fromkeys(ends, _IN_DATABASE)
+
+    def _store(self, changes: Sequence[tuple[str, _Changes]], ends: _Ends) -> None:
+        for topic, (rows, _) in changes:
+            self._table(topic).fit(rows)
+        with self._engine.begin() as connection:
+            for topic, (rows, deleted) in changes:
+                table = self._table(topic)
+                if self._config.insert_mode == "upsert":
+                    table.delete(connection, deleted)
+                    table.upsert(connection, rows)
+                else:
+                    table.insert(connection, rows)
+            # Last, so that its lock on the row is held for a moment only.
+            self._offsets.advance(connection, ends)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -133,9 +144,7 @@ class SqlSink:
             )
         return self._tables[topic]
 
-    def _changes(
-        self, records: Sequence[Record[bytes | None]]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _changes(self, records: Sequence[Record[bytes | None]]) -> _Changes:
         """The rows to write, and the keys to delete before that; every key once in upsert mode."""
         rows = [self._row(record) for record in records]
         if self._config.insert_mode == "insert":
@@ -167,6 +176,12 @@ class SqlSink:
         if not row:
             raise DataError(f"{record.coordinates}: an object without fields makes no row")
         for name in config.pk_fields:
-            if row.get(name) is None:
+            value = row.get(name)
+            if value is None:
                 raise DataError(f"{record.coordinates}: the primary key field {name!r} is missing")
+            if isinstance(value, dict | list):
+                raise DataError(
+                    f"{record.coordinates}: the primary key field {name!r} is "
+                    f"{'an array' if isinstance(value, list) else 'an object'}: no key of a row"
+                )
         return row, False

@@ -25,7 +25,7 @@ from streamkit.connect import (
     SourceItem,
     source,
 )
-from streamkit.connectors.horizon import Horizon, horizon_of
+from streamkit.connectors.horizon import Horizon, check_sequence, horizon_of
 from streamkit.connectors.sql import (
     TableName,
     columns_of,
@@ -92,6 +92,12 @@ def sql_source(config: SqlSourceConfig, ctx: SourceContext) -> Iterator[SourceIt
     with ExitStack() as cleanup:
         engine = open_engine(config.connection_url, create=False)
         cleanup.callback(engine.dispose)
+        if engine.dialect.name == "postgresql" and engine.driver == "psycopg":
+            from streamkit.connectors.postgres_values import read_exactly
+
+            read_exactly(engine)
+        # Or a result would have the columns that the same statement's first one had.
+        engine = engine.execution_options(compiled_cache=None)
         inputs = _inputs(config, engine, ctx)
         while not ctx.stopping:
             for one in inputs:
@@ -169,6 +175,7 @@ def _cursor_column(connection: sa.Connection, table: str, config: SqlSourceConfi
             f"incrementing.column: {table}.{name} is not unique: rows with the same value could "
             'be missed; give it a unique index, or use mode = "bulk"'
         )
+    check_sequence(connection, TableName.parse(table), name)
     return _Cursor(name, bool(columns[name]["nullable"]) and name not in keys)
 
 
@@ -196,7 +203,7 @@ class _Bulk:
             self._statement = sa.text(config.query.replace(":", "\\:"))
         else:
             self._place, self._topic = {"table": table}, _topic(config, table)
-            self._statement = sa.select(*plain_table(TableName.parse(table), encoder.columns).c)
+            self._statement = _everything(plain_table(TableName.parse(table), encoder.columns))
         finished = (ctx.offset(self._place) or {}).get("finished")
         if finished is not None:
             self.due = config.pace.next_after(int(finished))
@@ -249,13 +256,13 @@ class _Incrementing:
         self.settled = True
 
     def poll(self) -> Iterator[SourceItem]:
-        index = self._encoder.columns.index(self._cursor.name)
         with database_errors(f"reading {self._encoder.name}"):
             self._refuse_nulls()
             bound = yield from self._horizon.bound(self._newest)
             self.settled = not self._horizon.held_back
             while bound is not None:
                 rows = self._page(bound)
+                index = self._encoder.columns.index(self._cursor.name)
                 for row in rows:
                     self._last = row[index]
                     offset = {"incrementing": self._last}
@@ -264,25 +271,31 @@ class _Incrementing:
                     return
 
     def _newest(self) -> Any:
-        """The largest value there is, None when it is not beyond the last one read."""
+        """The largest value beyond the last one read; None when there is none."""
+        # Not max(): some types have an order but no max, as PostgreSQL's uuid.
+        query = sa.select(self._column).where(self._column.is_not(None))
+        query = query.order_by(self._column.desc()).limit(1)
         with self._engine.connect() as connection:
-            # Not max(): some types have an order but no max, as PostgreSQL's uuid.
-            query = sa.select(self._column).order_by(self._column.desc()).limit(1)
-            newest = connection.execute(query.where(self._column.is_not(None))).scalar()
-        if newest is None:
-            return None
-        if self._last is not None and not self._known_type:
-            # The stored offset is JSON: the database's value says which type it was.
-            self._last = msgspec.convert(self._last, type(newest), strict=False)
-        self._known_type = True
-        return newest if self._last is None or newest > self._last else None
+            if self._last is not None and not self._known_type:
+                found = connection.execute(query).scalar()
+                if found is None:
+                    return None
+                # The stored offset is JSON: the database's value says which type it was.
+                self._last = msgspec.convert(self._last, type(found), strict=False)
+            self._known_type = True
+            if self._last is not None:
+                # Compared there: the order of text is its collation's, not Python's.
+                query = query.where(self._column > self._last)
+            return connection.execute(query).scalar()
 
     def _page(self, bound: Any) -> Any:
-        query = sa.select(*self._plain.c).where(self._column <= bound)
+        query = _everything(self._plain).where(self._column <= bound)
         if self._last is not None:
             query = query.where(self._column > self._last)
         with self._engine.connect() as connection:
-            return connection.execute(query.order_by(self._column).limit(self._rows)).all()
+            result = connection.execute(query.order_by(self._column).limit(self._rows))
+            self._encoder.use(list(result.keys()))
+            return result.all()
 
     def _refuse_nulls(self) -> None:
         if not self._cursor.nullable:
@@ -295,6 +308,11 @@ class _Incrementing:
                 f"{self._encoder.name}: a row has NULL in {self._cursor.name!r}, the incrementing "
                 "column: it would never be read; declare the column NOT NULL"
             )
+
+
+def _everything(table: sa.TableClause) -> sa.Select[Any]:
+    """All columns that the table has by then: one that is added later is not left out."""
+    return sa.select(sa.text("*")).select_from(table)
 
 
 def _topic(config: SqlSourceConfig, table: str) -> str:

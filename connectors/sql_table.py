@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from streamkit.connectors.sql import (
     TableName,
     columns_of,
+    make_table,
     plain_table,
     unique_sets,
 )
@@ -70,20 +72,38 @@ class SinkTable:
                 "auto.evolve = true adds missing ones"
             )
         if known:
-            with self._engine.begin() as connection:
-                for name, kind in known.items():
-                    connection.execute(sa.text(self._add_column(name, kind)))
-            self._reflect(rows)
+            for name in known:
+                self._check(name, self._columns)
+            try:
+                with self._engine.begin() as connection:
+                    for name, kind in known.items():
+                        connection.exec_driver_sql(self._add_column(name, kind))
+            except exc.DBAPIError:
+                self._reflect(rows)  # another worker may have added them at this moment
+                if known.keys() - self._columns.keys():
+                    raise
+            else:
+                self._reflect(rows)
+
+    def _check(self, name: str, others: Iterable[str]) -> None:
+        """Raise DataError for a field that cannot be the name of a column."""
+        dialect = self._engine.dialect
+        if not name or "\0" in name or len(name.encode()) > dialect.max_identifier_length:
+            raise DataError(f"table {self._name}: the field name {name!r} cannot be a column's")
+        # SQLite takes them for one column.
+        twin = next((one for one in others if one != name and one.lower() == name.lower()), None)
+        if dialect.name == "sqlite" and twin is not None:
+            raise DataError(f"table {self._name}: {name!r} and {twin!r} would be the same column")
 
     def _reflect(self, rows: Sequence[dict[str, Any]]) -> None:
         schema, table = self._name
-        with self._engine.begin() as connection:
-            if not sa.inspect(connection).has_table(table, schema):
-                if not self._create:
-                    raise FatalError(
-                        f"the database has no table '{self._name}'; auto.create = true makes it"
-                    )
-                self._make(connection, rows)
+        if not sa.inspect(self._engine).has_table(table, schema):
+            if not self._create:
+                raise FatalError(
+                    f"the database has no table '{self._name}'; auto.create = true makes it"
+                )
+            self._make(rows)
+        with self._engine.connect() as connection:
             columns = columns_of(connection, self._name, "table.name.format")
             if self._upsert and frozenset(self._keys) not in unique_sets(connection, self._name):
                 raise FatalError(
@@ -97,7 +117,7 @@ class SinkTable:
                 name for name, kind in self._columns.items() if isinstance(kind, sa.Integer)
             }
 
-    def _make(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    def _make(self, rows: Sequence[dict[str, Any]]) -> None:
         schema, table = self._name
         names = list(dict.fromkeys([*self._keys, *(name for row in rows for name in row)]))
         columns = []
@@ -105,9 +125,10 @@ class SinkTable:
             keyed = name in self._keys
             kind = _type_of(_first(name, rows))
             if kind is not None:
+                self._check(name, names)
                 columns.append(sa.Column(name, kind, primary_key=keyed, autoincrement=False))
         if columns:
-            sa.Table(table, sa.MetaData(), *columns, schema=schema).create(connection)
+            make_table(self._engine, sa.Table(table, sa.MetaData(), *columns, schema=schema))
             return
         raise DataError(f"table {self._name} cannot be made: every field of the rows is null")
 
@@ -118,8 +139,7 @@ class SinkTable:
         target = prepare.quote(table)
         if schema:
             target = f"{prepare.quote_schema(schema)}.{target}"
-        text = f"ALTER TABLE {target} ADD COLUMN {prepare.quote(name)} {kind.compile(dialect)}"
-        return text.replace(":", "\\:")  # a colon in a name is no parameter
+        return f"ALTER TABLE {target} ADD COLUMN {prepare.quote(name)} {kind.compile(dialect)}"
 
     # Rows.
 

@@ -7,7 +7,7 @@ import pytest
 from streamkit.connect import CommittedOffset
 from streamkit.connect.testing import PARTITION, opened, records
 from streamkit.connectors.file_sink import FileSink, FileSinkConfig
-from streamkit.errors import FatalError, TransientError
+from streamkit.errors import FatalError, SerdeError, TransientError
 
 START = CommittedOffset(0)
 
@@ -102,3 +102,9 @@ def test_a_topic_made_anew_does_not_go_into_the_old_ones_file(file: Path) -> Non
         pytest.raises(FatalError, match="the topic made anew"),
     ):
         sink.resume(PARTITION, committed)
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b"[" * 100_000, b"1 2", b"", b"nan"])
+def test_what_is_not_json_is_refused_with_its_place(file: Path, value: bytes) -> None:
+    with pytest.raises(SerdeError, match="events-0@0: the value is not JSON"):
+        write(file, START, value)

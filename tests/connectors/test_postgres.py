@@ -294,3 +294,61 @@ def test_an_upsert_needs_a_unique_index(postgres: str) -> None:
 def test_a_missing_driver_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="driver is not installed"):
         read(sql_source, SqlSourceConfig("mysql+mysqldb://h/d", "bulk", ("t",)))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "int DEFAULT nextval('\"S\"')",
+        "int GENERATED ALWAYS AS IDENTITY (CACHE 20)",
+    ],
+)
+def test_a_sequence_that_sessions_draw_from_in_blocks_is_refused(
+    postgres: str, column: str
+) -> None:
+    with psycopg.connect(postgres) as db:
+        db.execute('CREATE SEQUENCE "S" CACHE 20')
+        db.execute(f'CREATE TABLE "T %" ("I d" {column} PRIMARY KEY)')
+    with pytest.raises(ConfigError, match=r"draws 20 values .* CACHE 1"):
+        read(sql_source, SqlSourceConfig(postgres, "incrementing", ("T %",)))
+
+
+def test_times_beyond_pythons_are_text_and_json_stays_as_it_is(postgres: str) -> None:
+    with psycopg.connect(postgres) as db:
+        db.execute("CREATE TABLE t (id serial PRIMARY KEY, a timestamptz, b timestamp, c date)")
+        db.execute("INSERT INTO t (a, b, c) VALUES ('infinity', '-infinity', '0044-03-15 BC')")
+    assert read(sql_source, incrementing(postgres)).values == [
+        b'{"id":1,"a":"infinity","b":"-infinity","c":"0044-03-15 BC"}'
+    ]
+    exact = '{"a": 0.12345678901234567890, "a": [1e400]}'
+    query = f"SELECT '{exact}'::json AS j, ARRAY['1.00000000000000000001'::jsonb] AS k"
+    (value,) = read(sql_source, SqlSourceConfig(postgres, "bulk", query=query, topic="q")).values
+    assert value == b'{"j":%s,"k":[1.00000000000000000001]}' % exact.encode()
+
+
+VALUES = {"true": "bigint", "1": "boolean", "2": "timestamptz", "3": "jsonb"}
+
+
+@pytest.mark.parametrize(("value", "kind"), VALUES.items())
+def test_a_value_of_another_type_than_its_column_is_a_data_error(
+    postgres: str, value: str, kind: str
+) -> None:
+    with psycopg.connect(postgres) as db:
+        db.execute(f"CREATE TABLE events (a {kind})")
+    with opened(SqlSink, SqlSinkConfig(postgres)) as sink:
+        sink.resume(PARTITION, CommittedOffset(0))
+        with pytest.raises(DataError, match="events-0@0"):
+            sink.write(records([b'{"a":%s}' % value.encode()]))
+
+
+def test_added_columns_keep_their_names_or_are_refused(postgres: str) -> None:
+    with opened(SqlSink, SqlSinkConfig(postgres)) as sink:
+        sink.resume(PARTITION, CommittedOffset(0))
+        sink.write(records([b'{"a":1}']))
+        sink.write(records([b'{"a%b":2,"c:d":3,"e\\"f":4,"%(g)s":5}'], first=1))
+        for value in (b'{"%s":6}' % (b"n" * 64), b'{"%s":6}' % ("ä" * 32).encode()):
+            with pytest.raises(DataError, match=r"events-0@2.*cannot be a column's"):
+                sink.write(records([value], first=2))
+    with psycopg.connect(postgres) as db:
+        (row,) = db.execute('SELECT "a%b", "c:d", "e""f", "%(g)s" FROM events WHERE a IS NULL')
+    assert row == (2, 3, 4, 5)

@@ -1,6 +1,7 @@
 """The SQL sink on SQLite: tables, keys, deletions, and what it refuses."""
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,46 @@ def test_an_empty_database_is_filled_from_the_beginning(
         anew = sink.resume(PARTITION, CommittedOffset(7, "in the database"))
     assert anew is not None and anew.offset == 0
     assert "not into this database" in caplog.text
+
+
+def test_sinks_that_open_a_new_database_at_the_same_moment_all_do(path: Path) -> None:
+    failed: list[Exception] = []
+
+    def take(turn: int, name: str) -> None:
+        together.wait()
+        try:
+            with opened(SqlSink, config(path.with_name(f"{turn}.db"))) as sink:
+                sink.resume(TopicPartition(name, 0), START)
+        except Exception as error:
+            failed.append(error)
+
+    for turn in range(10):
+        together = threading.Barrier(3)
+        threads = [threading.Thread(target=take, args=(turn, f"t{n}")) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+
+
+REFUSED = {
+    "an array as the key": (b'{"id":[1]}', "the primary key field 'id' is an array"),
+    "a name without letters": (b'{"id":1,"":2}', "the field name '' cannot be a column's"),
+    "a null character": (b'{"id":1,"a\\u0000":2}', "cannot be a column's"),
+    "the same column twice": (b'{"id":1,"ID":2}', "would be the same column"),
+    "too large a number": (b'{"id":1,"n":%d}' % (1 << 80), "is too large"),
+    "nested too deep": (b"[" * 100_000, "is not JSON"),
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["table exists", "table is new"])
+@pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_value_that_no_table_takes_is_a_data_error_with_its_place(
+    path: Path, value: bytes, message: str, known: bool
+) -> None:
+    if known:
+        write(upsert(path), [b'{"id":7}'])
+    with pytest.raises(DataError, match="events-0@0") as caught:
+        write(upsert(path), [value])
+    assert message in str(caught.value)

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,40 @@ def test_a_url_that_cannot_be_used_is_a_config_error(url: str, message: str) -> 
         read(sql_source, SqlSourceConfig(url, "bulk", ("t",)))
     assert message in str(caught.value)
     assert "pa55word" not in str(caught.value)
+
+
+def test_a_growing_text_is_compared_as_the_database_does(
+    path: Path, db: sqlite3.Connection
+) -> None:
+    db.execute("CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY)")
+    db.execute("INSERT INTO t VALUES ('a')")
+    first = read(sql_source, config(path))
+    db.execute("INSERT INTO t VALUES ('B')")  # after 'a' there, before it in Python
+    assert read(sql_source, config(path), first.offsets).values == [b'{"id":"B"}']
+
+
+QUERY = {"tables": (), "query": "SELECT * FROM t", "topic": "t"}
+
+
+@pytest.mark.parametrize(("mode", "options"), [("incrementing", {}), ("bulk", {}), ("bulk", QUERY)])
+def test_columns_changed_under_a_running_source_are_read_by_their_new_names(
+    path: Path, db: sqlite3.Connection, mode: str, options: dict[str, object]
+) -> None:
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
+    ctx = SourceContext("x", list, lambda place: None)
+    items = sql_source(config(path, mode, poll_interval=0, **options), ctx)
+
+    def newest() -> bytes:
+        found = takewhile(lambda item: not isinstance(item, Pause), items)
+        return [item.value for item in found if isinstance(item, SourceRecord)][-1]
+
+    for n in (1, 2, 3):  # more than once: statements are not made anew
+        db.execute("INSERT INTO t VALUES (?, 0)", [n])
+        assert newest() == b'{"id":%d,"a":0}' % n
+    db.execute("ALTER TABLE t RENAME COLUMN a TO b")
+    db.execute("INSERT INTO t VALUES (4, 0)")
+    assert newest() == b'{"id":4,"b":0}'
+    db.execute("ALTER TABLE t ADD COLUMN c")
+    db.execute("INSERT INTO t VALUES (5, 0, 1)")
+    assert newest() == b'{"id":5,"b":0,"c":1}'
+    items.close()
