@@ -59,7 +59,8 @@ def must_live(*processes: subprocess.Popen[bytes]) -> None:
     """Stop with the command's own last words when one of them ended by itself."""
     for process in processes:
         if process.poll() is not None:
-            name = process.args[3]  # type: ignore[index]
+            assert isinstance(process.args, list)
+            name = str(process.args[len(STREAMKIT)])
             file = HOME / ("connect.out" if name == "connect" else "app.out")
             raise SystemExit(
                 f"streamkit {name} ended with exit code {process.returncode}:\n"
@@ -85,7 +86,9 @@ class Watch:
         return sum(lags) if lags else None
 
 
-def wait_for_tables(watch: Watch, counts: dict[str, int], *processes: subprocess.Popen) -> None:
+def wait_for_tables(
+    watch: Watch, counts: dict[str, int], *processes: "subprocess.Popen[bytes]"
+) -> None:
     """Tables first: a join can only find what has been imported."""
     topics = ("airlines", "airports", "planes")
     while any(watch.records(topic) < counts[topic] for topic in topics):
