@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, NewType, TypeAlias, TypeVar, get_args, get_origin
+from urllib.parse import unquote
 
 from streamkit.errors import ConfigError, nearest
 
@@ -28,7 +29,8 @@ Duration = NewType("Duration", int)
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d)")
 _REFERENCE = re.compile(r"\$\{([a-z]+):([^}]*)\}")
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^@\s]+)@")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^\s]+)@")
+_QUERY_PASSWORD = re.compile(r"(?<=[?&]password=)[^&\s'\"]+")
 _SECRET_KEY = re.compile(r"password|secret|token|credential", re.IGNORECASE)
 MASK = "***"
 
@@ -88,7 +90,7 @@ class WorkerConfig:
 
 def mask_url(text: str) -> str:
     """`text` with the password of every URL in it replaced."""
-    return _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    return _QUERY_PASSWORD.sub(MASK, _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, str | list[str]]:
@@ -125,7 +127,10 @@ def parse_worker(
     connectors = document.get("connectors", {})
     if not isinstance(connectors, Mapping) or not connectors:
         raise ConfigError(f"{where}: no connector; write one as [connectors.<name>]")
-    settings = parse(WorkerSettings, flatten(document.get("worker", {})), f"{where}: [worker]")
+    worker = document.get("worker", {})
+    if not isinstance(worker, Mapping):
+        raise ConfigError(f"{where}: [worker]: expected a table of options, found {worker!r}")
+    settings = parse(WorkerSettings, flatten(worker), f"{where}: [worker]")
     return WorkerConfig(
         tuple(
             parse_connector(str(name), table, f"{where}: [connectors.{name}]", resolve)
@@ -165,7 +170,10 @@ def _resolved(
         return found
 
     text = _REFERENCE.sub(replace, value)
-    secrets.update(match[2] for match in _URL_PASSWORD.finditer(text))
+    for match in _URL_PASSWORD.finditer(text):
+        # A driver splits at the first @ that should have been written %40, and names the rest.
+        secrets.update((match[2], unquote(match[2]), *match[2].split("@")))
+    secrets.update(_QUERY_PASSWORD.findall(text))
     if _SECRET_KEY.search(key):
         secrets.add(text)
     secrets.discard("")
@@ -262,7 +270,7 @@ def _parsed(key: str, value: str | list[str], hint: Any, where: str, shown: str 
         return _parsed(key, value, options[0], where, shown)
     if origin in (tuple, list, Sequence) or hint in (tuple, list):
         items = value if isinstance(value, list) else value.split(",")
-        stripped = [entry.strip() for entry in items]
+        stripped = [entry.strip() for entry in items] if value else []
         return tuple(stripped) if origin is tuple else stripped
     text = _one(key, value, where)
     if origin is Literal:

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ def find(config: ConnectorConfig, directory: str = "") -> Connector:
     where = f"{config.where}: connector.class = {name!r}"
     installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in installed:
-        found = installed[name].load()
+        found = _loaded(where, installed[name].load)
     elif ":" in name:
         found = _imported(name, where, directory)
     else:
@@ -40,17 +40,26 @@ def find(config: ConnectorConfig, directory: str = "") -> Connector:
 
 def _imported(name: str, where: str, directory: str) -> object:
     module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError(f"{where}: {module_name!r} is no module; expected 'module:object'")
     with _importable(directory):
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{where}: {error}") from error
+        module = _loaded(where, lambda: importlib.import_module(module_name))
     if not hasattr(module, attribute):
         raise ConfigError(
             f"{where}: module {module_name} has no {attribute!r}{nearest(attribute, vars(module))}"
         )
     found: object = getattr(module, attribute)
     return found
+
+
+def _loaded(where: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:  # whatever the module's own code raises
+        text = f"{where}: importing it failed: {type(error).__name__}: {error}"
+        raise ConfigError(text) from error
 
 
 @contextmanager

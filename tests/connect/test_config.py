@@ -125,6 +125,22 @@ def test_secrets_are_masked_wherever_they_turn_up() -> None:
     assert "pa55word" not in repr(config.secrets) or "secrets" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("pg://ann:pa55@word@db:5/x", "cannot resolve 'word@db'"),
+        ("pg://ann:pa55%40word@db:5/x", "login with pa55@word"),
+        ("pg://db:5/x?password=pa55word&a=b", "in 'pg://db:5/x?password=pa55word&a=b' pa55word"),
+        ("pg://ann:pa55@word@db:5/x", "in 'pg://ann:pa55@word@db:5/x'"),
+    ],
+)
+def test_a_password_is_masked_however_it_stands_in_a_url(url: str, message: str) -> None:
+    table = {"connector.class": "X", "connection.url": url}
+    masked = parse_connector("one", table, "f", no_references).masked(message)
+    assert "pa55" not in masked
+    assert "word" not in masked.replace("?password=", "")
+
+
 def test_a_secret_value_is_not_shown_in_a_complaint() -> None:
     @dataclass(frozen=True, slots=True)
     class Login:
@@ -133,6 +149,14 @@ def test_a_secret_value_is_not_shown_in_a_complaint() -> None:
     with pytest.raises(ConfigError) as caught:
         parse(Login, {"password": "hunter2"}, "f")
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_empty_text_is_an_empty_list() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Names:
+        names: tuple[str, ...]
+
+    assert parse(Names, {"names": ""}, "f") == Names(())
 
 
 def test_only_the_password_of_a_url_is_masked() -> None:
@@ -166,6 +190,7 @@ def test_references_are_resolved_from_the_environment_and_from_files(
         ("[connector.a]\n", "unknown table or key 'connector'; did you mean 'connectors'?"),
         ("[worker]\n'group.ids' = 'a'\n[connectors.a]", "did you mean 'group.id'?"),
         ("[connectors]", "no connector"),
+        ("worker = 5\n[connectors.a]", "[worker]: expected a table of options, found 5"),
         ("[connectors.a]\nx = 1", "'connector.class' is missing"),
         ("x = , ", "line 1"),
     ],

@@ -470,3 +470,25 @@ def test_more_bad_rows_than_one_batch_holds_are_all_set_aside(log: Backend) -> N
     (status,) = run(config(n=NUMBERS | ALL | {"limit": 3000, "case": "bad"}), log, until_idle=True)
     assert (status.records, status.bad) == (1, 2999)
     assert [record.value for record in read(log, "bad")] == [b"%d" % n for n in range(2999)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken_syntax:x", "SyntaxError"),
+        ("broken_code:x", "ZeroDivisionError"),
+        ("broken_import:x", "No module named 'nowhere_to_be_found'"),
+        ("..a:x", "'..a' is no module"),
+        (":x", "'' is no module"),
+    ],
+)
+def test_a_connectors_module_that_cannot_be_imported_is_a_config_error(
+    tmp_path: Path, log: Backend, name: str, message: str
+) -> None:
+    (tmp_path / "broken_syntax.py").write_text("def (:")
+    (tmp_path / "broken_code.py").write_text("1 / 0")
+    (tmp_path / "broken_import.py").write_text("import nowhere_to_be_found")
+    (tmp_path / "w.toml").write_text(f"[connectors.wrong]\n'connector.class' = '{name}'")
+    with pytest.raises(ConfigError, match=r"\[connectors\.wrong\]: connector\.class") as caught:
+        run(tmp_path / "w.toml", log)
+    assert message in str(caught.value)
