@@ -23,17 +23,23 @@ MAX_FILE_NAME = 255
 
 
 def make_folder(files: Files, path: str, topic_id: bytes) -> None:
-    """Make an empty partition. Its own name is durable once the parent was fsynced."""
-    files.mkdir(path)
-    _write(files, path, PARTITION_METADATA, encode_partition_metadata(topic_id), sync=True)
+    """Make an empty partition. Its own name is durable once the parent was fsynced.
+
+    It gets its name when it is whole: who still waits for an older partition of that name would
+    open, and fill, what is half made. Until then its name is one of those that are swept away.
+    """
+    made = _deleted_name(path)
+    files.mkdir(made)
+    _write(files, made, PARTITION_METADATA, encode_partition_metadata(topic_id), sync=True)
     # Said before anything is there: after a power cut the log is walked from where it says.
     page = bytearray(PAGE_BYTES)
     SYNCED.store(page, Synced(0, 0, 0))
-    _write(files, path, CONTROL, page, sync=True)
-    _write(files, path, EPOCHS, encode_epochs([(0, 0)]))
+    _write(files, made, CONTROL, page, sync=True)
+    _write(files, made, EPOCHS, encode_epochs([(0, 0)]))
     for suffix in (LOG, INDEX, TIMEINDEX):
-        _write(files, path, file_name(0, suffix), b"")
-    files.fsync_dir(path)
+        _write(files, made, file_name(0, suffix), b"")
+    files.fsync_dir(made)
+    files.rename(made, path)
 
 
 def _write(files: Files, folder: str, name: str, data: Buffer, *, sync: bool = False) -> None:
@@ -60,12 +66,16 @@ def remove_folder(files: Files, path: str) -> None:
     if not is_deleted(path):
         with suppress(FileNotFoundError):
             files.unlink(os.path.join(path, CONTROL))
-        parent, name = os.path.split(path)
-        tail = f".{uuid.uuid4().hex}{DELETED}"
-        renamed = os.path.join(parent, name[: MAX_FILE_NAME - len(tail)] + tail)
+        renamed = _deleted_name(path)
         files.rename(path, renamed)
         path = renamed
     _remove(files, path)
+
+
+def _deleted_name(path: str) -> str:
+    parent, name = os.path.split(path)
+    tail = f".{uuid.uuid4().hex}{DELETED}"
+    return os.path.join(parent, name[: MAX_FILE_NAME - len(tail)] + tail)
 
 
 def _remove(files: Files, path: str) -> None:

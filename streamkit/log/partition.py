@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.errors import CorruptLog, ReadOnlyLog, StorageFailed, UnknownTopic
+from streamkit.errors import CorruptLog, LogError, ReadOnlyLog, StorageFailed, UnknownTopic
 from streamkit.log.append import Appender
 from streamkit.log.block import ControlBlock
 from streamkit.log.config import TopicConfig
@@ -118,7 +118,9 @@ class Partition:
     def _sync_rolled(self) -> None:
         try:
             self.sync()
-        except (StorageFailed, UnknownTopic, OSError) as error:
+        except UnknownTopic:
+            return  # deleted meanwhile: there is nothing to sync
+        except LogError as error:
             # A failed fsync is in the control block: the next append raises it.
             logger.warning("%s: not synced after a roll: %s", self.tp, error)
 

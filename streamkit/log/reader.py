@@ -42,6 +42,7 @@ class Reader:
         self._end = end
         self._reindex = reindex
         self._next: dict[int, tuple[int, int]] = {}
+        self._largest: dict[int, int] = {}
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> bytes:
         """Whole batches, the first of which holds `offset` or is the next one after it.
@@ -80,6 +81,7 @@ class Reader:
     def forget(self) -> None:
         """The files may be others from now on."""
         self._next = {}
+        self._largest = {}
 
     def _limit(self, base: int, offset: int, end: End) -> int:
         """How many bytes of the segment can be read."""
@@ -188,8 +190,14 @@ class Reader:
         """The largest timestamp in a segment, or a bound for it where no index tells."""
         if base == end.active_base:
             return end.max_timestamp
+        known = self._largest.get(base)  # a finished segment's does not change
+        if known is not None:
+            return known
         entry = self._segments.time_before(base, NEVER, MAX_INDEX_BYTES * 2)
-        return entry[0] if entry is not None and self._is_entry(entry, end) else NEVER
+        if entry is None or not self._is_entry(entry, end):
+            return NEVER
+        self._largest[base] = entry[0]
+        return entry[0]
 
     def _is_entry(self, entry: tuple[int, int], end: End) -> bool:
         """Whether the time index entry is true of the batch that it names."""

@@ -102,6 +102,28 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
             use(partition)
 
 
+def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor(tmp_path, files):
+    with Log.open(tmp_path, files=files) as one, Log.open(tmp_path) as other:
+        other.create_topic("events", 1, CONFIG)
+        partition = other.partition(TP)
+        partition.append([batch(b"old")])
+        one.delete_topic("events")
+        seen = []
+
+        def look(path: str) -> None:
+            files.before_open = lambda path: None
+            with pytest.raises(UnknownTopic):
+                partition.append([batch(b"lost")], acks=1)
+            seen.append(path)
+            files.before_open = look
+
+        files.before_open = look
+        one.create_topic("events", 1, CONFIG)
+        files.before_open = lambda path: None
+        assert len(seen) > 5
+        assert other.partition(TP).append([batch(b"new")]) == 0
+
+
 def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(tmp_path, files):
     with Log.open(tmp_path, files=files) as log:
         log.create_topic("events", 1, CONFIG)
