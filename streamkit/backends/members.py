@@ -43,7 +43,11 @@ _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 def file_name(name: str) -> str:
     """Any text as a file name: what is not plain is written %XX, as in URLs."""
-    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in name.encode())
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{name[:40]!r} cannot be written as UTF-8: {error.reason}") from None
+    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw)
 
 
 def check_group(group: str) -> str:

@@ -7,15 +7,16 @@ tagged fields, which a reader may skip.
 
 import struct
 
-from streamkit.errors import DataError
+from streamkit.errors import DataError, UsageError
 
 _I16 = struct.Struct(">h")
 _I32 = struct.Struct(">i")
 _I64 = struct.Struct(">q")
+_LONGEST = 0x7FFF
 
 
 class Writer:
-    """Appends primitives to a buffer."""
+    """Appends primitives to a buffer; UsageError for a text or number that a field cannot hold."""
 
     def __init__(self) -> None:
         self._out = bytearray()
@@ -27,13 +28,24 @@ class Writer:
         self._out += _I32.pack(number)
 
     def i64(self, number: int) -> None:
-        self._out += _I64.pack(number)
+        try:
+            self._out += _I64.pack(number)
+        except struct.error:
+            raise UsageError(f"{number} is more than the 64 bits of an offset or time") from None
 
     def string(self, text: str | None) -> None:
         if text is None:
             self.i16(-1)
             return
-        raw = text.encode()
+        try:
+            raw = text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{text[:40]!r} cannot be written as UTF-8: {error.reason}") from None
+        if len(raw) > _LONGEST:
+            raise UsageError(
+                f"a text of {len(raw)} bytes in a group's record, and {_LONGEST} are possible: "
+                f"{text[:40]!r}…"
+            )
         self.i16(len(raw))
         self._out += raw
 

@@ -285,6 +285,19 @@ class TestGroups:
             with pytest.raises(UsageError, match="name"):
                 backend.join(group, {"t": 2})
 
+    def test_what_a_groups_records_cannot_hold_is_refused(self, backend):
+        for group, committed in (
+            ("\ud800", CommittedOffset(1)),
+            ("g", CommittedOffset(1, "\ud800")),
+            ("g", CommittedOffset(2**63)),
+        ):
+            with pytest.raises(UsageError):
+                backend.commit(group, {T0: committed})
+        with pytest.raises(UsageError, match="50000"):
+            backend.join("g", {"t": 2}, client_id="x" * 50000)
+        assert backend.groups() == []
+        backend.commit("g", {T0: CommittedOffset(1)})
+
     def test_notes_have_a_limit(self, backend):
         backend.commit("g", {T0: CommittedOffset(1, "ü" * 4096)})
         assert backend.committed("g")[T0].metadata == "ü" * 4096
