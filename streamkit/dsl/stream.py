@@ -195,6 +195,11 @@ class Stream(Generic[V]):
             same = isinstance(node, By) and node.parent is self._node and node.name == label
             if same and isinstance(key, str):
                 assert isinstance(node, By)
+                if node.key.type != key_serde.type:
+                    raise TopologyError(
+                        f"by {key!r} on {self.name!r} was asked for before with keys of another "
+                        "type; say the same type_=, or give this one another name="
+                    )
                 return Stream(self._graph, node, node.key, self._value, key)
         if name is None and fn.name == "<lambda>":
             raise TopologyError(

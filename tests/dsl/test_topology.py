@@ -282,3 +282,10 @@ def test_arguments_are_chosen_by_annotation() -> None:
         (Order("a", 1), "orders-0@0", "k", None, 3),
         (Order("a", 2), "orders-0@1", "k", 1, 3),
     ]
+
+
+def test_asking_twice_for_a_key_of_two_types_is_refused() -> None:
+    events = App("a").stream("in", dict)
+    assert events.by("k").name == events.by("k").name
+    with pytest.raises(TopologyError, match="another type"):
+        events.by("k", type_=int)
