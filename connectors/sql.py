@@ -35,7 +35,9 @@ def open_engine(url: str, *, create: bool) -> sa.Engine:
         if parsed.drivername == "postgresql":
             # The driver that streamkit[postgres] brings; SQLAlchemy's default is the older one.
             parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(parsed, hide_parameters=True)
+        # A locked database is tried again anyway; waiting inside SQLite would hold up a stop.
+        waits = {"timeout": 1.0} if parsed.get_backend_name() == "sqlite" else {}
+        engine = sa.create_engine(parsed, hide_parameters=True, connect_args=waits)
     except (exc.ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
         raise ConfigError(
             f"connection.url = {mask_url(url)!r}: {mask_url(str(error))}; "

@@ -26,7 +26,7 @@ from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.offsets import SourceOffsets, encode_key, encode_value
 from streamkit.connect.status import Progress
 from streamkit.connect.topics import ensure_topic
-from streamkit.errors import DataError
+from streamkit.errors import DataError, RecordTooLarge
 from streamkit.records import TopicPartition
 
 BATCH_RECORDS = 10_000
@@ -194,8 +194,13 @@ class SourceTask:
             number = self._turn % count if key is None else partition_for(key, count)
             stamp = now if record.timestamp is None else record.timestamp
             groups[topic, number].add(key, self._bytes(record.value), stamp, record.headers)
-        for target, rows in groups.items():
-            append_all(self._backend, TopicPartition(*target), rows, acks=1)
+        try:
+            for target, rows in groups.items():
+                append_all(self._backend, TopicPartition(*target), rows, acks=1)
+        except RecordTooLarge as error:
+            largest = max(records, key=lambda record: len(self._bytes(record.value) or b""))
+            place = f"{dict(largest.partition or {})}, before {dict(largest.offset or {})}"
+            raise RecordTooLarge(f"{error}; the largest record was found in {place}") from error
         self._backend.sync([TopicPartition(*target) for target in groups])
 
     def _set_aside(self, items: list[Bad]) -> None:

@@ -33,6 +33,7 @@ from streamkit.errors import (
     ConnectError,
     DataError,
     FatalError,
+    RecordTooLarge,
     TransientError,
 )
 from streamkit.records import Record, TopicPartition
@@ -492,3 +493,12 @@ def test_a_connectors_module_that_cannot_be_imported_is_a_config_error(
     with pytest.raises(ConfigError, match=r"\[connectors\.wrong\]: connector\.class") as caught:
         run(tmp_path / "w.toml", log)
     assert message in str(caught.value)
+
+
+def test_a_record_that_the_topic_does_not_take_is_named_by_where_it_was_found(
+    log: Backend,
+) -> None:
+    log.create_topic("numbers", 1, {"max.message.bytes": "50"})
+    with pytest.raises(RecordTooLarge, match=r"found in {'numbers': 'numbers'}, before {'next'"):
+        run(config(n=NUMBERS), log, until_idle=True)
+    assert values(log) == []

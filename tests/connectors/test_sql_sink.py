@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.backends.locate import open_backend
 from streamkit.connect import CommittedOffset
+from streamkit.connect.status import ConnectorStatus
 from streamkit.connect.testing import PARTITION, opened, records
+from streamkit.connect.worker import run
 from streamkit.connectors.sql_sink import SqlSink, SqlSinkConfig
 from streamkit.errors import ConfigError, DataError, FatalError, SerdeError
 from streamkit.records import Record, TopicPartition
@@ -250,3 +253,29 @@ def test_a_value_that_no_table_takes_is_a_data_error_with_its_place(
     with pytest.raises(DataError, match="events-0@0") as caught:
         write(upsert(path), [value])
     assert message in str(caught.value)
+
+
+def test_a_worker_stops_in_time_while_something_else_locks_its_database(
+    tmp_path: Path, path: Path
+) -> None:
+    worker = tmp_path / "w.toml"
+    worker.write_text(
+        "[connectors.s]\n'connector.class' = 'SqlSink'\n"
+        f"'connection.url' = 'sqlite:///{path}'\ntopics = ['t']\n"
+    )
+    with open_backend(str(tmp_path / "log")) as log:
+        log.create_topic("t", 1)
+        log.append(TopicPartition("t", 0), [b'{"n":1}'])
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        stop = threading.Event()
+
+        def stop_when_waiting(statuses: tuple[ConnectorStatus, ...]) -> None:
+            if statuses and statuses[0].state == "retrying":
+                stop.set()
+
+        # Raises ConnectError when the connector does not end.
+        run(worker, log, stop_event=stop, on_progress=stop_when_waiting)
+        other.close()
+        run(worker, log, until_idle=True)
+    assert rows(path, "SELECT * FROM t") == [(1,)]
