@@ -177,6 +177,8 @@ class Consumer(Generic[V]):
 
         Asking again says that the records of the last call are done with.
         """
+        if max_records is not None and max_records < 1:
+            raise UsageError(f"max_records={max_records}: it is at least 1")
         with self._lock:
             if not self._fill(timeout):
                 return []
@@ -318,6 +320,8 @@ class Consumer(Generic[V]):
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at an offset of a partition, forwards or backwards."""
+        if not isinstance(offset, int) or offset < 0:
+            raise UsageError(f"{partition}: offset {offset!r}: it is a number from 0 on")
         with self._lock:
             self._read_here(partition)
             self._forget([partition])
@@ -357,15 +361,13 @@ class Consumer(Generic[V]):
             offsets = self._backend.offsets(partition)
             if offsets.start <= at <= offsets.end:
                 continue
-            to = offsets.end if self._start == "latest" or at > offsets.end else offsets.start
-            if at < offsets.start:
-                what = f"was removed by retention (the first one there is {offsets.start})"
+            if at > offsets.end:
+                to = offsets.end
+                what = "does not exist: the log ends before it; going back to its end,"
             else:
-                what = f"does not exist (the log ends at {offsets.end})"
-            _log.warning(
-                "%s: offset %d %s; going on at %d, %d offsets further",
-                partition, at, what, to, to - at,
-            )  # fmt: skip
+                to = offsets.end if self._start == "latest" else offsets.start
+                what = f"was removed by retention; {to - at} offsets further on, going on at"
+            _log.warning("%s: offset %d %s %d", partition, at, what, to)
             self._positions[partition] = to
             moved = True
         return moved
@@ -388,6 +390,8 @@ class Consumer(Generic[V]):
         if self._group is None:
             raise UsageError("a consumer without a group has nowhere to commit: name a group")
         with self._lock:
+            if self._closed:
+                raise UsageError("the consumer is closed")
             self._commit({partition: self.position(partition) for partition in self._positions})
             if self._chunk is not None:
                 self._chunk.done = self._chunk.position

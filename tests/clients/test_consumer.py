@@ -83,6 +83,21 @@ def test_the_end_is_where_the_log_ended_when_asked(log):
         assert numbers(consumer.until_end()) == [99] * 10
 
 
+def test_what_cannot_be_sought_polled_or_committed_is_refused(log):
+    fill(log, 10)
+    consumer = Consumer(log, "one", group="g", auto_commit=False)
+    for offset in (-1, 1.5, "3", None):
+        with pytest.raises(UsageError, match="one-0"):
+            consumer.seek(ONE, offset)
+    for count in (0, -1):
+        with pytest.raises(UsageError, match="max_records"):
+            consumer.poll(max_records=count)
+    assert numbers(consumer.poll(max_records=2)) == [0, 1]
+    consumer.close()
+    with pytest.raises(UsageError, match="closed"):
+        consumer.commit()
+
+
 def test_several_topics_are_read_whole(log):
     fill(log, 100, "t")
     fill(log, 100, "one")
