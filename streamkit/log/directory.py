@@ -14,6 +14,7 @@ from streamkit.errors import LogNotFound, ReadOnlyLog, UnknownPartition
 from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
 from streamkit.log.config import METADATA_TOPIC, TopicConfig
+from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
 from streamkit.log.folders import holds_data, make_folder, remove_folder
 from streamkit.log.metadata import Topic
@@ -93,7 +94,11 @@ class Log:
                     " it to write and it is made"
                 )
             _make_root(files, root)
-        properties = Properties.decode(read_whole(files, properties_path), properties_path)
+        try:
+            data = read_whole(files, properties_path)
+        except OSError as error:
+            raise failure(error, f"{properties_path}: cannot be read") from error
+        properties = Properties.decode(data, properties_path)
         _allow_open_files()
         return cls(
             root,
@@ -261,6 +266,8 @@ def _make_root(files: Files, root: str) -> None:
         files.fsync_dir(root)  # all of it has its name before the properties say that it is there
         properties = Properties(encode_id(uuid4().bytes), encode_id(uuid4().bytes))
         write_new(files, path, properties.encode())
+    except OSError as error:
+        raise failure(error, f"{root}: no log can be made here") from error
     finally:
         lock.unlock()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamkit.codec import columns, encode
-from streamkit.errors import LogError, StorageFailed, UnknownTopic
+from streamkit.errors import LogError, OutOfSpace, StorageFailed, UnknownTopic
 from streamkit.log.control import DIRTY_AT
 from streamkit.log.directory import Log
 from streamkit.log.files import RealFiles
@@ -37,7 +37,7 @@ class InterruptedFiles(RealFiles):
 
 
 @pytest.fixture
-def files() -> InterruptedFiles:
+def interrupted() -> InterruptedFiles:
     return InterruptedFiles()
 
 
@@ -46,9 +46,9 @@ def batch(value: bytes, at: int = 0) -> bytes:
 
 
 def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_old_file(
-    tmp_path, files, everything
+    tmp_path, interrupted, everything
 ):
-    with Log.open(tmp_path, files=files) as one, Log.open(tmp_path) as other:
+    with Log.open(tmp_path, interrupted=interrupted) as one, Log.open(tmp_path) as other:
         one.create_topic("events", 1, CONFIG)
         mine, theirs = one.partition(TP), other.partition(TP)
         values = [b"%d" % n * 300 for n in range(4)]
@@ -57,10 +57,10 @@ def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_o
 
         def interrupt() -> None:
             if (tmp_path / "events-0" / f"{2:020d}.log").exists():
-                files.after_truncate = lambda: None
+                interrupted.after_truncate = lambda: None
                 raise KeyboardInterrupt
 
-        files.after_truncate = interrupt
+        interrupted.after_truncate = interrupt
         with pytest.raises(KeyboardInterrupt):
             mine.append([batch(b"interrupted" * 30)], acks=1)
         theirs.append([batch(values[2])], acks=1)
@@ -82,9 +82,9 @@ def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_o
     ids=["read old", "read", "offset_at", "append", "append all", "sync"],
 )
 def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
-    tmp_path, files, use: Callable[[Partition], object]
+    tmp_path, interrupted, use: Callable[[Partition], object]
 ):
-    with Log.open(tmp_path, files=files) as one, Log.open(tmp_path) as other:
+    with Log.open(tmp_path, interrupted=interrupted) as one, Log.open(tmp_path) as other:
         one.create_topic("events", 1, CONFIG)
         partition = one.partition(TP)
         for number in range(9):
@@ -94,16 +94,18 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
 
         def delete(path: str) -> None:
             if Path(path).name.startswith("0"):  # a segment or an index
-                files.before_open = lambda path: None
+                interrupted.before_open = lambda path: None
                 other.delete_topic("events")
 
-        files.before_open = delete
+        interrupted.before_open = delete
         with pytest.raises(UnknownTopic, match="events-0: deleted"):
             use(partition)
 
 
-def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor(tmp_path, files):
-    with Log.open(tmp_path, files=files) as one, Log.open(tmp_path) as other:
+def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor(
+    tmp_path, interrupted
+):
+    with Log.open(tmp_path, interrupted=interrupted) as one, Log.open(tmp_path) as other:
         other.create_topic("events", 1, CONFIG)
         partition = other.partition(TP)
         partition.append([batch(b"old")])
@@ -111,21 +113,23 @@ def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor
         seen = []
 
         def look(path: str) -> None:
-            files.before_open = lambda path: None
+            interrupted.before_open = lambda path: None
             with pytest.raises(UnknownTopic):
                 partition.append([batch(b"lost")], acks=1)
             seen.append(path)
-            files.before_open = look
+            interrupted.before_open = look
 
-        files.before_open = look
+        interrupted.before_open = look
         one.create_topic("events", 1, CONFIG)
-        files.before_open = lambda path: None
+        interrupted.before_open = lambda path: None
         assert len(seen) > 5
         assert other.partition(TP).append([batch(b"new")]) == 0
 
 
-def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(tmp_path, files):
-    with Log.open(tmp_path, files=files) as log:
+def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(
+    tmp_path, interrupted
+):
+    with Log.open(tmp_path, interrupted=interrupted) as log:
         log.create_topic("events", 1, CONFIG)
         partition = log.partition(TP)
         partition.append([batch(b"a")], acks=1)
@@ -133,7 +137,7 @@ def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(t
         def refuse(path: str) -> None:
             raise OSError(errno.EMFILE, "Too many open files")
 
-        files.before_open = refuse
+        interrupted.before_open = refuse
         for use in (partition.sync, lambda: partition.append([batch(b"b")])):
             with pytest.raises(StorageFailed, match="Too many open files"):
                 use()
@@ -142,9 +146,26 @@ def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(t
             partition.read(0)
         with pytest.raises(StorageFailed, match="Too many open files"):
             log.create_topic("other")
-        files.before_open = lambda path: None
+        interrupted.before_open = lambda path: None
         partition.append([batch(b"c")])
         assert columns(partition.read(0)).values[0] == b"a"
+
+
+def test_on_a_full_disk_no_log_and_no_topic_is_made_and_later_both_are(tmp_path, files):
+    files.fail["pwritev"] = 0
+    with pytest.raises(OutOfSpace, match="no log can be made here: No space left"):
+        Log.open(tmp_path, files=files)
+    files.fail.clear()
+    with Log.open(tmp_path, files=files) as log:
+        files.fail["pwritev"] = 100
+        with pytest.raises(OutOfSpace, match="No space left"):
+            log.create_topic("events", 5)
+        assert log.topics() == {}
+        files.fail.clear()
+        log.create_topic("events", 5)
+        names = {f"events-{number}" for number in range(5)}
+        found = set(os.listdir(tmp_path))
+        assert found == names | {"__cluster_metadata-0", "control", "meta.properties", "wake"}
 
 
 def test_a_directory_that_lost_its_place_is_an_error_of_ours(tmp_path):
