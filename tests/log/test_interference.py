@@ -48,7 +48,7 @@ def batch(value: bytes, at: int = 0) -> bytes:
 def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_old_file(
     tmp_path, interrupted, everything
 ):
-    with Log.open(tmp_path, interrupted=interrupted) as one, Log.open(tmp_path) as other:
+    with Log.open(tmp_path, files=interrupted) as one, Log.open(tmp_path) as other:
         one.create_topic("events", 1, CONFIG)
         mine, theirs = one.partition(TP), other.partition(TP)
         values = [b"%d" % n * 300 for n in range(4)]
@@ -84,7 +84,7 @@ def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_o
 def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
     tmp_path, interrupted, use: Callable[[Partition], object]
 ):
-    with Log.open(tmp_path, interrupted=interrupted) as one, Log.open(tmp_path) as other:
+    with Log.open(tmp_path, files=interrupted) as one, Log.open(tmp_path) as other:
         one.create_topic("events", 1, CONFIG)
         partition = one.partition(TP)
         for number in range(9):
@@ -105,7 +105,7 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
 def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor(
     tmp_path, interrupted
 ):
-    with Log.open(tmp_path, interrupted=interrupted) as one, Log.open(tmp_path) as other:
+    with Log.open(tmp_path, files=interrupted) as one, Log.open(tmp_path) as other:
         other.create_topic("events", 1, CONFIG)
         partition = other.partition(TP)
         partition.append([batch(b"old")])
@@ -129,7 +129,7 @@ def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor
 def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(
     tmp_path, interrupted
 ):
-    with Log.open(tmp_path, interrupted=interrupted) as log:
+    with Log.open(tmp_path, files=interrupted) as log:
         log.create_topic("events", 1, CONFIG)
         partition = log.partition(TP)
         partition.append([batch(b"a")], acks=1)
