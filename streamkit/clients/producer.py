@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
+from math import inf
 from operator import itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ class Producer:
         self._waiting: dict[_Buffer, float] = {}
         self._something = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
+        self._asleep_until = inf
 
     def send(
         self,
@@ -185,15 +187,15 @@ class Producer:
                     self.send(topic, value, key=key, partition=partition, timestamp=at)
                 return
             if partition is not None:
-                self._append_rows(target.buffer(partition), target, rows)
+                self._append_rows(target.buffer(partition), rows.chunks(target.batch_bytes))
             elif raw_keys is None:
                 for chunk in rows.chunks(target.batch_bytes):
                     buffer = target.sticky
-                    self._append_rows(buffer, target, chunk)
+                    self._append_rows(buffer, [chunk])
                     target.turn(buffer)
             else:
                 for number, part in rows.by_partition(target.count).items():
-                    self._append_rows(target.buffers[number], target, part)
+                    self._append_rows(target.buffers[number], part.chunks(target.batch_bytes))
 
     def send_and_wait(
         self,
@@ -410,19 +412,20 @@ class Producer:
             self._unsynced[buffer.partition] = next(self._appends)
         return offset
 
-    def _append_rows(self, buffer: "_Buffer", target: "_Topic", rows: Rows) -> None:
+    def _append_rows(self, buffer: "_Buffer", chunks: Iterable[Rows]) -> None:
+        """Append each chunk as a batch, after what was sent to the partition before."""
         self._write(buffer)
-        for chunk in rows.chunks(target.batch_bytes):
+        for chunk in chunks:
             batch = codec.encode(
                 chunk.values,
                 keys=chunk.keys,
                 timestamps=chunk.timestamps,
-                compression=target.compression,
+                compression=buffer.topic.compression,
             )
             self._append_all(buffer, deque([batch]))
 
     def _wait_for_more(self, buffer: "_Buffer") -> None:
-        self._waiting[buffer] = self._monotonic() + self._linger
+        due = self._waiting[buffer] = self._monotonic() + self._linger
         if self._linger == 0:
             self._write_full(buffer)
             return
@@ -431,18 +434,21 @@ class Producer:
                 target=self._write_after_linger, name="streamkit-producer", daemon=True
             )
             self._thread.start()
-        elif len(self._waiting) == 1:
+        elif due < self._asleep_until:
             self._something.notify()
 
     def _write_after_linger(self) -> None:
         with self._lock:
             while not self._closed:
                 if not self._waiting:
+                    self._asleep_until = inf
                     self._something.wait()
                     continue
                 buffer, due = min(self._waiting.items(), key=itemgetter(1))
                 left = due - self._monotonic()
                 if left > 0:
+                    # The buffer may be full before. Then it wakes for nothing, but only this once.
+                    self._asleep_until = due
                     self._something.wait(left)
                     continue
                 try:

@@ -9,6 +9,7 @@ import pytest
 
 from streamkit import codec
 from streamkit.backends.locate import open_backend
+from streamkit.clients import producer as producer_module
 from streamkit.clients.producer import Appended, Producer
 from streamkit.errors import (
     InvalidRecord,
@@ -391,6 +392,21 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(log):
     failing.error = None
     producer.close()
     assert [r.value for r in read(log, "one")] == [b"a"]
+
+
+def test_a_batch_that_waits_for_another_try_holds_up_no_other(log, monkeypatch):
+    monkeypatch.setattr(producer_module, "_RETRY_SECONDS", 3600.0)
+    failing = Failing(log)
+    failing.error = OutOfSpace("full")
+    producer = Producer(failing, linger=0.001)
+    producer.send("one", b"a")
+    until(lambda: producer._error is not None)
+    failing.error = None
+    with pytest.raises(OutOfSpace):
+        producer.send("t", b"not taken")
+    producer.send("t", b"b")
+    until(lambda: [r.value for r in read(log, "t")] == [b"b"], seconds=5)
+    producer.close()
 
 
 def test_a_full_batch_that_fails_is_told_by_the_next_send(log):
