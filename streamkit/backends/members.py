@@ -11,6 +11,9 @@ lock, assigns, and appends the result to `__consumer_offsets`, from where all re
 moves is `revoking` at its old owner until that one releases it; the new owner has it when it gets
 the lock. All others go on undisturbed.
 
+The other side of having no time-out: a process that is stopped (SIGSTOP, Ctrl-Z) lives, and keeps
+its units until it goes on or is killed. Nothing it does afterwards can collide with anybody.
+
 A commit needs no lock: as long as a member holds its own lock no reset can happen (that needs a
 group without members), and as long as it holds a unit's nobody else commits for it.
 """
