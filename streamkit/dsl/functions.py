@@ -28,6 +28,8 @@ class Function:
     `wants_record` says that the event is given as a Record and not as its value alone. `returns`
     is the annotated type of what comes out: of the items, when `many` is True. `many` is None when
     neither the annotation nor the function's kind tells, and its result has to be looked at.
+    `takes` has the leading parameters with their annotations, Untyped where there is none; of a
+    Record the type of its value.
     """
 
     call: Callable[..., Any]
@@ -37,6 +39,7 @@ class Function:
     extras: tuple[Extra, ...]
     returns: Any
     many: bool | None
+    takes: tuple[tuple[str, Any], ...] = ()
 
     @property
     def states(self) -> tuple[tuple[str, Any], ...]:
@@ -86,7 +89,13 @@ def function(
     hints = _hints(call, label)
     wants_record, extras = _arguments(parameters, hints, label, event, leading, window)
     returns, many = _returned(call, hints)
-    return Function(call, name or own_name, where, wants_record, extras, returns, many)
+    # A class is annotated with its attributes, which its constructor may take in another form.
+    of_parameters = {} if isinstance(call, type) else hints
+    takes = tuple(
+        (each.name, _value(of_parameters.get(each.name, Untyped)))
+        for each in _given(parameters)[:leading]
+    )
+    return Function(call, name or own_name, where, wants_record, extras, returns, many, takes)
 
 
 def _file(path: str) -> str:
@@ -112,10 +121,9 @@ def _arguments(
     leading: int,
     window: bool,
 ) -> tuple[bool, tuple[Extra, ...]]:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
         return False, ()
-    given = [p for p in parameters if p.kind in positional]
+    given = _given(parameters)
     if len(given) < leading:
         raise TopologyError(
             f"{label} takes {len(given)} argument(s), but is given {leading}; "
@@ -144,8 +152,21 @@ def _arguments(
     return wants_record, tuple(extras)
 
 
+def _given(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each for each in parameters if each.kind in positional]
+
+
 def _is_record(hint: Any) -> bool:
     return hint is Record or get_origin(hint) is Record
+
+
+def _value(hint: Any) -> Any:
+    """The type of the value that an event is annotated with."""
+    if not _is_record(hint):
+        return hint
+    arguments = get_args(hint)
+    return arguments[0] if arguments else Untyped
 
 
 def _extra(name: str, hint: Any, window: bool) -> Extra | None:

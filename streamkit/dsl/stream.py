@@ -6,6 +6,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overl
 from streamkit.dsl.cut import check_keys
 from streamkit.dsl.decorators import Folding, Joining, Processing
 from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import Function, field_getter, function
 from streamkit.dsl.graph import Graph, check_output
 from streamkit.dsl.nodes import (
@@ -68,6 +69,17 @@ class Stream(Generic[V]):
         self._graph.add(node)
         return Step(call, self._graph, node, self._key, value, None)
 
+    @property
+    def _given(self) -> tuple[Any, str]:
+        """What a function of its events is given, for `check_fit`."""
+        return self._value.type, f"the values of {self.name!r}"
+
+    def _function(self, call: Callable[..., Any], name: str | None = None) -> Function:
+        """A function of one event. Raises TopologyError when it is made for other values."""
+        fn = function(call, name=name)
+        check_fit(fn, [self._given])
+        return fn
+
     # One event to some.
 
     @overload
@@ -110,7 +122,7 @@ class Stream(Generic[V]):
         """
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
-            process = function(call, name=name)
+            process = self._function(call, name)
             value = serde_for(process.returns)
             step = self._then(Process(self._node, process, value), call, value)
             if to is not None:
@@ -131,7 +143,7 @@ class Stream(Generic[V]):
     def map(self, fn: Callable[[Record[V], E], Out]) -> "Step[[Record[V], E], Out, Out]": ...
     def map(self, fn: Callable[..., Any]) -> Any:
         """One value for each event, None included."""
-        fn_ = function(fn)
+        fn_ = self._function(fn)
         value = serde_for(fn_.returns)
         return self._then(Map(self._node, fn_, value), fn, value)
 
@@ -151,7 +163,7 @@ class Stream(Generic[V]):
     ) -> "Step[[Record[V], E], Iterable[Out], Out]": ...
     def flat_map(self, fn: Callable[..., Any]) -> Any:
         """All values of the iterable (a list, say) that the function gives for each event."""
-        fn_ = function(fn)
+        fn_ = self._function(fn)
         value = serde_for(fn_.item)
         return self._then(FlatMap(self._node, fn_, value), fn, value)
 
@@ -165,7 +177,7 @@ class Stream(Generic[V]):
     def filter(self, fn: Callable[[Record[V], E], Any]) -> "Step[[Record[V], E], Any, V]": ...
     def filter(self, fn: Callable[..., Any]) -> Any:
         """Only the events for which the function gives something true."""
-        node = self._graph.add(Filter(self._node, function(fn)))
+        node = self._graph.add(Filter(self._node, self._function(fn)))
         return Step(fn, self._graph, node, self._key, self._value, self._keyed_by)
 
     # Where they go.
@@ -218,7 +230,7 @@ class Stream(Generic[V]):
             where = f"{what} on {self.name!r}"
             get, type_ = field_getter(self._value.type, key, where)
             return Function(get, key, where, False, (), type_, False), _key_serde(type_, wanted)
-        fn = function(key)
+        fn = self._function(key)
         if fn.extras:
             raise TopologyError(f"{what} {fn.described}: a key depends on the event alone")
         return fn, _key_serde(fn.returns, wanted)
@@ -276,6 +288,8 @@ class Stream(Generic[V]):
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
             fn = function(call, leading=2, name=name)
+            row = (source.value.type, f"a row of table {source.topic!r}")
+            check_fit(fn, [self._given, row])
             value = serde_for(fn.returns)
             step = self._then(Join(self._node, source, how, look, fn, value), call, value)
             return step if to is None else step._into(to)
@@ -352,6 +366,7 @@ class WindowedStream(Generic[V]):
                 raise TopologyError(
                     f"aggregate {fn.described}: annotate what it returns: state is kept as that"
                 )
+            check_fit(fn, [(fn.returns, "what it returned before"), self._stream._given])
             return self._fold(fn, call, fn.name, fn.returns, emit, to)
 
         return decorate  # type: ignore[return-value]
