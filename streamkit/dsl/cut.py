@@ -16,6 +16,7 @@ from streamkit.dsl.nodes import (
     Repartition,
     StreamSource,
     TableSource,
+    To,
 )
 from streamkit.dsl.topology import Store, SubTopology, Topology, state_name
 from streamkit.errors import TopologyError
@@ -54,6 +55,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
             "@stream.process"
         )
     _check_stores(app, subs)
+    _refuse_circles(nodes)
     topology = Topology(app, subs)
     for topic in topology.internal:
         if topic in (*topology.sources, *topology.sinks):
@@ -185,6 +187,40 @@ def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
                     "functions another name with name="
                 )
             seen.add(store.name)
+
+
+def _refuse_circles(nodes: tuple[Node, ...]) -> None:
+    """Raises TopologyError when a step gives events to a stream that it is fed by itself."""
+    writes: dict[str, dict[str, To]] = {}  # topic that is read → topics written of it
+    for node in nodes:
+        if isinstance(node, To):
+            source: Node = node
+            while not isinstance(source, StreamSource):
+                source = source.parent
+            writes.setdefault(source.topic, {}).setdefault(node.topic, node)
+
+    def follow(path: list[str]) -> None:
+        for topic, to in writes.get(path[-1], {}).items():
+            if topic in path:
+                way = " -> ".join([*path[path.index(topic) :], topic])
+                raise TopologyError(
+                    f"{_described(to)} writes to {topic}, of which it is made: {way} is an endless "
+                    "loop; write to another topic, or, where the loop is meant and ends, with "
+                    "Context.send"
+                )
+            follow([*path, topic])
+
+    for topic in writes:
+        follow([topic])
+
+
+def _described(to: To) -> str:
+    """The step whose events are written, as messages print it."""
+    parent = to.parent
+    while isinstance(parent, Filter | By):
+        parent = parent.parent
+    function = getattr(parent, "function", None)
+    return f"stream {parent.name!r}" if function is None else str(function.described)
 
 
 def value_serde(node: Node) -> Serde:

@@ -236,6 +236,38 @@ def test_what_can_only_be_seen_whole_is_refused_with_the_topology() -> None:
         app.topology()
 
 
+def test_a_step_that_feeds_itself_is_refused() -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(to="orders")
+    def again(order: Order) -> Order:
+        return order
+
+    with pytest.raises(
+        TopologyError, match=r"again \(test_topology.py:\d+\) writes to orders.*endless loop"
+    ):
+        app.topology()
+
+
+def test_a_loop_over_several_topics_and_keys_is_refused() -> None:
+    app = App("shop")
+    first, second = app.stream("first", Order), app.stream("second", Order)
+    first.to("second").to("elsewhere")
+    second.by("customer").window(MINUTE).count(emit="update").to("first")
+    with pytest.raises(TopologyError, match="first -> second -> first is an endless loop"):
+        app.topology()
+
+
+def test_what_goes_to_one_topic_by_two_ways_is_no_loop() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    orders.to("left").to("right").to("all")
+    app.stream("left", Order).to("all")
+    app.stream("right", Order).to("all")
+    app.stream("all", Order).to("end")
+    assert app.topology().sources == ("orders",)
+
+
 def test_two_functions_with_a_state_of_one_name_are_refused() -> None:
     app = App("shop")
     orders = app.stream("orders", Order)
