@@ -55,8 +55,8 @@ class FileSourceConfig:
     `key.fields`: one field's value is the key as text, several are a JSON object.
     `timestamp.field`: the record's timestamp: ISO 8601 (UTC without an offset) or milliseconds.
     `null.values`: CSV texts that mean null, as NA. CSV values are strings, unless
-    `csv.types.<column>` says int, float or bool. `csv.fields` names the columns of files without
-    a header row.
+    `csv.types.<column>` says int, float (JSON has no nan) or bool. `csv.fields` names the columns
+    of files without a header row.
     `poll.interval`: how often to look when no change event comes.
     `last.line.wait`: take a last line without its line end when the file has not changed for so
     long; without it such a line is waited for.

@@ -6,32 +6,25 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 from psycopg.types.json import set_json_loads
 
 
-class _Date(DateLoader):
-    def load(self, data: Buffer) -> Any:
-        try:
-            return super().load(data)
-        except psycopg.DataError:
-            return bytes(data).decode()  # infinity, or a year that Python does not have
+def _or_text(loader: Any) -> type[Loader]:
+    """A loader that gives the text of what it would refuse."""
+
+    class OrText(loader):  # type: ignore[misc]
+        def load(self, data: Buffer) -> Any:
+            try:
+                return super().load(data)
+            except psycopg.DataError:
+                return bytes(data).decode()  # infinity, or a year that Python does not have
+
+    return OrText
 
 
-class _Timestamp(TimestampLoader):
-    def load(self, data: Buffer) -> Any:
-        try:
-            return super().load(data)
-        except psycopg.DataError:
-            return bytes(data).decode()
-
-
-class _Timestamptz(TimestamptzLoader):
-    def load(self, data: Buffer) -> Any:
-        try:
-            return super().load(data)
-        except psycopg.DataError:
-            return bytes(data).decode()
+_LOADERS = {"date": DateLoader, "timestamp": TimestampLoader, "timestamptz": TimestamptzLoader}
 
 
 def read_exactly(engine: sa.Engine) -> None:
@@ -39,9 +32,8 @@ def read_exactly(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        connection.adapters.register_loader("date", _Date)
-        connection.adapters.register_loader("timestamp", _Timestamp)
-        connection.adapters.register_loader("timestamptz", _Timestamptz)
+        for name, loader in _LOADERS.items():
+            connection.adapters.register_loader(name, _or_text(loader))
         set_json_loads(_raw, connection)
 
 
