@@ -371,6 +371,8 @@ def test_a_file_replaced_between_the_listing_and_its_opening_is_not_taken_for_th
 ) -> None:
     (tmp_path / "b.csv").write_text("n\n" + "the same\n" * 300)
     stored = read(file_source, config(tmp_path)).offsets
+    with (tmp_path / "b.csv").open("a") as more:
+        more.write("of the old file\n" * 10)
     (tmp_path / "a.csv").write_text("n\nfirst\n")
     ctx = SourceContext("x", lambda: stored, lambda place: None)
     items = file_source(config(tmp_path), ctx)
