@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from streamkit import codec
@@ -253,6 +252,7 @@ class EmbeddedBackend:
         }
         if member is None:
             directory = self._directory(group)
+            self._offsets.make()
             with directory.coordinator():
                 self._refuse_active(group, directory)
                 if commits:
@@ -322,7 +322,7 @@ class EmbeddedBackend:
         self.close()
 
     def _directory(self, group: str) -> GroupDirectory:
-        return GroupDirectory(Path(self._log.path), check_group(group))
+        return GroupDirectory(self._offsets.locks, check_group(group))
 
     def _refuse_active(self, group: str, directory: GroupDirectory) -> None:
         living = directory.living()

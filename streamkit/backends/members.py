@@ -1,9 +1,11 @@
 """Membership by held locks.
 
-    groups/<group>/coordinator        held while a member joins or leaves, and while a generation
-                                      is made: one at a time decides
-    groups/<group>/members/<id>       held by the member as long as it lives; JSON inside
-    groups/<group>/units/<name>-<n>   held by the unit's owner: nobody works on a unit without it
+    <group>/coordinator        held while a member joins or leaves, and while a generation is
+                               made: one at a time decides
+    <group>/members/<id>       held by the member as long as it lives; JSON inside
+    <group>/units/<name>-<n>   held by the unit's owner: nobody works on a unit without it
+
+all of them in `__consumer_offsets-0/groups`.
 
 A dead process holds nothing, so there is no heartbeat and no session time-out. Whoever notices
 that the members are not those of the last generation makes the next one: takes the coordinator's
@@ -77,14 +79,17 @@ class MemberFile(msgspec.Struct, frozen=True):
 class GroupDirectory:
     """A group's lock files. Makes nothing unless somebody joins or decides."""
 
-    def __init__(self, log_path: Path, group: str) -> None:
-        self.path = log_path / "groups" / file_name(group)
+    def __init__(self, locks: Path, group: str) -> None:
+        self.path = locks / file_name(group)
         self.members = self.path / "members"
         self.units = self.path / "units"
 
     @contextmanager
     def coordinator(self) -> Iterator[None]:
-        """Be the only one to decide about this group, on this machine."""
+        """Be the only one to decide about this group, on this machine.
+
+        The topic that the files are in has to be made before.
+        """
         self.members.mkdir(parents=True, exist_ok=True)
         self.units.mkdir(exist_ok=True)
         with LockFile(self.path / "coordinator") as file:
@@ -136,7 +141,7 @@ class LockMembership:
         self._offsets = offsets
         self._clock = clock
         self._forget = forget
-        self._directory = GroupDirectory(Path(log.path), group)
+        self._directory = GroupDirectory(offsets.locks, group)
         self._pid = os.getpid()
         self._id = f"{file_name(client_id or 'streamkit')[:100]}-{uuid.uuid4()}"
         self._said = MemberFile(
@@ -153,6 +158,7 @@ class LockMembership:
         self._peers: dict[str, LockFile] = {}
         self._looked_at = 0.0
         self._over: str | None = None
+        offsets.make()
         with self._directory.coordinator():
             self._own = LockFile(self._directory.members / self._id)
             try:

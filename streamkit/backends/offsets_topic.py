@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from weakref import WeakSet
 
 from streamkit import codec
@@ -57,6 +58,21 @@ class OffsetsTopic:
             self._refresh()
             return sorted(self._commits.keys() | self._groups.keys())
 
+    def make(self) -> None:
+        """Make the topic unless it is there."""
+        if schema.TOPIC not in self._log.topics():
+            with suppress(TopicExists):  # by another process, since the line above
+                self._log.create_topic(schema.TOPIC, 1, _CONFIG)
+
+    @property
+    def locks(self) -> Path:
+        """Where the groups' lock files are, once the topic is made.
+
+        Not in the log's root: Kafka takes every directory there for a partition and refuses to
+        start on one that is none, while it overlooks directories inside a partition.
+        """
+        return Path(self._log.path) / f"{schema.TOPIC}-0" / "groups"
+
     def commit(self, group: str, offsets: Mapping[TopicPartition, OffsetCommit]) -> None:
         """Append all of them as one batch, on stable storage when it returns."""
         self._append(
@@ -91,12 +107,8 @@ class OffsetsTopic:
     def _append(
         self, group: str, keys: list[bytes], values: Sequence[bytes | None], *, durable: bool
     ) -> None:
-        topics = self._log.topics()
-        if schema.TOPIC not in topics:
-            with suppress(TopicExists):  # by another process, since the line above
-                self._log.create_topic(schema.TOPIC, 1, _CONFIG)
-            topics = self._log.topics()
-        number = schema.partition_of(group, topics[schema.TOPIC].partitions)
+        self.make()
+        number = schema.partition_of(group, self._log.topic(schema.TOPIC).partitions)
         partition = self._log.partition(TopicPartition(schema.TOPIC, number))
         batch = codec.encode(values, keys=keys, timestamps=self._clock.now())
         partition.append([batch], acks="all" if durable else 1)

@@ -34,6 +34,8 @@ with open_backend(sys.argv[1]) as log:
         log.wait({}, 5.0)
 """
 
+LOCKS = "__consumer_offsets-0/groups"
+
 
 def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
@@ -214,7 +216,7 @@ def test_a_member_whose_file_was_removed_is_fenced_and_its_units_are_free(path):
     with open_backend(path) as log:
         zombie = log.join("g", {"t": UNITS})
         zombie.poll()
-        (Path(path) / "groups" / "g" / "members" / zombie.member_id).unlink()
+        (Path(path) / LOCKS / "g" / "members" / zombie.member_id).unlink()
         heir = log.join("g", {"t": UNITS})
         with pytest.raises(Fenced, match="removed"):
             log.commit("g", {TopicPartition("t", 0): CommittedOffset(1)}, member=zombie)
@@ -248,7 +250,7 @@ def test_a_group_can_be_seen_from_a_log_that_is_open_for_reading_only(path):
 def test_what_a_member_says_of_itself_can_be_read_by_people(path):
     with open_backend(path) as log:
         member = log.join("g", {"t": UNITS}, client_id="me")
-        file = Path(path) / "groups" / "g" / "members" / member.member_id
+        file = Path(path) / LOCKS / "g" / "members" / member.member_id
         said = json.loads(file.read_text())
         assert said["client_id"] == "me" and said["pid"] == os.getpid()
 

@@ -425,7 +425,8 @@ def test_a_fenced_member_says_so_and_commits_nothing(tmp_path):
         fill(log, 10)
         consumer = Consumer(log, "one", group="g")
         assert len(consumer.poll()) == 10
-        (tmp_path / "groups" / "g" / "members" / consumer._member.member_id).unlink()
+        locks = tmp_path / "__consumer_offsets-0" / "groups" / "g"
+        (locks / "members" / consumer._member.member_id).unlink()
         with pytest.raises(Fenced):
             consumer.commit()
         with suppress(Fenced):

@@ -405,7 +405,9 @@ def test_a_fenced_worker_goes_on_from_its_last_commit(url):
         with App(url) as process:
             publish(log, range(300))
             wait_until(lambda: len(read(log, "numbers")) >= 300, process)
-            for member in (Path(url) / "groups" / "shop" / "members").iterdir():
+            for member in (
+                Path(url) / "__consumer_offsets-0" / "groups" / "shop" / "members"
+            ).iterdir():
                 member.unlink()
             publish(log, range(300, 600), last=True)
             wait_until(lambda: finished(log, range(600)) and lag(log) == 0, process)
