@@ -3,7 +3,13 @@
 from typing import Any, NoReturn
 
 from streamkit.dsl.functions import Function
-from streamkit.errors import DataError, FunctionError, SerdeError
+from streamkit.errors import (
+    DataError,
+    FunctionError,
+    InvalidRecord,
+    RecordTooLarge,
+    SerdeError,
+)
 
 
 class Cursor:
@@ -61,6 +67,13 @@ class Cursor:
     def unwritable(self, what: str, error: Exception) -> Exception:
         """The error to raise when an output made of the record cannot be encoded."""
         self.reported = SerdeError(f"{what}: {error}; it was made of the record {self.coordinates}")
+        return self.reported
+
+    def refused(self, topic: str, error: RecordTooLarge | InvalidRecord) -> Exception:
+        """The error to raise when a topic would not take an output made of the record."""
+        self.reported = type(error)(
+            f"record for {topic}: {error}; it was made of the record {self.coordinates}"
+        )
         return self.reported
 
     def keyless(self, what: str) -> Exception:

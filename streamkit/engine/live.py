@@ -7,9 +7,9 @@ to do, commits once a second, and sleeps when nothing happens.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TypeVar
 
@@ -17,11 +17,12 @@ from streamkit.backends.base import Backend, Membership, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.outputs import Outputs
-from streamkit.engine.running import Place, Running, commit, rescue
+from streamkit.engine.running import Place, Running, Span, commit, rescue
 from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics, orphans, wait_for_sources
-from streamkit.errors import Fenced
+from streamkit.engine.watermarks import FOREVER, NEVER
+from streamkit.errors import Fenced, StreamkitError
 from streamkit.records import TopicPartition
 
 T = TypeVar("T")
@@ -207,18 +208,22 @@ class Worker:
 
         begun = []
         for unit in units:
-            task = Task(
-                self._topology,
-                self._layout,
-                self._topology.subtopology(unit.topic),
-                unit.partition,
-                run=self._clock.now(),
-            )
-            one = Running(task, self._place, self._outputs, self._clock)
+            one = self._make(unit, self._place)
             one.begin(committed, restoring)
             begun.append(one)
         commit(begun, self._place, self._outputs, self._member)
         self._running |= zip(units, begun, strict=True)
+
+    def _make(self, unit: Unit, place: Place) -> Running:
+        task = Task(
+            self._topology,
+            self._layout,
+            self._topology.subtopology(unit.topic),
+            unit.partition,
+            run=self._clock.now(),
+            limits=place.limits(),
+        )
+        return Running(task, place, self._outputs, self._clock)
 
     def _retire(self, unit: Unit) -> None:
         self._retired += self._running.pop(unit).task.stats.processed
@@ -231,8 +236,47 @@ class Worker:
         try:
             return act(one)
         except Exception as error:
+            failed = one.task.failed
+            if one.task.torn and failed is not None:
+                one = self._redo(one, error)
             rescue(error, one, self._commit_whole)
+            if failed is not None:
+                self._advise(error, failed, one.task.positions)
             raise
+
+    def _redo(self, torn: Running, error: Exception) -> Running:
+        """The task again, from the last commit to before the record that tore its state.
+
+        Without this nothing before that record would count, and to skip the record would be to
+        lose those as well. Gives the torn one when it does not come so far.
+        """
+        unit = Unit(torn.task.subtopology.name, torn.task.number)
+        ends = {at: Span(0, end, NEVER, FOREVER) for at, end in torn.task.positions.items()}
+        one = self._make(unit, replace(self._place, spans=ends))
+        try:
+            one.begin(self._backend.committed(self._topology.app))
+            while one.lag or one.task.buffered:
+                one.step()
+        except StreamkitError as also:
+            error.add_note(f"What was done before it could not be done again: {also}")
+            return torn
+        self._running[unit] = one
+        return one
+
+    def _advise(
+        self,
+        error: Exception,
+        failed: tuple[TopicPartition, int],
+        positions: Mapping[TopicPartition, int],
+    ) -> None:
+        """Say how to get past a record, when all before it is committed."""
+        at, offset = failed
+        committed = self._backend.committed(self._topology.app)
+        if all(p in committed and committed[p].offset == o for p, o in positions.items()):
+            error.add_note(
+                f"Mend the app, or skip the record: streamkit groups reset {self._topology.app} "
+                f"--topic {at.topic} --partition {at.partition} --to offset:{offset + 1}"
+            )
 
     def _commit_whole(self) -> None:
         self._running = {unit: one for unit, one in self._running.items() if one.whole}

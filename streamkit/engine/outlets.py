@@ -7,6 +7,7 @@ from streamkit.dsl.graph import check_output
 from streamkit.dsl.times import LATEST_TIME
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import SOURCE
+from streamkit.engine.limits import Limits
 from streamkit.engine.rows import Rows
 from streamkit.errors import InvalidRecord, InvalidTopic, SerdeError
 from streamkit.records import NO_TIMESTAMP, Headers
@@ -15,15 +16,34 @@ from streamkit.serde import Serde, Untyped, serde_for
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """Gives an event to the next step: key, value, event time in ms, headers."""
 
+_NO_LIMIT = 1 << 62
+
 
 class Outlet:
     """The rows of one topic. Those of the record being processed can be taken back."""
 
-    __slots__ = ("_cursor", "_mark", "_offset", "headers", "keys", "stamps", "topic", "values")
+    __slots__ = (
+        "_cursor",
+        "_keyed",
+        "_large",
+        "_limits",
+        "_mark",
+        "_offset",
+        "headers",
+        "keys",
+        "stamps",
+        "topic",
+        "values",
+    )
 
-    def __init__(self, topic: str, cursor: Cursor) -> None:
+    def __init__(self, topic: str, cursor: Cursor, limits: Limits | None = None) -> None:
+        """`limits` are the topic's; None: whoever appends the rows will see."""
         self.topic = topic
         self._cursor = cursor
+        self._limits = limits
+        self._keyed = limits is not None and limits.needs_key
+        # Half of what a batch may have leaves room for all but absurd keys and headers.
+        self._large = _NO_LIMIT if limits is None else limits.max_bytes // 2
         self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
         self.stamps: list[int] = []
@@ -36,6 +56,12 @@ class Outlet:
         self._offset = -2
 
     def add(self, key: bytes | None, value: bytes | None, stamp: int, headers: Headers) -> None:
+        """Raises RecordTooLarge or InvalidRecord when the topic would not take the record."""
+        if (value is not None and len(value) > self._large) or (key is None and self._keyed):
+            assert self._limits is not None
+            error = self._limits.check(key, value, stamp, headers)
+            if error is not None:
+                raise self._cursor.refused(self.topic, error)
         if self._cursor.offset != self._offset:
             self._offset = self._cursor.offset
             self._mark = len(self.values)
@@ -64,8 +90,8 @@ class Outlet:
 class Outlets:
     """All outlets of a task.
 
-    `types` are the key and value types of the topics that have any; to topics in `internal`
-    functions may not send.
+    `types` are the key and value types of the topics that have any, `limits` what topics take; to
+    topics in `internal` functions may not send.
     """
 
     def __init__(
@@ -73,8 +99,10 @@ class Outlets:
         types: Mapping[str, tuple[Serde, Serde]],
         internal: Collection[str],
         cursor: Cursor,
+        limits: Mapping[str, Limits],
     ) -> None:
         self._types = types
+        self._limits = limits
         self._internal = internal
         self._cursor = cursor
         self._outlets: dict[str, Outlet] = {}
@@ -83,7 +111,7 @@ class Outlets:
         """The topic's, made when it is asked for first."""
         outlet = self._outlets.get(topic)
         if outlet is None:
-            outlet = self._outlets[topic] = Outlet(topic, self._cursor)
+            outlet = self._outlets[topic] = Outlet(topic, self._cursor, self._limits.get(topic))
         return outlet
 
     def begin(self) -> None:
@@ -97,7 +125,7 @@ class Outlets:
             outlet.take_back()
 
     def send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
-        """Write a record to any topic. Raises InvalidTopic, InvalidRecord."""
+        """Write a record to any topic. Raises InvalidTopic, InvalidRecord, RecordTooLarge."""
         if topic not in self._outlets:
             check_output(topic)
         if topic in self._internal:

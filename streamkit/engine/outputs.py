@@ -7,11 +7,11 @@ from typing import TypeAlias
 from streamkit.backends.base import Backend
 from streamkit.codec import partition_for
 from streamkit.engine.rows import Drained, Rows
-from streamkit.errors import UnknownTopic, nearest
+from streamkit.errors import RecordTooLarge, UnknownTopic, nearest
 from streamkit.records import Headers, TopicPartition
 
 BATCH_BYTES = 1 << 18
-"""About how many bytes of keys and values one appended batch holds: far below any topic's limit."""
+"""About how many bytes of keys and values one appended batch holds at most."""
 
 
 Written: TypeAlias = Counter[tuple[bytes | None, bytes | None, int, Headers]]
@@ -92,14 +92,23 @@ class Outputs:
     def _append(self, topic: str, number: int, rows: Rows) -> int:
         partition = TopicPartition(self._place(topic), number)
         end = 0
-        for part in _batches(rows):
-            first = self._backend.append(
-                partition,
-                part.values,
-                keys=part.keys,
-                timestamps=part.timestamps,
-                headers=part.headers,
-            )
+        waiting = _batches(rows)[::-1]
+        while waiting:
+            part = waiting.pop()
+            try:
+                first = self._backend.append(
+                    partition,
+                    part.values,
+                    keys=part.keys,
+                    timestamps=part.timestamps,
+                    headers=part.headers,
+                )
+            except RecordTooLarge:
+                if len(part) == 1:
+                    raise
+                # The topic takes less in one batch than others do.
+                waiting += _halves(part)[::-1]
+                continue
             end = first + len(part)
         self._unsynced.add(partition)
         return end
@@ -123,8 +132,12 @@ def _batches(rows: Rows) -> list[Rows]:
     """Cut rows until no part passes BATCH_BYTES; a record that does by itself stands alone."""
     if len(rows) == 1 or _size(rows.keys) + _size(rows.values) + 16 * len(rows) <= BATCH_BYTES:
         return [rows]
+    return [batch for half in _halves(rows) for batch in _batches(half)]
+
+
+def _halves(rows: Rows) -> list[Rows]:
     middle = len(rows) // 2
-    return _batches(rows.part(0, middle)) + _batches(rows.part(middle, len(rows)))
+    return [rows.part(0, middle), rows.part(middle, len(rows))]
 
 
 def _size(column: Sequence[bytes | None]) -> int:

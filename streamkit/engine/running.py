@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from streamkit.backends.base import Backend, CommittedOffset, Membership
 from streamkit.clock import Clock
 from streamkit.engine.columns import before, within
+from streamkit.engine.limits import Limits, limits_of
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.restore import restore
 from streamkit.engine.rows import Position, Rows
@@ -76,6 +77,12 @@ class Place:
         """Where reading ends, or would at this moment."""
         span = self.spans.get(partition)
         return self.backend.offsets(partition).end if span is None else span.end
+
+    def limits(self) -> dict[str, Limits]:
+        """What the topics take that are there, by the app's names for them."""
+        known = self.backend.topics()
+        places = {name: self.topic(name) for name in (*known, *self.topics)}
+        return {name: limits_of(known[at].config) for name, at in places.items() if at in known}
 
     def cut(self, partition: TopicPartition, columns: Columns) -> Columns:
         """The part of some records that the partition's span lets through."""

@@ -28,6 +28,7 @@ from streamkit.dsl.nodes import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.headers import Marker, identity
 from streamkit.engine.inputs import Input, first_of
+from streamkit.engine.limits import Limits
 from streamkit.engine.notes import Note, read_note
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
 from streamkit.engine.watermarks import (
@@ -57,7 +58,8 @@ class Stats:
 class Task:
     """See the module. Not to be used from two threads at once.
 
-    `run` is any number that no earlier fresh start of the app used: the time now, in ms.
+    `run` is any number that no earlier fresh start of the app used: the time now, in ms. `limits`
+    says what topics take, so that a record that one does not take fails as what it was made of.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Task:
         number: int,
         *,
         run: int,
+        limits: Mapping[str, Limits] | None = None,
         idle_after: int = IDLE_AFTER,
     ) -> None:
         self.subtopology = subtopology
@@ -75,6 +78,8 @@ class Task:
         self.torn = False
         """An error left a record half done in the state: neither drain nor commit the task, drop
         it; what it did since its last checkpoint will be done again."""
+        self.failed: tuple[TopicPartition, int] | None = None
+        """The record of `inputs` that could not be processed, by its partition and offset."""
         self._tasks = layout.tasks[subtopology.name]
         self._idle_after = idle_after
         self._run = run
@@ -82,7 +87,7 @@ class Task:
         self._told: dict[str, Marker] = {}
         self._runs: dict[TopicPartition, int] = {}
 
-        parts = wire(topology, layout, subtopology, number, self._moved)
+        parts = wire(topology, layout, subtopology, number, self._moved, limits or {})
         self._clock = parts.clock
         self._cursor = parts.cursor
         self._outlets = parts.outlets
@@ -122,6 +127,11 @@ class Task:
         over already is taken for new.
         """
         return any(run == self._run for run in self._runs.values())
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        """The offset of each of `inputs` before which everything has been processed."""
+        return {partition: self._inputs[partition].position for partition in self._frontiers}
 
     @property
     def buffered(self) -> int:
@@ -209,9 +219,9 @@ class Task:
         """Process what was fed, at most about `limit` records; how many it was.
 
         Inputs are merged by smallest timestamp, then topic, partition, offset. Raises
-        FunctionError, SerdeError or DataError; then what was fully processed before can still be
-        drained and committed, unless the task is `torn`; the task is not run again. Its checkpoint
-        ends before the record that failed.
+        FunctionError, SerdeError, DataError, RecordTooLarge or InvalidRecord; then what was fully
+        processed before can still be drained and committed, unless the task is `torn`; the task is
+        not run again. Its checkpoint ends before the record that failed.
         """
         done = 0
         limit = 1 << 62 if limit is None else limit
@@ -294,6 +304,8 @@ class Task:
             # What was made of the failed record is forgotten; what it was given of the state may
             # have been changed in place, and cannot be.
             one.position = self._cursor.offset
+            if one.partition in self._frontiers:
+                self.failed = (one.partition, one.position)
             self._outlets.take_back()
             touched = {store.touched for store in self._stores.values()}
             self.torn = self._cursor.offset in touched

@@ -1,6 +1,6 @@
 """Make the parts of one task, once, and connect them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from streamkit.dsl.nodes import Aggregate, By, Node, StreamSource, TableSource
@@ -8,6 +8,7 @@ from streamkit.dsl.topology import Layout, SubTopology, Topology, state_name
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.inputs import Input
+from streamkit.engine.limits import Limits
 from streamkit.engine.outlets import Outlets
 from streamkit.engine.readers import Seen, repartition_reader, source_reader
 from streamkit.engine.steps import Steps
@@ -49,10 +50,12 @@ def wire(
     sub: SubTopology,
     number: int,
     moved: Callable[[], None],
+    limits: Mapping[str, Limits],
 ) -> Parts:
     """The parts of task `number`; `moved` is called when the time of an input has."""
     cursor = Cursor()
-    parts = Parts(Clock(), cursor, Outlets(topology.types(), topology.internal, cursor))
+    outlets = Outlets(topology.types(), topology.internal, cursor, limits)
+    parts = Parts(Clock(), cursor, outlets)
     for source in sub.streams:
         _make_stores(parts, sub, source, source.key, 0)
     for table in (*sub.tables, *sub.global_tables):

@@ -116,7 +116,8 @@ class _Pass:
         committed: dict[TopicPartition, CommittedOffset],
     ) -> Running:
         sub = topology.subtopology(name)
-        task = Task(topology, layout, sub, number, run=self._clock.now())
+        limits = self._place.limits()
+        task = Task(topology, layout, sub, number, run=self._clock.now(), limits=limits)
         one = Running(task, self._place, self._outputs, self._clock)
         one.begin(committed)
         return one
