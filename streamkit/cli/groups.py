@@ -7,7 +7,7 @@ import typer
 
 from streamkit.cli.output import print_json, print_table
 from streamkit.cli.settings import open_log
-from streamkit.errors import UnknownGroup, nearest
+from streamkit.errors import UnknownGroup, UnknownPartition, nearest
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -114,15 +114,19 @@ def reset(
         list[str] | None,
         typer.Option("--topic", "-t", help="Only this topic's partitions. Repeatable."),
     ] = None,
+    partition: Annotated[
+        list[int] | None,
+        typer.Option("--partition", "-p", help="Only this partition. Repeatable."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Move a group's committed offsets. Refused while the group has live members.
 
-    An app's state stays what it is, so that it may count events twice: to begin without any, give
-    the app a new name, or use `streamkit replay`.
+    Back: an app's state stays what it is, so that it may count events twice; to begin without any,
+    give the app a new name, or use `streamkit replay`. Forward: what is between is skipped.
     """
     from streamkit.backends.base import CommittedOffset
-    from streamkit.cli.positions import offset_at, parse_position
+    from streamkit.cli.positions import check_inside, offset_at, parse_position
     from streamkit.clock import SystemClock
 
     where = parse_position(to, SystemClock().now(), key="--to")
@@ -138,8 +142,21 @@ def reset(
             _known(group, log.groups())
             # What an app hands on to itself is read once: its inputs alone are read again.
             wanted = [at for at in sorted(before) if not _is_internal(group, at.topic)]
-        after = {partition: offset_at(log, partition, where) for partition in wanted}
-        log.commit(group, {at: CommittedOffset(offset) for at, offset in after.items()})
+        if partition:
+            wanted = [at for at in wanted if at.partition in partition]
+            if missing := sorted(set(partition) - {at.partition for at in wanted}):
+                where_not = ", ".join(topic) if topic else f"group {group!r}"
+                raise UnknownPartition(f"--partition {missing[0]}: there is none in {where_not}")
+        for at in wanted:
+            check_inside(log, at, where)
+        after = {at: offset_at(log, at, where) for at in wanted}
+        commits = {}
+        for at, offset in after.items():
+            was = before.get(at)
+            # What an app noted beside its position (how far time has come) stays true forwards.
+            note = was.metadata if was is not None and offset >= was.offset else ""
+            commits[at] = CommittedOffset(offset, note)
+        log.commit(group, commits)
     rows = [
         (at.topic, at.partition, before[at].offset if at in before else None, offset)
         for at, offset in after.items()

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from streamkit.errors import OffsetOutOfRange
 from streamkit.records import TopicPartition
 from streamkit.replay.times import Point, parse_time
 
@@ -28,6 +29,16 @@ def parse_position(text: str, now: int, *, key: str) -> Position:
     if match := _OFFSET.match(text.strip()):
         return Offset(int(match[1]))
     return parse_time(text, now, key=key)
+
+
+def check_inside(log: "Backend", partition: TopicPartition, position: Position) -> None:
+    """Raises OffsetOutOfRange for a number that the partition does not have."""
+    bounds = log.offsets(partition)
+    if isinstance(position, Offset) and not bounds.start <= position.number <= bounds.end:
+        raise OffsetOutOfRange(
+            f"{partition}@{position.number}: the partition goes from {bounds.start} to"
+            f" {bounds.end}; name one with --topic and --partition"
+        )
 
 
 def offset_at(log: "Backend", partition: TopicPartition, position: Position) -> int:

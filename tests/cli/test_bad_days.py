@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from streamkit import Producer
+
 APP = """
 from msgspec import Struct
 from streamkit import App
@@ -259,3 +261,19 @@ def test_a_wrong_declaration_says_where_it_stands(run: Run, tmp_path: Path) -> N
     (tmp_path / "app.py").write_text(APP + "\norders.by('custmer')\n")
     line = len(APP.splitlines()) + 2
     refused(run("run", "app.py"), f"app.py:{line}", "'custmer'", "'customer'")
+
+
+def test_a_bad_record_can_be_skipped(run: Run, tmp_path: Path) -> None:
+    run("topics", "create", "orders", "--partitions", "2")
+    with Producer(str(tmp_path / "streamkit-data")) as producer:
+        producer.send("orders", {"customer": "a", "amount": 1}, partition=1)
+        producer.send("orders", "no json", partition=0)
+        producer.send("orders", {"customer": "b", "amount": 2}, partition=0)
+    refused(run("run", "app.py", "--until-end"), "orders-0@0")
+    reset = ("groups", "reset", "shop", "--topic", "orders", "--partition", "0", "--to")
+    refused(run(*reset, "offset:7"), "orders-0@7", "from 0 to 2")
+    refused(run(*reset[:-3], "--partition", "5", "--to", "earliest"), "--partition 5")
+    assert run(*reset, "offset:1").returncode == 0
+    done = run("run", "app.py", "--until-end")
+    assert done.returncode == 0, done.stderr
+    assert sorted(consumed(run, "doubled")) == ["2.0", "4.0"]
