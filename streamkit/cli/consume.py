@@ -74,6 +74,8 @@ def consume(
     """Print the records of a topic: the values, one per line."""
     from streamkit.clock import SystemClock
 
+    if json and format_ is not None:
+        raise ConfigError("--format: with --json the form is JSON; leave one of them out")
     if group is not None and partition is not None:
         raise ConfigError("--partition: the members of a group share its partitions by themselves")
     start = parse_position(from_, SystemClock().now(), key="--from")

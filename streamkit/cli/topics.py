@@ -126,5 +126,5 @@ def delete(
 def _key_value(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--config {text!r} is not KEY=VALUE, as in retention.ms=86400000")
+        raise ConfigError(f"--config {text!r} is not KEY=VALUE, as in segment.bytes=16777216")
     return key.strip(), value.strip()

@@ -14,6 +14,7 @@ class Admin:
     """What one does about topics and groups, beside reading and writing them."""
 
     def __init__(self, log: LogLike = None) -> None:
+        """`log`: a path, url or Backend; None is STREAMKIT_LOG, else ./streamkit-data."""
         self._backend, self._owned = connect(log)
 
     # Topics.
@@ -46,6 +47,7 @@ class Admin:
     # Groups.
 
     def groups(self) -> list[str]:
+        """Names of all groups that have committed, or have had members."""
         return self._backend.groups()
 
     def group(self, group: str) -> GroupInfo:
@@ -53,7 +55,7 @@ class Admin:
         return self._backend.group(group)
 
     def delete_group(self, group: str) -> None:
-        """Forget a group and its offsets. Raises GroupActive while it has members."""
+        """Forget a group and its offsets. Raises UnknownGroup; GroupActive while it has members."""
         self._backend.delete_group(group)
 
     def lag(self, group: str) -> dict[TopicPartition, int]:
@@ -118,6 +120,7 @@ class Admin:
     # The end.
 
     def close(self) -> None:
+        """Let go of the log. A Backend that was handed in stays open."""
         if self._owned:
             self._backend.close()
 

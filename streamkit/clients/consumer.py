@@ -101,6 +101,7 @@ class Consumer(Generic[V]):
     ) -> None:
         """Begin at the group's committed offsets; where there are none, at `from_`.
 
+        `log`: a path, url or Backend; None is STREAMKIT_LOG, else ./streamkit-data.
         `from_` counts, too, for a partition whose committed offset retention has removed (a time:
         then from its first record). `partitions` instead of `topics` chooses by hand, and a group
         is then only where offsets are committed. `value_type`: what values are decoded to (JSON,

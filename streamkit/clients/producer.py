@@ -73,7 +73,10 @@ class Producer:
         create_topics: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        """`create_topics`: how many partitions a missing topic is made with; 0: UnknownTopic."""
+        """`log`: a path, url or Backend; None is STREAMKIT_LOG, else ./streamkit-data.
+
+        `create_topics`: how many partitions a missing topic is made with; 0: UnknownTopic.
+        """
         if acks not in ("all", 1):
             raise UsageError(f'acks={acks!r}: it is "all" or 1')
         if batch_bytes < 1 or linger < 0 or create_topics < 0:

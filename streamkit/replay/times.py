@@ -10,6 +10,7 @@ Point: TypeAlias = int | Literal["earliest", "latest"]
 """Milliseconds since 1970-01-01 UTC, or one of the two ends of a log."""
 
 _AGO = re.compile(r"-((?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+)$")
+_AGO_UNSIGNED = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+$")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
@@ -29,6 +30,8 @@ def parse_time(text: str, now: int, *, key: str = "time") -> Point:
     if ago := _AGO.match(word):
         parts = _PART.findall(ago[1])
         return now - round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    if _AGO_UNSIGNED.match(word):
+        raise ConfigError(f"{key}: {text!r}: for so long ago write -{word}")
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
