@@ -23,7 +23,6 @@ from streamkit.records import Record, TopicPartition
 
 FETCH_BYTES = 2 << 20
 WAIT_SECONDS = 0.2
-TOPICS_SECONDS = 1.0  # between two looks for topics that were missing or are others by now
 
 
 class SinkTask:
@@ -64,9 +63,10 @@ class SinkTask:
         sink = self._connector(self._options, self._context)
         try:
             while not self._stop.is_set():
+                look = time.monotonic()
                 topics = self._topics()
                 if not topics:
-                    self._progress.nothing_to_do()
+                    self._progress.nothing_to_do(look)
                     self._backend.wait({}, WAIT_SECONDS)
                     continue
                 member = self._backend.join(
@@ -96,12 +96,8 @@ class SinkTask:
         """Read and write until told to stop, or the topics are no longer as in `topics`."""
         self._positions.clear()
         partitions = sum(info.partitions for info in topics.values())
-        look_at = time.monotonic() + TOPICS_SECONDS
         while not self._stop.is_set():
-            if time.monotonic() >= look_at:
-                if self._topics() != topics:
-                    return
-                look_at = time.monotonic() + TOPICS_SECONDS
+            look = time.monotonic()
             self._follow(sink, member)
             try:
                 batches = self._backend.fetch(self._positions, max_bytes=FETCH_BYTES)
@@ -110,16 +106,18 @@ class SinkTask:
                     return
                 self._skip_removed()
                 continue
+            # What was fetched may be of a new topic, at the old one's position; and a sink is not
+            # at its end while one of its topics has come that it does not read yet.
+            if self._topics() != topics:
+                return
             if not batches:
                 if len(self._positions) == partitions:
                     self._progress.lag = 0
-                    self._progress.nothing_to_do()
+                    self._progress.nothing_to_do(look)
                 else:
                     self._progress.waiting()  # for partitions that another member still holds
                 self._backend.wait(self._positions, WAIT_SECONDS)
                 continue
-            if self._topics() != topics:
-                return  # what was fetched may be of a new topic, at the old one's position
             self._progress.looking()
             records = [record for batch in batches for record in batch.records()]
             if records:

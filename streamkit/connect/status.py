@@ -43,7 +43,7 @@ class Progress:
         self.idle_since = 0.0
         """When (monotonic seconds) it first had nothing to do after its last record; 0.0: never."""
         self.looked_at = 0.0
-        """When (monotonic seconds) it last looked and found nothing to do."""
+        """When (monotonic seconds) the last look began that found nothing to do."""
 
     def stored(self, records: int) -> None:
         self.records += records
@@ -52,10 +52,11 @@ class Progress:
         self.idle = False
         self.idle_since = 0.0
 
-    def nothing_to_do(self) -> None:
+    def nothing_to_do(self, looked_at: float = 0.0) -> None:
+        """It has looked, from `looked_at` (monotonic seconds) on, and there was nothing."""
         self._works("idle")
-        self.looked_at = time.monotonic()
-        self.idle_since = self.idle_since or self.looked_at
+        self.looked_at = looked_at
+        self.idle_since = self.idle_since or time.monotonic()
         self.idle = True
 
     def looking(self) -> None:

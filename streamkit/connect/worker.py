@@ -197,13 +197,21 @@ class _Worker:
         return until_idle and self._idle([runner for runner in runners if runner.error is None])
 
     def _idle(self, runners: list[Runner]) -> bool:
-        """All sources have nothing to read, and every sink has looked since and seen the end."""
-        if not all(runner.progress.idle for runner in runners):
+        """All have nothing to do, and every sink has looked since all others came to that.
+
+        A sink may read what a source stores, or what another sink sets aside.
+        """
+        settled = {runner.config.name: runner.progress.idle_since for runner in runners}
+        # Read in this order: a time of 0.0 is of one that has stored something just now.
+        if not all(settled.values()) or not all(runner.progress.idle for runner in runners):
             return False
-        sources = [r.progress for r in runners if self._is_source(r)]
-        sinks = [r.progress for r in runners if not self._is_source(r)]
-        settled = max((progress.idle_since for progress in sources), default=0.0)
-        return all(progress.looked_at > settled for progress in sinks)
+        return all(
+            runner.progress.looked_at > since
+            for runner in runners
+            if not self._is_source(runner)
+            for name, since in settled.items()
+            if name != runner.config.name
+        )
 
     def _is_source(self, runner: Runner) -> bool:
         return isinstance(self._plans[runner.config.name].connector, SourceConnector)

@@ -391,6 +391,35 @@ def test_a_sink_waits_for_a_topic_that_comes_later(log: Backend) -> None:
     assert worker.error is None
 
 
+def test_a_worker_is_not_idle_before_its_sinks_have_read_the_topics_that_its_sources_made(
+    log: Backend,
+) -> None:
+    seen: list[str] = []
+    calls["sink"] = lambda batch: seen.extend(record.topic for record in batch)
+    log.create_topic("before", 1)
+    log.append(TopicPartition("before", 0), [b"{}"] * 5)
+    sink_options = COLLECT | {"topics": ["before", "numbers"]}
+    run(config(c=sink_options, n=NUMBERS), log, until_idle=True)
+    assert sorted(seen) == ["before"] * 5 + ["numbers"] * 10
+
+
+def test_a_worker_is_not_idle_before_what_one_sink_set_aside_is_written_by_another(
+    log: Backend,
+) -> None:
+    written: list[bytes | None] = []
+
+    def refuse(batch: list[Record[bytes | None]]) -> None:
+        time.sleep(0.3)  # longer than the other sink waits between two looks for its topic
+        raise DataError("no")
+
+    calls["sink"] = refuse
+    calls["letters"] = lambda batch: written.extend(record.value for record in batch)
+    letters = COLLECT | {"topics": ["bad"], "case": "letters"}
+    options = NUMBERS | {"limit": 1}
+    run(config(d=letters, n=options, c=COLLECT | ALL), log, until_idle=True)
+    assert written == [b'{"n":0}']
+
+
 def test_a_topic_that_is_shorter_than_the_committed_offset_is_not_skipped_over(
     log: Backend,
 ) -> None:
