@@ -73,10 +73,13 @@ def show(context: typer.Context, session: Which, json: Json = False) -> None:
 @app.command()
 def delete(context: typer.Context, session: Which) -> None:
     """Delete a session with the topics and the group that belong to it alone."""
+    from streamkit.replay.claim import claimed
     from streamkit.replay.session import forget
 
     with open_log(context) as log:
-        forget(log, _find(log, session))
+        found = _find(log, session)
+        with claimed(log, found.app, found.name):
+            forget(log, found)
 
 
 def _find(log: "Backend", text: str) -> "Session":
