@@ -64,6 +64,7 @@ def replay(
     from streamkit.backends.locate import open_backend
     from streamkit.clock import SystemClock
     from streamkit.replay.begin import begin
+    from streamkit.replay.claim import claimed
     from streamkit.replay.compare import check_diff, difference
     from streamkit.replay.run import run
     from streamkit.replay.session import session_name
@@ -74,20 +75,22 @@ def replay(
     if diff is not None:
         check_diff(topology, diff)
     url = (settings.log if settings.log_asked else None) or loaded.log
-    with open_backend(url, create=False) as log:
+    name = name or session_name(from_, to)
+    with open_backend(url, create=False) as log, claimed(log, topology.app, name):
         session = begin(
             topology,
             log,
-            name=name or session_name(from_, to),
+            name=name,
             from_text=from_,
             to_text=to,
             now=SystemClock().now(),
             restart=restart,
         )
         if session.finished:
+            ended = "" if session.ended is None else f", on {iso(session.ended)}"
             note(
-                f"replay {session.name!r} has finished before; its results are shown again, and "
-                "--restart begins anew"
+                f"replay {session.name!r} has finished before{ended}; its results are shown again, "
+                "and --restart begins anew"
             )
         with stop_on_signals() as stop, _progress(quiet=json or session.finished) as bar:
             session = run(topology, log, session, stop=stop, on_progress=bar)

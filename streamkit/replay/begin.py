@@ -6,6 +6,7 @@ from streamkit.backends.base import Backend
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.errors import ConfigError, TopicExists, TopologyError
 from streamkit.records import TopicPartition
+from streamkit.replay.fingerprint import fingerprint
 from streamkit.replay.session import (
     Bounds,
     Session,
@@ -29,9 +30,9 @@ def begin(
 ) -> Session:
     """The session of this name, made when there is none; `restart` forgets the old one first.
 
-    Raises ConfigError when it exists with other bounds, or when a bound is no time; TopologyError
-    when a topic the app reads is missing; TopicExists when a shadow topic belongs to another app's
-    session.
+    Raises ConfigError when it exists with other bounds or was begun by other code, or when a bound
+    is no time; TopologyError when a topic the app reads is missing; TopicExists when a shadow topic
+    belongs to another app's session.
     """
     check_name(name)
     known = sessions(backend).get((topology.app, name))
@@ -41,6 +42,7 @@ def begin(
                 f"replay {name!r} of app {topology.app!r} exists, from {known.from_text} to "
                 f"{known.to_text}; give this one another --name, or --restart to replace it"
             )
+        _refuse_other_code(known, fingerprint(topology))
         if not known.finished:
             _refuse_successors(backend, known)
         _create_shadows(topology, backend, known)
@@ -60,6 +62,19 @@ def begin(
     store(backend, session)
     _create_shadows(topology, backend, session)
     return session
+
+
+def _refuse_other_code(session: Session, code: str) -> None:
+    if session.code == code:
+        return
+    if session.finished:
+        what = "finished with other code of the app, and has its results"
+    else:
+        what = "was begun by other code of the app, and stopped halfway"
+    raise ConfigError(
+        f"replay {session.name!r} of app {session.app!r} {what}; --restart begins it anew with "
+        "this one, and another --name keeps both"
+    )
 
 
 def _refuse_successors(backend: Backend, session: Session) -> None:
@@ -137,6 +152,7 @@ def _freeze(
         results=sorted(topology.sinks),
         internal=sorted(topology.internal),
         ids={topic: existing[topic].topic_id for topic in (*streams, *tables)},
+        code=fingerprint(topology),
     )
 
 

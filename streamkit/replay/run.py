@@ -51,18 +51,19 @@ def run(
     """
     if session.finished:
         return session
+    clock = clock or SystemClock()
     member = backend.join(session.group, {"replay": 1}, client_id=f"replay {session.name}")
     try:
         if not member.poll().owned:
             raise GroupActive(
                 f"replay {session.name!r} of app {session.app!r} runs in another process already"
             )
-        pass_ = _Pass(topology, backend, session, member, clock or SystemClock(), on_progress)
+        pass_ = _Pass(topology, backend, session, member, clock, on_progress)
         if not pass_.run(stop):
             return pass_.session
     finally:
         member.leave()
-    finished = msgspec.structs.replace(pass_.session, finished=True)
+    finished = msgspec.structs.replace(pass_.session, finished=True, ended=clock.now())
     store(backend, finished)
     return finished
 

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-zA-Z0-9._-]{1,100}")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One replay of one app. Everything but `finished` is fixed when it begins."""
+    """One replay of one app. When it begins, all is fixed but how it ends."""
 
     app: str
     name: str
@@ -43,7 +43,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Its repartition topics and changelogs; so do theirs."""
     ids: dict[str, str] = {}
     """The ids of the topics that are read: bounds mean nothing in another one of the same name."""
+    code: str = ""
+    """The fingerprint of the app that began it."""
     finished: bool = False
+    ended: int | None = None
+    """When it was finished, in ms."""
 
     @property
     def shadows(self) -> list[str]:

@@ -18,6 +18,7 @@ from streamkit.engine.live import run as run_live
 from streamkit.errors import ConfigError, GroupActive, TopicExists, UnknownTopic
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import begin
+from streamkit.replay.claim import claimed
 from streamkit.replay.compare import difference
 from streamkit.replay.run import run
 from streamkit.replay.session import forget, sessions
@@ -32,7 +33,7 @@ class Event(Struct):
     kind: str
 
 
-def shop(threshold=0, fail_at=None):
+def shop(threshold=0, fail_at=None, size="10s"):
     app = App("shop")
     events = app.stream("events", Event, out_of_order="5s")
 
@@ -42,7 +43,7 @@ def shop(threshold=0, fail_at=None):
             raise ValueError("this one")
         return event if event.number >= threshold else None
 
-    @events.by("kind").window(tumbling("10s", grace="1s")).aggregate(to="totals")
+    @events.by("kind").window(tumbling(size, grace="1s")).aggregate(to="totals")
     def totals(total: int | None, event: Event) -> int:
         return (total or 0) + event.number
 
@@ -272,6 +273,32 @@ def test_two_processes_do_not_run_one_session(log, tmp_path):
             replay(log, shop())
         member.leave()
     assert replay(log, shop()).finished
+
+
+def test_a_session_is_claimed_by_one_process_at_a_time(log, tmp_path):
+    with open_backend(tmp_path / "log") as other:
+        with claimed(log, "shop", "again"):
+            refused = pytest.raises(GroupActive, match="'again' of app 'shop' runs in another")
+            with refused, claimed(other, "shop", "again"):
+                raise AssertionError("both have it")
+            with claimed(other, "shop", "another"):
+                pass
+        with claimed(other, "shop", "again"):
+            pass
+    assert log.groups() == []
+
+
+def test_a_session_of_other_code_is_neither_shown_nor_gone_on_with(log):
+    publish(log, range(100))
+    stopped = run(shop(), log, session(log, shop()), stop=StopAfter(1))
+    assert not stopped.finished
+    with pytest.raises(ConfigError, match=r"'again' .* stopped halfway; --restart"):
+        session(log, shop(size="20s"))
+    finished = replay(log, shop())
+    assert finished.finished and finished.ended is not None
+    with pytest.raises(ConfigError, match=r"'again' .* finished with other code.*--restart"):
+        session(log, shop(size="20s"))
+    assert not session(log, shop(size="20s"), restart=True).finished
 
 
 def test_a_deleted_session_leaves_nothing_behind(log):
