@@ -177,10 +177,16 @@ def test_a_replay_killed_again_and_again_writes_each_result_once(home):
 
 def test_the_same_command_twice_at_once_runs_once(home):
     arguments = ("replay", "app.py", "--name", "twice")
-    both = [start(home, *arguments, SLOW="0.05") for _ in range(2)]
-    told = [process.communicate(timeout=60) for process in both]
-    assert sorted(process.returncode for process in both) == [0, 1], told
-    (refused,) = [err for process, (_, err) in zip(both, told, strict=True) if process.returncode]
-    assert "replay 'twice' of app 'shop' runs in another process already" in refused
-    out, _ = streamkit(home, "groups", "list", "--json")
-    assert [row["group"] for row in json.loads(out)] == ["shop.replay.twice"]
+    first = start(home, *arguments, SLOW="1")
+    try:
+        deadline = time.monotonic() + 30
+        with open_backend(home / "streamkit-data", read_only=True) as log:
+            while not log.group("shop.replay.twice").members:
+                assert time.monotonic() < deadline and first.poll() is None
+                time.sleep(0.05)
+        _, refused = streamkit(home, *arguments, "--restart", code=1)
+        assert "replay 'twice' of app 'shop' runs in another process already" in refused
+    finally:
+        first.kill()
+        first.communicate()
+    streamkit(home, *arguments)
