@@ -11,13 +11,13 @@ from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.status import Progress
+from streamkit.connect.topics import AwaitedTopics
 from streamkit.errors import (
     ConnectError,
     DataError,
     FatalError,
     OffsetOutOfRange,
     TransientError,
-    nearest,
 )
 from streamkit.records import Record, TopicPartition
 
@@ -53,7 +53,7 @@ class SinkTask:
         self._group = f"connect-{config.name}"
         self._positions: dict[TopicPartition, int] = {}
         self._notes: dict[TopicPartition, str] = {}
-        self._missing: set[str] = set()
+        self._awaited = AwaitedTopics(config.shared.topics, self._context.log)
 
     def wake(self) -> None:
         """End a wait of the sink now; called from another thread."""
@@ -84,13 +84,8 @@ class SinkTask:
     def _topics(self) -> dict[str, TopicInfo]:
         """Those of its topics that exist; says which ones it waits for."""
         known = self._backend.topics()
-        wanted = self._config.shared.topics
-        missing = {name for name in wanted if name not in known}
-        for name in sorted(missing - self._missing):
-            others = [topic for topic in known if not topic.startswith("__")]
-            self._context.log.warning("waiting for topic %s%s", name, nearest(name, others))
-        self._missing = missing
-        return {name: known[name] for name in wanted if name in known}
+        self._progress.missing = self._awaited.look(known, time.monotonic())
+        return {name: known[name] for name in self._config.shared.topics if name in known}
 
     def _read(self, sink: SinkWriter, member: Membership, topics: dict[str, TopicInfo]) -> None:
         """Read and write until told to stop, or the topics are no longer as in `topics`."""

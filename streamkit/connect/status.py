@@ -34,6 +34,8 @@ class Progress:
         self.bad = 0
         self.lag: int | None = None
         self.error = ""
+        self.missing: tuple[str, ...] = ()
+        """Topics that a sink waits for."""
         self.worked = False
         """Whether it was open and at work since the last try: its other side answers."""
         self.proved = False

@@ -22,7 +22,8 @@ from streamkit.connect.runner import Runner, Task
 from streamkit.connect.sink_task import SinkTask
 from streamkit.connect.source_task import SourceTask
 from streamkit.connect.status import ConnectorStatus, Progress
-from streamkit.errors import ConfigError, ConnectError, StreamkitError
+from streamkit.connect.topics import guess
+from streamkit.errors import ConfigError, ConnectError, StreamkitError, UnknownTopic
 
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.05
@@ -48,7 +49,8 @@ def run(
 
     Everything is checked before anything starts: raises ConfigError. A connector that fails before
     it has worked ends the run and its error is raised; one that fails later is reported, the
-    others go on, and its error is raised when the run ends.
+    others go on, and its error is raised when the run ends. Raises UnknownTopic when an idle run
+    ends and a topic that a sink was to write has never appeared.
     """
     settings = config if isinstance(config, WorkerConfig) else load(config)
     plans = [_plan(connector, settings.directory) for connector in settings.connectors]
@@ -129,13 +131,17 @@ class _Worker:
             client_id=f"worker-{os.getpid()}",
         )
         reported = 0.0
+        idle = False
         try:
             while not self._stop.is_set():
                 self._follow(member)
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     self._report()
                     reported = time.monotonic()
-                if self._nothing_left(until_idle):
+                if self._nothing_left():
+                    break
+                idle = until_idle and self._idle()
+                if idle:
                     break
                 self._stop.wait(LOOK_SECONDS)
         finally:
@@ -143,6 +149,8 @@ class _Worker:
             member.leave()
             self._report()
         self._raise_failures()
+        if idle:
+            self._raise_missing()
         return self._statuses()
 
     def _follow(self, member: Membership) -> None:
@@ -186,21 +194,21 @@ class _Worker:
                     "end this process: its position is stored up to its last finished batch"
                 )
 
-    def _nothing_left(self, until_idle: bool) -> bool:
+    def _nothing_left(self) -> bool:
         runners = list(self._runners.values())
         if any(runner.fatal for runner in runners):
             return True
-        if not runners:
-            return False
-        if all(runner.ended for runner in runners):
-            return True
-        return until_idle and self._idle([runner for runner in runners if runner.error is None])
+        return bool(runners) and all(runner.ended for runner in runners)
 
-    def _idle(self, runners: list[Runner]) -> bool:
+    def _idle(self) -> bool:
         """All have nothing to do, and every sink has looked since all others came to that.
 
-        A sink may read what a source stores, or what another sink sets aside.
+        A sink may read what a source stores, or what another sink sets aside. Connectors that
+        have failed do not count.
         """
+        if not self._runners:
+            return False
+        runners = [runner for runner in self._runners.values() if runner.error is None]
         settled = {runner.config.name: runner.progress.idle_since for runner in runners}
         # Read in this order: a time of 0.0 is of one that has stored something just now.
         if not all(settled.values()) or not all(runner.progress.idle for runner in runners):
@@ -235,6 +243,18 @@ class _Worker:
         if len(failed) == 1 and isinstance(error, StreamkitError):
             raise _same_class(error, texts[0]) from error
         raise ConnectError("\n".join(texts)) from error
+
+    def _raise_missing(self) -> None:
+        known = self._backend.topics()
+        texts = [
+            f"connector {name}: topic {topic} never appeared"
+            f"{guess(topic, known.keys() - runner.config.shared.topics)}"
+            for name, runner in sorted(self._runners.items())
+            for topic in runner.progress.missing
+        ]
+        if texts:
+            texts.append("What there is in the other topics is written; `topics` says which ones.")
+            raise UnknownTopic("\n".join(texts))
 
 
 def _same_class(error: StreamkitError, text: str) -> StreamkitError:

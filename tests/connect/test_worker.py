@@ -35,6 +35,7 @@ from streamkit.errors import (
     FatalError,
     RecordTooLarge,
     TransientError,
+    UnknownTopic,
 )
 from streamkit.records import Record, TopicPartition
 
@@ -403,21 +404,32 @@ def test_a_worker_is_not_idle_before_its_sinks_have_read_the_topics_that_its_sou
     assert sorted(seen) == ["before"] * 5 + ["numbers"] * 10
 
 
-def test_a_worker_is_not_idle_before_what_one_sink_set_aside_is_written_by_another(
-    log: Backend,
+def test_a_topic_that_its_source_is_about_to_make_is_no_warning(
+    log: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    written: list[bytes | None] = []
+    calls["sink"] = lambda batch: None
+    log.create_topic("number", 1)
+    with caplog.at_level("INFO", "streamkit.connect"):
+        run(config(c=COLLECT, n=NUMBERS), log, until_idle=True)
+    assert "c: waiting for topic numbers" in caplog.messages
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
-    def refuse(batch: list[Record[bytes | None]]) -> None:
-        time.sleep(0.3)  # longer than the other sink waits between two looks for its topic
-        raise DataError("no")
 
-    calls["sink"] = refuse
-    calls["letters"] = lambda batch: written.extend(record.value for record in batch)
-    letters = COLLECT | {"topics": ["bad"], "case": "letters"}
-    options = NUMBERS | {"limit": 1}
-    run(config(d=letters, n=options, c=COLLECT | ALL), log, until_idle=True)
-    assert written == [b'{"n":0}']
+@pytest.mark.parametrize(
+    ("topic", "guess"), [("nubmer", "; did you mean 'number'?"), ("files", "")]
+)
+def test_a_topic_that_never_appears_is_an_error_once_everything_else_is_written(
+    log: Backend, topic: str, guess: str
+) -> None:
+    seen: list[str] = []
+    calls["sink"] = lambda batch: seen.extend(record.topic for record in batch)
+    log.create_topic("number", 1)
+    wrong = COLLECT | {"topics": ["numbers", topic]}
+    with pytest.raises(UnknownTopic) as caught:
+        run(config(n=NUMBERS, c=wrong), log, until_idle=True)
+    said = f"connector c: topic {topic} never appeared{guess}"
+    assert str(caught.value).startswith(f"{said}\n")
+    assert seen == ["numbers"] * 10
 
 
 def test_a_topic_that_is_shorter_than_the_committed_offset_is_not_skipped_over(
