@@ -97,10 +97,12 @@ class FileSourceConfig:
 class _Look:
     """What was seen of a file when it was last read to its end."""
 
+    name: str
     size: int
     modified: int
-    unterminated: bool
-    warned: bool = False
+    left: int
+    """Bytes after the last full row: its rest is still to come."""
+    mentioned: bool = False
 
 
 @source(config=FileSourceConfig)
@@ -110,16 +112,21 @@ def file_source(config: FileSourceConfig, ctx: SourceContext) -> Iterator[Source
         raise TransientError(f"path = {config.path!r}: there is no such directory")
     reader = _Reader(config, ctx)
     with watching(directory, ctx.wake, ctx.log, recursive="/" in config.pattern):
-        while not ctx.stopping:
-            try:
-                files = listing(directory, config.pattern)
-            except FileNotFoundError as error:
-                raise TransientError(f"path = {config.path!r}: the directory is gone") from error
-            for seen in files:
-                if ctx.stopping:
-                    return
-                yield from reader.read(seen)
-            yield Pause(config.poll_interval / 1000, idle=not reader.expects_more)
+        try:
+            while not ctx.stopping:
+                try:
+                    files = listing(directory, config.pattern)
+                except FileNotFoundError as error:
+                    text = f"path = {config.path!r}: the directory is gone"
+                    raise TransientError(text) from error
+                for seen in files:
+                    if ctx.stopping:
+                        return
+                    yield from reader.read(seen)
+                yield Pause(config.poll_interval / 1000, idle=not reader.expects_more)
+        finally:
+            if ctx.stopping:
+                reader.mention_rests()
 
 
 class _Reader:
@@ -136,17 +143,24 @@ class _Reader:
     def expects_more(self) -> bool:
         """Whether a last line will be taken as soon as its file has been still for long enough."""
         return self._config.last_line_wait is not None and any(
-            look.unterminated for look in self._looks.values()
+            look.left for look in self._looks.values()
         )
+
+    def mention_rests(self) -> None:
+        """Say what is left behind by a worker that ends: nobody may come to wait for it."""
+        for look in self._looks.values():
+            if look.left and self._config.last_line_wait is None:
+                self._mention(look)
 
     def read(self, seen: Seen) -> Iterator[SourceItem]:
         look = self._looks.get((seen.device, seen.inode))
         complete = self._is_complete(seen)
         if look and (look.size, look.modified) == (seen.size, seen.modified):
-            if not look.unterminated:
+            if not look.left:
                 return
             if not complete:
-                self._mention(seen, look)
+                if time.time_ns() - seen.modified >= _WARN_AFTER * 1e9:
+                    self._mention(look)
                 return
         if seen.size == 0:
             for bookmark in self._bookmarks.emptied(seen):
@@ -164,13 +178,13 @@ class _Reader:
             opened = os.fstat(file.fileno())
             if (opened.st_dev, opened.st_ino) != (seen.device, seen.inode):
                 return  # replaced since the listing; the next one finds what is there now
-            unterminated = yield from self._read_open(seen, file, kind, complete)
-        self._looks[seen.device, seen.inode] = _Look(seen.size, seen.modified, unterminated)
+            left = yield from self._read_open(seen, file, kind, complete)
+        self._looks[seen.device, seen.inode] = _Look(seen.name, seen.size, seen.modified, left)
 
     def _read_open(
         self, seen: Seen, file: BinaryIO, kind: Literal["csv", "jsonl"], complete: bool
-    ) -> Generator[SourceItem, None, bool]:
-        """Yields what is new; returns whether a line without its end remains."""
+    ) -> Generator[SourceItem, None, int]:
+        """Yields what is new; returns how many bytes of a row without its end remain."""
         ctx, config = self._ctx, self._config
         bookmark, oddity = self._bookmarks.recognise(seen, file)
         if oddity:
@@ -188,7 +202,7 @@ class _Reader:
                 head = Lines(file, 0, 0, seen.size, complete=complete)
                 found = csv_header(head, options, where)
                 if found is None:
-                    return True
+                    return seen.size
                 columns = found
                 if position == 0:
                     position, count = head.position, head.lines
@@ -202,19 +216,20 @@ class _Reader:
             else:
                 yield Bad(row.error, row.raw, topic, partition, offset)
         self._bookmarks.keep(replace(bookmark, position=position, lines=count))
-        return lines.unterminated
+        return seen.size - lines.position + sum(map(len, lines.taken)) if lines.unterminated else 0
 
     def _is_complete(self, seen: Seen) -> bool:
         wait = self._config.last_line_wait
         return wait is not None and time.time_ns() - seen.modified >= wait * 1_000_000
 
-    def _mention(self, seen: Seen, look: _Look) -> None:
-        if not look.warned and time.time_ns() - seen.modified >= _WARN_AFTER * 1e9:
-            look.warned = True
+    def _mention(self, look: _Look) -> None:
+        if not look.mentioned:
+            look.mentioned = True
             self._ctx.log.warning(
-                "%s: the last line has no line end, or a quote is open; waiting for the rest "
-                "(last.line.wait takes it after a while)",
-                seen.name,
+                "%s: %d bytes after the last full row are waited for (no line end yet, or an open "
+                "quote); last.line.wait takes them",
+                look.name,
+                look.left,
             )
 
     def _format(self, seen: Seen) -> Literal["csv", "jsonl"] | None:

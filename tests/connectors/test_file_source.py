@@ -164,6 +164,42 @@ def test_a_last_line_without_its_end_is_taken_after_the_wait_that_was_asked_for(
     assert values(again) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        ("n\n1\n2,3", 3),
+        ("n\n1\n\n\n234", 3),
+        ('n\n1\n"2\n3\n', 5),
+        ("name", 4),
+    ],
+)
+def test_a_worker_that_ends_says_which_bytes_it_has_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str, left: int
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    ctx = SourceContext("x", list, lambda place: None, stopping=lambda: paused)
+    paused = False
+    with caplog.at_level(logging.WARNING):
+        for item in file_source(config(tmp_path), ctx):
+            paused = isinstance(item, Pause)
+    said = f"x: a.csv: {left} bytes after the last full row are waited for"
+    assert [message.startswith(said) for message in caplog.messages] == [True]
+    assert caplog.messages[0].endswith("last.line.wait takes them")
+
+
+@pytest.mark.parametrize("options", [{}, {"last_line_wait": Duration(3_600_000)}])
+def test_a_worker_that_ends_is_silent_about_files_that_are_read_or_will_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, object]
+) -> None:
+    (tmp_path / "a.csv").write_text("n\n1\n2" if options else "n\n1\n2\n")
+    ctx = SourceContext("x", list, lambda place: None, stopping=lambda: paused)
+    paused = False
+    with caplog.at_level(logging.WARNING):
+        for item in file_source(config(tmp_path, **options), ctx):
+            paused = isinstance(item, Pause)
+    assert caplog.messages == []
+
+
 def test_an_old_unfinished_line_is_mentioned_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,7 +214,7 @@ def test_an_old_unfinished_line_is_mentioned_once(
             if pauses == 4:
                 break
     items.close()
-    assert caplog.text.count("the last line has no line end") == 1
+    assert caplog.text.count("1 bytes after the last full row are waited for") == 1
 
 
 CSV = {
@@ -428,7 +464,7 @@ def test_an_open_quote_at_the_end_is_mentioned(
         pauses = (item for item in items if isinstance(item, Pause))
         assert [next(pauses).idle for _ in range(2)] == [True, True]
     items.close()
-    assert "a quote is open" in caplog.text
+    assert "or an open quote" in caplog.text
 
 
 def test_a_header_that_is_never_finished_stops_the_source(tmp_path: Path) -> None:
