@@ -31,6 +31,15 @@
     │   ├── Fenced                   this member's generation is over; another owns its partitions
     │   ├── GroupActive              refused while members are alive
     │   └── UnknownGroup             no such group; names the nearest that exists
+    ├── TransactionError             a producer's sequence or a transaction
+    │   ├── ProducerFenced           another producer has this transactional id now
+    │   ├── InvalidProducerEpoch     from before the producer's present epoch
+    │   ├── InvalidProducerId        the transactional id belongs to another producer id
+    │   ├── OutOfOrderSequence       a batch is missing before this one
+    │   ├── InvalidTxnState          what was asked for does not follow from where it stands
+    │   ├── ConcurrentTransactions   the one before is still being finished; try again
+    │   ├── InvalidTxnTimeout        over transaction.max.timeout.ms
+    │   └── CoordinatorFenced        from before the present coordinator
     ├── WorkerFailed                 one of several processes of an app ended with an error
     └── ConnectError                 a connector
         ├── TransientError           worth another try: a lost connection, a lock, a full disk
@@ -169,6 +178,42 @@ class GroupActive(GroupError):
 
 class UnknownGroup(GroupError):
     """No group of that name."""
+
+
+class TransactionError(StreamkitError):
+    """Something about a producer's sequence or a transaction; as Kafka's error of that name."""
+
+
+class ProducerFenced(TransactionError):
+    """A newer producer has the transactional id. This one is over: close it and begin a new one."""
+
+
+class InvalidProducerEpoch(TransactionError):
+    """A batch or marker from before the producer's present epoch: its transaction was ended."""
+
+
+class InvalidProducerId(TransactionError):
+    """The transactional id belongs to another producer id (Kafka: INVALID_PRODUCER_ID_MAPPING)."""
+
+
+class OutOfOrderSequence(TransactionError):
+    """The batch does not follow the producer's last one: what is between them is missing."""
+
+
+class InvalidTxnState(TransactionError):
+    """What was asked for is not possible where the transaction stands."""
+
+
+class ConcurrentTransactions(TransactionError):
+    """The transaction before is decided but not yet finished; the same call will work soon."""
+
+
+class InvalidTxnTimeout(TransactionError):
+    """The time-out is not one that the log allows (Kafka: INVALID_TRANSACTION_TIMEOUT)."""
+
+
+class CoordinatorFenced(TransactionError):
+    """A marker from before the present coordinator of transactions."""
 
 
 class WorkerFailed(StreamkitError):
