@@ -2,18 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KAFKA := build/kafka
 SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi])
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test test-kafka lint bench soak clean
 
 help:  ## what each target does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: $(VENV)/.flights  ## install, run a pipeline on 336,776 real flights, show the results
 	@$(BIN)/python examples/flights/demo.py
 
 test: $(VENV)/.test $(VENV)/.flights  ## install what tests need and run them all
 	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+test-kafka: $(VENV)/.test $(KAFKA)/.complete  ## hold the log's files against Apache Kafka itself (needs Java 17, Maven)
+	$(BIN)/python -m pytest tests/kafka
 
 lint: $(VENV)/.lint  ## format, style, types, layers
 	$(BIN)/ruff format --check .
@@ -56,3 +60,9 @@ $(VENV)/.lint: $(VENV)/.installed
 $(VENV)/.bench: $(VENV)/.test
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
 	@touch $@
+
+# Without Maven the tests are skipped, and say so.
+$(KAFKA)/.complete: tests/kafka/pom.xml
+	@command -v mvn >/dev/null || exit 0; echo "fetching Kafka into $(KAFKA) ..." && \
+	mvn -B -q -f $< dependency:copy-dependencies -DincludeScope=runtime \
+		-DoutputDirectory=$(CURDIR)/$(KAFKA) && touch $@
