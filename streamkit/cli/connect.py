@@ -23,14 +23,28 @@ def connect(
             help="Stop when every source has nothing to read and every sink has written all.",
         ),
     ] = False,
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            "--reset",
+            metavar="NAME",
+            help="Run nothing: forget where this source stands, so that the next run reads "
+            "everything again. Refused while a worker runs it.",
+        ),
+    ] = None,
 ) -> None:
     """Run the connectors of these files until Ctrl-C or SIGTERM.
 
     Several workers on one log share the connectors, and take over from one that dies.
     """
+    settings = settings_of(context)
+    if reset is not None:
+        if until_idle:
+            raise typer.BadParameter("--reset runs nothing: give it without --until-idle")
+        _reset(files, reset, settings.url)
+        return
     from streamkit.connect.worker import run
 
-    settings = settings_of(context)
     columns = ("connector", "state", "records", "bad", "lag", "error")
     with stop_on_signals() as stop, messages(columns, settings.debug) as show:
 
@@ -46,3 +60,14 @@ def connect(
         )
         if stop.interrupted:
             raise typer.Exit(130)
+
+
+def _reset(files: list[Path], name: str, url: str) -> None:
+    from streamkit.connect.offsets import names_of
+    from streamkit.connect.reset import reset
+
+    places = reset(files, name, url)
+    if places:
+        typer.echo(f"{name}: the next run reads again: {names_of(places)}")
+    else:
+        typer.echo(f"{name}: no position is stored; the next run reads everything")

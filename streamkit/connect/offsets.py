@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from streamkit.backends.base import Backend
 from streamkit.connect.api import Place
 from streamkit.errors import CorruptLog
+from streamkit.records import TopicPartition
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -45,6 +47,15 @@ class SourceOffsets:
             else:
                 self._offsets[canonical] = partition, _decode_object(value, topic)
 
+    def load(self, backend: Backend, partition: TopicPartition) -> None:
+        """Take everything that the partition of the offsets topic holds by now."""
+        position = backend.offsets(partition).start
+        while batches := backend.fetch({partition: position}):
+            for batch in batches:
+                columns = batch.columns()
+                self.feed(columns.keys, columns.values, partition.topic)
+                position = batch.next_offset
+
     def store(self, partition: Place, offset: Place) -> None:
         """Remember what has just been appended to the offsets topic."""
         self._offsets[encode_key(self._connector, partition)] = partition, offset
@@ -55,6 +66,19 @@ class SourceOffsets:
 
     def all(self) -> list[tuple[Place, Place]]:
         return list(self._offsets.values())
+
+
+def name_of(place: Place) -> str:
+    """A source partition in a few words: its first field, as `file a.csv` or `table items`."""
+    return " ".join(map(str, next(iter(place.items()), ())))
+
+
+def names_of(places: Sequence[Place], most: int = 3) -> str:
+    """Source partitions as a list for a message; of many, the first ones and how many more."""
+    texts = sorted(map(name_of, places))[:most]
+    if len(places) > most:
+        texts.append(f"{len(places) - most} more")
+    return ", ".join(texts)
 
 
 def _decode_key(key: bytes | None, topic: str) -> tuple[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from streamkit.connect.api import (
 from streamkit.connect.appending import Rows, append_all
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
-from streamkit.connect.offsets import SourceOffsets, encode_key, encode_value
+from streamkit.connect.offsets import SourceOffsets, encode_key, encode_value, names_of
 from streamkit.connect.status import Progress
 from streamkit.connect.topics import ensure_topic
 from streamkit.errors import DataError, RecordTooLarge
@@ -68,6 +68,7 @@ class SourceTask:
         self._turn = 0
         self._encode = msgspec.json.Encoder(enc_hook=_unencodable).encode
         self._items: list[SourceRecord | Position | Bad] = []
+        self._read_before: list[Place] = []
 
     def wake(self) -> None:
         """End a pause of the source now; called from another thread."""
@@ -104,6 +105,7 @@ class SourceTask:
 
     def _finished(self) -> None:
         """A source that has returned has nothing more to give, ever: stay, doing nothing."""
+        self._mention_no_news()
         while not self._stop.is_set():
             self._progress.nothing_to_do()
             self._context.wait(0.2)
@@ -121,6 +123,7 @@ class SourceTask:
     def _pause(self, pause: Pause) -> None:
         self._progress.proved = True
         if pause.idle:
+            self._mention_no_news()
             self._progress.nothing_to_do()
         else:
             self._progress.waiting()
@@ -133,15 +136,21 @@ class SourceTask:
                 self._progress.nothing_to_do()
         self._progress.looking()
 
+    def _mention_no_news(self) -> None:
+        """Say once why nothing comes, when everything was read in an earlier run."""
+        places, self._read_before = self._read_before, []
+        if places and not self._progress.records and not self._progress.bad:
+            self._context.log.info(
+                "nothing new; read before: %s (connect --reset %s has it read again)",
+                self._config.masked(names_of(places)),
+                self._config.name,
+            )
+
     def _load_offsets(self) -> None:
         partition = self._offsets_partition
         ensure_topic(self._backend, partition.topic, 1, {"cleanup.policy": "compact"})
-        position = self._backend.offsets(partition).start
-        while batches := self._backend.fetch({partition: position}):
-            for batch in batches:
-                columns = batch.columns()
-                self._offsets.feed(columns.keys, columns.values, partition.topic)
-                position = batch.next_offset
+        self._offsets.load(self._backend, partition)
+        self._read_before = [place for place, _ in self._offsets.all()]
 
     # Storing.
 
