@@ -167,6 +167,20 @@ def columns(buf: Buffer, from_offset: int = 0) -> Columns:
     return rows.columns()
 
 
+def control_records(batch: Buffer, position: int = 0) -> Columns:
+    """The records of the control batch at `position`, which `columns` leaves out.
+
+    Raises what `columns` does.
+    """
+    header, body = open_batch(view(batch), position)
+    rows = _Rows(header.base_offset)
+    try:
+        rows.read(header, body)
+    except ValueError as error:
+        raise MalformedBatch(f"batch at byte {position}: {error}", position) from error
+    return rows.columns()
+
+
 def records(
     buf: Buffer, topic: str, partition: int, from_offset: int = 0
 ) -> list[Record[bytes | None]]:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from streamkit.codec.partitioner import partition_of_name
+from streamkit.codec.primitives import Reader, Writer
 from streamkit.errors import DataError
-from streamkit.groups.wire import Reader, Writer
 from streamkit.records import TopicPartition
 
 TOPIC = "__consumer_offsets"
@@ -79,11 +80,7 @@ class GroupMetadata:
 
 def partition_of(group: str, count: int) -> int:
     """Which of the `count` partitions of `__consumer_offsets` keeps the group, as Kafka chooses."""
-    code = 0
-    raw = group.encode("utf-16-be")  # Java hashes UTF-16 units
-    for at in range(0, len(raw), 2):
-        code = (31 * code + (raw[at] << 8 | raw[at + 1])) & 0xFFFFFFFF
-    return (code & 0x7FFFFFFF) % count
+    return partition_of_name(group, count)
 
 
 def encode_key(key: Key) -> bytes:
@@ -173,7 +170,7 @@ def _member(read: Reader, version: int) -> Member:
     session_timeout = read.i32()
     subscription = read.blob()
     assignment = read.blob()
-    read.skip_tags()
+    read.tags()
     return Member(
         member_id,
         client_id,

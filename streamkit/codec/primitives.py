@@ -1,14 +1,16 @@
-"""The few primitive types that Kafka's group records are made of, big-endian.
+"""The few primitive types that the records of Kafka's own topics are made of, big-endian.
 
 A string is a 16-bit length (−1: null) and UTF-8; bytes and arrays have a 32-bit count. From their
-"flexible" versions on, records use compact strings (an unsigned varint, length + 1) and end in
-tagged fields, which a reader may skip.
+"flexible" versions on, records use compact strings and counts (an unsigned varint, length + 1) and
+end in tagged fields, each | tag | size | bytes |, which a reader may skip.
 """
 
 import struct
+from collections.abc import Mapping
 
 from streamkit.errors import DataError, UsageError
 
+_I8 = struct.Struct(">b")
 _I16 = struct.Struct(">h")
 _I32 = struct.Struct(">i")
 _I64 = struct.Struct(">q")
@@ -16,10 +18,17 @@ _LONGEST = 0x7FFF
 
 
 class Writer:
-    """Appends primitives to a buffer; UsageError for a text or number that a field cannot hold."""
+    """Appends primitives to a buffer; UsageError for a text or number that a field cannot hold.
 
-    def __init__(self) -> None:
+    With `flexible`, strings and counts are written in their compact form.
+    """
+
+    def __init__(self, flexible: bool = False) -> None:
         self._out = bytearray()
+        self.flexible = flexible
+
+    def i8(self, number: int) -> None:
+        self._out += _I8.pack(number)
 
     def i16(self, number: int) -> None:
         self._out += _I16.pack(number)
@@ -33,9 +42,25 @@ class Writer:
         except struct.error:
             raise UsageError(f"{number} is more than the 64 bits of an offset or time") from None
 
+    def count(self, number: int) -> None:
+        """How many elements follow; −1 for a null array."""
+        if self.flexible:
+            self._uvarint(number + 1)
+        else:
+            self.i32(number)
+
+    def tags(self, fields: Mapping[int, bytes] | None = None) -> None:
+        """The tagged fields that end a structure of a flexible version."""
+        if self.flexible:
+            self._uvarint(len(fields or ()))
+            for tag, raw in sorted((fields or {}).items()):
+                self._uvarint(tag)
+                self._uvarint(len(raw))
+                self._out += raw
+
     def string(self, text: str | None) -> None:
         if text is None:
-            self.i16(-1)
+            self._length(-1)
             return
         try:
             raw = text.encode()
@@ -43,10 +68,10 @@ class Writer:
             raise UsageError(f"{text[:40]!r} cannot be written as UTF-8: {error.reason}") from None
         if len(raw) > _LONGEST:
             raise UsageError(
-                f"a text of {len(raw)} bytes in a group's record, and {_LONGEST} are possible: "
+                f"a text of {len(raw)} bytes in a record, and {_LONGEST} are possible: "
                 f"{text[:40]!r}…"
             )
-        self.i16(len(raw))
+        self._length(len(raw))
         self._out += raw
 
     def blob(self, raw: bytes | None) -> None:
@@ -59,6 +84,18 @@ class Writer:
     def done(self) -> bytes:
         return bytes(self._out)
 
+    def _length(self, size: int) -> None:
+        if self.flexible:
+            self._uvarint(size + 1)
+        else:
+            self.i16(size)
+
+    def _uvarint(self, number: int) -> None:
+        while number > 0x7F:
+            self._out.append(number & 0x7F | 0x80)
+            number >>= 7
+        self._out.append(number)
+
 
 class Reader:
     """Takes primitives off a buffer; DataError when it ends early or a length lies.
@@ -70,6 +107,9 @@ class Reader:
         self._raw = raw
         self._at = 0
         self.flexible = False
+
+    def i8(self) -> int:
+        return int.from_bytes(self._take(1), "big", signed=True)
 
     def i16(self) -> int:
         return int.from_bytes(self._take(2), "big", signed=True)
@@ -90,7 +130,7 @@ class Reader:
         try:
             return self._take(size).decode()
         except UnicodeDecodeError as error:
-            raise DataError(f"a group record's string is not UTF-8: {error}") from None
+            raise DataError(f"a record's string is not UTF-8: {error}") from None
 
     def blob(self) -> bytes:
         size = self.count()
@@ -100,15 +140,17 @@ class Reader:
         """The length of what follows: bytes, or elements of at least one byte; null counts 0."""
         size = self._uvarint() - 1 if self.flexible else self.i32()
         if size > len(self._raw) - self._at:
-            raise DataError(f"a group record names {size} bytes or elements and ends before them")
+            raise DataError(f"a record names {size} bytes or elements and ends before them")
         return max(size, 0)
 
-    def skip_tags(self) -> None:
-        """Step over the tagged fields that end a structure of a flexible version."""
+    def tags(self) -> dict[int, bytes]:
+        """The tagged fields that end a structure of a flexible version."""
+        found: dict[int, bytes] = {}
         if self.flexible:
             for _ in range(self._uvarint()):
-                self._uvarint()
-                self._take(self._uvarint())
+                tag = self._uvarint()
+                found[tag] = self._take(self._uvarint())
+        return found
 
     def _uvarint(self) -> int:
         number = 0
@@ -117,12 +159,12 @@ class Reader:
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return number
-        raise DataError("a group record has a varint of more than five bytes")
+        raise DataError("a record has a varint of more than five bytes")
 
     def _take(self, size: int) -> bytes:
         end = self._at + size
         if end > len(self._raw):
-            raise DataError(f"a group record of {len(self._raw)} bytes ends before its fields do")
+            raise DataError(f"a record of {len(self._raw)} bytes ends before its fields do")
         taken = self._raw[self._at : end]
         self._at = end
         return taken
