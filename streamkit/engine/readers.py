@@ -13,6 +13,7 @@ from streamkit.engine.outlets import Forward
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
 from streamkit.errors import DataError, SerdeError
 from streamkit.records import Columns, Headers
+from streamkit.serde import Serde
 
 Reader: TypeAlias = Callable[[Columns, int, int], None]
 """Processes the records `start` to `stop` of some columns."""
@@ -58,7 +59,8 @@ def source_reader(
     `alone`: it is the task's only stream, so that the clock can be set here, at the price of a
     comparison, and `moved` is needed only when a window closes.
     """
-    decode_key, decode, time = source.key.decode, source.value.decode, source.time
+    read_key, read_value, time = source.key.read, source.value.read, source.time
+    keyless = source.key.nullable
     out_of_order = frontier.out_of_order
 
     def read(columns: Columns, start: int, stop: int) -> None:
@@ -66,13 +68,11 @@ def source_reader(
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
             cursor.offset = offset
             try:
-                value = decode(data)
-            except SerdeError as error:
-                raise cursor.unreadable("value", error) from error
-            try:
-                key = decode_key(key_data)
-            except SerdeError as error:
-                raise cursor.unreadable("key", error) from error
+                value = read_value(data)
+                key = None if key_data is None and keyless else read_key(key_data)
+            except Exception:
+                value = _decoded(source.value, data, "value", cursor)
+                key = _decoded(source.key, key_data, "key", cursor)
             if time is not None:
                 try:
                     stamp = time(value)
@@ -100,7 +100,7 @@ def repartition_reader(
     seen: Seen,
 ) -> Reader:
     """Reads what another sub-topology handed over: events, once each, and markers of time."""
-    decode_key, decode = source.key.decode, source.value.decode
+    read_key, read_value, keyless = source.key.read, source.value.read, source.key.nullable
     is_new, places = seen.is_new, seen.places
 
     def read(columns: Columns, start: int, stop: int) -> None:
@@ -123,14 +123,24 @@ def repartition_reader(
                     moved()
                     continue
             try:
-                value, key = decode(data), decode_key(key_data)
-            except SerdeError as error:
-                raise cursor.unreadable("repartitioned event", error) from error
+                value = read_value(data)
+                key = None if key_data is None and keyless else read_key(key_data)
+            except Exception:
+                value = _decoded(source.value, data, "repartitioned value", cursor)
+                key = _decoded(source.key, key_data, "repartitioned key", cursor)
             forward(key, value, stamp, headers)
             if prefix:
                 places[prefix] = place
 
     return read
+
+
+def _decoded(serde: Serde, data: bytes | None, what: str, cursor: Cursor) -> Any:
+    """With care: for null values, and to say what is wrong."""
+    try:
+        return serde.decode(data)
+    except SerdeError as error:
+        raise cursor.unreadable(what, error) from error
 
 
 def _rows(

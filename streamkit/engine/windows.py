@@ -74,7 +74,7 @@ class WindowStore:
         """
         node, cursor, buckets = self.node, self._cursor, self._buckets
         size, name, updates = node.window.size, node.name, node.emit == "update"
-        encode_key, function = self._key.encode, node.function
+        write_key, function = self._key.write, node.function
 
         def fold(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             if stamp < 0:
@@ -86,9 +86,9 @@ class WindowStore:
                     return self._give_late(start, key, value, stamp, headers)
                 bucket = self._open(start)
             try:
-                data = encode_key(key)
-            except SerdeError as error:
-                raise cursor.unwritable(f"key for {name}", error) from error
+                data = write_key(key)
+            except Exception:
+                data = self._encoded(key)
             if data is None:
                 raise cursor.keyless(f"the window of {name}")
             self.touched = cursor.offset
@@ -110,6 +110,13 @@ class WindowStore:
                 self.forward(key, sofar, end - 1, window_identity(name, start, end, cell[1]))
 
         return fold
+
+    def _encoded(self, key: Any) -> bytes | None:
+        """With care: for keys that are missing, and to say what is wrong."""
+        try:
+            return self._key.encode(key)
+        except SerdeError as error:
+            raise self._cursor.unwritable(f"key for {self.node.name}", error) from error
 
     # Time.
 

@@ -1,6 +1,7 @@
 """Values as JSON, by msgspec: Structs, dataclasses, TypedDicts, dicts, numbers, unions."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ def _unreadable(type_: Any, why: str) -> TopologyError:
 class JsonSerde:
     """JSON of one type. None is the null value (a tombstone in a table), not the text `null`."""
 
-    __slots__ = ("_class", "_decoder", "nullable", "type")
+    __slots__ = ("_class", "_decoder", "nullable", "read", "type", "write")
 
     def __init__(self, type_: Any, nullable: bool, plain: Any = None) -> None:
         """`plain` is the type without its None."""
@@ -52,6 +53,8 @@ class JsonSerde:
             raise _unreadable(type_, str(error)) from error
         if unknown:
             raise _unreadable(type_, "it has no typed fields")
+        self.read: Callable[[Any], Any] = self._decoder.decode
+        self.write = self.encode
 
     def encode(self, value: Any) -> bytes | None:
         if value is None:

@@ -1,5 +1,6 @@
 """Text, bytes, and values whose type nobody said."""
 
+from collections.abc import Callable
 from typing import Any
 
 from streamkit.errors import SerdeError
@@ -16,10 +17,12 @@ def _refuse_null(name: str) -> SerdeError:
 class TextSerde:
     """`str` as UTF-8, without quotes."""
 
-    __slots__ = ("nullable",)
+    __slots__ = ("nullable", "read", "write")
 
     def __init__(self, nullable: bool) -> None:
         self.nullable = nullable
+        self.read: Callable[[Any], Any] = bytes.decode
+        self.write: Callable[[Any], bytes | None] = str.encode
 
     @property
     def type(self) -> Any:
@@ -49,10 +52,12 @@ class TextSerde:
 class BytesSerde:
     """`bytes` as they are."""
 
-    __slots__ = ("nullable",)
+    __slots__ = ("nullable", "read", "write")
 
     def __init__(self, nullable: bool) -> None:
         self.nullable = nullable
+        self.read = self.decode
+        self.write = self.encode
 
     @property
     def type(self) -> Any:
@@ -77,13 +82,15 @@ _TEXT = TextSerde(nullable=True)
 class UntypedSerde:
     """Values by what they are: text as UTF-8, bytes as they are, the rest as JSON. Write-only."""
 
-    __slots__ = ("_json",)
+    __slots__ = ("_json", "read", "write")
 
     type: Any = Untyped
     nullable = True
 
     def __init__(self) -> None:
         self._json = JsonSerde(Any, nullable=True)
+        self.read = self.decode
+        self.write = self.encode
 
     def encode(self, value: Any) -> bytes | None:
         if isinstance(value, str):

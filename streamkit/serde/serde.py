@@ -1,5 +1,6 @@
 """What a serde is: how one type of key or value becomes bytes, and comes back."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -18,6 +19,22 @@ class Serde(Protocol):
     @property
     def nullable(self) -> bool:
         """Whether a null value can be decoded (to None)."""
+        ...
+
+    @property
+    def read(self) -> Callable[[Any], Any]:
+        """`decode` without its care, for hot loops.
+
+        Raises anything when the bytes are null or not of the type: ask `decode` then.
+        """
+        ...
+
+    @property
+    def write(self) -> Callable[[Any], bytes | None]:
+        """`encode` without its care, for hot loops.
+
+        Raises anything when the value is None or not of the type: ask `encode` then.
+        """
         ...
 
     def encode(self, value: Any) -> bytes | None:

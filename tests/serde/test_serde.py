@@ -157,3 +157,35 @@ def test_text_that_is_not_unicode_and_json_without_end_are_errors_like_others() 
         serde_for(Untyped).encode("\ud800")
     with pytest.raises(SerdeError):
         serde_for(dict).decode(b'{"a":' * 100_000)
+
+
+@pytest.mark.parametrize(
+    "type_", [str, str | None, bytes, bytes | None, int, int | None, dict, Point, Point | None]
+)
+@pytest.mark.parametrize(
+    "data", [b"", b"text", b"\xff", b"7", b"null", b"NaN", b'{"x": 1, "y": 2}', None]
+)
+def test_reading_without_care_gives_the_same_or_raises(type_: Any, data: bytes | None) -> None:
+    serde = serde_for(type_)
+    try:
+        found = serde.read(data)
+    except Exception:
+        if data is not None:
+            with pytest.raises(SerdeError):
+                serde.decode(data)
+    else:
+        assert found == serde.decode(data)
+
+
+@pytest.mark.parametrize("type_", [str, str | None, bytes, int, int | None, Point])
+@pytest.mark.parametrize("value", ["text", "\ud800", b"text", 7, True, float("nan"), None])
+def test_writing_without_care_gives_the_same_or_raises(type_: Any, value: Any) -> None:
+    serde = serde_for(type_)
+    try:
+        data = serde.write(value)
+    except Exception:
+        if value is not None:
+            with pytest.raises(SerdeError):
+                serde.encode(value)
+    else:
+        assert data == serde.encode(value)
