@@ -19,7 +19,7 @@ from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.running import Place, Running, Span, commit, rescue
 from streamkit.engine.signals import stop_on_signals
-from streamkit.engine.task import Task
+from streamkit.engine.task import Stats, Task
 from streamkit.engine.topics import create_topics, orphans, wait_for_sources
 from streamkit.engine.watermarks import FOREVER, NEVER
 from streamkit.errors import Fenced, StreamkitError
@@ -109,11 +109,18 @@ class Worker:
         self._outputs = Outputs(backend, self._place.topic)
         self._running: dict[Unit, Running] = {}
         self._member = self._join()
-        self._retired = 0
+        self._retired = Stats()
         self._told = (clock.monotonic(), 0)
 
     def run(self, stop: Event, until_end: bool) -> None:
         """Work until `stop`; everything done is committed when it returns."""
+        logger.info(
+            "app %s on log %s: %d tasks, reading %s",
+            self._topology.app,
+            self._backend.url,
+            sum(self._layout.tasks.values()),
+            ", ".join(self._topology.sources),
+        )
         try:
             while self._works(stop, until_end):
                 # Whoever has the tasks now has begun at the last commit, and so do we.
@@ -122,6 +129,8 @@ class Worker:
                 self._member = self._join()
         finally:
             self._member.leave()
+        told = "app %s ended: %d records processed here, %d events late"
+        logger.info(told, self._topology.app, *self._counts())
 
     def _join(self) -> Membership:
         app = self._topology.app
@@ -226,7 +235,10 @@ class Worker:
         return Running(task, place, self._outputs, self._clock)
 
     def _retire(self, unit: Unit) -> None:
-        self._retired += self._running.pop(unit).task.stats.processed
+        stats = self._running.pop(unit).task.stats
+        self._retired.processed += stats.processed
+        for store, late in stats.late.items():
+            self._retired.late[store] = self._retired.late.get(store, 0) + late
 
     def _commit(self) -> None:
         commit(self._running.values(), self._place, self._outputs, self._member)
@@ -282,19 +294,23 @@ class Worker:
         self._running = {unit: one for unit, one in self._running.items() if one.whole}
         self._commit()
 
+    def _counts(self) -> tuple[int, int]:
+        """How many records this process has read, and how many of the events were late."""
+        stats = [self._retired, *(one.task.stats for one in self._running.values())]
+        return sum(each.processed for each in stats), sum(sum(s.late.values()) for s in stats)
+
     def _report(self, last: bool = False) -> None:
         now = self._clock.monotonic()
         since, before = self._told
         if self._on_progress is None or (now - since < PROGRESS and not last):
             return
-        stats = [one.task.stats for one in self._running.values()]
-        processed = self._retired + sum(each.processed for each in stats)
+        processed, late = self._counts()
         self._told = (now, processed)
         self._on_progress(
             Progress(
                 tasks=len(self._running),
                 processed=processed,
-                late=sum(sum(each.late.values()) for each in stats),
+                late=late,
                 lag=sum(one.lag for one in self._running.values()),
                 rate=(processed - before) / max(now - since, 1e-3),
             )

@@ -27,8 +27,9 @@ def wait_for_sources(
             return True
         if missing != told:
             on_note(
-                f"app {topology.app!r} waits for {', '.join(missing)}; it begins when something "
-                f"writes there, or after: streamkit topics create {missing[0]} --partitions 4"
+                f"app {topology.app!r} waits for {', '.join(missing)} in log {backend.url}; it "
+                "begins when something writes there, or after: streamkit topics create "
+                f"{missing[0]} --partitions 4"
             )
             told = missing
         backend.wait({}, _LOOK)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -200,7 +201,8 @@ def test_ctrl_c_drains_too_and_ends_with_130(url):
 def test_an_app_waits_for_its_topic_and_says_so(url):
     with open_backend(url) as log, App(url) as process:
         line = process.stderr.readline()
-        assert "events" in line and "streamkit topics create events" in line
+        assert f"waits for events in log {url};" in line
+        assert "streamkit topics create events" in line
         log.create_topic("events", PARTITIONS)
         publish(log, range(10))
         wait_until(lambda: len(read(log, "numbers")) == 10, process)
@@ -459,6 +461,18 @@ def test_a_group_that_is_reset_reads_its_inputs_again_and_not_what_it_handed_on(
         assert sum(
             c.offset for p, c in committed.items() if p.topic.endswith("-repartition")
         ) == len(read(log, "shop-events-by-kind-repartition"))
+
+
+def test_a_run_says_where_it_reads_and_what_it_has_done(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(100))
+    with App(url, "--until-end") as process:
+        _, errors = process.communicate(timeout=60)
+    began, ended = errors.splitlines()
+    assert f"app shop on log {url}: {2 * PARTITIONS} tasks, reading events" in began
+    read = re.search(r"app shop ended: (\d+) records processed here, 0 events late", ended)
+    assert read is not None and int(read[1]) > 200  # each event, handed over, and markers of time
 
 
 def test_until_end_does_not_wait_for_a_topic_that_is_not_there(url):
