@@ -25,7 +25,9 @@ from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.folders import holds_data, is_deleted, make_folder, remove_folder, topic_id_of
 from streamkit.log.metadata import (
+    METADATA_VERSION,
     ConfigRecord,
+    FeatureLevelRecord,
     MetadataRecord,
     PartitionRecord,
     RemoveTopicRecord,
@@ -96,6 +98,7 @@ class Catalog:
             self._files.fsync_dir(self._root)
             self._append(
                 [
+                    *([METADATA_VERSION] if self._metadata.end_offset == 0 else []),
                     TopicRecord(name, topic.topic_id),
                     *(PartitionRecord(topic.topic_id, number) for number in range(partitions)),
                     *(ConfigRecord(name, key, value) for key, value in config.items()),
@@ -144,7 +147,7 @@ class Catalog:
                     self._lock_file.unlock()
                 self._lock_file = None
 
-    def _append(self, records: Sequence[MetadataRecord]) -> None:
+    def _append(self, records: Sequence[MetadataRecord | FeatureLevelRecord]) -> None:
         now = self._clock.now()
         values = [encode_record(record) for record in records]
         self._metadata.append([encode(values, timestamps=now)])

@@ -66,7 +66,21 @@ class RemoveTopicRecord:
 MetadataRecord: TypeAlias = TopicRecord | PartitionRecord | ConfigRecord | RemoveTopicRecord
 
 
-def encode_record(record: MetadataRecord) -> bytes:
+@dataclass(frozen=True, slots=True)
+class FeatureLevelRecord:
+    """Tells a broker which records to expect. It does not start without; we pass over it."""
+
+    name: str
+    level: int
+
+    KEY = 12
+
+
+METADATA_VERSION = FeatureLevelRecord("metadata.version", 7)
+"""Kafka 3.3's: the oldest that Kafka 4 goes on from, and enough for what is written here."""
+
+
+def encode_record(record: MetadataRecord | FeatureLevelRecord) -> bytes:
     """The value of the record in the log."""
     frame = bytearray((FRAME_VERSION, record.KEY, 0))
     if isinstance(record, TopicRecord):
@@ -80,6 +94,8 @@ def encode_record(record: MetadataRecord) -> bytes:
         value = _varint(0) if record.value is None else _string(record.value)
         frame += struct.pack(">b", TOPIC_RESOURCE) + _string(record.topic) + _string(record.name)
         frame += value
+    elif isinstance(record, FeatureLevelRecord):
+        frame += _string(record.name) + struct.pack(">h", record.level)
     else:
         frame += bytes.fromhex(record.topic_id)
     frame.append(0)  # no tagged fields

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from streamkit.errors import CorruptLog
 from streamkit.log.metadata import (
     ConfigRecord,
+    FeatureLevelRecord,
     PartitionRecord,
     RemoveTopicRecord,
     Topic,
@@ -44,6 +45,11 @@ def test_a_partition_record_is_kafkas():
 def test_a_config_record_is_kafkas():
     assert encode_record(ConfigRecord("ab", "k", "v")) == b"\x01\x04\x00\x02\x03ab\x02k\x02v\x00"
     assert encode_record(ConfigRecord("ab", "k", None)) == b"\x01\x04\x00\x02\x03ab\x02k\x00\x00"
+
+
+def test_a_feature_level_is_kafkas():
+    record = FeatureLevelRecord("ab", 7)
+    assert encode_record(record) == b"\x01\x0c\x00" + b"\x03ab" + b"\x00\x07" + b"\x00"
 
 
 def test_a_removal_is_kafkas():
