@@ -475,6 +475,23 @@ def test_a_run_says_where_it_reads_and_what_it_has_done(url):
     assert read is not None and int(read[1]) > 200  # each event, handed over, and markers of time
 
 
+def test_the_command_that_a_failure_tells_skips_its_record_and_no_other(url):
+    with open_backend(url) as log:
+        log.create_topic("events", PARTITIONS)
+        publish(log, range(100))
+    with App(url, "--until-end", FAIL_AT="60") as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (command,) = re.findall(r"skip the record: streamkit (.*)", errors)
+    subprocess.run([sys.executable, "-m", "streamkit", "--log", url, *command.split()], check=True)
+    with App(url, "--until-end", FAIL_AT="60") as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    with open_backend(url) as log:
+        assert {int(r.value) for r in read(log, "numbers")} == set(range(100)) - {60}
+        assert lag(log) == 0
+
+
 def test_until_end_does_not_wait_for_a_topic_that_is_not_there(url):
     with App(url, "--until-end") as process:
         _, errors = process.communicate(timeout=60)
