@@ -17,6 +17,9 @@ from streamkit.connectors.json_values import compact
 from streamkit.errors import FatalError, TransientError
 from streamkit.records import Record, TopicPartition
 
+# What the operating system refuses for good; its other refusals may pass.
+_IMPOSSIBLE = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
+
 
 @dataclass(frozen=True, slots=True)
 class FileSinkConfig:
@@ -45,7 +48,11 @@ class FileSink:
         self._ctx = ctx
         self._files: dict[TopicPartition, _Output] = {}
         self._topic_ids: dict[TopicPartition, str] = {}
-        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except _IMPOSSIBLE as error:
+            text = f"path = {config.path!r}: no directory can be made there: {error.strerror}"
+            raise FatalError(text) from error
 
     def resume(self, partition: TopicPartition, start: CommittedOffset) -> CommittedOffset | None:
         topic_id = self._topic_ids[partition] = self._ctx.topic_id(partition.topic)

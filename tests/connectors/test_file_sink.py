@@ -28,6 +28,17 @@ def write(file: Path, start: CommittedOffset, *values: bytes | None) -> Committe
         )
 
 
+@pytest.mark.parametrize("below", ["file", "file/deeper"])
+def test_a_path_that_cannot_be_a_directory_is_named_with_its_key(
+    tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").touch()
+    path = str(tmp_path / below)
+    with pytest.raises(FatalError) as caught, opened(FileSink, FileSinkConfig(path)):
+        pass
+    assert str(caught.value).startswith(f"path = {path!r}: no directory can be made there: ")
+
+
 def test_every_value_is_one_line(file: Path) -> None:
     write(file, START, b'{\n  "a": [1,\r\n 2]\n}', None, b'"a\\nb"', b" 1 ")
     assert file.read_bytes() == b'{"a":[1,2]}\nnull\n"a\\nb"\n1\n'
