@@ -1,12 +1,17 @@
 """Appending as many records as there are, in batches that the topic takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from streamkit.backends.base import Acks, Backend
 from streamkit.errors import RecordTooLarge
 from streamkit.records import Headers, TopicPartition
 
 BATCH_BYTES = 512 << 10  # half of Kafka's default max.message.bytes
+
+Refused: TypeAlias = Callable[[int, RecordTooLarge], None]
+"""What to do with the row of this index, which the topic does not take; it may raise."""
 
 
 @dataclass(slots=True)
@@ -25,17 +30,25 @@ class Rows:
         self.headers.append(headers)
 
 
-def append_all(backend: Backend, target: TopicPartition, rows: Rows, acks: Acks) -> None:
+def append_all(
+    backend: Backend, target: TopicPartition, rows: Rows, acks: Acks, refused: Refused
+) -> None:
     """Append in batches of about BATCH_BYTES; smaller when the topic takes only smaller.
 
-    Raises RecordTooLarge when it does not take one record alone.
+    A record that it does not take even alone goes to `refused`, in its turn.
     """
     for start, end in _parts(rows):
-        _append(backend, target, rows, start, end, acks)
+        _append(backend, target, rows, start, end, acks, refused)
 
 
 def _append(
-    backend: Backend, target: TopicPartition, rows: Rows, start: int, end: int, acks: Acks
+    backend: Backend,
+    target: TopicPartition,
+    rows: Rows,
+    start: int,
+    end: int,
+    acks: Acks,
+    refused: Refused,
 ) -> None:
     headers = rows.headers[start:end]
     try:
@@ -47,12 +60,18 @@ def _append(
             headers=headers if any(headers) else None,
             acks=acks,
         )
-    except RecordTooLarge:
+    except RecordTooLarge as error:
         if end - start == 1:
-            raise
+            refused(start, error)
+            return
         middle = (start + end) // 2
-        _append(backend, target, rows, start, middle, acks)
-        _append(backend, target, rows, middle, end, acks)
+        _append(backend, target, rows, start, middle, acks, refused)
+        _append(backend, target, rows, middle, end, acks, refused)
+
+
+def stop_at(index: int, error: RecordTooLarge) -> None:
+    """Take no refusal."""
+    raise error
 
 
 def _parts(rows: Rows) -> list[tuple[int, int]]:

@@ -4,14 +4,17 @@ The headers are Kafka Connect's, `__connect.errors.*`; values that do not apply 
 """
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamkit.backends.base import Backend
-from streamkit.connect.appending import Rows, append_all
+from streamkit.connect.appending import Refused, Rows, append_all, stop_at
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.topics import ensure_topic
+from streamkit.errors import RecordTooLarge
 from streamkit.records import Header, Headers, Record, TopicPartition
+
+LEFT_OUT = "__connect.errors.left.out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,33 @@ def send(
     stage: Literal["TASK_POLL", "TASK_PUT"],
     now: int,
 ) -> None:
-    """Append letters to the connector's dead letter queue; on stable storage on return."""
+    """Append letters to the connector's dead letter queue; on stable storage on return.
+
+    A letter that is too large for it goes without its value, and if need be without its key and
+    its own headers; the header LEFT_OUT says so.
+    """
     topic = config.shared.errors_deadletterqueue_topic_name
     ensure_topic(backend, topic, 1, {})
-    rows = Rows()
-    for letter in letters:
-        rows.add(letter.key, letter.value, now, context_headers(letter, config, stage))
-    append_all(backend, TopicPartition(topic, 0), rows, acks="all")
+    target = TopicPartition(topic, 0)
+
+    def append(some: list[DeadLetter], refused: Refused) -> None:
+        rows = Rows()
+        for letter in some:
+            rows.add(letter.key, letter.value, now, context_headers(letter, config, stage))
+        append_all(backend, target, rows, "all", refused)
+
+    def shorten(index: int, error: RecordTooLarge) -> None:
+        small, smallest = _shortened(letters[index])
+        append([small], lambda index, error: append([smallest], stop_at))
+
+    append(letters, shorten)
+
+
+def _shortened(letter: DeadLetter) -> tuple[DeadLetter, DeadLetter]:
+    """The letter without its value, and with nothing but its reason."""
+    value = f"the value ({len(letter.value or b'')} bytes)"
+    small = replace(
+        letter, value=None, headers=(*letter.headers, (LEFT_OUT, f"{value}: too large".encode()))
+    )
+    note = f"{value}, the key ({len(letter.key or b'')} bytes) and its headers: too large"
+    return small, replace(letter, value=None, key=None, headers=((LEFT_OUT, note.encode()),))

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -161,13 +162,13 @@ class SourceTask:
             return
         records = [item for item in items if type(item) is SourceRecord]
         bad = [item for item in items if type(item) is Bad]
-        if records:
-            self._store(records)
-        if bad:
-            self._set_aside(bad)
+        refused = self._store(records) if records else []
+        letters = refused + [DeadLetter(item.raw, item.error, topic=item.topic) for item in bad]
+        if letters:
+            self._set_aside(letters)
         self._store_positions(items)
         if records or bad:
-            self._progress.stored(len(records))
+            self._progress.stored(len(records) - len(refused))
 
     def _store_positions(self, items: Sequence[SourceRecord | Position | Bad]) -> None:
         """Append the last offset of every source partition."""
@@ -192,7 +193,8 @@ class SourceTask:
         for partition, offset in last.values():
             self._offsets.store(partition, offset)
 
-    def _store(self, records: list[SourceRecord]) -> None:
+    def _store(self, records: list[SourceRecord]) -> list[DeadLetter]:
+        """Append them, each to its partition; returns those that are too large for their topic."""
         groups: dict[tuple[str, int], Rows] = defaultdict(Rows)
         self._turn += 1
         now = self._clock.now()
@@ -203,21 +205,36 @@ class SourceTask:
             number = self._turn % count if key is None else partition_for(key, count)
             stamp = now if record.timestamp is None else record.timestamp
             groups[topic, number].add(key, self._bytes(record.value), stamp, record.headers)
-        try:
-            for target, rows in groups.items():
-                append_all(self._backend, TopicPartition(*target), rows, acks=1)
-        except RecordTooLarge as error:
-            largest = max(records, key=lambda record: len(self._bytes(record.value) or b""))
-            place = f"{dict(largest.partition or {})}, before {dict(largest.offset or {})}"
-            raise RecordTooLarge(f"{error}; the largest record was found in {place}") from error
+        letters: list[DeadLetter] = []
+        for target, rows in groups.items():
+            refused = partial(self._refused, letters, records, target[0], rows)
+            append_all(self._backend, TopicPartition(*target), rows, 1, refused)
         self._backend.sync([TopicPartition(*target) for target in groups])
+        return letters
 
-    def _set_aside(self, items: list[Bad]) -> None:
-        self._progress.bad += len(items)
-        for item in items:
-            self._context.log.warning("%s", self._config.masked(str(item.error)))
+    def _refused(
+        self,
+        letters: list[DeadLetter],
+        records: list[SourceRecord],
+        topic: str,
+        rows: Rows,
+        index: int,
+        error: RecordTooLarge,
+    ) -> None:
+        """A record that its topic does not take is bad data, named by where it was found."""
+        value = rows.values[index]
+        found = next(r for r in records if r.topic == topic and self._bytes(r.value) == value)
+        place = f"{dict(found.partition or {})}, before {dict(found.offset or {})}"
+        named = RecordTooLarge(f"{error}; the record was found in {place}")
+        if self._config.shared.errors_tolerance == "none":
+            raise named from error
+        letters.append(DeadLetter(value, named, rows.keys[index], rows.headers[index], topic))
+
+    def _set_aside(self, letters: list[DeadLetter]) -> None:
+        self._progress.bad += len(letters)
+        for letter in letters:
+            self._context.log.warning("%s", self._config.masked(str(letter.error)))
         if self._config.shared.errors_deadletterqueue_topic_name:
-            letters = [DeadLetter(item.raw, item.error, topic=item.topic) for item in items]
             send(self._backend, letters, self._config, "TASK_POLL", self._clock.now())
 
     def _count(self, topic: str) -> int:

@@ -543,3 +543,45 @@ def test_a_record_that_the_topic_does_not_take_is_named_by_where_it_was_found(
     with pytest.raises(RecordTooLarge, match=r"found in {'numbers': 'numbers'}, before {'next'"):
         run(config(n=NUMBERS), log, until_idle=True)
     assert values(log) == []
+
+
+def test_a_record_that_is_too_large_is_set_aside_with_what_fits(log: Backend) -> None:
+    @source(config=NumbersConfig)
+    def growing(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+        place = {"p": 1}
+        for n in range((ctx.offset(place) or {"n": 0})["n"], 4):
+            yield SourceRecord("numbers", 10 ** (20 * n), f"k{n}", place, {"n": n + 1})
+        yield SourceRecord("numbers", "v" * 9000, "k" * 9000, {"p": 2}, {"n": 1})
+
+    __import__(HERE).growing = growing
+    log.create_topic("numbers", 1, {"max.message.bytes": "110"})
+    log.create_topic("bad", 1, {"max.message.bytes": "4000"})
+    (status,) = run(config(n={"connector.class": f"{HERE}:growing"} | ALL), log, until_idle=True)
+    assert values(log) == [1, 10**20]
+    assert (status.records, status.bad) == (2, 3)
+    letters = read(log, "bad")
+    assert [(r.key, r.value) for r in letters] == [
+        (b"k2", str(10**40).encode()),
+        (b"k3", str(10**60).encode()),
+        (None, None),
+    ]
+    headers = dict(letters[-1].headers)
+    assert headers["__connect.errors.topic"] == b"numbers"
+    assert b"found in {'p': 2}, before {'n': 1}" in headers["__connect.errors.exception.message"]
+    left_out = b"the value (9000 bytes), the key (9000 bytes) and its headers: too large"
+    assert headers["__connect.errors.left.out"] == left_out
+
+
+def test_input_that_is_too_large_for_the_dead_letter_queue_is_set_aside_without_its_value(
+    log: Backend,
+) -> None:
+    log.create_topic("bad", 1, {"max.message.bytes": "4000"})
+    raw = b"x" * 5000
+    calls["bad"] = lambda n: Bad(BadRow("row 3"), raw, "numbers") if n == 3 else None
+    (status,) = run(config(n=NUMBERS | ALL | {"case": "bad"}), log, until_idle=True)
+    assert (status.records, status.bad) == (9, 1)
+    (letter,) = read(log, "bad")
+    assert letter.value is None
+    headers = dict(letter.headers)
+    assert headers["__connect.errors.exception.message"] == b"row 3"
+    assert headers["__connect.errors.left.out"] == b"the value (5000 bytes): too large"
