@@ -11,7 +11,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.restore import restore
 from streamkit.engine.rows import Position, Rows
 from streamkit.engine.task import Task
-from streamkit.errors import StreamkitError, UnknownTopic
+from streamkit.errors import RecordTooLarge, StreamkitError, UnknownTopic
 from streamkit.records import Columns, TopicPartition
 
 FETCH_BYTES = 1 << 18
@@ -279,7 +279,14 @@ class Running:
         self._taken_back = {}
         for changelog, rows in checkpoint.changelog.items():
             at = self._place.partition(TopicPartition(changelog, self.task.number))
-            end = self._outputs.append_to(changelog, self.task.number, rows)
+            try:
+                end = self._outputs.append_to(changelog, self.task.number, rows)
+            except RecordTooLarge as error:
+                largest = max(range(len(rows)), key=lambda row: len(rows.values[row] or b""))
+                raise RecordTooLarge(
+                    f"state for {changelog}, key {rows.keys[largest]!r}: {error}; a function keeps "
+                    "too much for one key: let it keep less"
+                ) from error
             offsets[at] = CommittedOffset(end)
         changed = {at: to for at, to in offsets.items() if self._committed.get(at) != to}
         self._committed |= changed

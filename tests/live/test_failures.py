@@ -185,3 +185,15 @@ def test_what_a_function_sends_is_held_to_the_topics_limits_too(log):
     with pytest.raises(RecordTooLarge, match=r"record for elsewhere: .*orders-0@1"):
         drain(log, app)
     assert len(read(log, "elsewhere")) == 1
+
+
+def test_state_that_its_changelog_does_not_take_is_named_with_its_key(log):
+    app = App("shop")
+
+    @app.stream("orders", Order).process
+    def hoard(order: Order, kept: State[str]) -> None:
+        kept.set("x" * (2 << 20 if order.amount == 1 else 10))
+
+    publish(log, [order(n) for n in range(2)])
+    with pytest.raises(RecordTooLarge, match=r"shop-hoard-kept-changelog, key b'k1': .*keep less"):
+        drain(log, app)
