@@ -1,5 +1,7 @@
 """A source that reads everything again, because its positions were forgotten."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,3 +131,20 @@ def test_a_few_of_many_places_are_named() -> None:
     places = [{"file": f"{name}.csv", "id": name} for name in "edcba"]
     assert names_of(places) == "file a.csv, file b.csv, file c.csv, 2 more"
     assert names_of([{}]) == ""
+
+
+def test_the_command_resets_and_says_what_is_read_again(worker: Path, log: Backend) -> None:
+    run(worker, log, until_idle=True)
+
+    def command(*options: str) -> "subprocess.CompletedProcess[str]":
+        words = ["--log", str(worker.parent / "log"), "connect", str(worker), *options]
+        return subprocess.run(
+            [sys.executable, "-m", "streamkit", *words], capture_output=True, text=True, timeout=60
+        )
+
+    assert command("--reset", "drop").stdout == (
+        "drop: the next run reads again: file a.jsonl, file b.jsonl\n"
+    )
+    assert "no position is stored" in command("--reset", "drop").stdout
+    wrong = command("--reset", "drop", "--until-idle")
+    assert (wrong.returncode, "--reset runs nothing" in wrong.stderr) == (2, True)
