@@ -1,0 +1,117 @@
+"""The records of `__transaction_state`, Kafka's own, to the byte.
+
+    TransactionLogKey v0    version=0:i16 transactionalId:string
+    TransactionLogValue v0  version=0:i16 producerId:i64 producerEpoch:i16 timeoutMs:i32 status:i8
+                            partitions:[topic:string ids:[i32]]? lastUpdate:i64 start:i64
+    TransactionLogValue v1  the same with compact strings and counts, and tagged fields:
+                            0 previousProducerId:i64, 1 nextProducerId:i64,
+                            2 clientTransactionVersion:i16, each left out when −1, −1, 0
+
+The partitions are null in an Empty state, and an empty array once a transaction is complete. A null
+value is a tombstone: the transactional id is forgotten.
+"""
+
+from streamkit.codec.partitioner import partition_of_name
+from streamkit.codec.primitives import Reader, Writer
+from streamkit.errors import DataError
+from streamkit.records import TopicPartition
+from streamkit.transactions.state import State
+from streamkit.transactions.transaction import NONE, Transaction
+
+TOPIC = "__transaction_state"
+_PREVIOUS, _NEXT, _VERSION = 0, 1, 2
+
+
+def partition_of(transactional_id: str, count: int) -> int:
+    """Which of the `count` partitions of `__transaction_state` keeps the id, as Kafka chooses."""
+    return partition_of_name(transactional_id, count)
+
+
+def encode_key(transactional_id: str) -> bytes:
+    out = Writer()
+    out.i16(0)
+    out.string(transactional_id)
+    return out.done()
+
+
+def decode_key(raw: bytes) -> str | None:
+    """The transactional id, or None for a record type of a newer Kafka. Raises DataError."""
+    read = Reader(raw)
+    return read.string() if read.i16() == 0 else None
+
+
+def encode_value(transaction: Transaction, version: int = 1) -> bytes:
+    """Version 0 has no place for the tagged fields: with it, no producer of version 2 is safe."""
+    out = Writer(flexible=version >= 1)
+    out.i16(version)
+    out.i64(transaction.producer_id)
+    out.i16(transaction.producer_epoch)
+    out.i32(transaction.timeout)
+    out.i8(transaction.state)
+    if transaction.state is State.EMPTY:
+        out.count(-1)
+    else:
+        by_topic: dict[str, list[int]] = {}
+        for topic, partition in sorted(transaction.partitions):
+            by_topic.setdefault(topic, []).append(partition)
+        out.count(len(by_topic))
+        for topic, ids in by_topic.items():
+            out.string(topic)
+            out.count(len(ids))
+            for partition in ids:
+                out.i32(partition)
+            out.tags()
+    out.i64(transaction.updated_at)
+    out.i64(transaction.started_at)
+    tags: dict[int, bytes] = {}
+    if transaction.previous_producer_id != NONE:
+        tags[_PREVIOUS] = transaction.previous_producer_id.to_bytes(8, "big", signed=True)
+    if transaction.next_producer_id != NONE:
+        tags[_NEXT] = transaction.next_producer_id.to_bytes(8, "big", signed=True)
+    if transaction.version:
+        tags[_VERSION] = transaction.version.to_bytes(2, "big", signed=True)
+    out.tags(tags)
+    return out.done()
+
+
+def decode_value(transactional_id: str, raw: bytes) -> Transaction:
+    """The transaction that a value describes. Raises DataError; tags not known are passed over."""
+    read = Reader(raw)
+    version = read.i16()
+    if version not in (0, 1):
+        raise DataError(
+            f"TransactionLogValue of version {version} for transactional id {transactional_id!r}:"
+            " this streamkit reads up to 1"
+        )
+    read.flexible = version >= 1
+    producer_id = read.i64()
+    epoch = read.i16()
+    timeout = read.i32()
+    status = read.i8()
+    if status not in State.__members__.values():
+        raise DataError(f"transactional id {transactional_id!r} is in a state {status}; 0 to 7 are")
+    partitions: set[TopicPartition] = set()
+    for _ in range(read.count()):
+        topic = read.string()
+        partitions.update(TopicPartition(topic, read.i32()) for _ in range(read.count()))
+        read.tags()
+    updated_at = read.i64()
+    started_at = read.i64()
+    tags = read.tags()
+    return Transaction(
+        transactional_id,
+        producer_id,
+        epoch,
+        timeout,
+        State(status),
+        frozenset(partitions),
+        started_at,
+        updated_at,
+        _number(tags.get(_PREVIOUS), NONE),
+        _number(tags.get(_NEXT), NONE),
+        _number(tags.get(_VERSION), 0),
+    )
+
+
+def _number(raw: bytes | None, default: int) -> int:
+    return default if raw is None else int.from_bytes(raw, "big", signed=True)
