@@ -14,13 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
-import streamkit
 from streamkit.dsl.functions import Function
 from streamkit.dsl.topology import Topology
 from streamkit.dsl.windows import Tumbling
 from streamkit.serde import type_name
 
-_ELSEWHERE = (Path(streamkit.__file__).parent, Path(sysconfig.get_path("stdlib")))
+_ELSEWHERE = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
