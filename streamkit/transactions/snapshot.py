@@ -22,7 +22,7 @@ from struct import Struct
 
 from streamkit.codec.crc import crc32c
 from streamkit.errors import CorruptLog, UnsupportedFormat
-from streamkit.transactions.producers import NONE, Batch, Producer
+from streamkit.transactions.producer import NONE, Batch, Producer
 
 _HEAD = Struct(">hI")
 _COUNT = Struct(">i")
