@@ -25,13 +25,17 @@ def json_line(value: object) -> str:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as a table: as wide as the terminal, or in a pipe as wide as the rows are."""
+    """Print rows as a table: as wide as the terminal, or in a pipe one plain line per row."""
     from rich.console import Console
 
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else _ANY_WIDTH)
+    made = table(title, columns, rows)
+    if not terminal:
+        made.box = None
+        made.padding = (0, 2, 0, 0)
     with console.capture() as capture:
-        console.print(table(title, columns, rows))
+        console.print(made)
     text = capture.get()
     if not terminal:
         text = "\n".join(line.rstrip() for line in text.split("\n"))
