@@ -10,7 +10,7 @@ from streamkit.log.boot import UNKNOWN, boot_id
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import PAGE_BYTES, End, Synced
 from streamkit.log.files import Files, OpenFile
-from streamkit.log.recovery import recover
+from streamkit.log.recovery import last_epoch, recover
 from streamkit.log.segments import Segments
 
 CONTROL = "control"
@@ -23,15 +23,35 @@ class EndSource(Protocol):
     def synced(self) -> Synced | None: ...
 
 
-def believable(segments: Segments, end: End | None) -> bool:
+def believable(files: Files, segments: Segments, end: End | None) -> bool:
     """Whether the block speaks of the files that are there, and of this boot."""
     if end is None or end.boot_id != boot_id() or end.boot_id == UNKNOWN:
+        return False
+    if led_by_another(files, segments, end):
         return False
     try:
         # A copy made while somebody appended can have a block younger than its segment.
         return segments.size(end.active_base) >= end.end_position
     except FileNotFoundError:
         return False
+
+
+def led_by_another(files: Files, segments: Segments, end: End) -> bool:
+    """Whether a Kafka broker was here since: it knows of no block, and its records lie beyond it.
+
+    A broker raises the leader epoch whenever it starts, on disk before it takes a record.
+    """
+    return last_epoch(files, segments.directory) > end.leader_epoch
+
+
+def last_said(
+    files: Files, segments: Segments, block: ControlBlock
+) -> tuple[End | None, Synced | None]:
+    """What of a block that is not believable a walk may go by."""
+    end = block.end()
+    if end is not None and led_by_another(files, segments, end):
+        return None, None  # a broker also cuts, compacts and deletes
+    return end, block.synced()
 
 
 def open_block(
@@ -48,7 +68,7 @@ def open_block(
         file = OpenFile(files, path, os.O_RDWR | os.O_CREAT)
         if file.size() >= PAGE_BYTES:
             block = ControlBlock(file, writable=True)
-            if believable(segments, block.end()):
+            if believable(files, segments, block.end()):
                 return block  # without the lock: a stopped writer keeps no reader out
         try:
             file.lock()
@@ -56,7 +76,7 @@ def open_block(
                 continue  # what has this name by now is somebody else's, who may be appending
             file.allocate(PAGE_BYTES)
             block = ControlBlock(file, writable=True)
-            if not believable(segments, block.end()):
+            if not believable(files, segments, block.end()):
                 with sync_lock():
                     rebuild(files, segments, block, config=config, now=now)
             return block
@@ -71,8 +91,7 @@ def rebuild(
     found = recover(
         files,
         segments,
-        block.end(),
-        block.synced(),
+        *last_said(files, segments, block),
         config=config,
         now=now,
         writable=True,
@@ -117,18 +136,20 @@ class ReadOnlyEnd:
 
     def _believable_block(self) -> ControlBlock | None:
         block = self._open()
-        return block if block is not None and believable(self._segments, block.end()) else None
+        if block is None or not believable(self._files, self._segments, block.end()):
+            return None
+        return block
 
     def _walk(self) -> tuple[tuple[int, int], End, Synced]:
         bases = self._segments.listed()
         size = (bases[-1], self._segments.size(bases[-1])) if bases else (-1, 0)
         if self._walked is None or self._walked[0] != size:
             block = self._open()
+            said = last_said(self._files, self._segments, block) if block else (None, None)
             found = recover(
                 self._files,
                 self._segments,
-                block.end() if block is not None else None,
-                block.synced() if block is not None else None,
+                *said,
                 config=self._config,
                 now=0,
                 writable=False,

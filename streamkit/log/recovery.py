@@ -186,18 +186,28 @@ def cut_tail(files: Files, segments: Segments, end: End) -> End:
     return msgspec.structs.replace(end, leader_epoch=epoch)
 
 
+def last_epoch(files: Files, directory: str) -> int:
+    """The newest leader epoch that the partition's directory tells of; 0: it tells of none."""
+    epochs = _epochs(files, directory)
+    return epochs[-1][0] if epochs else 0
+
+
+def _epochs(files: Files, directory: str) -> list[tuple[int, int]]:
+    try:
+        return decode_epochs(read_whole(files, os.path.join(directory, EPOCHS)))
+    except (FileNotFoundError, ValueError):
+        return []
+
+
 def _epoch(files: Files, directory: str, end_offset: int, *, cut: bool, writable: bool) -> int:
     """The leader epoch to append with: the last one, or the next when something was cut."""
-    path = os.path.join(directory, EPOCHS)
-    try:
-        epochs = decode_epochs(read_whole(files, path))
-    except (FileNotFoundError, ValueError):
-        epochs = []
+    epochs = _epochs(files, directory)
     newest = epochs[-1][0] if epochs else 0
     if epochs and not cut:
         return newest
     kept = [(epoch, start) for epoch, start in epochs if start < end_offset]
     epoch = newest + 1 if cut else newest
     if writable:
+        path = os.path.join(directory, EPOCHS)
         write_new(files, path, encode_epochs([*kept, (epoch, end_offset if epochs else 0)]))
     return epoch

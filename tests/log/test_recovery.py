@@ -360,3 +360,18 @@ def test_an_empty_segment_of_a_roll_that_never_was_does_not_hide_what_is_before_
     (folder / f"{9:020d}.log").touch()  # its removal undone by a power cut
     (folder / "control").unlink()
     assert read(folder) == VALUES
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_a_broker_appended_since_is_not_taken_for_what_a_killed_writer_left(folder, read_only):
+    # A broker knows of no control block. It notes its leader epoch, then appends.
+    (folder / "leader-epoch-checkpoint").write_text("0\n2\n0 0\n2 12\n")
+    batch = bytearray(encode([b"a broker's"], timestamps=9, leader_epoch=2))
+    batch[:8] = (12).to_bytes(8, "big")
+    with (folder / f"{8:020d}.log").open("ab") as newest:
+        newest.write(batch)
+    assert read(folder, read_only=read_only) == [*VALUES, b"a broker's"]
+    assert append(folder, b"ours") == 13
+    assert read(folder) == [*VALUES, b"a broker's", b"ours"]
+    with Log.open(folder.parent, read_only=True) as log:
+        assert log.partition(TP).leader_epoch == 2
