@@ -1,5 +1,6 @@
 """A partition in memory: batches as bytes, and what the core says of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -82,8 +83,7 @@ class Partition:
         return offset
 
 
-def replay(batches: list[bytes], producers: Producers) -> list[Aborted]:
-    """What a recovery does with the batches from `producers.end_offset` on."""
+def _replay(batches: list[bytes], producers: Producers) -> list[Aborted]:
     found = []
     for batch in batches:
         header = read_header(batch)
@@ -95,3 +95,15 @@ def replay(batches: list[bytes], producers: Producers) -> list[Aborted]:
 @pytest.fixture
 def partition() -> Partition:
     return Partition()
+
+
+@pytest.fixture(scope="session")
+def new_partition() -> type[Partition]:
+    """For tests that need many of them."""
+    return Partition
+
+
+@pytest.fixture(scope="session")
+def replay() -> Callable[[list[bytes], Producers], list[Aborted]]:
+    """What a recovery does with the batches from `producers.end_offset` on."""
+    return _replay

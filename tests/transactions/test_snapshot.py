@@ -62,7 +62,7 @@ def test_any_damage_is_noticed_and_names_the_file(data):
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     else:
         del raw[data.draw(st.integers(0, len(raw) - 1)) :]
-    with pytest.raises(StreamkitError, match="00042.snapshot"):
+    with pytest.raises(StreamkitError, match=r"00042\.snapshot"):
         decode_snapshot(bytes(raw), FILE)
 
 
