@@ -23,35 +23,47 @@ class EndSource(Protocol):
     def synced(self) -> Synced | None: ...
 
 
-def believable(files: Files, segments: Segments, end: End | None) -> bool:
+def believable(files: Files, segments: Segments, block: ControlBlock) -> bool:
     """Whether the block speaks of the files that are there, and of this boot."""
+    end = block.end()
     if end is None or end.boot_id != boot_id() or end.boot_id == UNKNOWN:
-        return False
-    if led_by_another(files, segments, end):
         return False
     try:
         # A copy made while somebody appended can have a block younger than its segment.
-        return segments.size(end.active_base) >= end.end_position
+        if segments.size(end.active_base) < end.end_position:
+            return False
     except FileNotFoundError:
         return False
+    return not written_by_another(files, segments, block, end)
 
 
-def led_by_another(files: Files, segments: Segments, end: End) -> bool:
-    """Whether a Kafka broker was here since: it knows of no block, and its records lie beyond it.
+def written_by_another(files: Files, segments: Segments, block: ControlBlock, end: End) -> bool:
+    """Whether somebody was here since who knows of no block, as a Kafka broker does.
 
-    A broker raises the leader epoch whenever it starts, on disk before it takes a record.
+    A broker that starts notes its leader epoch, and one of us who is killed leaves the block dirty.
+    Without the lock it may seem so for an instant in which another process appends.
     """
-    return last_epoch(files, segments.directory) > end.leader_epoch
+    if last_epoch(files, segments.directory) not in (None, end.leader_epoch):
+        return True
+    if block.dirty:
+        return False
+    longer = segments.size(end.active_base) > end.end_position
+    return longer or max(segments.listed()) > end.active_base
 
 
 def last_said(
-    files: Files, segments: Segments, block: ControlBlock
+    files: Files, segments: Segments, block: ControlBlock, config: TopicConfig
 ) -> tuple[End | None, Synced | None]:
     """What of a block that is not believable a walk may go by."""
-    end = block.end()
-    if end is not None and led_by_another(files, segments, end):
-        return None, None  # a broker also cuts, compacts and deletes
-    return end, block.synced()
+    end, synced = block.end(), block.synced()
+    try:
+        if end is None or not written_by_another(files, segments, block, end):
+            return end, synced
+    except FileNotFoundError:
+        return end, synced
+    # A broker also compacts and deletes: then no batch need begin there any more.
+    fits = synced is not None and segments.begins_at(synced, config.index_interval_bytes)
+    return None, synced if fits else None
 
 
 def open_block(
@@ -68,7 +80,7 @@ def open_block(
         file = OpenFile(files, path, os.O_RDWR | os.O_CREAT)
         if file.size() >= PAGE_BYTES:
             block = ControlBlock(file, writable=True)
-            if believable(files, segments, block.end()):
+            if believable(files, segments, block):
                 return block  # without the lock: a stopped writer keeps no reader out
         try:
             file.lock()
@@ -76,7 +88,7 @@ def open_block(
                 continue  # what has this name by now is somebody else's, who may be appending
             file.allocate(PAGE_BYTES)
             block = ControlBlock(file, writable=True)
-            if not believable(files, segments, block.end()):
+            if not believable(files, segments, block):
                 with sync_lock():
                     rebuild(files, segments, block, config=config, now=now)
             return block
@@ -91,7 +103,7 @@ def rebuild(
     found = recover(
         files,
         segments,
-        *last_said(files, segments, block),
+        *last_said(files, segments, block, config),
         config=config,
         now=now,
         writable=True,
@@ -136,7 +148,7 @@ class ReadOnlyEnd:
 
     def _believable_block(self) -> ControlBlock | None:
         block = self._open()
-        if block is None or not believable(self._files, self._segments, block.end()):
+        if block is None or not believable(self._files, self._segments, block):
             return None
         return block
 
@@ -145,11 +157,14 @@ class ReadOnlyEnd:
         size = (bases[-1], self._segments.size(bases[-1])) if bases else (-1, 0)
         if self._walked is None or self._walked[0] != size:
             block = self._open()
-            said = last_said(self._files, self._segments, block) if block else (None, None)
+            known, synced = None, None
+            if block is not None:
+                known, synced = last_said(self._files, self._segments, block, self._config)
             found = recover(
                 self._files,
                 self._segments,
-                *said,
+                known,
+                synced,
                 config=self._config,
                 now=0,
                 writable=False,

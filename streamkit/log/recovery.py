@@ -186,10 +186,10 @@ def cut_tail(files: Files, segments: Segments, end: End) -> End:
     return msgspec.structs.replace(end, leader_epoch=epoch)
 
 
-def last_epoch(files: Files, directory: str) -> int:
-    """The newest leader epoch that the partition's directory tells of; 0: it tells of none."""
+def last_epoch(files: Files, directory: str) -> int | None:
+    """The newest leader epoch that the partition's directory tells of; None: it tells of none."""
     epochs = _epochs(files, directory)
-    return epochs[-1][0] if epochs else 0
+    return epochs[-1][0] if epochs else None
 
 
 def _epochs(files: Files, directory: str) -> list[tuple[int, int]]:

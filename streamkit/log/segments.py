@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from streamkit.codec import HEADER_BYTES, read_header
 from streamkit.errors import CorruptBatch
-from streamkit.log.control import End
+from streamkit.log.control import End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.index import OFFSET_ENTRY, TIME_ENTRY, last_at_most
 from streamkit.log.segment import INDEX, LOG, TIMEINDEX, Scan, Tally, base_of, file_name, scan
@@ -76,6 +76,18 @@ class Segments:
         self._open = {}
         self._listed = (-1, -1, [])
         self._trusted = set()
+
+    def begins_at(self, place: Synced, interval: int) -> bool:
+        """Whether the batch of that offset begins, or would, at that position of that segment."""
+        try:
+            size = self.size(place.base)
+        except FileNotFoundError:
+            return False
+        found = self.scan(
+            place.base, place.position, Tally(place.base, interval), check_from=place.position
+        )
+        whole = found.problem is None and size >= place.position
+        return whole and found.next_offset == place.offset
 
     # Where an offset stands.
 
