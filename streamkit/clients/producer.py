@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from streamkit import codec
-from streamkit.backends.base import Acks, TopicInfo
+from streamkit.backends.base import Acks
+from streamkit.clients.buffers import Buffer, TopicBuffers
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.rows import Rows
-from streamkit.clients.topic_config import compression_of, is_compacted, max_batch_bytes
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec import partition_for
 from streamkit.errors import (
@@ -30,8 +30,6 @@ from streamkit.errors import (
 )
 from streamkit.records import Headers, TopicPartition
 from streamkit.serde import Untyped, serde_for
-
-_start = count(os.getpid())  # several producers do not all begin with partition 0
 
 _RETRY_SECONDS = 1.0
 """How long a batch that could not be written waits until the background tries it again."""
@@ -88,7 +86,7 @@ class Producer:
         self._create_topics = create_topics
         self._now = (clock or SystemClock()).now
         self._monotonic = (clock or SystemClock()).monotonic
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, TopicBuffers] = {}
         # What was appended last to each partition and is not known to be on stable storage yet.
         self._unsynced: dict[TopicPartition, int] = {}
         self._appends = count()
@@ -101,7 +99,7 @@ class Producer:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
-        self._waiting: dict[_Buffer, float] = {}
+        self._waiting: dict[Buffer, float] = {}
         self._something = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._asleep_until = inf
@@ -304,7 +302,7 @@ class Producer:
 
         await asyncio.to_thread(self.close)
 
-    def _topic(self, name: str) -> "_Topic":
+    def _topic(self, name: str) -> TopicBuffers:
         if self._closed:
             raise UsageError("the producer is closed")
         try:
@@ -316,7 +314,7 @@ class Producer:
                 info = self._backend.create_topic(name, self._create_topics)
             except TopicExists:  # by somebody else, just now
                 info = self._backend.topic(name)
-        target = self._topics[name] = _Topic(info, self._batch_bytes)
+        target = self._topics[name] = TopicBuffers(info, self._batch_bytes)
         return target
 
     def _raise(self) -> None:
@@ -336,7 +334,7 @@ class Producer:
                 for text in (f"also: {error}", *getattr(error, "__notes__", ())):
                     self._error.add_note(text)
 
-    def _write_full(self, buffer: "_Buffer") -> None:
+    def _write_full(self, buffer: Buffer) -> None:
         try:
             self._write(buffer)
         except RecordTooLarge:
@@ -344,7 +342,7 @@ class Producer:
         except (StreamkitError, OSError) as error:
             self._remember(error)  # that record was taken, so the next call has to tell
 
-    def _write(self, buffer: "_Buffer") -> None:
+    def _write(self, buffer: Buffer) -> None:
         """Append what the buffer holds. A record that is too large is given up alone."""
         refused: RecordTooLarge | None = None
         while buffer.unwritten or len(buffer.builder):
@@ -372,7 +370,7 @@ class Producer:
         if refused is not None:
             raise refused
 
-    def _append_all(self, buffer: "_Buffer", batches: "deque[bytes]") -> None:
+    def _append_all(self, buffer: Buffer, batches: "deque[bytes]") -> None:
         """Append batches, taking out each that is there; one that is too large goes as two."""
         while batches:
             try:
@@ -396,7 +394,7 @@ class Producer:
             else:
                 batches.popleft()
 
-    def _append(self, buffer: "_Buffer", batch: bytes) -> int:
+    def _append(self, buffer: Buffer, batch: bytes) -> int:
         """Append one batch to the topic that its records were sent to; its first offset."""
         name = buffer.partition.topic
         try:
@@ -415,7 +413,7 @@ class Producer:
             self._unsynced[buffer.partition] = next(self._appends)
         return offset
 
-    def _append_rows(self, buffer: "_Buffer", chunks: Iterable[Rows]) -> None:
+    def _append_rows(self, buffer: Buffer, chunks: Iterable[Rows]) -> None:
         """Append each chunk as a batch, after what was sent to the partition before."""
         self._write(buffer)
         for chunk in chunks:
@@ -427,7 +425,7 @@ class Producer:
             )
             self._append_all(buffer, deque([batch]))
 
-    def _wait_for_more(self, buffer: "_Buffer") -> None:
+    def _wait_for_more(self, buffer: Buffer) -> None:
         due = self._waiting[buffer] = self._monotonic() + self._linger
         if self._linger == 0:
             self._write_full(buffer)
@@ -476,63 +474,6 @@ def _start_anew_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_start_anew_in_child)
-
-
-class _Buffer:
-    """The batch that is being filled for one partition, and what could not be written yet."""
-
-    __slots__ = ("append", "builder", "partition", "topic", "unwritten")
-
-    def __init__(self, topic: "_Topic", partition: TopicPartition) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.builder = codec.Builder(topic.compression)
-        self.append = self.builder.append
-        self.unwritten: deque[bytes] = deque()
-
-
-class _Topic:
-    """What sending to a topic needs to know. `sticky` takes the records without a key."""
-
-    __slots__ = (
-        "batch_bytes",
-        "buffers",
-        "compacted",
-        "compression",
-        "count",
-        "sticky",
-        "topic_id",
-    )
-
-    def __init__(self, info: TopicInfo, batch_bytes: int) -> None:
-        self.topic_id = info.topic_id
-        self.compression = compression_of(info.config)
-        self.compacted = is_compacted(info.config)
-        self.count = info.partitions
-        # Half, so that a batch that is not full yet has room for one more large record.
-        self.batch_bytes = min(batch_bytes, max_batch_bytes(info.config) // 2)
-        self.buffers = [
-            _Buffer(self, TopicPartition(info.name, number)) for number in range(self.count)
-        ]
-        self.sticky = self.buffers[next(_start) % self.count]
-
-    def turn(self, written: _Buffer) -> None:
-        """After a batch, what has no key goes to the next partition."""
-        if written is self.sticky:
-            self.sticky = self.buffers[(written.partition.partition + 1) % self.count]
-
-    def buffer(self, partition: int) -> _Buffer:
-        if not 0 <= partition < self.count:
-            raise UnknownPartition(
-                f"topic {self.sticky.partition.topic!r} has no partition {partition}: "
-                f"it has 0 to {self.count - 1}"
-            )
-        return self.buffers[partition]
-
-    def choose(self, key: bytes | None, partition: int | None) -> _Buffer:
-        if partition is not None:
-            return self.buffer(partition)
-        return self.sticky if key is None else self.buffers[partition_for(key, self.count)]
 
 
 def _encode(value: Any) -> bytes | None:
