@@ -10,7 +10,7 @@ from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import SystemClock
-from streamkit.codec import encode
+from streamkit.codec import encode, headers
 from streamkit.codec.compression import CODECS
 from streamkit.log.directory import Log
 from streamkit.records import TopicPartition
@@ -38,6 +38,12 @@ def ours(tmp_path, append):
             log.partition(LONG).append([block], acks=1)
         with EmbeddedBackend(log, OffsetsTopic(log, SystemClock())) as backend:
             backend.commit("billing", {ORDERS: CommittedOffset(17, "note")})
+    # A torn tail leaves a file, and raises the leader epoch: here to what the broker's will be.
+    for epoch in (1, 2):
+        with (root / str(STAMPED) / f"{0:020d}.log").open("ab") as newest:
+            newest.write(b"torn")
+        with Log.open(root) as log:
+            assert log.partition(STAMPED).leader_epoch == epoch
     # What a creation leaves that was killed.
     (root / f"half-0.{'ab' * 16}-delete").mkdir()
     return root
@@ -106,6 +112,8 @@ def test_a_brokers_own_directory_is_a_log(tmp_path, broker, read, written, end):
             assert (topic.partitions, topic.config) == (2, {"segment.bytes": str(1 << 20)})
             partition = log.partition(ORDERS)
             assert read(partition) == expected
+            batches = headers(partition.read(0, 1 << 30))
+            assert {header.compression for _, header in batches} == set(CODECS)
             backend = EmbeddedBackend(log, OffsetsTopic(log, SystemClock()), closing=lambda: None)
             assert backend.committed("billing") == {ORDERS: CommittedOffset(17, "note")}
     with Log.open(kafka.data) as log:
