@@ -101,8 +101,7 @@ class Transaction:
             if epoch != self.producer_epoch:
                 if epoch != self.last_producer_epoch:
                     raise self.fenced(*expected)
-                if self.producer_epoch <= LAST_EPOCH:
-                    return self
+                return self
         return self._to(
             State.EMPTY,
             now,

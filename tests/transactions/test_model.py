@@ -159,6 +159,7 @@ def test_every_schedule_gives_what_the_model_gives(new_partition, replay, schedu
         assert index == [entry for entry in partition.index if entry.last_offset >= since]
         assert encode_snapshot(recovered) == encode_snapshot(partition.producers)
         assert recovered.open_transactions == partition.producers.open_transactions
+        assert recovered.stable_offset == partition.producers.stable_offset
         for producer in recovered:
             known = partition.producers.get(producer.producer_id).batches
             assert producer.batches == (known if since == 0 else known[-len(producer.batches) :])

@@ -74,6 +74,7 @@ def test_a_new_epoch_starts_at_zero_and_ends_the_old_one(partition):
     with pytest.raises(OutOfOrderSequence, match="sequence 5 in epoch 2, expected 0"):
         partition.send(7, 2, 5)
     assert partition.send(7, 2, 0, 5) == 5
+    assert partition.send(7, 2, 0, 5).first_offset == 5, "not the one of the epoch before"
     with pytest.raises(InvalidProducerEpoch, match="epoch 1, but 2 is the present one"):
         partition.send(7, 1, 0, 5)
 
@@ -296,6 +297,16 @@ def test_producers_go_on_from_a_snapshot_as_if_there_had_been_no_restart(partiti
     assert partition.send(7, 0, 3) == 6
     assert partition.mark(8, 2, commit=False) == 7
     assert partition.index == [Aborted(8, 3, 7, 8)]
+
+
+def test_open_transactions_keep_their_order_over_a_snapshot(partition):
+    partition.send(9, 0, 0, transactional=True)
+    partition.send(7, 0, 0, transactional=True)
+    entries = decode_snapshot(encode_snapshot(partition.producers), "00002.snapshot")
+    assert [entry.producer_id for entry in entries] == [7, 9]
+    producers = Producers("orders-3", entries, 2)
+    assert list(producers.open_transactions) == [0, 1]
+    assert producers.stable_offset == 0
 
 
 def test_what_was_followed_once_is_not_followed_again(partition):
