@@ -40,15 +40,18 @@ def believable(files: Files, segments: Segments, block: ControlBlock) -> bool:
 def written_by_another(files: Files, segments: Segments, block: ControlBlock, end: End) -> bool:
     """Whether somebody was here since who knows of no block, as a Kafka broker does.
 
-    A broker that starts notes its leader epoch, and one of us who is killed leaves the block dirty.
-    Without the lock it may seem so for an instant in which another process appends.
+    A broker that starts notes its leader epoch, and one of us who is killed leaves the block dirty
+    (though a power cut can leave it clean).
     """
     if last_epoch(files, segments.directory) not in (None, end.leader_epoch):
         return True
-    if block.dirty:
+    if end.boot_id != boot_id():
         return False
     longer = segments.size(end.active_base) > end.end_position
-    return longer or max(segments.listed()) > end.active_base
+    if not longer and max(segments.listed()) == end.active_base:
+        return False
+    # Asked in this order: whoever of us wrote these bytes meanwhile publishes, then is clean again.
+    return not block.dirty and block.end() == end
 
 
 def last_said(

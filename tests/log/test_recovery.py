@@ -391,3 +391,19 @@ def test_what_a_broker_compacted_is_walked_anew(folder):
     batch[:8] = (11).to_bytes(8, "big")
     (folder / f"{8:020d}.log").write_bytes(batch)
     assert append(folder, b"ours") == 12
+
+
+def test_after_a_power_cut_a_block_older_than_its_segment_still_tells_what_was_synced(folder):
+    last = folder / f"{8:020d}.log"
+    last.write_bytes(last.read_bytes()[: 2 * SIZE])
+    assert read(folder) == VALUES[:10]
+    page = control(folder)
+    assert append(folder, b"younger") == 10
+    (folder / "control").write_bytes(page)
+    set_boot(folder, Synced(8, 2 * SIZE, 10))
+    data = bytearray(last.read_bytes())
+    data[SIZE + 16] = 9  # the magic of the second batch, which was synced
+    last.write_bytes(data)
+    assert append(folder, b"more") == 11
+    assert last.read_bytes()[: len(data)] == data
+    assert not list(folder.glob("*.cut"))
