@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from streamkit import Consumer, TopicPartition
 
 KILLS = 1000 if os.environ.get("STREAMKIT_SOAK") else 50
-ROWS_A_STEP = 20
+ROWS_A_STEP = 50
+STEP_SECONDS = 0.01
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if KILLS > 50 else 300)]
 
@@ -57,7 +59,7 @@ path = "drop"
 pattern = "*.jsonl"
 topic = "lines"
 "key.fields" = ["id"]
-"poll.interval" = "50ms"
+"poll.interval" = "10ms"
 "topic.creation.default.partitions" = 3
 
 [connectors.rows]
@@ -67,7 +69,7 @@ tables = ["rows"]
 mode = "incrementing"
 "incrementing.column" = "number"
 "key.fields" = ["id"]
-"poll.interval" = "50ms"
+"poll.interval" = "10ms"
 "topic.creation.default.partitions" = 3
 """
 
@@ -129,28 +131,36 @@ class Fleet:
 
 
 class Inputs:
-    """A growing file and a growing table, and what was put into them."""
+    """A file and a table that grow all the time, so that whoever is killed is killed at work."""
 
     def __init__(self, home: Path) -> None:
         (home / "drop").mkdir()
-        self.file = open(home / "drop" / "lines.jsonl", "a")  # noqa: SIM115
-        self.db = sqlite3.connect(home / "input.db", timeout=30)
-        self.db.execute("CREATE TABLE rows (id TEXT, number INTEGER PRIMARY KEY)")
-        self.db.commit()
         self.written = 0
+        self._home = home
+        self._over = threading.Event()
+        db = sqlite3.connect(home / "input.db")
+        db.execute("CREATE TABLE rows (id TEXT, number INTEGER PRIMARY KEY)")
+        db.commit()
+        db.close()
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
 
-    def write(self, count: int) -> None:
-        numbers = range(self.written + 1, self.written + count + 1)
-        for number in numbers:
-            self.file.write(json.dumps({"id": f"é{number}", "number": number}) + "\n")
-        self.file.flush()
-        self.db.executemany("INSERT INTO rows VALUES (?, ?)", [(f"é{n}", n) for n in numbers])
-        self.db.commit()
-        self.written += count
+    def _write(self) -> None:
+        db = sqlite3.connect(self._home / "input.db", timeout=30)
+        with open(self._home / "drop" / "lines.jsonl", "a") as file:
+            while not self._over.wait(STEP_SECONDS):
+                numbers = range(self.written + 1, self.written + ROWS_A_STEP + 1)
+                for number in numbers:
+                    file.write(json.dumps({"id": f"é{number}", "number": number}) + "\n")
+                file.flush()
+                db.executemany("INSERT INTO rows VALUES (?, ?)", [(f"é{n}", n) for n in numbers])
+                db.commit()
+                self.written += ROWS_A_STEP
+        db.close()
 
-    def close(self) -> None:
-        self.file.close()
-        self.db.close()
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def exported(home: Path, table: str) -> list[tuple[str, int]]:
@@ -185,19 +195,19 @@ def test_no_row_is_missing_after_many_kills(tmp_path: Path) -> None:
         fleet.start(name)
     try:
         for _ in range(KILLS):
-            inputs.write(dice.randrange(2 * ROWS_A_STEP))
-            time.sleep(dice.uniform(0.0, 1.0))
+            time.sleep(dice.uniform(0.0, 1.6))  # a process begins to work after about half a second
             name = dice.choice(list(fleet.commands))
             fleet.kill(name)
             fleet.start(name)
-        inputs.write(ROWS_A_STEP)
+        inputs.end()
+        print(inputs.written, "rows")
         expected = [(f"é{n}", n) for n in range(1, inputs.written + 1)]
         for table in ("lines-out", "rows-out"):
             eventually(lambda table=table: exported(tmp_path, table) == expected, 60)
             assert exported(tmp_path, table) == expected, fleet.messages("sinks")
     finally:
+        inputs.end()
         fleet.stop()
-        inputs.close()
 
     # What the file sink wrote is the topic, record for record: it never repeats or leaves out.
     for partition in range(3):
