@@ -206,6 +206,7 @@ class Appender:
             index_bytes=0,
             timeindex_bytes=0,
             unindexed_bytes=0,
+            txnindex_bytes=0,
         )
         block.publish(after)
         block.dirty = False

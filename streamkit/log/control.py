@@ -62,6 +62,13 @@ class End(msgspec.Struct, frozen=True, gc=False):
     unindexed_bytes: int
     """Bytes appended since the last entry of the index."""
 
+    txnindex_bytes: int
+    """Bytes of the active segment's index of aborted transactions that count."""
+
+    rewrites: int
+    """Raised whenever files of finished segments were replaced or removed: readers of all
+    processes then let go of what they have open and list the directory again."""
+
 
 class Synced(msgspec.Struct, frozen=True, gc=False):
     """Up to where a partition is on stable storage: a position in the segment `base`."""
@@ -120,5 +127,5 @@ class Copies(Generic[T]):
         return generation, self._kind(*fields)
 
 
-END: Copies[End] = Copies(End, b"SKE1", "16siqqqqqqqqqqqq", (0, 512))
+END: Copies[End] = Copies(End, b"SKE1", "16siqqqqqqqqqqqqqq", (0, 512))
 SYNCED: Copies[Synced] = Copies(Synced, b"SKS1", "qqq", (1024, 1536))

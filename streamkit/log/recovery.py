@@ -104,6 +104,8 @@ def recover(
         index_bytes=len(tally.index),
         timeindex_bytes=len(tally.timeindex),
         unindexed_bytes=tally.unindexed,
+        txnindex_bytes=0,
+        rewrites=known.rewrites + 1 if known is not None else 0,
     )
     if synced.offset > end.end_offset:  # a copy, or a disk that lost what it said it had
         synced = Synced(active, 0, active)
