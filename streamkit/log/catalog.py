@@ -1,4 +1,4 @@
-"""Topics of a log: created, deleted and listed through `__cluster_metadata`."""
+"""Topics of a log: created, altered, deleted and listed through `__cluster_metadata`."""
 
 import logging
 import os
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from streamkit.clock import Clock
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import (
-    ConfigError,
     CorruptBatch,
+    InvalidPartitions,
     InvalidTopic,
     LogError,
     ReadOnlyLog,
@@ -30,6 +30,7 @@ from streamkit.log.metadata import (
     FeatureLevelRecord,
     MetadataRecord,
     PartitionRecord,
+    ProducerIdsRecord,
     RemoveTopicRecord,
     Topic,
     TopicRecord,
@@ -43,6 +44,10 @@ from streamkit.records import TopicPartition
 logger = logging.getLogger(__name__)
 
 MAX_PARTITIONS = 100_000
+PRODUCER_IDS = 1000
+"""How many ids of producers are given out at once, as by Kafka."""
+PRODUCER_IDS = 1000
+"""How many producer ids are taken at once, as by Kafka's brokers."""
 
 
 class Catalog:
@@ -60,25 +65,21 @@ class Catalog:
 
     def topics(self) -> Mapping[str, Topic]:
         """All topics by name; a snapshot that does not change."""
-        if self._metadata.end_offset != self._read_to:
-            with self._lock:
-                self._refresh()
-        return self._topics.by_name
+        return self._now().by_name
 
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopic."""
-        topics = self.topics()
-        found = topics.get(name)
-        if found is None:
-            raise UnknownTopic(f"no topic {name!r}{nearest(name, topics)}")
-        return found
+        return _existing(self.topics(), name)
+
+    def log_config(self) -> Mapping[str, str]:
+        """The non-default configs of the log as a whole, by name."""
+        return self._now().log_config
 
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> Topic:
-        """Raises InvalidTopic, TopicExists, ConfigError."""
+        """Raises InvalidTopic, TopicExists, InvalidPartitions, ConfigError."""
         check_topic_name(name)
         TopicConfig.parse(config)
-        if not 1 <= partitions <= MAX_PARTITIONS:
-            raise ConfigError(f"topic {name!r}: {partitions} partitions; 1-{MAX_PARTITIONS} work")
+        _check_count(name, partitions)
         with self._changing():
             topics = self._topics.by_name
             if name in topics:
@@ -92,26 +93,74 @@ class Catalog:
                         f"topic name {name!r}: like {other!r}, which exists, but for '.' and '_';"
                         " Kafka takes them for the same in the names of metrics"
                     )
-            topic = Topic(name, partitions, uuid.uuid4().hex, dict(config))
-            for number in range(partitions):
-                self._make_directory(TopicPartition(name, number), topic.topic_id)
-            self._files.fsync_dir(self._root)
+            topic_id = uuid.uuid4().hex
+            numbers = range(partitions)
+            self._make_directories(name, topic_id, numbers)
             self._append(
                 [
-                    *([METADATA_VERSION] if self._metadata.end_offset == 0 else []),
-                    TopicRecord(name, topic.topic_id),
-                    *(PartitionRecord(topic.topic_id, number) for number in range(partitions)),
+                    TopicRecord(name, topic_id),
+                    *(PartitionRecord(topic_id, number) for number in numbers),
                     *(ConfigRecord(name, key, value) for key, value in config.items()),
                 ]
             )
-            return topic
+            return self._topics.by_name[name]
+
+    def add_partitions(self, name: str, total: int) -> Topic:
+        """Let the topic have `total` partitions. Raises UnknownTopic, InvalidPartitions."""
+        _check_count(name, total)
+        with self._changing():
+            topic = _existing(self._topics.by_name, name)
+            if total <= topic.partitions:
+                raise InvalidPartitions(
+                    f"topic {name!r} has {topic.partitions} partitions, and {total} were asked for:"
+                    " partitions can only be added, as their records would be lost"
+                )
+            numbers = range(topic.partitions, total)
+            self._make_directories(name, topic.topic_id, numbers)
+            self._append([PartitionRecord(topic.topic_id, number) for number in numbers])
+            return self._topics.by_name[name]
+
+    def alter(self, name: str, config: Mapping[str, str | None]) -> Topic:
+        """Set configs, or with None take them back to the default. UnknownTopic, ConfigError."""
+        TopicConfig.parse({key: value for key, value in config.items() if value is not None})
+        with self._changing():
+            topic = _existing(self._topics.by_name, name)
+            for key, value in config.items():
+                if value is None and key not in topic.config:
+                    TopicConfig.check_name(key)
+            TopicConfig.parse(changed(topic.config, config))
+            records = [
+                ConfigRecord(name, key, value)
+                for key, value in config.items()
+                if topic.config.get(key) != value
+            ]
+            if records:
+                self._append(records)
+            return self._topics.by_name[name]
+
+    def alter_log(self, config: Mapping[str, str | None]) -> None:
+        """Set configs of the whole log, or with None take them away. They are not looked at."""
+        with self._changing():
+            known = self._topics.log_config
+            records = [
+                ConfigRecord("", key, value, BROKER_RESOURCE)
+                for key, value in config.items()
+                if known.get(key) != value
+            ]
+            if records:
+                self._append(records)
+
+    def producer_ids(self) -> range:
+        """Ids for producers that nobody has had; on stable storage that they are taken."""
+        with self._changing():
+            first = self._topics.next_producer_id
+            self._append([ProducerIdsRecord(first + PRODUCER_IDS)])
+            return range(first, first + PRODUCER_IDS)
 
     def delete(self, name: str) -> Topic:
         """Raises UnknownTopic."""
         with self._changing():
-            topic = self._topics.by_name.get(name)
-            if topic is None:
-                raise UnknownTopic(f"no topic {name!r}{nearest(name, self._topics.by_name)}")
+            topic = _existing(self._topics.by_name, name)
             # Said first, done then: a process killed in between leaves files that belong to nobody.
             self._append([RemoveTopicRecord(topic.topic_id)])
             for number in range(topic.partitions):
@@ -147,17 +196,24 @@ class Catalog:
                     self._lock_file.unlock()
                 self._lock_file = None
 
-    def _append(self, records: Sequence[MetadataRecord | FeatureLevelRecord]) -> None:
-        now = self._clock.now()
-        values = [encode_record(record) for record in records]
-        self._metadata.append([encode(values, timestamps=now)])
+    def _append(self, records: Sequence[MetadataRecord]) -> None:
+        """Bring the records to stable storage, all or none, and apply them."""
+        all_of: list[MetadataRecord | FeatureLevelRecord] = [*records]
+        if self._metadata.end_offset == 0:
+            all_of.insert(0, METADATA_VERSION)
+        values = [encode_record(record) for record in all_of]
+        self._metadata.append([encode(values, timestamps=self._clock.now())])
         self._refresh()
 
+    def _now(self) -> Topics:
+        if self._metadata.end_offset != self._read_to:
+            with self._lock:
+                self._refresh()
+        return self._topics
+
     def _refresh(self) -> None:
-        topics = Topics()
-        topics.by_name = dict(self._topics.by_name)
-        topics.removed = set(self._topics.removed)
-        topics.names = dict(self._topics.names)
+        topics = self._topics.copy()
+        topics.next_producer_id = self._topics.next_producer_id
         read_to = self._read_to
         end = self._durable_end()
         while read_to < end:
@@ -191,6 +247,12 @@ class Catalog:
             return min(end, self._metadata.synced_offset)
         return end
 
+    def _make_directories(self, name: str, topic_id: str, numbers: range) -> None:
+        """Make empty partitions, durable with their names."""
+        for number in numbers:
+            self._make_directory(TopicPartition(name, number), topic_id)
+        self._files.fsync_dir(self._root)
+
     def _make_directory(self, tp: TopicPartition, topic_id: str) -> None:
         path = self.directory(tp)
         if self._files.exists(path):
@@ -219,3 +281,17 @@ class Catalog:
             except OSError as error:
                 # It is in nobody's way, unless a topic of that name is made: that says so, too.
                 logger.warning("%s: a deleted topic's files stay: %s", path, error.strerror)
+
+
+def _existing(topics: Mapping[str, Topic], name: str) -> Topic:
+    found = topics.get(name)
+    if found is None:
+        raise UnknownTopic(f"no topic {name!r}{nearest(name, topics)}")
+    return found
+
+
+def _check_count(name: str, partitions: int) -> None:
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise InvalidPartitions(
+            f"topic {name!r}: {partitions} partitions; 1-{MAX_PARTITIONS} work"
+        )

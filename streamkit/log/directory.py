@@ -4,7 +4,7 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Literal
 from uuid import uuid4
@@ -65,6 +65,7 @@ class Log:
         self._catalog = Catalog(path, self._metadata, files=files, clock=clock)
         self._partitions: dict[TopicPartition, Partition] = {}
         self._topics: Mapping[str, Topic] | None = None
+        self._producer_ids: Iterator[int] = iter(())
         _open_logs.add(self)
 
     @classmethod
@@ -142,6 +143,16 @@ class Log:
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopic, naming the nearest that exists."""
         return self._catalog.topic(name)
+
+    def producer_id(self) -> int:
+        """A producer id that nobody has had yet. ReadOnlyLog."""
+        self._require_writable()
+        with self._lock:
+            found = next(self._producer_ids, None)
+            if found is None:
+                self._producer_ids = iter(self._catalog.producer_ids())
+                found = next(self._producer_ids)
+            return found
 
     def partition(self, tp: TopicPartition) -> Partition:
         """The partition; the same object every time while the topic lives.
@@ -229,6 +240,7 @@ class Log:
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
+        self._producer_ids = iter(())  # the parent gives them out
         self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()

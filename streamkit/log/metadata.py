@@ -1,4 +1,4 @@
-"""What `__cluster_metadata` holds: KRaft's records of topics, partitions and configs, as bytes.
+"""What `__cluster_metadata` holds: KRaft's records of topics, configs and producer ids, as bytes.
 
     | frame version 1 | api key | version | message |      three unsigned varints first
 
@@ -8,13 +8,16 @@ tagged fields follow. Records of other kinds, which a broker's own log has, are 
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from streamkit.errors import CorruptLog
 
 FRAME_VERSION = 1
 TOPIC_RESOURCE = 2
+BROKER_RESOURCE = 4
+"""With the name "", what holds for all brokers: so for the whole log."""
+
 NODE_ID = 1
 """The one broker and controller that every partition is said to live on."""
 
@@ -27,6 +30,8 @@ class Topic:
     partitions: int
     topic_id: str
     config: Mapping[str, str] = field(default_factory=dict)
+    once_compacted: bool = False
+    """Its policy is, or was once, to compact: so offsets may be missing in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,12 @@ class PartitionRecord:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRecord:
-    """A topic's config; a value of None takes it away."""
+    """A config of a topic, or (BROKER_RESOURCE, "") of the log; a value of None takes it away."""
 
-    topic: str
+    of: str
     name: str
     value: str | None
+    resource: int = TOPIC_RESOURCE
 
     KEY = 4
 
@@ -63,7 +69,18 @@ class RemoveTopicRecord:
     KEY = 9
 
 
-MetadataRecord: TypeAlias = TopicRecord | PartitionRecord | ConfigRecord | RemoveTopicRecord
+@dataclass(frozen=True, slots=True)
+class ProducerIdsRecord:
+    """Producer ids below `end` have been given out, in blocks; whoever needs one begins there."""
+
+    end: int
+
+    KEY = 15
+
+
+MetadataRecord: TypeAlias = (
+    TopicRecord | PartitionRecord | ConfigRecord | RemoveTopicRecord | ProducerIdsRecord
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +109,15 @@ def encode_record(record: MetadataRecord | FeatureLevelRecord) -> bytes:
         frame += struct.pack(">iii", NODE_ID, 0, 0)  # leader, leader epoch, partition epoch
     elif isinstance(record, ConfigRecord):
         value = _varint(0) if record.value is None else _string(record.value)
-        frame += struct.pack(">b", TOPIC_RESOURCE) + _string(record.topic) + _string(record.name)
+        frame += struct.pack(">b", record.resource) + _string(record.of) + _string(record.name)
         frame += value
+    elif isinstance(record, ProducerIdsRecord):
+        # The broker that they were given to, its epoch (none is known), and the first free one.
+        frame += struct.pack(">iqq", NODE_ID, -1, record.next_producer_id)
     elif isinstance(record, FeatureLevelRecord):
         frame += _string(record.name) + struct.pack(">h", record.level)
+    elif isinstance(record, ProducerIdsRecord):
+        frame += struct.pack(">iqq", NODE_ID, -1, record.end)  # for which broker, in which epoch
     else:
         frame += bytes.fromhex(record.topic_id)
     frame.append(0)  # no tagged fields
@@ -103,7 +125,7 @@ def encode_record(record: MetadataRecord | FeatureLevelRecord) -> bytes:
 
 
 def decode_record(data: bytes) -> MetadataRecord | None:
-    """None for a record that is not about topics. Raises CorruptLog when it cannot be read."""
+    """None for a record that says nothing to us. Raises CorruptLog when it cannot be read."""
     try:
         return _decode(_Reader(data))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
@@ -121,10 +143,14 @@ def _decode(reader: "_Reader") -> MetadataRecord | None:
         return PartitionRecord(reader.uuid(), partition)
     if key == ConfigRecord.KEY:
         (resource,) = reader.unpack(">b")
-        topic, name, value = reader.string(), reader.string(), reader.string()
-        return ConfigRecord(topic or "", name or "", value) if resource == TOPIC_RESOURCE else None
+        of, name, value = reader.string() or "", reader.string() or "", reader.string()
+        known = resource == TOPIC_RESOURCE or (resource == BROKER_RESOURCE and not of)
+        return ConfigRecord(of, name, value, resource) if known else None
     if key == RemoveTopicRecord.KEY:
         return RemoveTopicRecord(reader.uuid())
+    if key == ProducerIdsRecord.KEY:
+        _broker, _epoch, end = reader.unpack(">iqq")
+        return ProducerIdsRecord(end)
     return None
 
 
@@ -178,14 +204,27 @@ def _string(text: str) -> bytes:
 
 
 class Topics:
-    """The topics that the records so far amount to."""
+    """What the records so far amount to."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Topic] = {}
         self.removed: set[str] = set()
         """Ids of deleted topics: what files they still have may go."""
 
+        self.log_config: dict[str, str] = {}
+        """What is configured for the log as a whole."""
+
+        self.next_producer_id = 0
         self.names: dict[str, str] = {}
+
+    def copy(self) -> "Topics":
+        other = Topics()
+        other.by_name = dict(self.by_name)
+        other.removed = set(self.removed)
+        other.log_config = dict(self.log_config)
+        other.next_producer_id = self.next_producer_id
+        other.names = dict(self.names)
+        return other
 
     def apply(self, record: MetadataRecord) -> None:
         if isinstance(record, TopicRecord):
@@ -195,18 +234,28 @@ class Topics:
             topic = self._topic(record.topic_id)
             if topic is not None:
                 count = max(topic.partitions, record.partition + 1)
-                self._set(Topic(topic.name, count, topic.topic_id, topic.config))
+                self._set(replace(topic, partitions=count))
         elif isinstance(record, ConfigRecord):
-            topic = self.by_name.get(record.topic)
-            if topic is not None:
-                config = {**topic.config, record.name: record.value}
-                given = {key: value for key, value in config.items() if value is not None}
-                self._set(Topic(topic.name, topic.partitions, topic.topic_id, given))
+            self._configure(record)
+        elif isinstance(record, ProducerIdsRecord):
+            self.next_producer_id = max(self.next_producer_id, record.next_producer_id)
         else:
             topic = self._topic(record.topic_id)
             self.removed.add(record.topic_id)
             if topic is not None:
                 del self.by_name[topic.name], self.names[topic.topic_id]
+
+    def _configure(self, record: ConfigRecord) -> None:
+        if record.resource == BROKER_RESOURCE:
+            self.log_config = changed(self.log_config, {record.name: record.value})
+            return
+        topic = self.by_name.get(record.of)
+        if topic is not None:
+            config = changed(topic.config, {record.name: record.value})
+            compacts = "compact" in config.get("cleanup.policy", "")
+            self._set(
+                replace(topic, config=config, once_compacted=topic.once_compacted or compacts)
+            )
 
     def _topic(self, topic_id: str) -> Topic | None:
         name = self.names.get(topic_id)
@@ -214,3 +263,8 @@ class Topics:
 
     def _set(self, topic: Topic) -> None:
         self.by_name[topic.name] = topic
+
+
+def changed(config: Mapping[str, str], by: Mapping[str, str | None]) -> dict[str, str]:
+    """Configs after a change; a key whose value is None there has its default again."""
+    return {key: value for key, value in {**config, **by}.items() if value is not None}

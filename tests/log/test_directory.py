@@ -303,3 +303,19 @@ def test_a_waiter_of_another_log_object_is_woken_by_a_new_topic(tmp_path):
         one.create_topic("a")
         assert other.wait(lambda: "a" in other.topics(), 10)
         assert time.monotonic() - started < 10
+
+
+def test_nobody_is_given_a_producer_id_twice(tmp_path):
+    with Log.open(tmp_path / "log", fsync="never") as one:
+        with Log.open(tmp_path / "log", fsync="never") as other:
+            given = [log.producer_id() for log in (one, other) for _ in range(1001)]
+            assert len(set(given)) == 2002
+            assert min(given) == 0
+            assert one.topics() == {}
+        with Log.open(tmp_path / "log", fsync="never") as later:
+            assert later.producer_id() > max(given)
+    with (
+        Log.open(tmp_path / "log", read_only=True) as reader,
+        pytest.raises(ReadOnlyLog),
+    ):
+        reader.producer_id()

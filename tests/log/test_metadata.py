@@ -11,6 +11,7 @@ from streamkit.log.metadata import (
     ConfigRecord,
     FeatureLevelRecord,
     PartitionRecord,
+    ProducerIdsRecord,
     RemoveTopicRecord,
     Topic,
     TopicRecord,
@@ -54,6 +55,15 @@ def test_a_feature_level_is_kafkas():
 
 def test_a_removal_is_kafkas():
     assert encode_record(RemoveTopicRecord(ID)) == b"\x01\x09\x00" + RAW + b"\x00"
+
+
+def test_a_block_of_producer_ids_is_kafkas():
+    record = ProducerIdsRecord(3000)
+    no_epoch = b"\xff" * 8
+    assert encode_record(record) == (
+        b"\x01\x0f\x00" + b"\x00\x00\x00\x01" + no_epoch + (3000).to_bytes(8, "big") + b"\x00"
+    )
+    assert decode_record(encode_record(record)) == record
 
 
 IDS = st.binary(min_size=16, max_size=16).map(bytes.hex)
