@@ -7,6 +7,7 @@
     │   ├── UnknownPartition
     │   ├── TopicExists
     │   ├── InvalidTopic             a name Kafka would refuse
+    │   ├── InvalidPartitions        a number of partitions that the topic can't have
     │   ├── TopologyError            an app whose declarations do not fit together
     │   ├── InvalidRecord            a record that the topic cannot take
     │   └── RecordTooLarge           over the topic's max.message.bytes
@@ -78,6 +79,10 @@ class TopicExists(UsageError):
 
 class InvalidTopic(UsageError):
     """The name is not one Kafka takes: 1-249 of [a-zA-Z0-9._-], not "." or ".."."""
+
+
+class InvalidPartitions(UsageError):
+    """A number of partitions that a topic can't have: none, too many, or fewer than it has."""
 
 
 class TopologyError(UsageError):

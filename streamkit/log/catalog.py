@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from streamkit.clock import Clock
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import (
+    ConfigError,
     CorruptBatch,
     InvalidPartitions,
     InvalidTopic,
@@ -20,11 +21,12 @@ from streamkit.errors import (
     UnknownTopic,
     nearest,
 )
-from streamkit.log.config import TopicConfig, check_topic_name
+from streamkit.log.config import KNOWN, TopicConfig, check_topic_name
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.folders import holds_data, is_deleted, make_folder, remove_folder, topic_id_of
 from streamkit.log.metadata import (
+    BROKER_RESOURCE,
     METADATA_VERSION,
     ConfigRecord,
     FeatureLevelRecord,
@@ -35,6 +37,7 @@ from streamkit.log.metadata import (
     Topic,
     TopicRecord,
     Topics,
+    changed,
     decode_record,
     encode_record,
 )
@@ -44,8 +47,6 @@ from streamkit.records import TopicPartition
 logger = logging.getLogger(__name__)
 
 MAX_PARTITIONS = 100_000
-PRODUCER_IDS = 1000
-"""How many ids of producers are given out at once, as by Kafka."""
 PRODUCER_IDS = 1000
 """How many producer ids are taken at once, as by Kafka's brokers."""
 
@@ -126,8 +127,8 @@ class Catalog:
         with self._changing():
             topic = _existing(self._topics.by_name, name)
             for key, value in config.items():
-                if value is None and key not in topic.config:
-                    TopicConfig.check_name(key)
+                if value is None and key not in topic.config and key not in KNOWN:
+                    raise ConfigError(f"topic config {key!r}: unknown{nearest(key, KNOWN)}")
             TopicConfig.parse(changed(topic.config, config))
             records = [
                 ConfigRecord(name, key, value)
@@ -213,7 +214,6 @@ class Catalog:
 
     def _refresh(self) -> None:
         topics = self._topics.copy()
-        topics.next_producer_id = self._topics.next_producer_id
         read_to = self._read_to
         end = self._durable_end()
         while read_to < end:
@@ -292,6 +292,4 @@ def _existing(topics: Mapping[str, Topic], name: str) -> Topic:
 
 def _check_count(name: str, partitions: int) -> None:
     if not 1 <= partitions <= MAX_PARTITIONS:
-        raise InvalidPartitions(
-            f"topic {name!r}: {partitions} partitions; 1-{MAX_PARTITIONS} work"
-        )
+        raise InvalidPartitions(f"topic {name!r}: {partitions} partitions; 1-{MAX_PARTITIONS} work")

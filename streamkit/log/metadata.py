@@ -111,9 +111,6 @@ def encode_record(record: MetadataRecord | FeatureLevelRecord) -> bytes:
         value = _varint(0) if record.value is None else _string(record.value)
         frame += struct.pack(">b", record.resource) + _string(record.of) + _string(record.name)
         frame += value
-    elif isinstance(record, ProducerIdsRecord):
-        # The broker that they were given to, its epoch (none is known), and the first free one.
-        frame += struct.pack(">iqq", NODE_ID, -1, record.next_producer_id)
     elif isinstance(record, FeatureLevelRecord):
         frame += _string(record.name) + struct.pack(">h", record.level)
     elif isinstance(record, ProducerIdsRecord):
@@ -238,7 +235,7 @@ class Topics:
         elif isinstance(record, ConfigRecord):
             self._configure(record)
         elif isinstance(record, ProducerIdsRecord):
-            self.next_producer_id = max(self.next_producer_id, record.next_producer_id)
+            self.next_producer_id = max(self.next_producer_id, record.end)
         else:
             topic = self._topic(record.topic_id)
             self.removed.add(record.topic_id)

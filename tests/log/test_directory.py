@@ -10,6 +10,7 @@ import pytest
 from streamkit.codec import encode
 from streamkit.errors import (
     ConfigError,
+    InvalidPartitions,
     InvalidTopic,
     LogError,
     LogNotFound,
@@ -96,7 +97,7 @@ def test_what_cannot_be_created_is_refused_and_leaves_nothing(log):
     with pytest.raises(ConfigError, match="did you mean"):
         log.create_topic("x", 1, {"segment.byte": "1"})
     for count in (0, -1, 10**6):
-        with pytest.raises(ConfigError, match="partitions"):
+        with pytest.raises(InvalidPartitions, match="partitions"):
             log.create_topic("x", count)
     log.create_topic("a.b")
     with pytest.raises(InvalidTopic, match=r"like 'a\.b'"):
