@@ -35,6 +35,10 @@ class Files(Protocol):
     def fsync_dir(self, path: str) -> None: ...
     def flock(self, fd: int, operation: int) -> None: ...
     def exists(self, path: str) -> bool: ...
+    def measure(self, path: str) -> tuple[int, int]:
+        """A file's size in bytes, and when it was last written: wall-clock ms."""
+        ...
+
     def listdir(self, path: str) -> list[str]: ...
     def mkdir(self, path: str) -> None: ...
     def rename(self, source: str, target: str) -> None: ...
@@ -65,6 +69,11 @@ class RealFiles:
     @staticmethod
     def links(fd: int) -> int:
         return os.fstat(fd).st_nlink
+
+    @staticmethod
+    def measure(path: str) -> tuple[int, int]:
+        found = os.stat(path)
+        return found.st_size, found.st_mtime_ns // 1_000_000
 
     @staticmethod
     def allocate(fd: int, size: int) -> None:
@@ -154,6 +163,14 @@ class OpenFile:
     def lock(self) -> None:
         """Wait for the flock that everybody takes on this file."""
         self._files.flock(self._fd, fcntl.LOCK_EX)
+
+    def try_lock(self) -> bool:
+        """Take the flock if nobody holds it; whether it was taken."""
+        try:
+            self._files.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def unlock(self) -> None:
         """Let go of the flock; not held, it does nothing."""
