@@ -47,7 +47,7 @@ class Appender:
         clock: Clock,
     ) -> None:
         self._tp = tp
-        self._config = config
+        self.config = config
         self._segments = segments
         self._files = files
         self._clock = clock
@@ -70,14 +70,15 @@ class Appender:
                 f"{self._tp}: {header.count} records to append for the"
                 f" {header.last_offset_delta + 1} offsets that their batch takes"
             )
-        limit = min(self._config.max_message_bytes, self._config.segment_bytes)
+        config = self.config
+        limit = min(config.max_message_bytes, config.segment_bytes)
         if header.size > limit:
-            name = "max.message.bytes" if limit < self._config.segment_bytes else "segment.bytes"
+            name = "max.message.bytes" if limit < config.segment_bytes else "segment.bytes"
             raise RecordTooLarge(
                 f"{self._tp}: a batch of {header.size} bytes, but the topic's {name} is {limit};"
                 " send smaller batches or raise it"
             )
-        if self._config.timestamp_type == "LogAppendTime":
+        if config.timestamp_type == "LogAppendTime":
             now = self._clock.now()
             batch = with_append_time(bytes(batch), header, now)
             header = msgspec.structs.replace(header, max_timestamp=now)
@@ -113,9 +114,10 @@ class Appender:
     def _fitting(self, end: End, rest: Sequence[Checked]) -> int:
         """How many of the batches go into the active segment now; 0: it is over, roll first.
 
-        Never 0 for an empty segment: no batch is longer, nor has more offsets, than one can take.
+        Never 0 for an empty segment, though `segment.bytes` may be less now than when the batch
+        was checked: it would be rolled for ever.
         """
-        config = self._config
+        config = self.config
         if end.end_position == 0:
             room = config.segment_bytes
         else:
@@ -135,13 +137,13 @@ class Appender:
             if room < 0 or offset - 1 - end.active_base > MAX_RELATIVE_OFFSET:
                 break
             count += 1
-        return count
+        return count if end.end_position else max(count, 1)
 
     def _write(self, block: ControlBlock, end: End, batches: Sequence[Checked]) -> End:
         """One pwritev, the index entries, and then the publication of all of it."""
         tally = Tally(
             end.active_base,
-            self._config.index_interval_bytes,
+            self.config.index_interval_bytes,
             max_timestamp=end.max_timestamp,
             max_timestamp_offset=end.max_timestamp_offset,
             indexed_timestamp=end.indexed_timestamp,

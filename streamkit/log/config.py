@@ -101,6 +101,14 @@ class TopicConfig:
     given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The non-default ones, as they were written."""
 
+    once_compacted: bool = False
+    """The topic was compacted once, whatever its policy is now."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether offsets may be missing in the middle."""
+        return self.compacted or self.once_compacted
+
     @property
     def compacted(self) -> bool:
         """Records need keys."""

@@ -6,11 +6,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 from uuid import uuid4
 
 from streamkit.clock import Clock, SystemClock
-from streamkit.errors import LogNotFound, ReadOnlyLog, UnknownPartition
+from streamkit.errors import ConfigError, LogNotFound, ReadOnlyLog, UnknownPartition
 from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
 from streamkit.log.config import METADATA_TOPIC, TopicConfig
@@ -130,6 +131,27 @@ class Log:
         self.notify()
         return topic
 
+    def add_partitions(self, name: str, total: int) -> Topic:
+        """Let the topic have `total` partitions, the new ones empty.
+
+        A key's records may from now on go to another partition than before. Raises UnknownTopic,
+        InvalidPartitions (there are as many already), ReadOnlyLog.
+        """
+        self._require_writable()
+        topic = self._catalog.add_partitions(name, total)
+        self.notify()
+        return topic
+
+    def alter_topic(self, name: str, config: Mapping[str, str | None]) -> Topic:
+        """Set configs; None gives a key its default again. All of them or none.
+
+        Every process obeys from its next append on. Raises UnknownTopic, ConfigError, ReadOnlyLog.
+        """
+        self._require_writable()
+        topic = self._catalog.alter(name, config)
+        self.notify()
+        return topic
+
     def delete_topic(self, name: str) -> None:
         """Remove the topic and its records, also under those who use it. Raises UnknownTopic."""
         self._require_writable()
@@ -163,7 +185,7 @@ class Log:
             return self._metadata
         topics = self._catalog.topics()
         if topics is not self._topics:
-            self._forget_deleted(topics)
+            self._follow(topics)
         found = self._partitions.get(tp)
         return found if found is not None else self._open_partition(tp)
 
@@ -176,16 +198,22 @@ class Log:
         with self._lock:
             found = self._partitions.get(tp)
             if found is None:
-                found = self._partition(tp, topic.topic_id, TopicConfig.parse(topic.config))
+                found = self._partition(tp, topic.topic_id, _config_of(topic))
                 self._partitions[tp] = found
             return found
 
-    def _forget_deleted(self, topics: Mapping[str, Topic]) -> None:
+    def _follow(self, topics: Mapping[str, Topic]) -> None:
+        """Forget partitions of deleted topics, and give the others the configs of today."""
         with self._lock:
             for tp, partition in list(self._partitions.items()):
                 topic = topics.get(tp.topic)
                 if topic is None or topic.topic_id != partition.topic_id:
                     del self._partitions[tp]
+                elif topic.config != partition.config.given:
+                    try:
+                        partition.configure(_config_of(topic))
+                    except ConfigError:
+                        del self._partitions[tp]  # who opens it is told what a broker wrote there
             self._topics = topics
 
     def _partition(self, tp: TopicPartition, topic_id: str, config: TopicConfig) -> Partition:
@@ -246,6 +274,10 @@ class Log:
         self._metadata.forked()
         for partition in self._partitions.values():
             partition.forked()
+
+
+def _config_of(topic: Topic) -> TopicConfig:
+    return replace(TopicConfig.parse(topic.config), once_compacted=topic.once_compacted)
 
 
 def _allow_open_files() -> None:

@@ -127,7 +127,7 @@ class ReadOnlyEnd:
     def __init__(self, files: Files, segments: Segments, *, config: TopicConfig) -> None:
         self._files = files
         self._segments = segments
-        self._config = config
+        self.config = config
         self._block: ControlBlock | None = None
         self._walked: tuple[tuple[int, int], End, Synced] | None = None
 
@@ -162,13 +162,13 @@ class ReadOnlyEnd:
             block = self._open()
             known, synced = None, None
             if block is not None:
-                known, synced = last_said(self._files, self._segments, block, self._config)
+                known, synced = last_said(self._files, self._segments, block, self.config)
             found = recover(
                 self._files,
                 self._segments,
                 known,
                 synced,
-                config=self._config,
+                config=self.config,
                 now=0,
                 writable=False,
             )

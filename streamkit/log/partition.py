@@ -56,13 +56,20 @@ class Partition:
         self._segments = Segments(files, directory, writable=not read_only)
         self._appender = Appender(tp, config, self._segments, files=files, clock=clock)
         self._reader = Reader(
-            tp, self._segments, end=self._end, reindex=self._reindex, sparse=config.compacted
+            tp, self._segments, end=self._end, reindex=self._reindex, sparse=config.sparse
         )
         self._syncer = Syncer(files, self._segments)
         self._frozen = ReadOnlyEnd(files, self._segments, config=config)
         self._block: ControlBlock | None = None
         self._opening = threading.Lock()
         self._appending = threading.Lock()
+
+    def configure(self, config: TopicConfig) -> None:
+        """Obey other configs from the next append or read on."""
+        self.config = config
+        self._appender.config = config
+        self._reader.sparse = config.sparse
+        self._frozen.config = config
 
     def __repr__(self) -> str:
         return f"<Partition {self.tp} in {self.directory}>"

@@ -36,7 +36,7 @@ class Reader:
 
         `sparse`: offsets may be missing in the middle, as compaction leaves it.
         """
-        self._sparse = sparse
+        self.sparse = sparse
         self._tp = tp
         self._segments = segments
         self._end = end
@@ -118,7 +118,7 @@ class Reader:
 
     def _require_dense(self, base: int, offset: int, found: int) -> None:
         """Nothing but compaction takes offsets out of the middle."""
-        if found > offset and not self._sparse:
+        if found > offset and not self.sparse:
             self._raise_corrupt(
                 base,
                 self._limit(base, offset, self._end()),

@@ -61,7 +61,7 @@ def recover(
     for base in walk[1:]:
         # A segment that lost its last batches whole ends well, but not where the next one begins.
         # Only compaction makes such a gap, too.
-        gap = base > found.next_offset and not config.compacted
+        gap = base > found.next_offset and not config.sparse
         if found.problem is not None or base < found.next_offset or gap:
             break
         if writable:
