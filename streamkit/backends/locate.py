@@ -41,10 +41,11 @@ def open_backend(
         if read_only:
             raise UsageError("memory: is empty when it is opened, so read-only makes no sense")
         return _temporary()
-    return _shared(_path(text), read_only=read_only, create=create and not read_only)
+    return _shared(directory_of(text), read_only=read_only, create=create and not read_only)
 
 
-def _path(text: str) -> Path:
+def directory_of(text: str) -> Path:
+    """The directory that a path or a `file:` url means. Raises UsageError for other urls."""
     if text.startswith("file:"):
         parts = urlsplit(text)
         if parts.netloc not in ("", "localhost"):
