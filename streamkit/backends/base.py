@@ -4,7 +4,8 @@ Everything above (clients, engine, connect, replay) speaks to a `Backend` only. 
 used from several threads; a `Membership` belongs to the thread that made it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -33,6 +34,22 @@ class TopicInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    """A partition as `topics describe` shows it.
+
+    `start` is the first offset that can be read, `end` the one after the last; from `stable` on
+    are open transactions. `bytes` of records are on disk, in `segments` files.
+    """
+
+    partition: TopicPartition
+    start: int
+    stable: int
+    end: int
+    segments: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class OffsetRange:
     """`start` is the first offset that can be read, `end` the one after the last."""
 
@@ -50,10 +67,14 @@ class CommittedOffset:
 
 @dataclass(frozen=True, slots=True)
 class MemberInfo:
+    """`away`: a static member (it has an instance id) that has gone and is expected back."""
+
     member_id: str
     client_id: str
     host: str
     units: tuple[Unit, ...]
+    instance_id: str | None = None
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +140,23 @@ class Membership(Protocol):
         """Give up units named in `revoking`, after committing what was done with them."""
         ...
 
+    def update(self, units: Mapping[str, int]) -> None:
+        """Take part in these units from now on; those no longer named become `revoking`."""
+        ...
+
+    def holding(self, units: Iterable[Unit]) -> AbstractContextManager[None]:
+        """Keep these units for as long as the block runs: what it appends, their owner appends.
+
+        Raises Fenced when one of them is not this member's, and keeps a forced reset waiting: the
+        block appends and does nothing else.
+        """
+        ...
+
     def leave(self) -> None:
-        """Give up everything and go. Called twice, it does nothing the second time."""
+        """Give up everything and go. Called twice, it does nothing the second time.
+
+        A static member's units are kept for it, as after its death.
+        """
         ...
 
 
@@ -135,11 +171,27 @@ class Backend(Protocol):
     def create_topic(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> TopicInfo:
-        """Raises TopicExists, InvalidTopic, ConfigError."""
+        """Raises TopicExists, InvalidTopic, InvalidPartitions, ConfigError."""
+        ...
+
+    def add_partitions(self, name: str, total: int) -> TopicInfo:
+        """Let a topic have `total` partitions, more than now. UnknownTopic, InvalidPartitions."""
+        ...
+
+    def alter_topic(self, name: str, config: Mapping[str, str | None]) -> TopicInfo:
+        """Set configs of a topic; None gives a key its default again. UnknownTopic, ConfigError."""
         ...
 
     def delete_topic(self, name: str) -> None:
-        """Delete it with its records and every group's offsets of it. Raises UnknownTopic."""
+        """Delete it with its records and every group's offsets of it.
+
+        Raises UnknownTopic, and InvalidTopic for one that the log keeps its own state in; so do
+        `add_partitions`, `alter_topic` and appends.
+        """
+        ...
+
+    def partitions(self, topic: str) -> tuple[PartitionInfo, ...]:
+        """What each partition of a topic holds, in order. Raises UnknownTopic."""
         ...
 
     def topics(self) -> dict[str, TopicInfo]:
@@ -208,8 +260,20 @@ class Backend(Protocol):
 
     # Groups.
 
-    def join(self, group: str, units: Mapping[str, int], *, client_id: str = "") -> Membership:
-        """Become a member that takes units (name, 0 … count-1) of each name in `units`."""
+    def join(
+        self,
+        group: str,
+        units: Mapping[str, int],
+        *,
+        client_id: str = "",
+        instance_id: str | None = None,
+        session_timeout: float = 10.0,
+    ) -> Membership:
+        """Become a member that takes units (name, 0 … count-1) of each name in `units`.
+
+        With an `instance_id` the member is static: when it goes its units are kept for
+        `session_timeout` seconds for the next one of that id. One that still lives is fenced.
+        """
         ...
 
     def committed(self, group: str) -> dict[TopicPartition, CommittedOffset]: ...
@@ -220,11 +284,29 @@ class Backend(Protocol):
         offsets: Mapping[TopicPartition, CommittedOffset],
         *,
         member: Membership | None = None,
+        units: Iterable[Unit] | None = None,
     ) -> None:
         """Commit all of them or none, on stable storage when it returns.
 
-        With a member, raises Fenced when its generation is over. Without one (tools, resets),
-        raises GroupActive when the group has live members. Raises UnknownTopic, UnknownPartition.
+        `units`: those of the member's that the work was done for; None: the partitions themselves.
+        Raises Fenced unless the member owns them all. Without a member (tools), raises GroupActive
+        when the group has live members. Raises UnknownTopic, UnknownPartition.
+        """
+        ...
+
+    def reset(
+        self,
+        group: str,
+        plan: Callable[
+            [Mapping[TopicPartition, CommittedOffset]], Mapping[TopicPartition, CommittedOffset]
+        ],
+        *,
+        force: bool = False,
+    ) -> dict[TopicPartition, CommittedOffset]:
+        """Commit what `plan` makes of the committed offsets, while nobody else commits; gives it.
+
+        Raises GroupActive when the group has live members; with `force` they are fenced, and
+        nothing that they still commit comes after the reset.
         """
         ...
 

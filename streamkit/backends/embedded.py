@@ -1,8 +1,9 @@
 """The log in a directory, shared with every other process that opens it."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from streamkit import codec
 from streamkit.backends.base import (
@@ -13,16 +14,19 @@ from streamkit.backends.base import (
     MemberInfo,
     Membership,
     OffsetRange,
+    PartitionInfo,
     TopicInfo,
+    Unit,
 )
-from streamkit.backends.members import GroupDirectory, LockMembership, check_group
+from streamkit.backends.group_files import MemberFile
+from streamkit.backends.members import LockMembership, fenced, group_files
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.compression import CODECS, Compression
 from streamkit.errors import (
     CorruptBatch,
-    GroupActive,
     InvalidRecord,
+    InvalidTopic,
     ReadOnlyLog,
     UnknownGroup,
     UsageError,
@@ -30,12 +34,27 @@ from streamkit.errors import (
 )
 from streamkit.groups import offsets as schema
 from streamkit.groups.offsets import OffsetCommit
+from streamkit.log.config import METADATA_TOPIC
+from streamkit.log.boot import boot_id
 from streamkit.log.directory import Log
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
 from streamkit.records import Columns, Headers, Record, TopicPartition
+from streamkit.transactions import records as transactions
 
 T = TypeVar("T")
+
+Committed: TypeAlias = Mapping[TopicPartition, CommittedOffset]
+
+MOST_SESSION_SECONDS = 1800
+"""The longest that a static member's units are kept for it, as Kafka's brokers allow."""
+
+INTERNAL = {
+    METADATA_TOPIC: "it says which topics there are",
+    schema.TOPIC: "it holds the offsets and members of all groups",
+    transactions.TOPIC: "it says how transactions ended",
+}
+"""The topics that the log keeps for itself."""
 
 
 class EmbeddedBatch:
@@ -112,12 +131,20 @@ class EmbeddedBackend:
     def create_topic(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> TopicInfo:
+        _refuse_internal(name)
         return _info(self._log.create_topic(name, partitions, config))
 
+    def add_partitions(self, name: str, total: int) -> TopicInfo:
+        _refuse_internal(name)
+        return _info(self._log.add_partitions(name, total))
+
+    def alter_topic(self, name: str, config: Mapping[str, str | None]) -> TopicInfo:
+        _refuse_internal(name)
+        return _info(self._log.alter_topic(name, config))
+
     def delete_topic(self, name: str) -> None:
+        _refuse_internal(name)
         self._log.topic(name)
-        if name == schema.TOPIC:
-            raise UsageError(f"topic {name!r} holds the state of all groups; it is not deleted")
         # Before and after: a group must not go on in a new topic of that name where it was in this
         # one, whoever is killed in between or commits once more.
         self._offsets.forget_topic(name)
@@ -129,6 +156,10 @@ class EmbeddedBackend:
 
     def topic(self, name: str) -> TopicInfo:
         return _info(self._log.topic(name))
+
+    def partitions(self, topic: str) -> tuple[PartitionInfo, ...]:
+        every = (TopicPartition(topic, n) for n in range(self._log.topic(topic).partitions))
+        return tuple(PartitionInfo(tp, *self._log.partition(tp).figures()) for tp in every)
 
     # Records.
 
@@ -142,6 +173,7 @@ class EmbeddedBackend:
         headers: Sequence[Headers] | None = None,
         acks: Acks = 1,
     ) -> int:
+        _refuse_internal(partition.topic)
         target = self._log.partition(partition)
         if not values:
             return target.end_offset
@@ -157,6 +189,7 @@ class EmbeddedBackend:
         return target.append([batch], acks=acks)
 
     def append_encoded(self, partition: TopicPartition, batch: bytes, *, acks: Acks = 1) -> int:
+        _refuse_internal(partition.topic)
         target = self._log.partition(partition)
         if _is_compacted(target):
             _check_keys(partition, codec.columns(batch).keys)
@@ -221,10 +254,34 @@ class EmbeddedBackend:
 
     # Groups.
 
-    def join(self, group: str, units: Mapping[str, int], *, client_id: str = "") -> Membership:
+    def join(
+        self,
+        group: str,
+        units: Mapping[str, int],
+        *,
+        client_id: str = "",
+        instance_id: str | None = None,
+        session_timeout: float = 10.0,
+    ) -> Membership:
         self._writable(f"joining group {group!r}")
+        if instance_id == "":
+            raise UsageError(f"group {group!r}: the instance id is empty; leave it out or name one")
+        if not 0 < session_timeout <= MOST_SESSION_SECONDS:
+            raise UsageError(
+                f"group {group!r}: session_timeout={session_timeout!r}: it is above 0 and at most "
+                f"{MOST_SESSION_SECONDS} seconds"
+            )
+        said = MemberFile(
+            client_id=client_id or "streamkit",
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            units=dict(units),
+            boot=boot_id().hex(),
+            instance_id=instance_id,
+            session_timeout=session_timeout if instance_id is not None else 0.0,
+        )
         member = LockMembership(
-            self._log, self._offsets, self._clock, group, units, client_id, self._members.remove
+            self._log, self._offsets, self._clock, said, group, self._members.remove
         )
         self._members.append(member)
         return member
@@ -241,28 +298,44 @@ class EmbeddedBackend:
         offsets: Mapping[TopicPartition, CommittedOffset],
         *,
         member: Membership | None = None,
+        units: Iterable[Unit] | None = None,
     ) -> None:
         self._writable(f"committing for group {group!r}")
-        for partition in offsets:
-            self._log.partition(partition)  # a typing error, or deleted: UnknownTopic says so
-        now = self._clock.now()
-        commits = {
-            partition: _checked(group, partition, committed, now)
-            for partition, committed in offsets.items()
-        }
         if member is None:
-            directory = self._directory(group)
-            self._offsets.make()
-            with directory.coordinator():
-                self._refuse_active(group, directory)
-                if commits:
-                    self._offsets.commit(group, commits)
+            if units is not None:
+                raise UsageError("units are a member's: name the member as well")
+            self.reset(group, lambda _: offsets)
             return
         if not isinstance(member, LockMembership) or member.group != group:
             raise UsageError(f"that member is not one of group {group!r}")
-        member.check()
-        if commits:
-            self._offsets.commit(group, commits)
+        commits = self._checked(group, offsets)
+        with member.holding(offsets if units is None else units):
+            if commits:
+                self._offsets.commit(group, commits)
+
+    def reset(
+        self, group: str, plan: Callable[[Committed], Committed], *, force: bool = False
+    ) -> dict[TopicPartition, CommittedOffset]:
+        self._writable(f"committing for group {group!r}")
+        files = group_files(self._offsets, group)
+        self._checked(group, plan(self.committed(group)))  # before anybody is fenced in vain
+        self._offsets.make()
+        with files.coordinator(), fenced(files, self._offsets, self._clock, force=force):
+            offsets = dict(plan(self.committed(group)))
+            commits = self._checked(group, offsets)
+            if commits:
+                self._offsets.commit(group, commits)
+        self._log.notify()
+        return offsets
+
+    def _checked(self, group: str, offsets: Committed) -> dict[TopicPartition, OffsetCommit]:
+        for partition in offsets:
+            self._log.partition(partition)  # a typing error, or deleted: UnknownTopic says so
+        now = self._clock.now()
+        return {
+            partition: _checked(group, partition, committed, now)
+            for partition, committed in offsets.items()
+        }
 
     def groups(self) -> list[str]:
         return self._offsets.groups()
@@ -272,20 +345,23 @@ class EmbeddedBackend:
         metadata = self._offsets.metadata(group)
         if metadata is None:
             return GroupInfo(group, "Empty" if offsets else "Dead", 0, (), offsets)
-        living = self._directory(group).living()
+        files = group_files(self._offsets, group)
+        living, away = files.living(), files.away(self._clock.now())
         members = tuple(
             MemberInfo(
                 member.member_id,
                 member.client_id,
                 member.host,
                 tuple(sorted(schema.decode_assignment(member.assignment))),
+                member.instance_id,
+                away=member.member_id not in living,
             )
             for member in metadata.members
-            if member.member_id in living
+            if member.member_id in living or member.member_id in away
         )
         if not living:
-            return GroupInfo(group, "Empty", metadata.generation, (), offsets)
-        settled = {member.member_id for member in metadata.members} == living.keys()
+            return GroupInfo(group, "Empty", metadata.generation, members, offsets)
+        settled = {member.member_id for member in metadata.members} == living.keys() | away.keys()
         return GroupInfo(
             group,
             "Stable" if settled else "PreparingRebalance",
@@ -299,10 +375,11 @@ class EmbeddedBackend:
         known = self._offsets.groups()
         if group not in known:
             raise UnknownGroup(f"no group {group!r}{nearest(group, known)}")
-        directory = self._directory(group)
-        with directory.coordinator():
-            self._refuse_active(group, directory)
-            self._offsets.forget(group)
+        files = group_files(self._offsets, group)
+        with files.coordinator():
+            with fenced(files, self._offsets, self._clock, force=False):
+                self._offsets.forget(group)
+            files.clear()
 
     def close(self) -> None:
         """Leave every group and let go of the log. The second time it does nothing."""
@@ -321,18 +398,18 @@ class EmbeddedBackend:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _directory(self, group: str) -> GroupDirectory:
-        return GroupDirectory(self._offsets.locks, check_group(group))
-
-    def _refuse_active(self, group: str, directory: GroupDirectory) -> None:
-        living = directory.living()
-        if living:
-            who = ", ".join(f"{said.client_id} (process {said.pid})" for said in living.values())
-            raise GroupActive(f"group {group!r} has live members: {who}; stop them first")
-
     def _writable(self, doing: str) -> None:
         if self._log.read_only:
             raise ReadOnlyLog(f"{self._log.path} is open for reading only: {doing} is refused")
+
+
+def _refuse_internal(topic: str) -> None:
+    """What is in these topics decides what all others mean: only the log itself writes there."""
+    if topic in INTERNAL:
+        raise InvalidTopic(
+            f"topic {topic!r} is internal: {INTERNAL[topic]}, and only the log itself makes, "
+            "changes or writes it"
+        )
 
 
 def _is_compacted(partition: Partition) -> bool:

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import msgspec
 
@@ -25,6 +25,16 @@ from streamkit.log.sync import Syncer
 from streamkit.records import TopicPartition
 
 logger = logging.getLogger(__name__)
+
+
+class Figures(NamedTuple):
+    """How much a partition holds: offsets, and what its `.log` files take of the disk."""
+
+    start_offset: int
+    stable_offset: int
+    end_offset: int
+    segments: int
+    bytes: int
 
 
 class Partition:
@@ -96,6 +106,17 @@ class Partition:
     def leader_epoch(self) -> int:
         """Raised whenever a torn tail was cut."""
         return self._end().leader_epoch
+
+    def figures(self) -> Figures:
+        """All of it as of one moment, but for segments that go just then."""
+        with self._explained():
+            end = self._end()
+            sizes = [end.end_position]
+            for base in self._segments.bases(end):
+                if base != end.active_base:
+                    with suppress(FileNotFoundError):  # removed meanwhile
+                        sizes.append(self._segments.size(base))
+        return Figures(end.start_offset, end.stable_offset, end.end_offset, len(sizes), sum(sizes))
 
     # Append.
 
