@@ -17,6 +17,7 @@
     ├── FunctionError                a user's function raised; names the record it was given
     ├── LogError                     the directory or its files
     │   ├── LogNotFound
+    │   ├── LogInUse                 a Kafka broker runs on the directory
     │   ├── UnsupportedFormat        written by a newer streamkit
     │   ├── ReadOnlyLog
     │   ├── CorruptLog               bytes below the synced position are not what was written
@@ -30,6 +31,7 @@
     │   └── OffsetOutOfRange
     ├── GroupError
     │   ├── Fenced                   this member's generation is over; another owns its partitions
+    │   │   └── FencedInstanceId     a newer member has this one's instance id
     │   ├── GroupActive              refused while members are alive
     │   └── UnknownGroup             no such group; names the nearest that exists
     ├── TransactionError             a producer's sequence or a transaction
@@ -121,6 +123,10 @@ class LogNotFound(LogError):
     """There is no log at that path."""
 
 
+class LogInUse(LogError):
+    """A Kafka broker runs on the directory."""
+
+
 class UnsupportedFormat(LogError):
     """The directory was written by a newer version."""
 
@@ -175,6 +181,10 @@ class GroupError(StreamkitError):
 
 class Fenced(GroupError):
     """The member lost its partitions to a newer generation; its commit is refused."""
+
+
+class FencedInstanceId(Fenced):
+    """Another member has come under the same instance id and takes this one's place."""
 
 
 class GroupActive(GroupError):

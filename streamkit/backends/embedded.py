@@ -34,8 +34,8 @@ from streamkit.errors import (
 )
 from streamkit.groups import offsets as schema
 from streamkit.groups.offsets import OffsetCommit
-from streamkit.log.config import METADATA_TOPIC
 from streamkit.log.boot import boot_id
+from streamkit.log.config import METADATA_TOPIC
 from streamkit.log.directory import Log
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition

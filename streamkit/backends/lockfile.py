@@ -39,6 +39,21 @@ class LockFile:
         self.held = True
         return True
 
+    def try_share(self) -> bool:
+        """Take a share of the lock if nobody has it whole."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.held = True
+        return True
+
+    def unlock(self) -> None:
+        """Let go and keep the file open."""
+        if self.held:
+            self.held = False
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
     def free(self) -> bool:
         """Whether nobody holds it. Any number may ask at once without disturbing each other."""
         try:
@@ -93,6 +108,19 @@ class LockFile:
         self.held = False
         if fd >= 0:
             os.close(fd)
+
+
+def process(pid: int) -> str:
+    """How to speak of a process: with its state, when that is why it does not let go."""
+    if pid <= 0:
+        return "a process"
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return f"process {pid}"
+    if state in "Tt":
+        return f"process {pid} (which is stopped: continue it with kill -CONT {pid}, or end it)"
+    return f"process {pid}"
 
 
 def _close_all_in_child() -> None:

@@ -1,125 +1,107 @@
-"""Membership by held locks.
-
-    <group>/coordinator        held while a member joins or leaves, and while a generation is
-                               made: one at a time decides
-    <group>/members/<id>       held by the member as long as it lives; JSON inside
-    <group>/units/<name>-<n>   held by the unit's owner: nobody works on a unit without it
-
-all of them in `__consumer_offsets-0/groups`.
+"""Membership by held locks (the files are listed in `group_files`).
 
 A dead process holds nothing, so there is no heartbeat and no session time-out. Whoever notices
 that the members are not those of the last generation makes the next one: takes the coordinator's
 lock, assigns, and appends the result to `__consumer_offsets`, from where all read it. A unit that
 moves is `revoking` at its old owner until that one releases it; the new owner has it when it gets
-the lock. All others go on undisturbed.
+the lock. All others go on undisturbed. Nobody who works waits for the coordinator's lock: who
+finds it taken looks again at the next poll.
 
 The other side of having no time-out: a process that is stopped (SIGSTOP, Ctrl-Z) lives, and keeps
 its units until it goes on or is killed. Nothing it does afterwards can collide with anybody.
 
-A commit needs no lock: as long as a member holds its own lock no reset can happen (that needs a
-group without members), and as long as it holds a unit's nobody else commits for it.
+A commit is made while its units' locks are held, and keeps them held until it is on stable
+storage, so none can slip in after a unit has moved. It shares the lock of `commits` meanwhile: a
+forced reset removes the members' files (that fences them), takes that lock whole, and so comes
+after every commit that was still allowed.
 """
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import msgspec
 
 from streamkit.backends.base import Ownership, Unit
+from streamkit.backends.group_files import GroupFiles, MemberFile, check_group, file_name
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import Clock
-from streamkit.errors import Fenced, UsageError
+from streamkit.errors import Fenced, FencedInstanceId, GroupActive
 from streamkit.groups import offsets as schema
-from streamkit.groups.assign import assign
-from streamkit.groups.offsets import GroupMetadata, Member
+from streamkit.groups.generation import next_generation
+from streamkit.groups.offsets import GroupMetadata
+from streamkit.log.boot import boot_id
 from streamkit.log.directory import Log
 
 _POLL_SECONDS = 0.005
 """A busy loop's `poll` looks at the files this often; a `wait` looks whenever it is woken."""
 
-_NAME_BYTES = 240
-_SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_LEAVE_SECONDS = 0.2
+"""Who leaves makes the next generation itself if it gets the coordinator's lock in this time. Else
+the others make it: they see that the member's lock is free."""
+
+_LOOK_SECONDS = 0.001
+_RESET_SECONDS = 10.0
+"""A reset gives commits that are under way this time to end."""
 
 
-def file_name(name: str) -> str:
-    """Any text as a file name: what is not plain is written %XX, as in URLs."""
-    try:
-        raw = name.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{name[:40]!r} cannot be written as UTF-8: {error.reason}") from None
-    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw)
+def group_files(offsets: OffsetsTopic, group: str) -> GroupFiles:
+    return GroupFiles(offsets.locks, check_group(group), boot_id().hex())
 
 
-def check_group(group: str) -> str:
-    """The group's name if it can be one; UsageError."""
-    if not group:
-        raise UsageError("a group needs a name: the empty one is refused")
-    if len(file_name(group)) > _NAME_BYTES:
-        raise UsageError(
-            f"the group's name is too long: {len(file_name(group))} bytes when written as a file "
-            f"name, and {_NAME_BYTES} are possible: {group[:40]!r}…"
+def decide(
+    files: GroupFiles, offsets: OffsetsTopic, now: int, leader: str | None = None
+) -> dict[str, MemberFile]:
+    """Make the next generation if one is due; gives the static members that are away.
+
+    Only under the coordinator's lock. `now` in ms; `leader`: the member that decides.
+    """
+    living, away = files.settle(now)
+    last = offsets.metadata(files.group) or GroupMetadata(0)
+    members = {member_id: said.joined() for member_id, said in (living | away).items()}
+    made = next_generation(last, members, now, leader)
+    if made is not None:
+        offsets.save(files.group, made)
+    return away
+
+
+@contextmanager
+def fenced(
+    files: GroupFiles, offsets: OffsetsTopic, clock: Clock, *, force: bool
+) -> Iterator[None]:
+    """Keep every member out for as long as the block runs; only under the coordinator's lock.
+
+    With `force` the living ones are fenced, else they are refused: GroupActive. What fenced ones
+    have begun to commit is committed before the block begins, and nothing afterwards.
+    """
+    living = files.living()
+    if living and not force:
+        raise GroupActive(
+            f"group {files.group!r} has live members: {_names(living)}; stop them first"
         )
-    return group
+    for member_id in living:
+        files.remove(member_id)
+    if living:
+        decide(files, offsets, clock.now())
+    with files.commits() as commits:
+        until = time.monotonic() + _RESET_SECONDS
+        while not commits.try_lock():
+            if time.monotonic() >= until:
+                raise GroupActive(
+                    f"group {files.group!r}: one of {_names(living) or 'its former members'} does "
+                    "not come to the end of a commit; its members are fenced and nothing was "
+                    "reset: try again when that process goes on or has ended"
+                )
+            time.sleep(_LOOK_SECONDS)
+        yield
 
 
-class MemberFile(msgspec.Struct, frozen=True):
-    """What a member says of itself. `units`: how many it knows of each name it subscribes to."""
-
-    client_id: str
-    host: str
-    pid: int
-    units: dict[str, int]
-
-
-class GroupDirectory:
-    """A group's lock files. Makes nothing unless somebody joins or decides."""
-
-    def __init__(self, locks: Path, group: str) -> None:
-        self.path = locks / file_name(group)
-        self.members = self.path / "members"
-        self.units = self.path / "units"
-
-    @contextmanager
-    def coordinator(self) -> Iterator[None]:
-        """Be the only one to decide about this group, on this machine.
-
-        The topic that the files are in has to be made before.
-        """
-        self.members.mkdir(parents=True, exist_ok=True)
-        self.units.mkdir(exist_ok=True)
-        with LockFile(self.path / "coordinator") as file:
-            file.lock()
-            yield
-
-    def member_ids(self) -> set[str]:
-        """Of the living, and perhaps of some that have just died."""
-        try:
-            return set(os.listdir(self.members))
-        except FileNotFoundError:
-            return set()
-
-    def living(self) -> dict[str, MemberFile]:
-        found = {}
-        for member_id in sorted(self.member_ids()):
-            try:
-                with LockFile(self.members / member_id, create=False) as file:
-                    if not file.free():
-                        found[member_id] = msgspec.json.decode(file.read(), type=MemberFile)
-            except FileNotFoundError:
-                continue  # left since the listing
-            except msgspec.DecodeError:
-                continue  # joining at this moment: seen so only without the coordinator's lock
-        return found
-
-    def bury(self, living: Mapping[str, MemberFile]) -> None:
-        """Remove the files of the dead. Only under the coordinator's lock: nobody is joining."""
-        for member_id in self.member_ids() - living.keys():
-            (self.members / member_id).unlink(missing_ok=True)
+def _names(living: Mapping[str, MemberFile]) -> str:
+    return ", ".join(said.name for said in living.values())
 
 
 class LockMembership:
@@ -130,24 +112,21 @@ class LockMembership:
         log: Log,
         offsets: OffsetsTopic,
         clock: Clock,
+        said: MemberFile,
         group: str,
-        units: Mapping[str, int],
-        client_id: str,
         forget: Callable[["LockMembership"], None],
     ) -> None:
+        """Join. `said`: what the others shall know of it; `forget` is called when it leaves."""
         self.group = check_group(group)
         self.thread = threading.get_ident()
         self._log = log
         self._offsets = offsets
         self._clock = clock
         self._forget = forget
-        self._directory = GroupDirectory(offsets.locks, group)
-        self._pid = os.getpid()
-        self._id = f"{file_name(client_id or 'streamkit')[:100]}-{uuid.uuid4()}"
-        self._said = MemberFile(
-            client_id or "streamkit", os.uname().nodename, self._pid, dict(units)
-        )
-        self._names = frozenset(units)
+        self._files = group_files(offsets, group)
+        self._id = f"{file_name(said.instance_id or said.client_id)[:100]}-{uuid.uuid4()}"
+        self._said = said
+        self._unsaid = False
         self._lock = threading.RLock()
         self._generation = 0
         self._target: frozenset[Unit] = frozenset()
@@ -156,21 +135,25 @@ class LockMembership:
         self._gained: set[Unit] = set()
         self._revoking_told: frozenset[Unit] = frozenset()
         self._peers: dict[str, LockFile] = {}
+        self._away: dict[str, MemberFile] = {}
         self._looked_at = 0.0
         self._over: str | None = None
         offsets.make()
-        with self._directory.coordinator():
-            self._own = LockFile(self._directory.members / self._id)
+        with self._files.coordinator():
+            if said.instance_id is not None:
+                self._files.displace(said.instance_id)
+            self._own = LockFile(self._files.members / self._id)
             try:
                 self._own.lock()
-                self._own.write(msgspec.json.encode(self._said))
+                self._own.write(msgspec.json.encode(said))
                 self._decide()
             except BaseException:
-                self._own.path.unlink()
+                self._files.remove(self._id)
                 self._own.close()
                 raise
-        log.watch(self._directory.members)
-        log.watch(self._directory.units)
+            self._commits = self._files.commits()
+        log.watch(self._files.members)
+        log.watch(self._files.units)
         self._look()
 
     @property
@@ -206,7 +189,17 @@ class LockMembership:
                 self._gained
                 or self._revoking() - self._revoking_told
                 or (self._over is not None and self._over != "left")
+                or (self._over is None and not self._own.intact())
             )
+
+    def update(self, units: Mapping[str, int]) -> None:
+        self._refuse_child()
+        with self._lock:
+            self.check()
+            if self._said.units != dict(units):
+                self._said = msgspec.structs.replace(self._said, units=dict(units))
+                self._unsaid = True
+                self._look()
 
     def release(self, units: Iterable[Unit]) -> None:
         with self._lock:
@@ -215,6 +208,20 @@ class LockMembership:
                     self._held.pop(unit).close()
                     self._gained.discard(unit)
         self._log.notify()
+
+    @contextmanager
+    def holding(self, units: Iterable[Unit]) -> Iterator[None]:
+        self._refuse_child()
+        with self._lock:
+            self.check()
+            self._files.share(self._commits)
+            try:
+                self.check()  # once more: a reset may have come and gone
+                for unit in units:
+                    self._check_unit(unit)
+                yield
+            finally:
+                self._commits.unlock()
 
     def leave(self) -> None:
         if os.getpid() != self._pid:
@@ -225,15 +232,20 @@ class LockMembership:
             fenced, self._over = self._over is not None, "left"
             self._drop_locks()
             self._forget(self)
-            if fenced:
-                return
             try:
-                with self._directory.coordinator():
-                    self._own.path.unlink(missing_ok=True)
+                if fenced or not self._own.intact():
+                    return
+                with self._files.coordinator_if_free(_LEAVE_SECONDS) as ours:
+                    if self._said.instance_id is None:
+                        self._files.remove(self._id)
+                    else:
+                        self._say(away_since=max(1, self._clock.now()))
                     self._own.close()
-                    self._decide()
+                    if ours:
+                        self._decide()
             finally:
                 self._own.close()
+                self._commits.close()
         self._log.notify()
 
     def check(self) -> None:
@@ -241,10 +253,35 @@ class LockMembership:
         self._refuse_child()
         with self._lock:
             if self._over is None and not self._own.intact():
-                self._end("its lock file was removed; join again")
-            if self._over is not None:
-                why = "it has left the group" if self._over == "left" else self._over
-                raise Fenced(f"member {self._id} of group {self.group!r} is fenced: {why}")
+                self._end("its lock file was removed, as a forced reset does; join again")
+            if self._over is None:
+                return
+            who = f"member {self._id} of group {self.group!r} is fenced: "
+            if self._over == "left":
+                raise Fenced(f"{who}it has left the group")
+            instance_id = self._said.instance_id
+            if instance_id is not None and (heir := self._files.instance(instance_id)) is not None:
+                raise FencedInstanceId(
+                    f"{who}{heir.name} has taken over its instance id {instance_id!r}; two members "
+                    "that live at once need two ids"
+                )
+            raise Fenced(who + self._over)
+
+    def _check_unit(self, unit: Unit) -> None:
+        file = self._held.get(unit)
+        if file is None:
+            raise Fenced(
+                f"member {self._id} of group {self.group!r} does not own {unit} "
+                f"(generation {self._generation}): what it did there is not committed, and whoever "
+                "owns it does it again"
+            )
+        if not file.intact():
+            self._end(f"the lock file of its unit {unit} was removed; join again")
+            self.check()
+
+    @property
+    def _pid(self) -> int:
+        return self._said.pid
 
     def _refuse_child(self) -> None:
         """In a forked child. Without the lock, which may be held by a thread it does not have."""
@@ -261,6 +298,7 @@ class LockMembership:
         self._over = why
         self._drop_locks()
         self._own.close()
+        self._commits.close()
 
     def _drop_locks(self) -> None:
         for files in (self._held, self._wanted, self._peers):
@@ -272,52 +310,33 @@ class LockMembership:
     def _look(self) -> None:
         """See who is there, make a generation if that is due, and take what can be taken."""
         self._looked_at = self._clock.monotonic()
-        if self._somebody_came_or_went():
-            with self._directory.coordinator():
-                self._decide()
+        if self._unsaid or self._somebody_came_or_went():
+            with self._files.coordinator_if_free() as ours:
+                if ours:
+                    if self._unsaid:
+                        self._say()
+                    self._decide()
         metadata = self._offsets.metadata(self.group)
         if metadata is not None and metadata.generation != self._generation:
             self._follow(metadata)
         self._take()
 
     def _somebody_came_or_went(self) -> bool:
-        if self._directory.member_ids() != self._peers.keys() | {self._id}:
+        if self._files.member_ids() != self._peers.keys() | {self._id}:
             return True
-        return any(file.free() for file in self._peers.values())
+        now = self._clock.now()
+        return any(
+            file.free() and not self._files.waits(self._away.get(peer), now)
+            for peer, file in self._peers.items()
+        )
+
+    def _say(self, *, away_since: int = 0) -> None:
+        self._said = msgspec.structs.replace(self._said, away_since=away_since)
+        self._own.write(msgspec.json.encode(self._said))
+        self._unsaid = False
 
     def _decide(self) -> None:
-        """Make the next generation, if the living are not those of the last. Coordinator only."""
-        living = self._directory.living()
-        self._directory.bury(living)
-        last = self._offsets.metadata(self.group) or GroupMetadata(0)
-        if {member.member_id for member in last.members} == living.keys():
-            return
-        previous = {
-            unit: member.member_id
-            for member in last.members
-            for unit in schema.decode_assignment(member.assignment)
-        }
-        assigned = assign({member: said.units for member, said in living.items()}, previous)
-        members = tuple(
-            Member(
-                member_id,
-                said.client_id,
-                said.host,
-                schema.encode_subscription(said.units),
-                schema.encode_assignment(assigned[member_id]),
-            )
-            for member_id, said in living.items()
-        )
-        self._offsets.save(
-            self.group,
-            GroupMetadata(
-                last.generation + 1,
-                members,
-                protocol="sticky" if members else None,
-                leader=self._id if self._id in living else None,
-                timestamp=self._clock.now(),
-            ),
-        )
+        self._away = decide(self._files, self._offsets, self._clock.now(), self._id)
 
     def _follow(self, metadata: GroupMetadata) -> None:
         self._generation = metadata.generation
@@ -328,7 +347,7 @@ class LockMembership:
             self._peers.pop(gone).close()
         for come in by_id.keys() - self._peers.keys():
             with suppress(FileNotFoundError):  # gone again: the next look finds the list changed
-                self._peers[come] = LockFile(self._directory.members / come, create=False)
+                self._peers[come] = LockFile(self._files.members / come, create=False)
 
     def _take(self) -> None:
         for unit in self._wanted.keys() - self._target:
@@ -337,8 +356,12 @@ class LockMembership:
             file = self._wanted.get(unit)
             if file is None:
                 # Kept open while waiting: closing it would wake every member of the group.
-                name = f"{file_name(unit.topic)}-{unit.partition}"
-                file = self._wanted[unit] = LockFile(self._directory.units / name)
-            if file.try_lock():
-                self._held[unit] = self._wanted.pop(unit)
+                file = self._wanted[unit] = self._files.unit(unit)
+            if not file.try_lock():
+                continue
+            del self._wanted[unit]
+            if file.intact():
+                self._held[unit] = file
                 self._gained.add(unit)
+            else:
+                file.close()  # the file was removed: the next look opens the one that is there

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.backends.base import Backend, CommittedOffset, Membership, Unit
 from streamkit.clock import Clock
 from streamkit.engine.columns import before, within
 from streamkit.engine.limits import Limits, limits_of
@@ -298,9 +298,12 @@ def commit(
     place: Place,
     outputs: Outputs,
     member: Membership | None = None,
+    units: Iterable[Unit] | None = None,
     also: Mapping[TopicPartition, CommittedOffset] | None = None,
 ) -> None:
     """Commit what tasks have done so far, all of it or nothing; `also` goes with it.
+
+    `units`: what the member must own for that; None: the units of these tasks.
 
     In this order: results and inputs are on stable storage, then changes of state, then the
     offsets of both, in one batch. A process that dies in between leaves results that will be
@@ -308,6 +311,7 @@ def commit(
     """
     place.refuse_successors()
     outputs.sync()
+    running = list(running)
     offsets: dict[TopicPartition, CommittedOffset] = {}
     for one in running:
         offsets |= one.checkpoint()
@@ -316,7 +320,9 @@ def commit(
     # Inputs as well: a position must not survive a power cut that its records do not.
     place.backend.sync(offsets)
     outputs.sync()
-    place.backend.commit(place.group, {**offsets, **(also or {})}, member=member)
+    if member is not None and units is None:
+        units = [Unit(one.task.subtopology.name, one.task.number) for one in running]
+    place.backend.commit(place.group, {**offsets, **(also or {})}, member=member, units=units)
 
 
 def rescue(error: Exception, failed: Running, commit_rest: Callable[[], None]) -> None:

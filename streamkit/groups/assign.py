@@ -47,9 +47,9 @@ def assign(
     if any(members[member].keys() != counts.keys() for member in members):
         # Else every member can take every unit, and single moves are all it needs.
         while path := _better(loads, subscribers):
-            for unit, giver, taker in path:
-                loads.take(giver, unit)
-                loads.give(taker, unit)
+            for moved, giver, taker in path:
+                loads.take(giver, moved)
+                loads.give(taker, moved)
     return {member: frozenset(units) for member, units in loads.units.items()}
 
 
@@ -147,9 +147,9 @@ def _better(loads: _Loads, subscribers: Mapping[str, list[str]]) -> list[_Step]:
     steps: list[_Step] = []
     taker = changed
     while True:
-        giver, unit = came[taker]
-        if unit is not None:
-            steps.append((unit, giver, taker))
+        giver, moved = came[taker]
+        if moved is not None:
+            steps.append((moved, giver, taker))
         taker = giver
         if taker == changed:
             return steps

@@ -46,7 +46,9 @@ def next_generation(
     }
     previous: dict[TopicPartition, str] = {}
     for member in last.members:
-        owner = by_instance.get(member.instance_id, member.member_id)
+        owner = member.member_id
+        if member.instance_id is not None:
+            owner = by_instance.get(member.instance_id, owner)
         previous |= dict.fromkeys(schema.decode_assignment(member.assignment), owner)
     assigned = assign({member_id: joined.units for member_id, joined in members.items()}, previous)
     entries = tuple(

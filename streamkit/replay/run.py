@@ -17,7 +17,7 @@ from threading import Event
 
 import msgspec
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.backends.base import Backend, CommittedOffset, Membership, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.nodes import Aggregate
 from streamkit.dsl.topology import Layout, SubTopology, Topology
@@ -29,6 +29,8 @@ from streamkit.records import TopicPartition
 from streamkit.replay.begin import create_shadow, replay_layout, written
 from streamkit.replay.session import Session, store
 
+UNIT = Unit("replay", 0)
+"""What a session's group hands out: the session, whole."""
 NEVER, FOREVER = -(1 << 62), 1 << 62
 COMMIT_INTERVAL = 1.0
 PROGRESS = 0.1
@@ -52,7 +54,7 @@ def run(
     if session.finished:
         return session
     clock = clock or SystemClock()
-    member = backend.join(session.group, {"replay": 1}, client_id=f"replay {session.name}")
+    member = backend.join(session.group, {UNIT.topic: 1}, client_id=f"replay {session.name}")
     try:
         if not member.poll().owned:
             raise GroupActive(
@@ -167,7 +169,7 @@ class _Pass:
             for number in range(self._backend.topic(shadow).partitions)
         )
         ends = {at: CommittedOffset(self._backend.offsets(at).end) for at in results}
-        commit(self._running, self._place, self._outputs, self._member, also=ends)
+        commit(self._running, self._place, self._outputs, self._member, [UNIT], ends)
 
     def _shadow(self, topic: str) -> str:
         """The session's own topic for one the app writes, made now if only a function names it."""
