@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.errors import ConfigError, LogNotFound, ReadOnlyLog, UnknownPartition
+from streamkit.log.broker import keep_brokers_out
 from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
 from streamkit.log.config import METADATA_TOPIC, TopicConfig
@@ -58,6 +59,7 @@ class Log:
         self._fsync = fsync
         self._files = files
         self._clock = clock
+        self._brokers = None if read_only else keep_brokers_out(files, path)
         self._wake = Wake(files, os.path.join(path, WAKE), writable=not read_only)
         self._lock = threading.Lock()
         self._metadata = self._partition(
@@ -82,8 +84,9 @@ class Log:
     ) -> "Log":
         """Open the directory; `create` makes it when there is no log in it yet.
 
+        As long as it is open no Kafka broker starts on the directory, unless it is read-only.
         `fsync="never"` is for tests: nothing is safe from a power cut then. Raises LogNotFound,
-        UnsupportedFormat, CorruptLog, ReadOnlyLog (no right to write there).
+        LogInUse (by a broker), UnsupportedFormat, CorruptLog, ReadOnlyLog (no right to write).
         """
         if files is None:
             files = UnsyncedFiles() if fsync == "never" else RealFiles()
@@ -264,11 +267,15 @@ class Log:
             self._topics = None
         self._metadata.close()
         self._wake.close()
+        self._brokers = None
         _open_logs.discard(self)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
         self._producer_ids = iter(())  # the parent gives them out
+        if self._brokers is not None:
+            self._brokers.abandon()
+            self._brokers = keep_brokers_out(self._files, self.path)
         self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()

@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+import struct
 import sys
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
@@ -34,6 +35,13 @@ class Files(Protocol):
     def fdatasync(self, fd: int) -> None: ...
     def fsync_dir(self, path: str) -> None: ...
     def flock(self, fd: int, operation: int) -> None: ...
+    def share(self, fd: int) -> None:
+        """Take a share of the record lock on the file, for as long as it is open.
+
+        BlockingIOError or PermissionError when somebody has it whole.
+        """
+        ...
+
     def exists(self, path: str) -> bool: ...
     def measure(self, path: str) -> tuple[int, int]:
         """A file's size in bytes, and when it was last written: wall-clock ms."""
@@ -84,6 +92,20 @@ class RealFiles:
     @staticmethod
     def map(fd: int, size: int, *, writable: bool) -> mmap.mmap:
         return mmap.mmap(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+
+    if sys.platform == "linux":
+
+        @staticmethod
+        def share(fd: int) -> None:
+            whole_file = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole_file)
+
+    else:
+
+        @staticmethod
+        def share(fd: int) -> None:
+            # Here flocks and record locks keep each other out.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     if sys.platform == "darwin":
 
@@ -175,6 +197,13 @@ class OpenFile:
     def unlock(self) -> None:
         """Let go of the flock; not held, it does nothing."""
         self._files.flock(self._fd, fcntl.LOCK_UN)
+
+    def share(self) -> None:
+        """Take a share of the record lock, which programs in other languages know as well.
+
+        BlockingIOError or PermissionError when somebody has it whole.
+        """
+        self._files.share(self._fd)
 
     @property
     def gone(self) -> bool:

@@ -48,6 +48,7 @@ def test_the_files_are_kafkas_and_a_few_of_our_own(tmp_path):
         topic = log.create_topic("events", 2, {"segment.bytes": "2048"})
         log.partition(TP).append([value(b"a")])
     assert sorted(os.listdir(tmp_path)) == [
+        ".lock",
         "__cluster_metadata-0",
         "control",
         "events-0",
