@@ -23,8 +23,6 @@ from streamkit.history.operations import (
 ACTIONS = (
     "send,send,keyed,delete,kill,begin,add,add,finish,abort,kill-txn,poll,poll,back,member,clean"
 )
-    "send,send,keyed,delete,kill,begin,add,add,finish,abort,kill-txn,poll,poll,back,member,clean"
-)
 PARTITIONS = ("p", "q", "keyed")
 
 
