@@ -21,7 +21,8 @@ from streamkit.log.opening import ReadOnlyEnd, open_block
 from streamkit.log.reader import Reader
 from streamkit.log.segment import Tally
 from streamkit.log.segments import Segments
-from streamkit.log.sync import Syncer
+from streamkit.log.swap import remove_before
+from streamkit.log.sync import Syncer, raise_sticky
 from streamkit.records import TopicPartition
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,27 @@ class Partition:
                 block = self._open()
                 self._syncer.sync(block, self._believed(block.end()))
 
+    # Remove and replace.
+
+    def remove_before(self, offset: int) -> int:
+        """Let the partition start at `offset`, and return where it starts then.
+
+        Records below it can't be read any more, at once and in every process, and segments wholly
+        below it are removed; the active one stays. An offset beyond the end counts as the end, one
+        below the start changes nothing. Raises StorageFailed, ReadOnlyLog, UnknownTopic.
+        """
+        with self._explained(), self._locked() as block:
+            raise_sticky(block, self.directory)
+            end = remove_before(
+                self._segments,
+                block,
+                self._believed(block.end()),
+                offset,
+                durable=self._fsync == "always",
+            )
+        self._notify()  # a reader that waits at an offset that is gone is told so
+        return end.start_offset
+
     # Read.
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> bytes:
@@ -196,6 +218,7 @@ class Partition:
             if block.dirty:
                 return  # a writer died; the next append sets that right first
             active = base == end.active_base
+            self._segments.relist()  # what is open may have been replaced
             size = end.end_position if active else self._segments.size(base)
             tally = Tally(base, self.config.index_interval_bytes)
             found = self._segments.scan(base, size, tally, check_from=size)
@@ -266,7 +289,6 @@ class Partition:
             if self._block is gone:
                 self._block = None
                 self._appender.forget()
-                self._reader.forget()
                 self._segments.close()
 
     def _open(self) -> ControlBlock:
@@ -338,6 +360,5 @@ class Partition:
         """Let go of the files. Used again, it opens them again."""
         self._block = None
         self._appender.forget()
-        self._reader.forget()
         self._frozen = ReadOnlyEnd(self._files, self._segments, config=self.config)
         self._segments.close()

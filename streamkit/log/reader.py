@@ -1,13 +1,15 @@
 """Reading a partition: by offset, by time, and what is said when its bytes are damaged."""
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from streamkit.codec import HEADER_BYTES, check, columns, headers, read_header
 from streamkit.errors import CorruptBatch, CorruptLog, OffsetOutOfRange, StorageFailed
 from streamkit.log.control import End
-from streamkit.log.segment import MAX_INDEX_BYTES, whole_batches
+from streamkit.log.files import OpenFile
+from streamkit.log.segment import INDEX, MAX_INDEX_BYTES, TIMEINDEX, whole_batches
 from streamkit.log.segments import Segments
+from streamkit.log.view import View
 from streamkit.records import TopicPartition
 
 NEVER = 2**63 - 1
@@ -16,8 +18,10 @@ NEVER = 2**63 - 1
 LARGE = 128 << 10
 """From how many bytes on malloc fetches every block from the kernel, page by page."""
 
-NEXT_POSITIONS = 64
-"""How many readers' next positions are remembered."""
+ATTEMPTS = 10
+"""How often a file may be gone when it is about to be opened, until it counts as lost."""
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -41,8 +45,6 @@ class Reader:
         self._segments = segments
         self._end = end
         self._reindex = reindex
-        self._next: dict[int, tuple[int, int]] = {}
-        self._largest: dict[int, int] = {}
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> bytes:
         """Whole batches, the first of which holds `offset` or is the next one after it.
@@ -51,57 +53,70 @@ class Reader:
         for whoever decodes (see `verify`). Raises OffsetOutOfRange, and CorruptLog when the bytes
         at `offset` are no batch.
         """
-        while True:
+        return self._looked(lambda end, view: self._read_in(view, end, offset, max_bytes), offset)
+
+    def _looked(self, look: Callable[[End, View], T], offset: int) -> T:
+        """What `look` finds; it looks again when files were replaced or removed under it."""
+        for _ in range(ATTEMPTS):
             end = self._end()
-            if offset == end.end_offset:
-                return b""
-            if not end.start_offset <= offset < end.end_offset:
-                raise OffsetOutOfRange(
-                    f"{self._tp}@{offset}: the partition has offsets {end.start_offset} to"
-                    f" {end.end_offset - 1}"
-                    if end.end_offset > end.start_offset
-                    else f"{self._tp}@{offset}: the partition is empty, it goes on at"
-                    f" {end.end_offset}"
-                )
-            base = self._segments.base_for(offset, end)
-            limit = self._limit(base, offset, end)
-            known = self._next.get(offset)
-            if known is not None and known[0] == base:
-                position = known[1]
-            else:
-                position = self._position(base, offset, end)
-            data = self._read_at(base, position, limit, offset, max_bytes)
+            view = self._segments.view(end)
+            try:
+                return look(end, view)
+            except FileNotFoundError as error:
+                self._segments.relist()
+                gone = error
+        self._raise_corrupt(view.base_for(offset, end), 0, offset, "the file is gone", gone)
+
+    def _read_in(self, view: View, end: End, offset: int, max_bytes: int) -> bytes:
+        if offset == end.end_offset:
+            return b""
+        self._require_within(offset, end)
+        base = view.base_for(offset, end)
+        while True:
+            log = view.file(base)
+            limit = end.end_position if base == end.active_base else log.size()
+            position = view.recall(offset, log)
+            if position is None:
+                position = self._position(view, base, log, offset, end)
+            data = self._read_at(view, base, log, position, limit, offset, max_bytes)
             if data:
-                self._require_dense(base, offset, int.from_bytes(data[:8], "big"))
+                self._require_dense(base, limit, offset, int.from_bytes(data[:8], "big"))
                 return data
-            following = [other for other in self._segments.bases(end) if other > base]
-            self._require_dense(base, offset, following[0] if following else end.end_offset)
-            offset = following[0] if following else end.end_offset
+            following = view.after(base)
+            next_offset = end.end_offset if following is None else following
+            self._require_dense(base, limit, offset, next_offset)
+            if following is None:
+                return b""
+            base, offset = following, max(following, offset)
 
-    def forget(self) -> None:
-        """The files may be others from now on."""
-        self._next = {}
-        self._largest = {}
+    def _require_within(self, offset: int, end: End) -> None:
+        if not end.start_offset <= offset < end.end_offset:
+            raise OffsetOutOfRange(
+                f"{self._tp}@{offset}: the partition has offsets {end.start_offset} to"
+                f" {end.end_offset - 1}"
+                if end.end_offset > end.start_offset
+                else f"{self._tp}@{offset}: the partition is empty, it goes on at {end.end_offset}"
+            )
 
-    def _limit(self, base: int, offset: int, end: End) -> int:
-        """How many bytes of the segment can be read."""
-        if base == end.active_base:
-            return end.end_position
-        try:
-            return self._segments.size(base)
-        except FileNotFoundError as error:
-            self._raise_corrupt(base, 0, offset, "the file is gone", error)
-
-    def _read_at(self, base: int, position: int, limit: int, offset: int, max_bytes: int) -> bytes:
+    def _read_at(
+        self,
+        view: View,
+        base: int,
+        log: OpenFile,
+        position: int,
+        limit: int,
+        offset: int,
+        max_bytes: int,
+    ) -> bytes:
         """Read on from `position`, where a batch starts, to the first that holds `offset`."""
         size = max_bytes
         if LARGE <= size < limit - position:
             # To end with a batch, so that nothing has to be cut off: copying so many bytes costs
             # several times what reading them does.
-            size = max(self._segments.boundary(base, position + size) - position, LARGE)
+            size = max(view.boundary(base, position + size) - position, LARGE)
         while position < limit:
             size = min(size, limit - position)
-            data = self._pread(base, position, size, offset)
+            data = self._pread(log, position, size, offset)
             if len(data) < size:  # somebody cut the file; what is left can be read
                 limit = position + len(data)
             try:
@@ -109,60 +124,60 @@ class Reader:
             except CorruptBatch as error:
                 self._raise_corrupt(base, position + error.position, offset, str(error), error)
             if found.start < found.end:
-                self._remember(found.next_offset, base, position + found.end)
+                view.remember(found.next_offset, log, position + found.end)
                 whole = found.start == 0 and found.end == len(data)
                 return data if whole else data[found.start : found.end]
             position += found.start
             size = max(max_bytes, found.wanted)
         return b""
 
-    def _require_dense(self, base: int, offset: int, found: int) -> None:
+    def _require_dense(self, base: int, size: int, offset: int, found: int) -> None:
         """Nothing but compaction takes offsets out of the middle."""
         if found > offset and not self.sparse:
             self._raise_corrupt(
                 base,
-                self._limit(base, offset, self._end()),
+                size,
                 offset,
                 f"offsets {offset} to {found - 1} are missing; {found} is the next there is",
             )
 
-    def _remember(self, next_offset: int, base: int, position: int) -> None:
-        if len(self._next) >= NEXT_POSITIONS:
-            self._next = {}
-        self._next[next_offset] = (base, position)
-
-    def _pread(self, base: int, position: int, size: int, offset: int) -> bytes:
+    def _pread(self, log: OpenFile, position: int, size: int, offset: int) -> bytes:
         try:
-            return self._segments.read(base, position, size)
+            return log.read(size, position)
         except OSError as error:
             raise StorageFailed(
-                f"{self._tp}@{offset}: reading {self._segments.path(base)} at byte {position}"
-                f" failed: {error.strerror}; check the disk"
+                f"{self._tp}@{offset}: reading {log.path} at byte {position} failed:"
+                f" {error.strerror}; check the disk"
             ) from error
 
-    def _position(self, base: int, offset: int, end: End) -> int:
+    def _position(self, view: View, base: int, log: OpenFile, offset: int, end: End) -> int:
         """Where to begin to look for `offset`; a lost or lying index is rebuilt first."""
         limit = end.index_bytes if base == end.active_base else MAX_INDEX_BYTES * 2
-        if not self._segments.trust_index(base, limit):
+        if not view.trust_index(base, log, limit):
             self._reindex(base)
+            view.forget(base, INDEX)
+            view.forget(base, TIMEINDEX)
             limit = self._end().index_bytes if base == end.active_base else limit
-        return self._segments.position(base, offset, limit)
+        return view.position(base, log, offset, limit)
 
     def verify(self, offset: int, max_bytes: int = 1 << 20) -> None:
         """Look at the checksums of what `read(offset, max_bytes)` returns.
 
         For whoever could not decode it: raises CorruptLog, naming the file and the byte.
         """
-        end = self._end()
-        base = self._segments.base_for(offset, end)
-        limit = self._limit(base, offset, end)
-        position = self._position(base, offset, end)
+        self._looked(lambda end, view: self._verify_in(view, end, offset, max_bytes), offset)
+
+    def _verify_in(self, view: View, end: End, offset: int, max_bytes: int) -> None:
+        base = view.base_for(offset, end)
+        log = view.file(base)
+        limit = end.end_position if base == end.active_base else log.size()
+        position = self._position(view, base, log, offset, end)
         while position < limit and max_bytes > 0:
-            head = self._pread(base, position, HEADER_BYTES, offset)
+            head = self._pread(log, position, HEADER_BYTES, offset)
             try:
                 header = read_header(head)
                 if header.next_offset > offset:
-                    check(self._pread(base, position, header.size, offset))
+                    check(self._pread(log, position, header.size, offset))
                     offset = header.next_offset
                     max_bytes -= header.size
             except CorruptBatch as error:
@@ -171,12 +186,20 @@ class Reader:
 
     def offset_at(self, timestamp: int) -> int | None:
         """The first offset whose record's timestamp is >= `timestamp` (ms); None: there is none."""
-        end = self._end()
-        for base in self._segments.bases(end):
+        while True:
+            end = self._end()
+            try:
+                return self._offset_at(self._segments.view(end), end, timestamp)
+            except OffsetOutOfRange:
+                if self._end().start_offset == end.start_offset:
+                    raise  # else it was removed while it was looked at
+
+    def _offset_at(self, view: View, end: End, timestamp: int) -> int | None:
+        for base in view.bases:
             active = base == end.active_base
-            if self._largest_timestamp(base, end) < timestamp:
+            if self._largest_timestamp(view, base, end) < timestamp:
                 continue
-            before = self._segments.time_before(
+            before = view.time_before(
                 base, timestamp, end.timeindex_bytes if active else MAX_INDEX_BYTES * 2
             )
             told = before is not None and self._is_entry(before, end)
@@ -186,17 +209,17 @@ class Reader:
                 return following
         return None
 
-    def _largest_timestamp(self, base: int, end: End) -> int:
+    def _largest_timestamp(self, view: View, base: int, end: End) -> int:
         """The largest timestamp in a segment, or a bound for it where no index tells."""
         if base == end.active_base:
             return end.max_timestamp
-        known = self._largest.get(base)  # a finished segment's does not change
+        known = view.largest.get(base)  # a finished segment's does not change
         if known is not None:
             return known
-        entry = self._segments.time_before(base, NEVER, MAX_INDEX_BYTES * 2)
+        entry = view.time_before(base, NEVER, MAX_INDEX_BYTES * 2)
         if entry is None or not self._is_entry(entry, end):
             return NEVER
-        self._largest[base] = entry[0]
+        view.largest[base] = entry[0]
         return entry[0]
 
     def _is_entry(self, entry: tuple[int, int], end: End) -> bool:

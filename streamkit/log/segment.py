@@ -11,6 +11,8 @@ from streamkit.log.index import OFFSET_ENTRY, TIME_ENTRY
 LOG = ".log"
 INDEX = ".index"
 TIMEINDEX = ".timeindex"
+TXNINDEX = ".txnindex"
+SNAPSHOT = ".snapshot"
 
 SCAN_BYTES = 1 << 20
 MAX_INDEX_BYTES = 10 << 20
