@@ -14,6 +14,7 @@ from streamkit.errors import (
     ConfigError,
     Fenced,
     GroupActive,
+    InvalidPartitions,
     InvalidRecord,
     InvalidTopic,
     OffsetOutOfRange,
@@ -84,6 +85,82 @@ class TestTopics:
         assert backend.create_topic("t").topic_id != first
         assert backend.offsets(T0).end == 0
         assert backend.append(T0, [b"new"]) == 0
+
+    def test_partitions_are_added_and_never_taken_away(self, backend):
+        backend.append(T1, [b"old"])
+        grown = backend.add_partitions("t", 4)
+        assert (grown.partitions, grown) == (4, backend.topic("t"))
+        assert backend.append(TopicPartition("t", 3), [b"new"]) == 0
+        assert backend.offsets(T1).end == 1
+        for total in (4, 1, 0):
+            with pytest.raises(InvalidPartitions, match="'t'"):
+                backend.add_partitions("t", total)
+        with pytest.raises(UnknownTopic):
+            backend.add_partitions("u", 4)
+
+    def test_who_waits_is_woken_when_a_topic_grows(self, backend):
+        woken = threading.Event()
+
+        def wait() -> None:
+            if backend.wait({T0: 0, T1: 0}, 20):
+                woken.set()
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        time.sleep(0.02)
+        backend.add_partitions("t", 3)
+        waiter.join()
+        assert woken.is_set()
+
+    def test_configs_are_altered_and_obeyed(self, backend):
+        altered = backend.alter_topic("t", {"max.message.bytes": "300", "segment.ms": "60000"})
+        assert altered == backend.topic("t")
+        assert altered.config == {"max.message.bytes": "300", "segment.ms": "60000"}
+        with pytest.raises(RecordTooLarge):
+            backend.append(T0, [b"x" * 400])
+        assert backend.alter_topic("t", {"max.message.bytes": None}).config == {
+            "segment.ms": "60000"
+        }
+        assert backend.append(T0, [b"x" * 400]) == 0
+        for wrong in ({"segment.mss": "1"}, {"segment.mss": None}, {"segment.ms": "soon"}):
+            with pytest.raises(ConfigError, match=r"segment\.ms"):
+                backend.alter_topic("t", wrong)
+        with pytest.raises(UnknownTopic):
+            backend.alter_topic("u", {"segment.ms": "1"})
+
+    def test_a_topic_that_becomes_compacted_takes_no_record_without_a_key(self, backend):
+        backend.append(T0, [b"keyless"])
+        backend.alter_topic("t", {"cleanup.policy": "compact"})
+        with pytest.raises(InvalidRecord):
+            backend.append(T0, [b"keyless"])
+        assert backend.append(T0, [b"x"], keys=[b"k"]) == 1
+
+    def test_what_the_log_keeps_for_itself_is_left_alone(self, backend):
+        backend.commit("g", {T0: CommittedOffset(1)})
+        for name in ("__consumer_offsets", "__transaction_state", "__cluster_metadata"):
+            for refused in (
+                lambda name=name: backend.create_topic(name),
+                lambda name=name: backend.delete_topic(name),
+                lambda name=name: backend.add_partitions(name, 9),
+                lambda name=name: backend.alter_topic(name, {"cleanup.policy": "delete"}),
+                lambda name=name: backend.append(TopicPartition(name, 0), [b"x"], keys=[b"k"]),
+                lambda name=name: backend.append_encoded(
+                    TopicPartition(name, 0), codec.encode([b"x"], keys=[b"k"], timestamps=0)
+                ),
+            ):
+                with pytest.raises(InvalidTopic, match="internal"):
+                    refused()
+        assert backend.committed("g") == {T0: CommittedOffset(1)}
+
+    def test_what_partitions_hold_is_told(self, backend):
+        backend.append(T1, [b"x" * 1000] * 3)
+        empty, full = backend.partitions("t")
+        assert (empty.partition, empty.start, empty.stable, empty.end) == (T0, 0, 0, 0)
+        assert (empty.segments, empty.bytes) == (1, 0)
+        assert (full.partition, full.start, full.stable, full.end) == (T1, 0, 3, 3)
+        assert full.segments == 1 and 3000 < full.bytes < 3300
+        with pytest.raises(UnknownTopic):
+            backend.partitions("u")
 
 
 class TestRecords:
@@ -256,11 +333,6 @@ class TestGroups:
         backend.create_topic("u")
         for group in ("g", "h"):
             assert backend.committed(group) == {T0: CommittedOffset(1)}
-
-    def test_the_topic_that_keeps_offsets_is_not_deleted(self, backend):
-        backend.commit("g", {T0: CommittedOffset(1)})
-        with pytest.raises(UsageError, match="state of all groups"):
-            backend.delete_topic("__consumer_offsets")
 
     def test_offsets_of_what_does_not_exist_are_refused(self, backend):
         with pytest.raises(UnknownTopic):

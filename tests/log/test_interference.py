@@ -167,7 +167,8 @@ def test_on_a_full_disk_no_log_and_no_topic_is_made_and_later_both_are(tmp_path,
         log.create_topic("events", 5)
         names = {f"events-{number}" for number in range(5)}
         found = set(os.listdir(tmp_path))
-        assert found == names | {"__cluster_metadata-0", "control", "meta.properties", "wake"}
+        ours = {".lock", "__cluster_metadata-0", "control", "meta.properties", "wake"}
+        assert found == names | ours
 
 
 def test_a_directory_that_lost_its_place_is_an_error_of_ours(tmp_path):
