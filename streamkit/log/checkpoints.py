@@ -3,18 +3,24 @@
     leader-epoch-checkpoint   0 ⏎ <count> ⏎ { <epoch> <start offset> ⏎ }*
     partition.metadata        version: 0 ⏎ topic_id: <id> ⏎
     meta.properties           Java properties; see `Properties`
+    log-start-offset-checkpoint, cleaner-offset-checkpoint (in the root)
+                              0 ⏎ <count> ⏎ { <topic> <partition> <offset> ⏎ }*
 
 Ids are UUIDs, written as 22 characters of URL-safe base64 without padding.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamkit.errors import CorruptLog, UnsupportedFormat
+from streamkit.records import TopicPartition
 
 EPOCHS = "leader-epoch-checkpoint"
 PARTITION_METADATA = "partition.metadata"
 META_PROPERTIES = "meta.properties"
+STARTS = "log-start-offset-checkpoint"
+"""Where partitions start within a segment, because records were deleted by request."""
 
 FORMAT = 1
 """The version of what we add to Kafka's directory; a newer one is refused."""
@@ -44,6 +50,23 @@ def decode_epochs(data: bytes) -> list[tuple[int, int]]:
         raise ValueError(f"version {version}")
     pairs = [line.split(" ") for line in lines[: int(count)]]
     return [(int(epoch), int(start)) for epoch, start in pairs]
+
+
+def encode_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
+    """An offset of each of some partitions."""
+    lines = [f"{tp.topic} {tp.partition} {offset}" for tp, offset in sorted(offsets.items())]
+    return "\n".join(["0", str(len(lines)), *lines, ""]).encode()
+
+
+def decode_offsets(data: bytes) -> dict[TopicPartition, int]:
+    """Raises ValueError when it is no such file."""
+    version, count, *lines = data.decode().split("\n")
+    if version != "0":
+        raise ValueError(f"version {version}")
+    rows = [line.split(" ") for line in lines[: int(count)]]
+    if len(rows) != int(count):
+        raise ValueError(f"{len(rows)} lines of {count}")
+    return {TopicPartition(topic, int(number)): int(offset) for topic, number, offset in rows}
 
 
 def encode_partition_metadata(topic_id: bytes) -> bytes:

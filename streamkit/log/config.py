@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from streamkit.errors import ConfigError, InvalidTopic, nearest
 from streamkit.log.segment import MAX_INDEX_BYTES
+from streamkit.records import TopicPartition
 
 COMPRESSIONS = ("producer", "uncompressed", "none", "gzip", "snappy", "lz4", "zstd")
 MAX_INT = 2**31 - 1
@@ -125,7 +126,7 @@ class TopicConfig:
         unbounded = self.timestamp_after_max_ms == self.timestamp_before_max_ms == MAX_LONG
         return not unbounded and self.timestamp_type == "CreateTime"
 
-    def roll_ms(self, partition: str, base: int) -> int:
+    def roll_ms(self, partition: TopicPartition, base: int) -> int:
         """The age at which the segment `base` of a partition ends.
 
         `segment.ms`, less a part of `segment.jitter.ms` that differs from segment to segment and

@@ -6,10 +6,12 @@ Values in, values out; who removes files is `maintenance`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from streamkit.log.config import TopicConfig
 from streamkit.records import TopicPartition
+
+Why: TypeAlias = Literal["start", "retention.bytes", "retention.ms", "max.disk.bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Removal:
     before: int
     segments: int
     size: int
-    why: Literal["start", "retention.bytes", "retention.ms"]
+    why: Why
 
 
 def expired(
@@ -69,14 +71,14 @@ def expired(
     if count == 0:
         return None
     gone = extents[:count]
-    why: Literal["start", "retention.bytes", "retention.ms"] = "start"
+    why: Why = "start"
     if count > below:
         why = "retention.ms" if by_time >= by_size else "retention.bytes"
     return Removal(gone[-1].end, count, sum(extent.size for extent in gone), why)
 
 
 def _whole(extents: Sequence[Extent], number: int, stable: int) -> bool:
-    """Whether there is such a segment, no open transaction reaches it, and it is not the next."""
+    """Whether the segment is there and may go: no empty active one, none of an open transaction."""
     if number >= len(extents) or extents[number].end > stable:
         return False
     return number < len(extents) - 1 or extents[number].size > 0

@@ -6,6 +6,9 @@ import pytest
 
 from streamkit.errors import ConfigError, InvalidTopic
 from streamkit.log.config import LogConfig, TopicConfig, check_topic_name
+from streamkit.records import TopicPartition
+
+TP = TopicPartition("events", 0)
 
 
 def test_configs_are_parsed():
@@ -64,8 +67,8 @@ def test_a_compaction_lag_that_contradicts_itself_is_refused():
 
 def test_segments_end_at_ages_that_differ_by_the_jitter():
     config = TopicConfig.parse({"segment.ms": "1000", "segment.jitter.ms": "400"})
-    ages = [config.roll_ms("events-0", base) for base in range(100)]
-    assert ages == [config.roll_ms("events-0", base) for base in range(100)]
+    ages = [config.roll_ms(TP, base) for base in range(100)]
+    assert ages == [config.roll_ms(TP, base) for base in range(100)]
     assert min(ages) >= 600
     assert max(ages) <= 1000
     assert len(set(ages)) > 50
@@ -73,8 +76,8 @@ def test_segments_end_at_ages_that_differ_by_the_jitter():
 
 def test_no_segment_is_older_than_a_compacted_topic_may_wait_for_compaction():
     lag = {"max.compaction.lag.ms": "500", "segment.ms": "1000"}
-    assert TopicConfig.parse({**lag, "cleanup.policy": "compact"}).roll_ms("a-0", 0) == 500
-    assert TopicConfig.parse(lag).roll_ms("a-0", 0) == 1000
+    assert TopicConfig.parse({**lag, "cleanup.policy": "compact"}).roll_ms(TP, 0) == 500
+    assert TopicConfig.parse(lag).roll_ms(TP, 0) == 1000
 
 
 def test_only_bounds_of_times_that_producers_set_count():

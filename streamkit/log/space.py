@@ -1,0 +1,205 @@
+"""A disk that fills up: producers are refused, while offsets and transactions still find room.
+
+All processes of a log share one mapped page, the file `maintenance` in its root:
+
+    0          8                          4095   4096
+    | last pass |          zeros           | full |
+
+`last pass`: when somebody last did maintenance, in ms of the monotonic clock (int64). `full`: the
+ballast was given up; a single byte, so that every append can look at it. The flock on the file is
+what one takes who does maintenance.
+
+The ballast is a file of a MiB that is good for nothing. When an append to a topic of the log's own
+(`__…`) meets a full disk, the ballast is removed and that append done again. From then on producers
+are refused in all processes, or they would take that room as well. As soon as there is room for a
+new ballast they go on.
+"""
+
+import logging
+import mmap
+import os
+import struct
+import threading
+from contextlib import suppress
+
+from streamkit.clock import Clock
+from streamkit.errors import OutOfSpace
+from streamkit.log.control import PAGE_BYTES
+from streamkit.log.files import Files, OpenFile
+from streamkit.records import TopicPartition
+
+logger = logging.getLogger(__name__)
+
+PAGE = "maintenance"
+BALLAST = "ballast"
+BALLAST_BYTES = 1 << 20
+RETRY_SECONDS = 1.0
+"""How often, at most, a process tries whether there is room again."""
+
+_LAST_PASS = struct.Struct(">q")
+_FULL_AT = PAGE_BYTES - 1
+_NOTHING_KNOWN = bytes(PAGE_BYTES)
+
+
+class Space:
+    """What one process knows of the room that is left. Safe to use from any thread."""
+
+    def __init__(self, files: Files, root: str, *, clock: Clock) -> None:
+        self._files = files
+        self._root = root
+        self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
+        self._mutex = threading.Lock()
+        self._turn = threading.Lock()
+        self._file: OpenFile | None = None
+        self._page: mmap.mmap | bytes | None = None
+        self._next_try = float("-inf")
+
+    # The page.
+
+    def attach(self) -> mmap.mmap | bytes:
+        """The page, made if need be; zeros of our own where it can't be made."""
+        with self._mutex:
+            if not isinstance(self._page, mmap.mmap):
+                try:
+                    self._page = self._mapped()
+                except OSError as error:
+                    # A disk that was full before there was a ballast: there is nothing to protect.
+                    logger.debug("%s: %s", os.path.join(self._root, PAGE), error)
+                    self._page = _NOTHING_KNOWN
+            return self._page
+
+    def _mapped(self) -> mmap.mmap:
+        if self._file is None:
+            path = os.path.join(self._root, PAGE)
+            self._file = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
+        self._file.allocate(PAGE_BYTES)
+        return self._file.map(PAGE_BYTES, writable=True)
+
+    def try_lock(self) -> bool:
+        """Take the lock on maintenance, if no process has it; whether it was taken."""
+        self.attach()
+        # The flock is the open file's, so it keeps no other thread out that uses this object.
+        if self._file is None or not self._turn.acquire(blocking=False):
+            return False
+        taken = False
+        try:
+            taken = self._file.try_lock()
+        finally:
+            if not taken:
+                self._turn.release()
+        return taken
+
+    def unlock(self) -> None:
+        """Let go of the lock, which this process must have."""
+        if self._file is not None:
+            self._file.unlock()
+        self._turn.release()
+
+    @property
+    def last_pass(self) -> int:
+        """When a process last did maintenance: ms of the monotonic clock; 0: never."""
+        found: int = _LAST_PASS.unpack_from(self._page or self.attach())[0]
+        return found
+
+    def note_pass(self, now: int) -> None:
+        """Note that maintenance is done now. Needs the lock."""
+        page = self.attach()
+        if isinstance(page, mmap.mmap):
+            _LAST_PASS.pack_into(page, 0, now)
+
+    # Full, and not any more.
+
+    @property
+    def full(self) -> bool:
+        """Whether producers are refused."""
+        return (self._page or self.attach())[_FULL_AT] != 0
+
+    def admit(self, tp: TopicPartition) -> None:
+        """Let a producer append. Raises OutOfSpace while what is left is kept for others."""
+        if (self._page or self.attach())[_FULL_AT] and not self._relieved():
+            raise OutOfSpace(
+                f"{tp}: the disk of {self._root} is full, and what is left is kept for offsets and"
+                " transactions; free some space, or let the log delete earlier (retention.ms,"
+                " retention.bytes, max.disk.bytes). Producers can go on as soon as there is room"
+            )
+
+    def _relieved(self) -> bool:
+        """Try whether there is room again; a process without maintenance would never know."""
+        now = self._clock.monotonic()
+        if now < self._next_try or not self.try_lock():
+            return not self.full
+        try:
+            self._next_try = now + RETRY_SECONDS
+            return self.restore()
+        finally:
+            self.unlock()
+
+    def give_up_ballast(self) -> bool:
+        """Make room for what must go on; False when there was no ballast (any more).
+
+        Takes no lock: a stopped process must not keep offsets from being committed.
+        """
+        page = self.attach()
+        if isinstance(page, mmap.mmap):
+            page[_FULL_AT] = 1  # first: a producer would take what becomes free
+        freed = False
+        for name in (BALLAST, f"{BALLAST}.tmp"):
+            with suppress(FileNotFoundError):
+                self._files.unlink(os.path.join(self._root, name))
+                freed = True
+        if freed:
+            logger.warning(
+                "%s: the disk is full. Producers are refused; offsets and transactions go on, in"
+                " the %d KiB kept for them",
+                self._root,
+                BALLAST_BYTES >> 10,
+            )
+        return freed
+
+    def restore(self) -> bool:
+        """Have a ballast, and let producers go on; False when the disk is too full for one.
+
+        Needs the lock.
+        """
+        page = self.attach()
+        if not isinstance(page, mmap.mmap):
+            return False
+        path = os.path.join(self._root, BALLAST)
+        if not self._files.exists(path) and not self._made(path):
+            return False
+        if page[_FULL_AT]:
+            page[_FULL_AT] = 0
+            if not self._files.exists(path):  # given up again, just now
+                page[_FULL_AT] = 1
+                return False
+            logger.warning("%s: there is room again; producers go on", self._root)
+        return True
+
+    def _made(self, path: str) -> bool:
+        temporary = f"{path}.tmp"
+        try:
+            file = OpenFile(self._files, temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            # Not zeros: a file system that compresses would keep no room for them.
+            file.write([os.urandom(BALLAST_BYTES)], 0)
+            file.sync()
+            self._files.rename(temporary, path)
+        except OSError as error:
+            logger.debug("%s: no ballast: %s", path, error)
+            with suppress(OSError):
+                self._files.unlink(temporary)
+            return False
+        return True
+
+    def forked(self) -> None:
+        """In a forked child: let go of the parent's lock."""
+        if self._file is not None:
+            self._file.abandon()
+        self._begin()
+
+    def close(self) -> None:
+        with self._mutex:
+            self._file = None
+            self._page = None
