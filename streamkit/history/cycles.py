@@ -17,7 +17,7 @@ def cycles(found: Evidence, history: Iterable[Operation]) -> Iterator[Anomaly]:
 
     Each set of transactions that hang together is named once, with a shortest circle in it.
     """
-    transactions = [op for op in history if op.txn and op.outcome != "fail"]
+    transactions = [operation for operation in history if operation.txn]
     numbers = {id(operation): number for number, operation in enumerate(transactions)}
     ww: Graph = {}
     for at in found.partitions.values():
@@ -35,7 +35,7 @@ def cycles(found: Evidence, history: Iterable[Operation]) -> Iterator[Anomaly]:
                 for _, value in step.records:
                     write = found.writes.get(value)
                     writer = -1 if write is None else numbers.get(id(write[0]), -1)
-                    if 0 <= writer != number:
+                    if writer >= 0:
                         wr.setdefault(writer, set()).add(number)
     both = {n: ww.get(n, set()) | wr.get(n, set()) for n in ww.keys() | wr.keys()}
     known: set[int] = set()

@@ -60,8 +60,6 @@ class Evidence:
         write = self.writes.get(value)
         if write is None or write[1].key is None:
             return False
-        if write[1].tombstone:
-            return True
         newest = partition.newest.get(write[1].key, -1)
         return newest > (-1 if offset is None else offset) or write[1].key in partition.deleted
 

@@ -71,6 +71,13 @@ def test_a_record_stands_in_one_place(history):
     assert history.kinds() == {"duplicate": 1}
 
 
+def test_a_record_stands_in_one_partition(history):
+    history("w", Send("p", "a", 0))
+    history("r", Poll("p", [(0, "a")]))
+    history("r", Poll("q", [(0, "a")]))
+    assert history.kinds() == {"duplicate": 1}
+
+
 def test_a_place_holds_one_record(history):
     history("w", Send("p", "a", 0))
     history("w2", Send("p", "b"), outcome="info")
@@ -173,6 +180,8 @@ def test_a_transaction_is_there_whole(history, offset):
     history("t", Send("p", "a", 0), Send("q", "b", offset), txn=True, outcome="info")
     history("r", Poll("p", [(0, "a")]))
     assert history.kinds() == {}, "q may be late"
+    history("f", Scan("q", 0, 0, []), begun=1, ended=2)
+    assert history.kinds() == {}, "that was before"
     history("f", Scan("q", 0, 2, []))
     assert history.kinds() == {"torn-transaction": 1}
 
@@ -230,6 +239,14 @@ def test_who_is_assigned_a_partition_anew_begins_anywhere(history):
     history("r", Poll("p", [(0, "a")]))
     history("r", Assign(["q"], "g"))
     history("r", Assign(["p", "q"], "g"))
+    history("r", Poll("p", [(2, "c")]))
+    assert history.kinds() == {}
+
+
+def test_what_was_read_before_the_first_assignment_does_not_count(history):
+    three(history)
+    history("r", Poll("p", [(0, "a")]))
+    history("r", Assign(["p"]))
     history("r", Poll("p", [(2, "c")]))
     assert history.kinds() == {}
 
