@@ -19,6 +19,7 @@ class Chunk:
     records: list[Record[Any]]
     start: int
     end: int
+    decoded: bool = False
     iterator: Iterator[Record[Any]] = field(init=False)
     done: int | None = None
     """The first record of the last `poll`, or the offset that the user has committed, as long as
@@ -56,6 +57,14 @@ class Chunk:
             self.records = [record for record in self.records if record.offset < end]
             self.iterator = iter(self.records)
             self.end = end
+
+    def split(self) -> "Chunk":
+        """Give out nothing more of this one, and the rest of it as another."""
+        taken, position = self.taken, self.position
+        rest = Chunk(self.partition, self.records[taken:], position, self.end, self.decoded)
+        del self.records[taken:]
+        self.end = position
+        return rest
 
     def stop(self) -> None:
         """Give out nothing more, also from a loop that is under way."""

@@ -67,6 +67,8 @@ class Consumer(Generic[V]):
         from_: Start = "earliest",
         partitions: Iterable[TopicPartition] = (),
         auto_commit: bool = True,
+        instance_id: str | None = None,
+        session_timeout: float | None = None,
         max_bytes: int = 1 << 20,
         clock: Clock | None = None,
     ) -> None: ...
@@ -82,6 +84,8 @@ class Consumer(Generic[V]):
         from_: Start = "earliest",
         partitions: Iterable[TopicPartition] = (),
         auto_commit: bool = True,
+        instance_id: str | None = None,
+        session_timeout: float | None = None,
         max_bytes: int = 1 << 20,
         clock: Clock | None = None,
     ) -> None: ...
@@ -96,6 +100,8 @@ class Consumer(Generic[V]):
         from_: Start = "earliest",
         partitions: Iterable[TopicPartition] = (),
         auto_commit: bool = True,
+        instance_id: str | None = None,
+        session_timeout: float | None = None,
         max_bytes: int = 1 << 20,
         clock: Clock | None = None,
     ) -> None:
@@ -105,13 +111,19 @@ class Consumer(Generic[V]):
         `from_` counts, too, for a partition whose committed offset retention has removed (a time:
         then from its first record). `partitions` instead of `topics` chooses by hand, and a group
         is then only where offsets are committed. `value_type`: what values are decoded to (JSON,
-        or str); without one they stay bytes, as keys always do.
+        or str); without one they stay bytes, as keys always do. With an `instance_id` this is a
+        static member: when it goes, its partitions are kept for `session_timeout` seconds (10) for
+        the next consumer of that id, which fences this one if it still lives.
         Raises UnknownTopic, UnknownPartition.
         """
         names = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
         by_hand = list(dict.fromkeys(TopicPartition(*tp) for tp in partitions))
         if bool(names) == bool(by_hand):
             raise UsageError("a consumer reads either topics or partitions: name one of them")
+        if instance_id is not None and (group is None or by_hand):
+            raise UsageError(f"instance_id={instance_id!r}: a member of a group has one: name both")
+        if session_timeout is not None and instance_id is None:
+            raise UsageError("session_timeout is a static member's: name its instance_id as well")
         self._start = checked_start(from_)
         self._auto_commit = auto_commit and group is not None
         self._max_bytes = max_bytes
@@ -123,26 +135,33 @@ class Consumer(Generic[V]):
         self._committed: dict[TopicPartition, int] = {}
         self._committed_at = self._clock.monotonic()
         self._fetched: deque[Chunk] = deque()
+        self._paused: dict[TopicPartition, list[Chunk]] = {}
         self._chunk: Chunk | None = None
         self._few_records, self._few_at = 1, self._clock.monotonic()
         self._member: Membership | None = None
         self._closed = False
         self._backend, self._owned = connect(log, create=False)
         self._topic_ids: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+        self._counts_at_first: dict[str, int] = {}
         try:
-            units = {name: self._know(name).partitions for name in names}
+            for name in names:
+                self._counts[name] = self._counts_at_first[name] = self._know(name).partitions
             for topic, number in by_hand:
                 if not 0 <= number < (count := self._know(topic).partitions):
                     raise UnknownPartition(
                         f"topic {topic!r} has no partition {number}: it has 0 to {count - 1}"
                     )
-            if group is not None and units:
-                self._member = self._backend.join(group, units)
+            if group is not None and names:
+                self._member = self._backend.join(
+                    group,
+                    self._counts,
+                    instance_id=instance_id,
+                    session_timeout=10.0 if session_timeout is None else session_timeout,
+                )
                 self._keep_group()
             else:
-                self._begin(
-                    by_hand or [TopicPartition(t, n) for t in names for n in range(units[t])]
-                )
+                self._begin(by_hand or self._named())
         except BaseException:
             self._let_go()
             raise
@@ -203,8 +222,13 @@ class Consumer(Generic[V]):
         self._few_records = max(1, most)
         return islice(self._chunk.iterator, self._few_records)
 
+    def _reading(self) -> dict[TopicPartition, int]:
+        if not self._paused:
+            return self._positions
+        return {tp: at for tp, at in self._positions.items() if tp not in self._paused}
+
     def _behind(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return {tp: at for tp, at in self._positions.items() if at < ends[tp]}
+        return {tp: at for tp, at in self._reading().items() if at < ends.get(tp, 0)}
 
     def _fill(self, timeout: float, ends: dict[TopicPartition, int] | None = None) -> bool:
         """See to it that the current chunk has a record; False when none comes in time.
@@ -227,7 +251,7 @@ class Consumer(Generic[V]):
                 if self._fetched:
                     self._open(self._fetched.popleft(), ends)
                     continue
-                wanted = self._positions
+                wanted = self._reading()
                 if ends is not None:
                     wanted = self._behind(ends)
                     if not wanted:
@@ -272,18 +296,40 @@ class Consumer(Generic[V]):
         return info
 
     def _still_there(self) -> None:
-        """Offsets mean nothing in another topic of the same name: what was fetched is not given."""
+        """Offsets mean nothing in another topic of the same name: what was fetched is not given.
+
+        A topic that has grown is read whole.
+        """
+        grown = False
         for topic, topic_id in self._topic_ids.items():
-            if self._backend.topic(topic).topic_id != topic_id:
+            info = self._backend.topic(topic)
+            if topic in self._counts and info.partitions > self._counts[topic]:
+                self._counts[topic] = info.partitions
+                grown = True
+            if info.topic_id != topic_id:
                 raise UnknownTopic(
                     f"topic {topic!r} was deleted and made anew since this consumer began to read "
                     "it; open a new one to read the new topic"
                 )
+        if grown:
+            self._read_named()
+
+    def _named(self) -> list[TopicPartition]:
+        return [TopicPartition(t, n) for t, count in self._counts.items() for n in range(count)]
+
+    def _read_named(self) -> None:
+        """Read the partitions of `_counts`, as the group says if there is one."""
+        if self._member is not None:
+            self._member.update(self._counts)
+            return
+        named = self._named()
+        self._drop(self._positions.keys() - set(named))
+        self._begin(partition for partition in named if partition not in self._positions)
 
     def _open(self, chunk: Chunk, ends: Mapping[TopicPartition, int] | None) -> None:
         if ends is not None:
             chunk.cut(ends[chunk.partition])
-        if self._decode is not None:
+        if self._decode is not None and not chunk.decoded:
             self._decode_values(chunk)
         self._chunk = chunk
 
@@ -302,7 +348,7 @@ class Consumer(Generic[V]):
             decoded.append(
                 Record(r.topic, r.partition, r.offset, r.timestamp, r.key, value, r.headers)
             )
-        chunk.records = decoded
+        chunk.records, chunk.decoded = decoded, True
         chunk.iterator = iter(decoded)
 
     # Where it stands.
@@ -335,6 +381,66 @@ class Consumer(Generic[V]):
             for partition in list(self._positions):
                 self.seek(partition, place(self._backend, partition, checked))
 
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Give out no records of these partitions until `resume`, from the next one on.
+
+        They stay this consumer's. One that moves to another member comes back unpaused.
+        """
+        with self._lock:
+            chosen = [self._read_here(partition) for partition in partitions]
+            for partition in chosen:
+                if partition in self._paused:
+                    continue
+                kept = [chunk for chunk in self._fetched if chunk.partition == partition]
+                self._fetched = deque(c for c in self._fetched if c.partition != partition)
+                if self._chunk is not None and self._chunk.partition == partition:
+                    kept.insert(0, self._chunk.split())
+                self._paused[partition] = [chunk for chunk in kept if chunk.records]
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Go on with paused partitions where they were paused, or were sought to since."""
+        with self._lock:
+            chosen = [self._read_here(partition) for partition in partitions]
+            for partition in chosen:
+                self._fetched.extend(self._paused.pop(partition, ()))
+
+    @property
+    def paused(self) -> frozenset[TopicPartition]:
+        """The partitions that are paused."""
+        return frozenset(self._paused)
+
+    def subscribe(self, topics: str | Iterable[str]) -> None:
+        """Read these topics from now on, instead of those it was made with.
+
+        Of a topic that is no longer read, what was given out is committed (if that is automatic).
+        Raises UnknownTopic, and then nothing changes.
+        """
+        names = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
+        if not names:
+            raise UsageError("a consumer reads topics: name at least one")
+        with self._lock:
+            if self._closed:
+                raise UsageError("the consumer is closed")
+            if not self._counts:
+                raise UsageError("this consumer's partitions were chosen by hand; make another one")
+            infos = {name: self._backend.topic(name) for name in names}
+            self._retire()
+            self._counts = {name: info.partitions for name, info in infos.items()}
+            self._counts_at_first = self._counts | {
+                name: count for name, count in self._counts_at_first.items() if name in infos
+            }
+            # Those it leaves are known until their partitions are given up, to commit them.
+            self._topic_ids = {n: i.topic_id for n, i in infos.items()} | self._topic_ids
+            self._read_named()
+            self._keep_group()
+
+    def committed(self) -> dict[TopicPartition, CommittedOffset]:
+        """What the group has committed of the topics that are read here, whoever committed it."""
+        if self._group is None:
+            raise UsageError("a consumer without a group has nothing committed: name a group")
+        known = self._backend.committed(self._group)
+        return {tp: known[tp] for tp in sorted(known) if tp.topic in self._topic_ids}
+
     def _read_here(self, partition: TopicPartition) -> TopicPartition:
         if partition not in self._positions:
             raise UnknownPartition(f"{partition} is not among the partitions that are read here")
@@ -349,7 +455,11 @@ class Consumer(Generic[V]):
                 self._positions[partition] = known[partition].offset
                 self._committed[partition] = known[partition].offset
             else:
-                self._positions[partition] = place(self._backend, partition, self._start)
+                # All that a partition holds that was added meanwhile came after we began.
+                added = partition.partition >= self._counts_at_first.get(partition.topic, 1 << 31)
+                self._positions[partition] = place(
+                    self._backend, partition, "earliest" if added else self._start
+                )
                 chosen[partition] = self._positions[partition]
         if chosen and self._auto_commit and self._start != "earliest":
             # Else a crash before the first commit would choose again, later, and leave a gap.
@@ -377,25 +487,46 @@ class Consumer(Generic[V]):
         """Throw away what was fetched of partitions and not given out yet."""
         gone = set(partitions)
         self._fetched = deque(c for c in self._fetched if c.partition not in gone)
+        for partition in gone & self._paused.keys():
+            self._paused[partition] = []
         if self._chunk is not None and self._chunk.partition in gone:
             self._chunk.stop()
             self._chunk = None
 
     # The group.
 
-    def commit(self) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int | CommittedOffset] | None = None) -> None:
         """Commit the positions after all records that were given out, on stable storage.
 
-        Raises Fenced when this member's partitions are no longer its own.
+        Or these `offsets`: where to go on in each partition, with a note (`CommittedOffset`) if
+        you like. Raises Fenced when one of the partitions is no longer this member's own.
         """
         if self._group is None:
             raise UsageError("a consumer without a group has nowhere to commit: name a group")
         with self._lock:
             if self._closed:
                 raise UsageError("the consumer is closed")
-            self._commit({partition: self.position(partition) for partition in self._positions})
-            if self._chunk is not None:
-                self._chunk.done = self._chunk.position
+            if offsets is None:
+                self._commit({partition: self.position(partition) for partition in self._positions})
+            else:
+                self._commit_these(self._group, offsets)
+            chunk = self._chunk
+            if chunk is not None and (offsets is None or chunk.partition in offsets):
+                committed = self._committed.get(chunk.partition, chunk.position)
+                chunk.done = min(committed, chunk.position)
+
+    def _commit_these(
+        self, group: str, offsets: Mapping[TopicPartition, int | CommittedOffset]
+    ) -> None:
+        if self._member is None:
+            for partition in offsets:
+                self._read_here(partition)
+        chosen = {
+            TopicPartition(*tp): CommittedOffset(at) if isinstance(at, int) else at
+            for tp, at in offsets.items()
+        }
+        self._backend.commit(group, chosen, member=self._member)
+        self._committed.update({tp: at.offset for tp, at in chosen.items()})
 
     def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
         assert self._group is not None
@@ -452,6 +583,10 @@ class Consumer(Generic[V]):
         for partition in partitions:
             self._positions.pop(partition, None)
             self._committed.pop(partition, None)
+            self._paused.pop(partition, None)
+        read = {partition.topic for partition in self._positions} | self._counts.keys()
+        if self._counts:
+            self._topic_ids = {name: self._topic_ids[name] for name in read}
 
     # The end.
 

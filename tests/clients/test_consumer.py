@@ -585,3 +585,195 @@ def test_whatever_one_does_no_record_is_skipped(actions):
         seen += numbers(consumer.until_end())
         consumer.close()
         assert set(seen) == set(range(400))
+
+
+# Paused partitions.
+
+
+def test_a_paused_partition_gives_nothing_until_it_is_resumed_and_then_all_that_is_left(log):
+    for number in range(10):
+        log.append(T0, [b"%d" % number])
+        log.append(T1, [b"%d" % (100 + number)])
+    with Consumer(log, "t", group="g") as consumer:
+        seen = []
+        for record in consumer.until_end():
+            seen.append(int(record.value))
+            if seen == list(range(4)):
+                consumer.pause([T0])
+                assert consumer.paused == {T0} and consumer.position(T0) == 4
+        assert seen == [0, 1, 2, 3, *range(100, 110)]
+        assert consumer.assignment == {T0, T1}
+        assert consumer.poll() == []
+        assert log.append(T0, [b"10"]) == 10
+        consumer.resume([T0])
+        assert consumer.paused == frozenset()
+        assert numbers(consumer.until_end()) == list(range(4, 11))
+
+
+def test_what_was_given_out_before_a_pause_comes_again_only_if_its_processing_failed(log):
+    fill(log, 10)
+    with suppress(RuntimeError), Consumer(log, "one", group="g") as consumer:
+        for record in consumer:
+            if record.offset == 4:
+                consumer.pause([ONE])
+                raise RuntimeError
+    assert log.committed("g")[ONE].offset == 4
+    with Consumer(log, "one", group="g") as consumer:
+        assert numbers(consumer.poll(max_records=2)) == [4, 5]
+        consumer.pause([ONE])
+    assert log.committed("g")[ONE].offset == 6
+
+
+def test_a_paused_partition_can_be_sought_in(log):
+    fill(log, 10)
+    with Consumer(log, "one", value_type=int) as consumer:
+        assert [r.value for r in consumer.poll(max_records=3)] == [0, 1, 2]
+        consumer.pause([ONE])
+        consumer.pause([ONE])
+        consumer.seek(ONE, 8)
+        assert consumer.poll() == []
+        consumer.resume([ONE])
+        consumer.resume([ONE])
+        assert [r.value for r in consumer.until_end()] == [8, 9]
+        with pytest.raises(UnknownPartition):
+            consumer.pause([T0])
+
+
+def test_values_fetched_before_a_pause_are_decoded_once(log):
+    fill(log, 10)
+    with Consumer(log, "one", value_type=int) as consumer:
+        seen = [r.value for r in consumer.poll(max_records=3)]
+        consumer.pause([ONE])
+        consumer.resume([ONE])
+        assert seen + [r.value for r in consumer.until_end()] == list(range(10))
+
+
+# Chosen offsets and their notes.
+
+
+def test_offsets_are_committed_with_notes_and_read_back(log):
+    fill(log, 10)
+    with Consumer(log, "one", group="g", auto_commit=False) as consumer:
+        consumer.commit({ONE: CommittedOffset(3, "as of today")})
+        assert consumer.committed() == {ONE: CommittedOffset(3, "as of today")}
+        consumer.commit({ONE: 5})
+        assert consumer.committed() == {ONE: CommittedOffset(5)}
+        with pytest.raises(Fenced, match="t-0"):
+            consumer.commit({ONE: 6, T0: 1})
+        assert consumer.committed() == {ONE: CommittedOffset(5)}
+    with Consumer(log, "one", group="g") as consumer:
+        assert numbers(consumer.until_end()) == [5, 6, 7, 8, 9]
+    with Consumer(log, "one") as consumer, pytest.raises(UsageError, match="name a group"):
+        consumer.committed()
+    with Consumer(log, partitions=[ONE], group="h", auto_commit=False) as consumer:
+        consumer.commit({ONE: 2})
+        with pytest.raises(UnknownPartition):
+            consumer.commit({T0: 2})
+    assert log.committed("h") == {ONE: CommittedOffset(2)}
+
+
+def test_the_offset_committed_by_hand_is_where_it_goes_on_after_a_failure(log):
+    fill(log, 10)
+    with pytest.raises(RuntimeError), Consumer(log, "one", group="g") as consumer:
+        for record in consumer:
+            if record.offset == 6:
+                consumer.commit({ONE: 2})
+                raise RuntimeError
+    assert log.committed("g")[ONE].offset == 2
+
+
+# Topics that grow, and other topics.
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+def test_partitions_added_to_a_topic_are_read_from_their_beginning(log, group, start):
+    fill(log, 10)
+    with Consumer(log, "one", group=group, from_=start) as consumer:
+        list(consumer.until_end())
+        log.add_partitions("one", 3)
+        new = TopicPartition("one", 2)
+        log.append(new, [b"77"])
+        assert numbers(consumer.poll(20.0)) == [77]
+        assert consumer.assignment == {TopicPartition("one", n) for n in range(3)}
+
+
+def test_members_share_the_partitions_added_to_a_topic(log):
+    with Consumer(log, "t", group="g") as one, Consumer(log, "t", group="g") as other:
+        until(lambda: one.poll() == [] and other.poll() == [] and len(other.assignment) == 1)
+        log.add_partitions("t", 6)
+        every = {TopicPartition("t", n) for n in range(6)}
+        until(
+            lambda: (
+                one.poll() == []
+                and other.poll() == []
+                and len(one.assignment) == 3
+                and one.assignment | other.assignment == every
+            )
+        )
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+def test_other_topics_can_be_read_without_a_new_consumer(log, group):
+    fill(log, 10, "one")
+    fill(log, 10, "t")
+    with Consumer(log, "one", group=group) as consumer:
+        assert numbers(consumer.poll(max_records=4)) == [0, 1, 2, 3]
+        consumer.subscribe(["one", "t"])
+        assert len(list(consumer.until_end())) == 16
+        consumer.subscribe("t")
+        assert consumer.assignment == {T0, T1}
+        fill(log, 5, "one")
+        assert list(consumer.until_end()) == []
+        with pytest.raises(UnknownTopic):
+            consumer.subscribe("nope")
+        assert consumer.assignment == {T0, T1}
+        consumer.subscribe("one")
+        assert numbers(consumer.until_end()) == list(range(5) if group else [*range(10), *range(5)])
+        assert consumer.assignment == {ONE}
+        with pytest.raises(UsageError, match="at least one"):
+            consumer.subscribe([])
+    with Consumer(log, partitions=[ONE]) as consumer, pytest.raises(UsageError, match="by hand"):
+        consumer.subscribe("t")
+
+
+# Static members.
+
+
+def test_a_static_member_that_comes_back_goes_on_where_it_was_and_others_are_left_alone(log):
+    fill(log, 100, "t")
+    other = Consumer(log, "t", group="g")
+    static = Consumer(log, "t", group="g", instance_id="a", session_timeout=600)
+    until(lambda: other.poll() == [] and len(static.assignment | set(static.poll())) > 0)
+    mine, others = static.assignment, other.assignment
+    assert len(mine) == len(others) == 1
+    static.close()
+    for _ in range(20):
+        other.poll()
+        assert other.assignment == others
+    with Consumer(log, "t", group="g", instance_id="a", session_timeout=600) as static:
+        until(lambda: static.poll() == [] and static.assignment == mine)
+        other.poll()
+        assert other.assignment == others
+    other.close()
+
+
+def test_what_a_static_member_left_is_given_away_when_its_time_is_over(log):
+    other = Consumer(log, "t", group="g")
+    static = Consumer(log, "t", group="g", instance_id="a", session_timeout=0.05)
+    until(lambda: other.poll() == [] and len(static.assignment | set(static.poll())) > 0)
+    static.close()
+    until(lambda: other.poll() == [] and other.assignment == {T0, T1})
+    other.close()
+
+
+def test_instance_ids_that_make_no_sense_are_refused(log):
+    for options in (
+        {"instance_id": "a"},
+        {"session_timeout": 3.0, "group": "g"},
+        {"session_timeout": 0, "instance_id": "a", "group": "g"},
+        {"session_timeout": 1e9, "instance_id": "a", "group": "g"},
+        {"instance_id": "", "group": "g"},
+    ):
+        with pytest.raises(UsageError, match=r"instance|session_timeout"):
+            Consumer(log, "t", **options)
