@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 from streamkit import codec
@@ -17,40 +18,73 @@ _start = count(os.getpid())  # several producers do not all begin with partition
 class Buffer:
     """The batch that is being filled for one partition, and what could not be written yet."""
 
-    __slots__ = ("append", "builder", "partition", "topic", "unwritten")
+    __slots__ = ("_compression", "append", "builder", "partition", "topic", "unwritten")
 
     def __init__(self, topic: "TopicBuffers", partition: TopicPartition) -> None:
         self.topic = topic
         self.partition = partition
-        self.builder = codec.Builder(topic.compression)
-        self.append = self.builder.append
         self.unwritten: deque[bytes] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._compression = self.topic.compression
+        self.builder = codec.Builder(self._compression)
+        self.append = self.builder.append
+
+    def build(self) -> bytes:
+        """The batch that was filled; the next one is compressed as the topic says by now."""
+        batch = self.builder.build()
+        self.follow()
+        return batch
+
+    def follow(self) -> None:
+        """Compress as the topic says, from the next batch on."""
+        if self._compression != self.topic.compression and not len(self.builder):
+            self._begin()
 
 
 class TopicBuffers:
     """What sending to a topic needs to know. `sticky` takes the records without a key."""
 
     __slots__ = (
+        "_asked_bytes",
+        "_look",
         "batch_bytes",
         "buffers",
         "compacted",
         "compression",
         "count",
+        "info",
         "sticky",
-        "topic_id",
     )
 
-    def __init__(self, info: TopicInfo, batch_bytes: int) -> None:
-        self.topic_id = info.topic_id
+    def __init__(self, info: TopicInfo, batch_bytes: int, look: Callable[[], TopicInfo]) -> None:
+        """`look` gives what the topic is by now."""
+        self._asked_bytes = batch_bytes
+        self._look = look
+        self.count = 0
+        self.buffers: list[Buffer] = []
+        self.follow(info)
+        self.sticky = self.buffers[next(_start) % self.count]
+
+    def follow(self, info: TopicInfo) -> None:
+        """The topic has other configs or more partitions.
+
+        Records that were sent before stay where they were put: those with the same key go to
+        another partition from now on, as with Kafka's producers.
+        """
+        self.info = info
         self.compression = compression_of(info.config)
         self.compacted = is_compacted(info.config)
-        self.count = info.partitions
         # Half, so that a batch that is not full yet has room for one more large record.
-        self.batch_bytes = min(batch_bytes, max_batch_bytes(info.config) // 2)
-        self.buffers = [
-            Buffer(self, TopicPartition(info.name, number)) for number in range(self.count)
-        ]
-        self.sticky = self.buffers[next(_start) % self.count]
+        self.batch_bytes = min(self._asked_bytes, max_batch_bytes(info.config) // 2)
+        self.buffers += (
+            Buffer(self, TopicPartition(info.name, number))
+            for number in range(self.count, info.partitions)
+        )
+        self.count = len(self.buffers)
+        for buffer in self.buffers:
+            buffer.follow()
 
     def turn(self, written: Buffer) -> None:
         """After a batch, what has no key goes to the next partition."""
@@ -58,9 +92,13 @@ class TopicBuffers:
             self.sticky = self.buffers[(written.partition.partition + 1) % self.count]
 
     def buffer(self, partition: int) -> Buffer:
+        if partition >= self.count:
+            info = self._look()
+            if info.topic_id == self.info.topic_id:  # else the next append says so
+                self.follow(info)
         if not 0 <= partition < self.count:
             raise UnknownPartition(
-                f"topic {self.sticky.partition.topic!r} has no partition {partition}: "
+                f"topic {self.info.name!r} has no partition {partition}: "
                 f"it has 0 to {self.count - 1}"
             )
         return self.buffers[partition]

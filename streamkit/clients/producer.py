@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import count
 from math import inf
 from operator import itemgetter
@@ -314,7 +315,8 @@ class Producer:
                 info = self._backend.create_topic(name, self._create_topics)
             except TopicExists:  # by somebody else, just now
                 info = self._backend.topic(name)
-        target = self._topics[name] = TopicBuffers(info, self._batch_bytes)
+        look = partial(self._backend.topic, name)
+        target = self._topics[name] = TopicBuffers(info, self._batch_bytes, look)
         return target
 
     def _raise(self) -> None:
@@ -347,7 +349,7 @@ class Producer:
         refused: RecordTooLarge | None = None
         while buffer.unwritten or len(buffer.builder):
             if not buffer.unwritten:
-                buffer.unwritten.append(buffer.builder.build())
+                buffer.unwritten.append(buffer.build())
                 buffer.topic.turn(buffer)
             try:
                 self._append_all(buffer, buffer.unwritten)
@@ -398,12 +400,15 @@ class Producer:
         """Append one batch to the topic that its records were sent to; its first offset."""
         name = buffer.partition.topic
         try:
-            if self._backend.topic(name).topic_id != buffer.topic.topic_id:
+            info = self._backend.topic(name)
+            if info.topic_id != buffer.topic.info.topic_id:
                 # Its partitions may be others: a key's records would go to the wrong one.
                 raise UnknownTopic(
                     f"topic {name!r} was deleted and made anew since it was sent to; what is sent "
                     "now goes to the new one"
                 )
+            if info != buffer.topic.info:
+                buffer.topic.follow(info)
             offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
         except (UnknownTopic, UnknownPartition):
             if self._topics.get(name) is buffer.topic:
