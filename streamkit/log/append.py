@@ -3,30 +3,42 @@
 import errno
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 
 from streamkit.clock import Clock
 from streamkit.codec import check, stamp
-from streamkit.codec.header import BatchHeader
+from streamkit.codec.header import CONTROL, TRANSACTIONAL, BatchHeader
 from streamkit.errors import MalformedBatch, OutOfSpace, RecordTooLarge, StorageFailed
 from streamkit.log.block import ControlBlock
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
 from streamkit.log.failure import FULL
 from streamkit.log.files import Buffer, Files
+from streamkit.log.producer_state import ProducerState
 from streamkit.log.recovery import cut_tail
 from streamkit.log.segment import MAX_INDEX_BYTES, Tally
 from streamkit.log.segments import Segments
 from streamkit.log.stamping import with_append_time
 from streamkit.log.sync import raise_sticky
 from streamkit.records import TopicPartition
+from streamkit.transactions.markers import Marker, encode_marker, read_marker
+from streamkit.transactions.producers import Draft
+from streamkit.transactions.txnindex import ENTRY_BYTES, Aborted, encode_entries
 
 BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
 Checked: TypeAlias = tuple[Buffer, BatchHeader]
+
+
+class Appended(NamedTuple):
+    """What an append came to."""
+
+    end: End
+    first_offset: int
+    """Of the first batch: a new one, or the one that it had already."""
 
 
 class Appender:
@@ -42,6 +54,7 @@ class Appender:
         tp: TopicPartition,
         config: TopicConfig,
         segments: Segments,
+        producers: ProducerState,
         *,
         files: Files,
         clock: Clock,
@@ -49,13 +62,15 @@ class Appender:
         self._tp = tp
         self.config = config
         self._segments = segments
+        self._producers = producers
         self._files = files
         self._clock = clock
         self._tail_checked = False
 
     def forget(self) -> None:
-        """Look at the file's size again before the next append."""
+        """Look at the files again before the next append."""
         self._tail_checked = False
+        self._producers.forget()
 
     def check(self, batch: Buffer) -> Checked:
         """Hold a batch against the topic's config, before any lock is taken."""
@@ -84,14 +99,18 @@ class Appender:
             header = msgspec.structs.replace(header, max_timestamp=now)
         return batch, header
 
-    def append(self, block: ControlBlock, end: End, batches: Sequence[Checked]) -> End:
-        """Write and publish. Needs the append lock. Raises OutOfSpace, StorageFailed."""
-        raise_sticky(block, self._segments.directory)
-        if block.dirty or not self._tail_checked:
-            try:
-                end = self._take_back_tail(block, end)
-            except OSError as error:
-                self._take_back(block, end, error)
+    def append(
+        self, block: ControlBlock, end: End, batches: Sequence[Checked], *, sequenced: bool = True
+    ) -> Appended:
+        """Write and publish, but not what is there already. Needs the append lock.
+
+        `sequenced` is as in `Draft.check`. Raises what that does, OutOfSpace and StorageFailed.
+        """
+        end = self._sound(block, end)
+        if _have_producers(batches):
+            batches, first = self._unknown(end, batches, sequenced)
+        else:
+            first = end.end_offset
         rest = list(batches)
         while rest:
             count = self._fitting(end, rest)
@@ -100,7 +119,65 @@ class Appender:
                 continue
             end = self._write(block, end, rest[:count])
             del rest[:count]
+        return Appended(end, first)
+
+    def append_marker(
+        self,
+        block: ControlBlock,
+        end: End,
+        producer_id: int,
+        producer_epoch: int,
+        marker: Marker,
+        *,
+        bumped: bool,
+    ) -> bool:
+        """Write and publish the marker that ends a transaction; False: it has ended here already.
+
+        Needs the append lock. Raises what `Draft.check_marker` does, OutOfSpace and StorageFailed.
+        """
+        end = self._sound(block, end)
+        batch = encode_marker(
+            marker,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            timestamp=self._clock.now(),
+        )
+        header = check(batch)
+        draft = self._producers.at(end).draft()
+        if not draft.check_marker(header, marker, bumped=bumped):
+            return False
+        checked = [(batch, header)]
+        if self._fitting(end, checked) == 0:
+            end = self._roll(block, end)
+        self._write(block, end, checked)
+        return True
+
+    def _sound(self, block: ControlBlock, end: End) -> End:
+        """The end to append at, once nothing of a killed writer is behind it."""
+        raise_sticky(block, self._segments.directory)
+        if block.dirty or not self._tail_checked:
+            try:
+                return self._take_back_tail(block, end)
+            except OSError as error:
+                self._take_back(block, end, error)
         return end
+
+    def _unknown(
+        self, end: End, batches: Sequence[Checked], sequenced: bool
+    ) -> tuple[list[Checked], int]:
+        """The batches that are not in the log yet, and where the first of all stands or will."""
+        draft = self._producers.at(end).draft()
+        unknown: list[Checked] = []
+        offsets: list[int] = []
+        for batch, header in batches:
+            # A transaction begins at sequence 0 in every partition. Who goes on with one that is
+            # not known here is a producer of a transaction that was ended, and then forgotten.
+            found = draft.check(header, sequenced=sequenced, from_zero=header.transactional)
+            offsets.append(draft.end_offset if found is None else found.first_offset)
+            if found is None:
+                draft.follow(header, draft.end_offset)
+                unknown.append((batch, header))
+        return unknown, offsets[0]
 
     def _take_back_tail(self, block: ControlBlock, end: End) -> End:
         block.dirty = True
@@ -149,9 +226,15 @@ class Appender:
             indexed_timestamp=end.indexed_timestamp,
             unindexed=end.unindexed_bytes,
         )
+        draft = self._producers.at(end).draft() if _have_producers(batches) else None
+        aborted: list[Aborted] = []
         buffers: list[Buffer] = []
         offset, position = end.end_offset, end.end_position
         for batch, header in batches:
+            if draft is not None:
+                marker = read_marker(batch) if header.control else None
+                ended = draft.follow(header, offset, marker)
+                aborted += () if ended is None else (ended,)
             buffers.append(stamp(batch, offset, end.leader_epoch))
             buffers.append(memoryview(batch)[16:])
             last = offset + header.last_offset_delta
@@ -162,13 +245,17 @@ class Appender:
         try:
             self._segments.file(end.active_base).write(buffers, end.end_position)
             self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
+            if aborted or (draft is not None and end.producers_end < 0):
+                # The first producer's segment gets one, though empty: see Segments.create.
+                entries = encode_entries(aborted)
+                self._segments.add_aborted(end.active_base, entries, end.txnindex_bytes)
         except OSError as error:
             self._take_back(block, end, error)
         after = msgspec.structs.replace(
             end,
             end_position=position,
             end_offset=offset,
-            stable_offset=offset,
+            stable_offset=_stable(end, offset, draft),
             segment_created=end.segment_created if end.end_position else self._clock.now(),
             max_timestamp=tally.max_timestamp,
             max_timestamp_offset=tally.max_timestamp_offset,
@@ -176,9 +263,13 @@ class Appender:
             index_bytes=end.index_bytes + len(tally.index),
             timeindex_bytes=end.timeindex_bytes + len(tally.timeindex),
             unindexed_bytes=tally.unindexed,
+            txnindex_bytes=end.txnindex_bytes + len(aborted) * ENTRY_BYTES,
+            producers_end=end.producers_end if draft is None else offset,
         )
         block.publish(after)
         block.dirty = False
+        if draft is not None:
+            self._producers.adopt(draft, after)
         return after
 
     def _roll(self, block: ControlBlock, end: End) -> End:
@@ -191,10 +282,11 @@ class Appender:
             indexed_timestamp=end.indexed_timestamp,
         )
         tally.seal()
+        self._producers.snapshot(end)
         block.dirty = True
         try:
             self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
-            self._segments.create(end.end_offset)
+            self._segments.create(end.end_offset, txnindex=end.producers_end >= 0)
         except OSError as error:
             self._take_back(block, end, error)
         after = msgspec.structs.replace(
@@ -227,3 +319,21 @@ class Appender:
                 f"{what}: {error.strerror}. Nothing of it was kept; free some space, send it again"
             ) from error
         raise StorageFailed(f"{what}: {error}. Nothing of it was kept") from error
+
+
+def _have_producers(batches: Sequence[Checked]) -> bool:
+    """Whether any of them has a producer id, or should have."""
+    return any(
+        header.producer_id != -1 or header.attributes & (TRANSACTIONAL | CONTROL)
+        for _, header in batches
+    )
+
+
+def _stable(end: End, offset: int, draft: Draft | None) -> int:
+    """The last stable offset when the log ends at `offset`.
+
+    Batches without a producer id open and close nothing: the block alone tells.
+    """
+    if draft is not None:
+        return draft.stable_offset
+    return offset if end.stable_offset == end.end_offset else end.stable_offset

@@ -43,7 +43,8 @@ class End(msgspec.Struct, frozen=True, gc=False):
     end_offset: int
     start_offset: int
     stable_offset: int
-    """LSO: the first offset of an open transaction, else `end_offset`."""
+    """LSO: the first offset of the earliest open transaction, else `end_offset`. It stays when
+    retention removes that offset: below `start_offset`, the start counts instead."""
 
     segment_created: int
     """Wall-clock ms of the active segment's first append: what segment.ms counts from."""
@@ -68,6 +69,9 @@ class End(msgspec.Struct, frozen=True, gc=False):
     rewrites: int
     """Raised whenever files of finished segments were replaced or removed: readers of all
     processes then let go of what they have open and list the directory again."""
+
+    producers_end: int
+    """All batches that have a producer id stand below this offset; -1: the log never had one."""
 
 
 class Synced(msgspec.Struct, frozen=True, gc=False):
@@ -127,5 +131,5 @@ class Copies(Generic[T]):
         return generation, self._kind(*fields)
 
 
-END: Copies[End] = Copies(End, b"SKE1", "16siqqqqqqqqqqqqqq", (0, 512))
+END: Copies[End] = Copies(End, b"SKE1", "16siqqqqqqqqqqqqqqq", (0, 512))
 SYNCED: Copies[Synced] = Copies(Synced, b"SKS1", "qqq", (1024, 1536))

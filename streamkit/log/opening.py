@@ -10,8 +10,9 @@ from streamkit.log.boot import UNKNOWN, boot_id
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import PAGE_BYTES, End, Synced
 from streamkit.log.files import Files, OpenFile
-from streamkit.log.recovery import last_epoch, recover
+from streamkit.log.recovery import Recovered, last_epoch, recover
 from streamkit.log.segments import Segments
+from streamkit.transactions.txnindex import Aborted
 
 CONTROL = "control"
 
@@ -103,16 +104,13 @@ def rebuild(
     files: Files, segments: Segments, block: ControlBlock, *, config: TopicConfig, now: int
 ) -> None:
     """Walk the log and publish what is there. Needs the append and the sync lock."""
-    found = recover(
-        files,
-        segments,
-        *last_said(files, segments, block, config),
-        config=config,
-        now=now,
-        writable=True,
-    )
+    known, synced = last_said(files, segments, block, config)
+    found = recover(files, segments, known, synced, config=config, now=now, writable=True)
     block.publish_synced(found.synced)
     block.publish(found.end)
+    if known is not None and found.end.end_offset < known.end_offset:
+        # What it says of the lost end must not come back and be believed of what follows now.
+        block.flush()
     block.errno = 0
     block.dirty = False
 
@@ -129,15 +127,29 @@ class ReadOnlyEnd:
         self._segments = segments
         self.config = config
         self._block: ControlBlock | None = None
-        self._walked: tuple[tuple[int, int], End, Synced] | None = None
+        self._walked: tuple[tuple[int, int], Recovered] | None = None
+
+    def close(self) -> None:
+        """Look anew when asked again."""
+        self._block = None
+        self._walked = None
 
     def end(self) -> End | None:
         if self._block is None or self._block.gone:
             self._block = self._believable_block()
-        return self._block.end() if self._block is not None else self._walk()[1]
+        return self._block.end() if self._block is not None else self._walk().end
 
     def synced(self) -> Synced | None:
-        return self._block.synced() if self._block is not None else self._walk()[2]
+        return self._block.synced() if self._block is not None else self._walk().synced
+
+    def aborted(self, base: int) -> list[Aborted] | None:
+        """The aborted transactions of a segment that was walked; None: its index tells, or none."""
+        return None if self._block is not None else self._walk().aborted.get(base)
+
+    @property
+    def walks(self) -> bool:
+        """There is no control block to believe, as with a broker's files."""
+        return self._block is None
 
     def _open(self) -> ControlBlock | None:
         path = os.path.join(self._segments.directory, CONTROL)
@@ -155,7 +167,7 @@ class ReadOnlyEnd:
             return None
         return block
 
-    def _walk(self) -> tuple[tuple[int, int], End, Synced]:
+    def _walk(self) -> Recovered:
         bases = self._segments.listed()
         size = (bases[-1], self._segments.size(bases[-1])) if bases else (-1, 0)
         if self._walked is None or self._walked[0] != size:
@@ -172,5 +184,5 @@ class ReadOnlyEnd:
                 now=0,
                 writable=False,
             )
-            self._walked = (size, found.end, found.synced)
-        return self._walked
+            self._walked = (size, found)
+        return self._walked[1]

@@ -1,6 +1,8 @@
 """One partition: append, read, sync, seek by time; many threads and processes at once."""
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,18 +14,24 @@ from streamkit.clock import Clock
 from streamkit.errors import CorruptLog, LogError, ReadOnlyLog, StorageFailed, UnknownTopic
 from streamkit.log.append import Appender
 from streamkit.log.block import ControlBlock
+from streamkit.log.committed import CommittedReader, Visible
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
 from streamkit.log.failure import failure
-from streamkit.log.files import Buffer, Files
+from streamkit.log.files import Buffer, Files, write_new
 from streamkit.log.folders import topic_id_of
 from streamkit.log.opening import ReadOnlyEnd, open_block
+from streamkit.log.producer_state import ProducerState, load
 from streamkit.log.reader import Reader
-from streamkit.log.segment import Tally
+from streamkit.log.segment import TXNINDEX, Tally
 from streamkit.log.segments import Segments
+from streamkit.log.snapshots import Snapshots
 from streamkit.log.swap import remove_before
 from streamkit.log.sync import Syncer, raise_sticky
 from streamkit.records import TopicPartition
+from streamkit.transactions.markers import Marker
+from streamkit.transactions.producer import Producer
+from streamkit.transactions.txnindex import Aborted, encode_entries
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +73,23 @@ class Partition:
         self._read_only = read_only
         self._notify = notify
         self._segments = Segments(files, directory, writable=not read_only)
-        self._appender = Appender(tp, config, self._segments, files=files, clock=clock)
+        self._snapshots = Snapshots(files, directory)
+        self._producers = ProducerState(tp, self._segments, self._snapshots, clock=clock)
+        self._appender = Appender(
+            tp, config, self._segments, self._producers, files=files, clock=clock
+        )
         self._reader = Reader(
             tp, self._segments, end=self._end, reindex=self._reindex, sparse=config.sparse
         )
         self._syncer = Syncer(files, self._segments)
         self._frozen = ReadOnlyEnd(files, self._segments, config=config)
+        self._committed = CommittedReader(
+            self._segments,
+            end=self._end,
+            read=self._reader.read,
+            walked=self._frozen.aborted if read_only else lambda base: None,
+            rebuild=self._rebuild_aborted,
+        )
         self._block: ControlBlock | None = None
         self._opening = threading.Lock()
         self._appending = threading.Lock()
@@ -98,6 +117,12 @@ class Partition:
         return self._end().end_offset
 
     @property
+    def stable_offset(self) -> int:
+        """LSO: where committed records end for now; the end, when no transaction is open."""
+        end = self._end()
+        return max(end.stable_offset, end.start_offset)
+
+    @property
     def synced_offset(self) -> int:
         """Everything before it is on stable storage."""
         synced = (self._frozen if self._read_only else self._open()).synced()
@@ -121,28 +146,62 @@ class Partition:
 
     # Append.
 
-    def append(self, batches: Sequence[Buffer], *, acks: Literal["all", 1] = "all") -> int:
-        """Append encoded batches in this order and return the first one's new base offset.
+    def append(
+        self,
+        batches: Sequence[Buffer],
+        *,
+        acks: Literal["all", 1] = "all",
+        sequenced: bool = True,
+    ) -> int:
+        """Append encoded batches in this order and return the first one's base offset.
 
         They are published together when they fit one segment, else segment by segment; a batch is
         always whole or not there. With `acks="all"` they are on stable storage on return, with 1
         in the page cache. Raises RecordTooLarge, CorruptBatch (a batch that is not well-formed),
         OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic (deleted meanwhile).
+
+        Batches of a producer with an id may come again: one of its last five is not appended
+        twice, and the first one's offset is then the one that it has. They are all refused when one
+        does not follow: InvalidProducerEpoch, OutOfOrderSequence, InvalidTxnState, InvalidRecord.
+        `sequenced` is False for batches in a transaction that have no sequences: offsets.
         """
         checked = [self._appender.check(batch) for batch in batches]
         with self._explained(), self._locked() as block:
             before = self._believed(block.end())
-            after = self._appender.append(block, before, checked)
-            first = after.end_offset - sum(header.last_offset_delta + 1 for _, header in checked)
+            appended = self._appender.append(block, before, checked, sequenced=sequenced)
         self._notify()
         if acks == "all":
             self.sync()
-        elif after.active_base != before.active_base and self._fsync == "always":
+        elif appended.end.active_base != before.active_base and self._fsync == "always":
             # A finished segment is synced in the background, so that the walk after a power cut
             # has one segment before it and not all of them.
             with suppress(RuntimeError):  # the interpreter is ending: the next process does it
                 threading.Thread(target=self._sync_rolled, daemon=True).start()
-        return first
+        return appended.first_offset
+
+    def append_marker(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        commit: bool,
+        coordinator_epoch: int,
+        bumped: bool,
+    ) -> bool:
+        """End a producer's transaction here: for coordinators. False: it had the marker already.
+
+        `bumped` is as in `RollForward`. Readers see the outcome on return; for it to be on stable
+        storage, call `sync`. Raises InvalidProducerEpoch (the marker is of a transaction that is
+        over), CoordinatorFenced, and what an append does.
+        """
+        marker = Marker(commit, coordinator_epoch)
+        with self._explained(), self._locked() as block:
+            end = self._believed(block.end())
+            done = self._appender.append_marker(
+                block, end, producer_id, producer_epoch, marker, bumped=bumped
+            )
+        if done:
+            self._notify()
+        return done
 
     def _sync_rolled(self) -> None:
         try:
@@ -196,6 +255,41 @@ class Partition:
         with self._explained():
             return self._reader.read(offset, max_bytes)
 
+    def read_committed(self, offset: int, max_bytes: int = 1 << 20) -> Visible:
+        """As `read`, up to the last stable offset, without control batches and what was aborted.
+
+        May find nothing and yet move on: read again from its `next_offset`. Raises what `read`
+        does.
+        """
+        with self._explained():
+            return self._committed.read(offset, max_bytes)
+
+    def aborted(self, start: int, stop: int) -> list[Aborted]:
+        """The aborted transactions with offsets in `start` … `stop` − 1, by their markers."""
+        with self._explained():
+            return self._committed.aborted(start, stop)
+
+    def open_transactions(self) -> dict[int, int]:
+        """Whose transactions are open: producer ids, and the epochs of their last batches."""
+        end = self._end()
+        if end.stable_offset == end.end_offset:
+            return {}
+        return {one.producer_id: one.epoch for one in self.producers() if one.open_from >= 0}
+
+    def producers(self) -> list[Producer]:
+        """What is known of every producer that has an id, as of now."""
+        with self._explained():
+            if self._read_only:
+                end = self._end()
+                if end.producers_end < 0:
+                    return []
+                reach = end.end_offset
+                return list(
+                    load(self.tp, self._segments, self._snapshots, end, reach=reach).producers
+                )
+            with self._locked() as block:
+                return list(self._producers.at(self._believed(block.end())))
+
     def verify(self, offset: int, max_bytes: int = 1 << 20) -> None:
         """Look at the checksums of what `read(offset, max_bytes)` returns.
 
@@ -245,6 +339,31 @@ class Partition:
                     )
                 )
 
+    def _rebuild_aborted(self, base: int) -> list[Aborted]:
+        """Make a segment's index of aborted transactions anew. Raises FileNotFoundError."""
+        if self._read_only:
+            # What there is of a broker's files is all: it makes none where nothing was aborted.
+            return [] if self._frozen.walks else self._aborted_of(self._end(), base)
+        with self._locked() as block:
+            end = self._believed(block.end())
+            self._segments.relist()  # what is open may have been replaced
+            entries = self._aborted_of(end, base)
+            data = encode_entries(entries)
+            if base != end.active_base:
+                write_new(self._files, self._segments.path(base, TXNINDEX), data)
+                self._segments.relist()
+                return entries
+            self._segments.rewrite_aborted(base, data)
+            if len(data) != end.txnindex_bytes:
+                block.publish(msgspec.structs.replace(end, txnindex_bytes=len(data)))
+        return entries
+
+    def _aborted_of(self, end: End, base: int) -> list[Aborted]:
+        found = load(self.tp, self._segments, self._snapshots, end, reach=base, last=base)
+        if base not in found.aborted:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), base)
+        return found.aborted[base]
+
     # Opening, closing.
 
     def _end(self) -> End:
@@ -289,6 +408,7 @@ class Partition:
             if self._block is gone:
                 self._block = None
                 self._appender.forget()
+                self._committed.forget()
                 self._segments.close()
 
     def _open(self) -> ControlBlock:
@@ -360,5 +480,6 @@ class Partition:
         """Let go of the files. Used again, it opens them again."""
         self._block = None
         self._appender.forget()
-        self._frozen = ReadOnlyEnd(self._files, self._segments, config=self.config)
+        self._committed.forget()
+        self._frozen.close()
         self._segments.close()

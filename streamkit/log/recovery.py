@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -11,8 +12,11 @@ from streamkit.log.checkpoints import EPOCHS, decode_epochs, encode_epochs
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End, Synced
 from streamkit.log.files import Files, read_whole, write_new
-from streamkit.log.segment import Scan, Tally, file_name
+from streamkit.log.following import Followed, follow_from
+from streamkit.log.segment import TXNINDEX, Scan, Tally, file_name
 from streamkit.log.segments import Segments
+from streamkit.log.snapshots import Snapshots
+from streamkit.transactions.txnindex import Aborted, encode_entries
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +26,11 @@ CUT = ".cut"
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
+    """What a walk has found; `aborted` are the aborted transactions of the segments walked."""
+
     end: End
     synced: Synced
+    aborted: Mapping[int, list[Aborted]]
 
 
 def recover(
@@ -77,6 +84,10 @@ def recover(
             found.next_offset,
             found.problem or f"the next segment is {walk[walk.index(active) + 1]}",
         )
+    snapshots = Snapshots(files, segments.directory)
+    if writable and snapshots.remove_above(found.next_offset):
+        # Back after another power cut, one would speak of a log that has gone on otherwise.
+        files.fsync_dir(segments.directory)
     if writable and cut:
         if lost:
             _keep(files, segments, active, found)
@@ -87,6 +98,9 @@ def recover(
             files.fsync_dir(segments.directory)  # what is synced from now on must have a name
     epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
     start = known.start_offset if known is not None else bases[0]
+    followed = _follow(segments, snapshots, bases, active, found, known, synced)
+    if writable:
+        _write_aborted(files, segments, followed, synced.base, trusted=known is None)
     tally = found.tally
     same = known is not None and known.active_base == active
     end = End(
@@ -96,7 +110,7 @@ def recover(
         end_position=found.end,
         end_offset=found.next_offset,
         start_offset=min(max(start, bases[0]), found.next_offset),
-        stable_offset=found.next_offset,
+        stable_offset=followed.producers.stable_offset,
         segment_created=known.segment_created if known is not None and same else now,
         max_timestamp=tally.max_timestamp,
         max_timestamp_offset=tally.max_timestamp_offset,
@@ -104,12 +118,58 @@ def recover(
         index_bytes=len(tally.index),
         timeindex_bytes=len(tally.timeindex),
         unindexed_bytes=tally.unindexed,
-        txnindex_bytes=0,
+        txnindex_bytes=len(encode_entries(followed.aborted.get(active, ()))),
         rewrites=known.rewrites + 1 if known is not None else 0,
+        producers_end=followed.producers_end,
     )
     if synced.offset > end.end_offset:  # a copy, or a disk that lost what it said it had
         synced = Synced(active, 0, active)
-    return Recovered(end, synced)
+    return Recovered(end, synced, followed.aborted)
+
+
+def _follow(
+    segments: Segments,
+    snapshots: Snapshots,
+    bases: list[int],
+    active: int,
+    found: Scan,
+    known: End | None,
+    synced: Synced,
+) -> Followed:
+    """The producers at the end that was found, and the transactions aborted from `synced` on."""
+
+    def size_of(base: int) -> int:
+        return found.end if base == active else segments.size(base)
+
+    # A log that had no producers needs no walk from its beginning.
+    plain = known.end_offset if known is not None and known.producers_end < 0 else 0
+    followed = follow_from(
+        snapshots,
+        segments,
+        [base for base in bases if base <= active],
+        size_of,
+        name=os.path.basename(segments.directory),
+        reach=min(synced.base, found.next_offset),
+        plain_until=min(plain, found.next_offset),
+    )
+    followed.producers.advance(found.next_offset)
+    return followed
+
+
+def _write_aborted(
+    files: Files, segments: Segments, followed: Followed, since: int, *, trusted: bool
+) -> None:
+    """Make the indexes of aborted transactions anew from segment `since` on.
+
+    With `trusted`, earlier segments that have none get an empty one: a Kafka broker makes the file
+    for the first transaction that is aborted, and from now on a missing one is a lost one.
+    """
+    for base in segments.listed():
+        there = files.exists(segments.path(base, TXNINDEX))
+        if base >= since and (there or followed.producers_end >= 0):
+            segments.rewrite_aborted(base, encode_entries(followed.aborted.get(base, ())))
+        elif trusted and not there and followed.producers_end >= 0:
+            segments.add_aborted(base, b"", 0)
 
 
 def _walk(segments: Segments, base: int, synced: Synced, config: TopicConfig) -> Scan:
@@ -172,7 +232,7 @@ def cut_tail(files: Files, segments: Segments, end: End) -> End:
     for base in segments.listed():
         if base > end.active_base:
             segments.remove(base)
-    segments.cut_indexes(end.active_base, end.index_bytes, end.timeindex_bytes)
+    segments.cut_indexes(end.active_base, end.index_bytes, end.timeindex_bytes, end.txnindex_bytes)
     file = segments.file(end.active_base)
     surplus = file.size() - end.end_position
     if surplus <= 0:

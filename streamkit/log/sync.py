@@ -4,13 +4,13 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from streamkit.errors import StorageFailed
 from streamkit.log.block import ControlBlock
 from streamkit.log.control import End, Synced
 from streamkit.log.files import Files, OpenFile
-from streamkit.log.segment import INDEX, TIMEINDEX
+from streamkit.log.segment import INDEX, SNAPSHOT, TIMEINDEX, TXNINDEX
 from streamkit.log.segments import Segments
 
 
@@ -73,6 +73,11 @@ class Syncer:
         opened = [self._segments.file(base) for base in bases]
         for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
             opened += [self._segments.file(base, suffix, create=True) for base in finished]
+        if end.producers_end >= 0:
+            # Lost, the snapshots would make a walk longer, but without an index of aborted
+            # transactions nobody would walk at all.
+            opened += self._there(*((base, TXNINDEX) for base in finished))
+            opened += self._there(*((base, SNAPSHOT) for base in bases[1:]))
         try:
             for file in opened:
                 file.sync()
@@ -88,6 +93,11 @@ class Syncer:
             # succeed and prove nothing. So nobody tries, until the log was walked again.
             block.errno = error.errno or 5
             raise_sticky(block, self._segments.directory)
+
+    def _there(self, *names: tuple[int, str]) -> Iterator[OpenFile]:
+        for base, suffix in names:
+            with suppress(FileNotFoundError):
+                yield self._segments.file(base, suffix)
 
 
 def raise_sticky(block: ControlBlock, directory: str) -> None:

@@ -37,8 +37,8 @@ from streamkit.transactions.txnindex import Aborted
 class Producers:
     """All producers of one partition up to `end_offset`.
 
-    Owned by whoever holds the partition's append lock; changed by `adopt`, `follow` and `expire`
-    only. `name` is the partition's, for messages.
+    Owned by whoever holds the partition's append lock; changed by `adopt`, `follow`, `advance` and
+    `expire` only. `name` is the partition's, for messages.
     """
 
     __slots__ = ("_entries", "_name", "_open", "end_offset")
@@ -94,6 +94,11 @@ class Producers:
         ended = draft.follow(header, base_offset, marker)
         self.adopt(draft)
         return ended
+
+    def advance(self, end_offset: int) -> None:
+        """Take in that up to there the log has no further batches with a producer id."""
+        assert end_offset >= self.end_offset, f"{self._name}@{end_offset} was followed before"
+        self.end_offset = end_offset
 
     def expire(self, now: int, after: int, keep: Container[int] = ()) -> list[int]:
         """Forget producers without an open transaction whose last batch is `after` ms old or more.

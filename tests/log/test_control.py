@@ -17,7 +17,7 @@ SYNCEDS = st.builds(Synced, LONG, LONG, LONG)
 
 
 def end(offset: int) -> End:
-    return End(bytes(16), 3, 100, 2000, offset, 0, offset, 7, 8, 9, 8, 80, 120, 55, 34, 1)
+    return End(bytes(16), 3, 100, 2000, offset, 0, offset, 7, 8, 9, 8, 80, 120, 55, 34, 1, -1)
 
 
 def test_an_empty_page_has_no_copy():

@@ -1,0 +1,153 @@
+"""What this process knows of a partition's producers: loaded when it is asked for, then kept up."""
+
+import logging
+from dataclasses import dataclass
+
+from streamkit.clock import Clock
+from streamkit.log.control import End
+from streamkit.log.following import Followed, follow, follow_from
+from streamkit.log.segments import Segments
+from streamkit.log.snapshots import Snapshots
+from streamkit.records import TopicPartition
+from streamkit.transactions.producers import Draft, Producers
+
+logger = logging.getLogger(__name__)
+
+EXPIRATION = 24 * 3600 * 1000
+"""Kafka's default of `producer.id.expiration.ms`."""
+
+CHECK_EXPIRED = 10 * 60 * 1000
+"""How often to look for producers to forget, in ms, besides at every roll."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Up to where the log was followed: a byte in a segment, as long as nobody rewrites it."""
+
+    base: int
+    position: int
+    rewrites: int
+
+
+class ProducerState:
+    """Used under the append lock only.
+
+    Batches without a producer id need none of it: as long as nobody appends others through this
+    process, nothing is loaded. What other processes append is followed when it is needed next, and
+    only if there are batches with a producer id among it.
+    """
+
+    def __init__(
+        self, tp: TopicPartition, segments: Segments, snapshots: Snapshots, *, clock: Clock
+    ) -> None:
+        self._tp = tp
+        self._segments = segments
+        self._snapshots = snapshots
+        self._clock = clock
+        self._producers: Producers | None = None
+        self._place = _Place(-1, 0, 0)
+        self._alive: dict[int, int] = {}
+        self._checked = 0
+
+    def forget(self) -> None:
+        """Load it anew when it is needed next: the files may be others."""
+        self._producers = None
+
+    def at(self, end: End) -> Producers:
+        """The producers as of the published end."""
+        # Taken out while it is changed: an interrupt in the middle leaves nothing half done.
+        found, self._producers = self._producers, None
+        if found is None or found.end_offset > end.end_offset:
+            found = self._loaded(end)
+        elif end.producers_end > found.end_offset:
+            self._catch_up(found, end)
+        self._keep(found, end)
+        return found
+
+    def adopt(self, draft: Draft, end: End) -> None:
+        """Take in what was appended and published with it."""
+        found, self._producers = self._producers, None
+        assert found is not None, "a draft is of a state"
+        found.adopt(draft)
+        now = self._clock.now()
+        self._alive.update(dict.fromkeys(draft.changed, now))
+        if now - self._checked >= CHECK_EXPIRED:
+            self._expire(found, now)
+        self._keep(found, end)
+
+    def snapshot(self, end: End) -> None:
+        """Write down the producers, for whoever loads them: at the beginning of a segment.
+
+        Without the file the walk is longer; nothing else depends on it.
+        """
+        try:
+            if end.producers_end < 0:
+                self._snapshots.write(end.end_offset, ())
+                return
+            producers = self.at(end)
+            self._expire(producers, self._clock.now())
+            self._snapshots.write(end.end_offset, producers)
+        except OSError as error:
+            logger.warning(
+                "%s@%d: no snapshot of the producers is kept: %s", self._tp, end.end_offset, error
+            )
+
+    def _keep(self, producers: Producers, end: End) -> None:
+        producers.advance(end.end_offset)
+        self._place = _Place(end.active_base, end.end_position, end.rewrites)
+        self._producers = producers
+
+    def _loaded(self, end: End) -> Producers:
+        if end.producers_end < 0:
+            return Producers(str(self._tp), (), end.end_offset)
+        bases = self._segments.bases(end)
+        # From one segment earlier than need be: a snapshot has only the last batch of a producer,
+        # and the ones before it are to be recognized, too, when they come again after a roll.
+        earlier = bases[-2] if len(bases) > 1 else bases[-1]
+        reach = earlier if earlier in self._snapshots.offsets() else end.end_offset
+        found = load(self._tp, self._segments, self._snapshots, end, reach=reach).producers
+        self._expire(found, self._clock.now())
+        return found
+
+    def _catch_up(self, producers: Producers, end: End) -> None:
+        """Follow what others have appended since."""
+        place = self._place
+        bases = self._segments.bases(end)
+        same = place.rewrites == end.rewrites and place.base in bases
+        base = place.base if same else self._segments.view(end).base_for(producers.end_offset, end)
+        for following in bases[bases.index(base) :]:
+            position = place.position if same and following == place.base else 0
+            active = following == end.active_base
+            size = end.end_position if active else self._segments.size(following)
+            follow(self._segments, producers, following, position, size)
+
+    def _expire(self, producers: Producers, now: int) -> None:
+        """Forget those that have long been silent.
+
+        A batch is as old as its records, as in Kafka; but who imports old records is not silent.
+        """
+        self._checked = now
+        alive = [one for one in self._alive.items() if now - one[1] < EXPIRATION]
+        self._alive = dict(alive)
+        producers.expire(now, EXPIRATION, self._alive)
+
+
+def load(
+    tp: TopicPartition,
+    segments: Segments,
+    snapshots: Snapshots,
+    end: End,
+    *,
+    reach: int,
+    last: int | None = None,
+) -> Followed:
+    """Follow the log from the newest snapshot at or below `reach` to the published end.
+
+    `last` is the segment to end with, when not with the active one.
+    """
+    bases = [base for base in segments.bases(end) if last is None or base <= last]
+
+    def size_of(base: int) -> int:
+        return end.end_position if base == end.active_base else segments.size(base)
+
+    return follow_from(snapshots, segments, bases, size_of, name=str(tp), reach=reach)
