@@ -18,17 +18,19 @@ from streamkit.log.failure import FULL
 from streamkit.log.files import Buffer, Files
 from streamkit.log.producer_state import ProducerState
 from streamkit.log.recovery import cut_tail
-from streamkit.log.segment import MAX_INDEX_BYTES, Tally
+from streamkit.log.segment import Tally
 from streamkit.log.segments import Segments
 from streamkit.log.stamping import with_append_time
 from streamkit.log.sync import raise_sticky
+from streamkit.log.times import check_times
 from streamkit.records import TopicPartition
 from streamkit.transactions.markers import Marker, encode_marker, read_marker
-from streamkit.transactions.producers import Draft
 from streamkit.transactions.txnindex import ENTRY_BYTES, Aborted, encode_entries
 
 BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
 MAX_RELATIVE_OFFSET = 2**31 - 1
+
+_OF_PRODUCERS = TRANSACTIONAL | CONTROL
 
 Checked: TypeAlias = tuple[Buffer, BatchHeader]
 
@@ -93,6 +95,8 @@ class Appender:
                 f"{self._tp}: a batch of {header.size} bytes, but the topic's {name} is {limit};"
                 " send smaller batches or raise it"
             )
+        if config.bounds_timestamps:
+            check_times(self._tp, config, batch, self._clock.now())
         if config.timestamp_type == "LogAppendTime":
             now = self._clock.now()
             batch = with_append_time(bytes(batch), header, now)
@@ -202,9 +206,10 @@ class Appender:
             total = sum(header.size for _, header in rest)
             if total > room and total <= config.segment_bytes:
                 return 0  # all of them in the next segment, published at once
-            if self._clock.now() - end.segment_created >= config.segment_ms:
+            age = self._clock.now() - end.segment_created
+            if age >= config.roll_ms(self._tp, end.active_base):
                 return 0
-            if end.index_bytes >= MAX_INDEX_BYTES:
+            if end.index_bytes >= config.segment_index_bytes:
                 return 0
         offset = end.end_offset
         count = 0
@@ -255,7 +260,8 @@ class Appender:
             end,
             end_position=position,
             end_offset=offset,
-            stable_offset=_stable(end, offset, draft),
+            # Batches without a producer id open and close nothing: the block alone tells.
+            stable_offset=offset if end.stable_offset == end.end_offset else end.stable_offset,
             segment_created=end.segment_created if end.end_position else self._clock.now(),
             max_timestamp=tally.max_timestamp,
             max_timestamp_offset=tally.max_timestamp_offset,
@@ -263,14 +269,23 @@ class Appender:
             index_bytes=end.index_bytes + len(tally.index),
             timeindex_bytes=end.timeindex_bytes + len(tally.timeindex),
             unindexed_bytes=tally.unindexed,
-            txnindex_bytes=end.txnindex_bytes + len(aborted) * ENTRY_BYTES,
-            producers_end=end.producers_end if draft is None else offset,
         )
+        if draft is not None:
+            after = msgspec.structs.replace(
+                after,
+                stable_offset=draft.stable_offset,
+                txnindex_bytes=end.txnindex_bytes + len(aborted) * ENTRY_BYTES,
+                producers_end=offset,
+            )
         block.publish(after)
         block.dirty = False
         if draft is not None:
             self._producers.adopt(draft, after)
         return after
+
+    def roll(self, block: ControlBlock, end: End) -> End:
+        """End the active segment, though it is not full. Needs the append lock."""
+        return self._roll(block, self._sound(block, end))
 
     def _roll(self, block: ControlBlock, end: End) -> End:
         """Finish the active segment and begin the next at the end offset."""
@@ -323,17 +338,8 @@ class Appender:
 
 def _have_producers(batches: Sequence[Checked]) -> bool:
     """Whether any of them has a producer id, or should have."""
-    return any(
-        header.producer_id != -1 or header.attributes & (TRANSACTIONAL | CONTROL)
-        for _, header in batches
-    )
-
-
-def _stable(end: End, offset: int, draft: Draft | None) -> int:
-    """The last stable offset when the log ends at `offset`.
-
-    Batches without a producer id open and close nothing: the block alone tells.
-    """
-    if draft is not None:
-        return draft.stable_offset
-    return offset if end.stable_offset == end.end_offset else end.stable_offset
+    # Not any(): this is on the way of every batch.
+    for _, header in batches:
+        if header.producer_id != -1 or header.attributes & _OF_PRODUCERS:
+            return True
+    return False
