@@ -42,7 +42,6 @@ def remove_before(
         end = msgspec.structs.replace(
             end,
             start_offset=start,
-            stable_offset=max(end.stable_offset, start),
             rewrites=end.rewrites + 1,
         )
         block.publish(end)
