@@ -10,6 +10,9 @@
     │   ├── InvalidPartitions        a number of partitions that the topic can't have
     │   ├── TopologyError            an app whose declarations do not fit together
     │   ├── InvalidRecord            a record that the topic cannot take
+    │   │   └── InvalidTimestamp     its time is out of the topic's bounds
+    │   ├── InvalidRequiredAcks      an acks that is none
+    │   ├── PolicyViolation          what the topic's cleanup.policy does not allow
     │   └── RecordTooLarge           over the topic's max.message.bytes
     ├── DataError                    what was read is not what was expected
     │   ├── SerdeError               bytes that are not the declared type
@@ -41,6 +44,7 @@
     │   ├── OutOfOrderSequence       a batch is missing before this one
     │   ├── InvalidTxnState          what was asked for does not follow from where it stands
     │   ├── ConcurrentTransactions   the one before is still being finished; try again
+    │   ├── OutcomeUnknown           a commit of which nobody can say now whether it counts
     │   ├── InvalidTxnTimeout        over transaction.max.timeout.ms
     │   └── CoordinatorFenced        from before the present coordinator
     ├── WorkerFailed                 one of several processes of an app ended with an error
@@ -93,6 +97,18 @@ class TopologyError(UsageError):
 
 class InvalidRecord(UsageError):
     """The topic cannot take this record."""
+
+
+class InvalidTimestamp(InvalidRecord):
+    """A record's time is out of message.timestamp.before.max.ms or message.timestamp.after.max.ms."""
+
+
+class InvalidRequiredAcks(UsageError):
+    """Not one of the acks there are: "all" and 1."""
+
+
+class PolicyViolation(UsageError):
+    """Not possible with the topic's cleanup.policy."""
 
 
 class RecordTooLarge(UsageError):
@@ -221,6 +237,10 @@ class InvalidTxnState(TransactionError):
 
 class ConcurrentTransactions(TransactionError):
     """The transaction before is decided but not yet finished; the same call will work soon."""
+
+
+class OutcomeUnknown(TransactionError):
+    """The transaction is committed or aborted, whole, but which of them nobody can say now."""
 
 
 class InvalidTxnTimeout(TransactionError):

@@ -15,6 +15,10 @@ Acks: TypeAlias = Literal["all", 1]
 """`"all"`: on stable storage when the call returns. `1`: in the page cache, safe from any process
 death but not from a power cut, until a later `sync`."""
 
+Isolation: TypeAlias = Literal["read_committed", "read_uncommitted"]
+"""`"read_committed"`: up to the first open transaction, and nothing of what was aborted.
+`"read_uncommitted"`: all that was appended, as it was appended."""
+
 Unit: TypeAlias = TopicPartition
 """What a group hands out: a partition, or (for an app) a task written as (sub-topology, number)."""
 
@@ -51,10 +55,15 @@ class PartitionInfo:
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """`start` is the first offset that can be read, `end` the one after the last."""
+    """`start` is the first offset that can be read, `end` the one after the last.
+
+    `end` is for readers of committed records: where the first open transaction begins, if there
+    is one. `log_end` is behind the last record of all.
+    """
 
     start: int
     end: int
+    log_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +169,60 @@ class Membership(Protocol):
         ...
 
 
+class Transactions(Protocol):
+    """The transactions of one transactional id, one after the other. For one thread at a time.
+
+    Nobody else has the id until `close`, unless it is taken over: then every call raises
+    ProducerFenced, as it does once a transaction was open for longer than the time-out.
+    """
+
+    @property
+    def producer(self) -> tuple[int, int]:
+        """Producer id and epoch that batches have to have; others after each transaction.
+
+        Sequences begin at 0 again when they change.
+        """
+        ...
+
+    def begin(self) -> None:
+        """Make sure that nothing is left of the transaction before."""
+        ...
+
+    def add(self, partitions: Iterable[TopicPartition]) -> None:
+        """To be called before the transaction's first batch in each partition is appended."""
+        ...
+
+    def commit_offsets(
+        self,
+        group: str,
+        offsets: Mapping[TopicPartition, CommittedOffset],
+        *,
+        member: Membership | None = None,
+    ) -> None:
+        """Let a group's offsets be committed with the transaction.
+
+        Raises Fenced when the member does not own the partitions; without a member nobody is
+        asked. Raises UnknownTopic, UnknownPartition.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Commit all that was appended since `begin`; on stable storage when it returns.
+
+        OutcomeUnknown: committed or aborted, whole. After any other StreamkitError it is not
+        committed: `abort` it. An interrupt's note says which.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Take back all that was appended since `begin`. Others do it when this fails."""
+        ...
+
+    def close(self) -> None:
+        """Abort what is open and let the transactional id go. Twice is fine."""
+        ...
+
+
 class Backend(Protocol):
     """A log: topics, records, groups. Closed with `close()`, also as a context manager."""
 
@@ -230,18 +293,41 @@ class Backend(Protocol):
         """Return when everything appended to them before the call is on stable storage."""
         ...
 
+    def producer_id(self) -> int:
+        """An id for batches with sequences, that nobody has had before; its first epoch is 0."""
+        ...
+
+    def transactions(self, transactional_id: str, *, timeout: float) -> Transactions:
+        """Take a transactional id over: whoever had it is fenced, its transaction ended.
+
+        `timeout` in seconds: a transaction that is open for longer is aborted. Raises
+        InvalidTxnTimeout.
+        """
+        ...
+
     def fetch(
-        self, positions: Mapping[TopicPartition, int], *, max_bytes: int = 1 << 20
+        self,
+        positions: Mapping[TopicPartition, int],
+        *,
+        max_bytes: int = 1 << 20,
+        isolation: Isolation = "read_committed",
     ) -> list[Batch]:
         """What there is to read at these offsets, at once; [] when every one is at its end.
 
         At least one whole batch per partition that has data; about `max_bytes` in all. A batch may
         begin before the asked offset only inside the encoding: what is given out never does.
+        A batch may hold no record that can be seen: go on at its `next_offset`.
         Raises OffsetOutOfRange, CorruptLog, UnknownTopic.
         """
         ...
 
-    def wait(self, positions: Mapping[TopicPartition, int], timeout: float) -> bool:
+    def wait(
+        self,
+        positions: Mapping[TopicPartition, int],
+        timeout: float,
+        *,
+        isolation: Isolation = "read_committed",
+    ) -> bool:
         """Sleep until one of them can be read, a group or topic changed, or `wake()`.
 
         `timeout` in seconds. True when there is something to do, False when the time is over.
@@ -255,7 +341,10 @@ class Backend(Protocol):
     def offsets(self, partition: TopicPartition) -> OffsetRange: ...
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int | None:
-        """The first offset whose record's timestamp is >= `timestamp` (ms); None: there is none."""
+        """The first offset whose record's timestamp is >= `timestamp` (ms); None: there is none.
+
+        It may be of a record that was aborted: reading from there on gives the first that was not.
+        """
         ...
 
     # Groups.
@@ -276,7 +365,16 @@ class Backend(Protocol):
         """
         ...
 
-    def committed(self, group: str) -> dict[TopicPartition, CommittedOffset]: ...
+    def committed(self, group: str) -> dict[TopicPartition, CommittedOffset]:
+        """What has taken effect: nothing of an open transaction."""
+        ...
+
+    def pending(self, group: str) -> frozenset[TopicPartition]:
+        """The partitions that an open transaction commits offsets of.
+
+        Whoever begins there before it ends may do again what that transaction has done.
+        """
+        ...
 
     def commit(
         self,

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from streamkit import codec
 from streamkit.backends.base import (
@@ -11,20 +11,24 @@ from streamkit.backends.base import (
     Batch,
     CommittedOffset,
     GroupInfo,
+    Isolation,
     MemberInfo,
     Membership,
     OffsetRange,
     PartitionInfo,
     TopicInfo,
+    Transactions,
     Unit,
 )
+from streamkit.backends.coordinator import TransactionCoordinator
+from streamkit.backends.fetched import EmbeddedBatch
 from streamkit.backends.group_files import MemberFile
+from streamkit.backends.log_transactions import LogTransactions
 from streamkit.backends.members import LockMembership, fenced, group_files
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.compression import CODECS, Compression
 from streamkit.errors import (
-    CorruptBatch,
     InvalidRecord,
     InvalidTopic,
     ReadOnlyLog,
@@ -39,15 +43,16 @@ from streamkit.log.config import METADATA_TOPIC
 from streamkit.log.directory import Log
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
-from streamkit.records import Columns, Headers, Record, TopicPartition
+from streamkit.records import Headers, TopicPartition
 from streamkit.transactions import records as transactions
-
-T = TypeVar("T")
 
 Committed: TypeAlias = Mapping[TopicPartition, CommittedOffset]
 
 MOST_SESSION_SECONDS = 1800
 """The longest that a static member's units are kept for it, as Kafka's brokers allow."""
+
+_SETTLE_SECONDS = 1.0
+"""Who waits for records looks this often whether a dead producer's transaction is in the way."""
 
 INTERNAL = {
     METADATA_TOPIC: "it says which topics there are",
@@ -55,46 +60,6 @@ INTERNAL = {
     transactions.TOPIC: "it says how transactions ended",
 }
 """The topics that the log keeps for itself."""
-
-
-class EmbeddedBatch:
-    """Whole record batches as they stand in the file; decoded, and checked, when asked."""
-
-    __slots__ = ("_from_offset", "_source", "next_offset", "partition", "raw")
-
-    def __init__(self, source: Partition, raw: bytes, from_offset: int) -> None:
-        self.partition = source.tp
-        self.next_offset = from_offset
-        for _, header in codec.headers(raw):
-            self.next_offset = header.next_offset
-        self._source = source
-        self.raw = raw
-        self._from_offset = from_offset
-
-    def __len__(self) -> int:
-        headers = [header for _, header in codec.headers(self.raw)]
-        if headers and headers[0].base_offset < self._from_offset:
-            return len(self.columns())  # begins inside a batch; only decoding tells how far
-        return sum(header.count for header in headers if not header.control)
-
-    def columns(self) -> Columns:
-        return self._decoded(lambda: codec.columns(self.raw, self._from_offset))
-
-    def records(self) -> list[Record[bytes | None]]:
-        return self._decoded(lambda: codec.records(self.raw, *self.partition, self._from_offset))
-
-    def _decoded(self, decode: Callable[[], T]) -> T:
-        """Everything up to the first damaged batch; the error when there is nothing before it."""
-        try:
-            return decode()
-        except CorruptBatch as error:
-            sound = error.position
-            if sound == 0:
-                self._source.verify(self._from_offset)  # knows file and byte
-                raise
-            self.next_offset = codec.read_header(self.raw, sound).base_offset
-            self.raw = self.raw[:sound]
-        return decode()
 
 
 class EmbeddedBackend:
@@ -110,6 +75,7 @@ class EmbeddedBackend:
         *,
         url: str | None = None,
         clock: Clock | None = None,
+        transactions: TransactionCoordinator | None = None,
         closing: Callable[[], None] | None = None,
     ) -> None:
         self._log = log
@@ -118,8 +84,11 @@ class EmbeddedBackend:
         self._clock = clock or SystemClock()
         self._closing = closing if closing is not None else log.close
         self._closed = False
+        self._coordinator = transactions or TransactionCoordinator(log, self._clock)
         self._members: list[LockMembership] = []
+        self._producers: list[LogTransactions] = []
         self._wakes = 0
+        self._settled_at = -_SETTLE_SECONDS
         self._seen = threading.local()
 
     @property
@@ -199,25 +168,59 @@ class EmbeddedBackend:
         for partition in partitions:
             self._log.partition(partition).sync()
 
+    def producer_id(self) -> int:
+        return self._log.producer_id()
+
+    def transactions(self, transactional_id: str, *, timeout: float) -> Transactions:
+        self._writable(f"transactional id {transactional_id!r}")
+        opened = LogTransactions(
+            self._coordinator,
+            self._offsets,
+            transactional_id,
+            round(timeout * 1000),
+            commits=self._checked,
+            forget=self._producers.remove,
+        )
+        self._producers.append(opened)
+        return opened
+
     def fetch(
-        self, positions: Mapping[TopicPartition, int], *, max_bytes: int = 1 << 20
+        self,
+        positions: Mapping[TopicPartition, int],
+        *,
+        max_bytes: int = 1 << 20,
+        isolation: Isolation = "read_committed",
     ) -> list[Batch]:
+        committed = isolation == "read_committed"
         readable = [
             (partition, position)
             for tp, position in positions.items()
-            if position != (partition := self._log.partition(tp)).end_offset
+            if position != _end(partition := self._log.partition(tp), committed)
         ]
         each = max(1, max_bytes // max(1, len(readable)))
         batches: list[Batch] = []
         for partition, position in readable:
-            raw = partition.read(position, each)
-            if raw:
-                batches.append(EmbeddedBatch(partition, raw, position))
+            if committed:
+                pieces, next_offset = partition.read_committed(position, each)
+                raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            else:
+                raw, next_offset = partition.read(position, each), position
+                for _, header in codec.headers(raw):
+                    next_offset = header.next_offset
+            if next_offset != position:
+                batches.append(EmbeddedBatch(partition, raw, position, next_offset))
         return batches
 
-    def wait(self, positions: Mapping[TopicPartition, int], timeout: float) -> bool:
+    def wait(
+        self,
+        positions: Mapping[TopicPartition, int],
+        timeout: float,
+        *,
+        isolation: Isolation = "read_committed",
+    ) -> bool:
         partitions = [(self._log.partition(tp), at) for tp, at in positions.items()]
         # Not those of other threads: only their owner can do something about their changes.
+        committed = isolation == "read_committed"
         here = threading.get_ident()
         members = [member for member in self._members if member.thread == here]
         seen = getattr(self._seen, "wakes", 0)
@@ -226,14 +229,16 @@ class EmbeddedBackend:
         def ready() -> bool:
             return (
                 self._wakes != seen
-                or any(partition.end_offset != at for partition, at in partitions)
+                or any(_is_over(partition, at, committed) for partition, at in partitions)
                 or any(member.changed() for member in members)
                 or self._log.topics() != topics
             )
 
         deadline = self._clock.monotonic() + timeout
         while True:
-            left = deadline - self._clock.monotonic()
+            if committed:
+                self._settle_for(partitions)
+            left = min(deadline - self._clock.monotonic(), _SETTLE_SECONDS)
             if self._log.wait(ready, max(0.0, left)) and ready():
                 self._seen.wakes = self._wakes
                 return True
@@ -247,10 +252,25 @@ class EmbeddedBackend:
 
     def offsets(self, partition: TopicPartition) -> OffsetRange:
         found = self._log.partition(partition)
-        return OffsetRange(found.start_offset, found.end_offset)
+        # In this order: what is committed in between must not end after the log does.
+        start, stable = found.start_offset, found.stable_offset
+        return OffsetRange(start, max(start, stable), max(start, stable, found.end_offset))
 
     def offset_at(self, partition: TopicPartition, timestamp: int) -> int | None:
-        return self._log.partition(partition).offset_at(timestamp)
+        found = self._log.partition(partition)
+        offset = found.offset_at(timestamp)
+        return None if offset is None or offset >= found.stable_offset else offset
+
+    def _settle_for(self, partitions: Iterable[tuple[Partition, int]]) -> None:
+        """Who waits for the end of a transaction sees to it that it ends, whoever is dead."""
+        if self._log.read_only or not any(
+            partition.stable_offset != partition.end_offset for partition, _ in partitions
+        ):
+            return
+        now = self._clock.monotonic()
+        if now - self._settled_at >= _SETTLE_SECONDS / 2:
+            self._settled_at = now
+            self._coordinator.settle()
 
     # Groups.
 
@@ -285,6 +305,13 @@ class EmbeddedBackend:
         )
         self._members.append(member)
         return member
+
+    def pending(self, group: str) -> frozenset[TopicPartition]:
+        found = self._offsets.pending(group)
+        if found and not self._log.read_only:
+            self._coordinator.settle()
+            found = self._offsets.pending(group)
+        return frozenset(found)
 
     def committed(self, group: str) -> dict[TopicPartition, CommittedOffset]:
         return {
@@ -387,6 +414,8 @@ class EmbeddedBackend:
             return
         self._closed = True
         try:
+            for producer in list(self._producers):
+                producer.close()
             for member in list(self._members):
                 member.leave()
         finally:
@@ -410,6 +439,16 @@ def _refuse_internal(topic: str) -> None:
             f"topic {topic!r} is internal: {INTERNAL[topic]}, and only the log itself makes, "
             "changes or writes it"
         )
+
+
+def _end(partition: Partition, committed: bool) -> int:
+    return partition.stable_offset if committed else partition.end_offset
+
+
+def _is_over(partition: Partition, at: int, committed: bool) -> bool:
+    """Whether `fetch` has something to say about an offset: records, or that it does not exist."""
+    end = _end(partition, committed)
+    return end > at or (end < at and at > partition.end_offset)
 
 
 def _is_compacted(partition: Partition) -> bool:

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from streamkit.backends.base import Backend
+from streamkit.backends.coordinator import TransactionCoordinator
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import SystemClock
@@ -65,6 +66,7 @@ def directory_of(text: str) -> Path:
 class _Open:
     log: Log
     offsets: OffsetsTopic
+    transactions: TransactionCoordinator
     uses: int = 0
 
 
@@ -79,7 +81,10 @@ def _shared(path: Path, *, read_only: bool, create: bool) -> EmbeddedBackend:
         opened = _logs.get(key)
         if opened is None:
             log = Log.open(path, create=create, read_only=read_only)
-            opened = _logs[key] = _Open(log, OffsetsTopic(log, SystemClock()))
+            clock = SystemClock()
+            opened = _logs[key] = _Open(
+                log, OffsetsTopic(log, clock), TransactionCoordinator(log, clock)
+            )
         opened.uses += 1
 
     def closing() -> None:
@@ -89,7 +94,13 @@ def _shared(path: Path, *, read_only: bool, create: bool) -> EmbeddedBackend:
                 del _logs[key]
                 opened.log.close()
 
-    return EmbeddedBackend(opened.log, opened.offsets, url=str(path), closing=closing)
+    return EmbeddedBackend(
+        opened.log,
+        opened.offsets,
+        url=str(path),
+        transactions=opened.transactions,
+        closing=closing,
+    )
 
 
 def _temporary() -> EmbeddedBackend:

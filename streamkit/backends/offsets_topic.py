@@ -2,9 +2,10 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 from weakref import WeakSet
 
 from streamkit import codec
@@ -14,6 +15,7 @@ from streamkit.groups import offsets as schema
 from streamkit.groups.offsets import GroupKey, GroupMetadata, Key, OffsetCommit, OffsetKey
 from streamkit.log.directory import Log
 from streamkit.records import TopicPartition
+from streamkit.transactions.markers import read_marker
 
 _CONFIG = {
     "cleanup.policy": "compact",
@@ -22,6 +24,10 @@ _CONFIG = {
 }
 _READ_BYTES = 4 << 20
 
+
+_Commit: TypeAlias = tuple[OffsetCommit, int]
+"""A commit, and the offset that it was appended at."""
+_Pending: TypeAlias = tuple[OffsetKey, OffsetCommit, int]
 
 _topics: "WeakSet[OffsetsTopic]" = WeakSet()
 
@@ -39,13 +45,26 @@ class OffsetsTopic:
         """Know nothing. In a forked child, too: another thread may have been halfway through."""
         self._lock = threading.Lock()
         self._positions: dict[TopicPartition, int] = {}
-        self._commits: dict[str, dict[TopicPartition, OffsetCommit]] = {}
+        self._commits: dict[str, dict[TopicPartition, _Commit]] = {}
+        self._open: dict[tuple[TopicPartition, int], list[_Pending]] = {}
         self._groups: dict[str, GroupMetadata] = {}
 
     def committed(self, group: str) -> dict[TopicPartition, OffsetCommit]:
+        """What has taken effect; offsets of open transactions have not."""
         with self._lock:
             self._refresh()
-            return dict(self._commits.get(group, {}))
+            return {tp: commit for tp, (commit, _) in self._commits.get(group, {}).items()}
+
+    def pending(self, group: str) -> set[TopicPartition]:
+        """The partitions whose offsets change when an open transaction is committed."""
+        with self._lock:
+            self._refresh()
+            return {
+                key.partition
+                for records in self._open.values()
+                for key, _, _ in records
+                if key.group == group
+            }
 
     def metadata(self, group: str) -> GroupMetadata | None:
         """The group's last generation; None when it never had a member."""
@@ -82,6 +101,29 @@ class OffsetsTopic:
             durable=True,
         )
 
+    def home(self, group: str) -> TopicPartition:
+        """Where the group's records are, once the topic is made."""
+        count = self._log.topic(schema.TOPIC).partitions
+        return TopicPartition(schema.TOPIC, schema.partition_of(group, count))
+
+    def commit_in_transaction(
+        self,
+        group: str,
+        offsets: Mapping[TopicPartition, OffsetCommit],
+        producer_id: int,
+        producer_epoch: int,
+    ) -> None:
+        """Append all of them as one batch, to take effect when the transaction is committed."""
+        batch = codec.encode(
+            [schema.encode_commit(commit) for commit in offsets.values()],
+            keys=[schema.encode_key(OffsetKey(group, partition)) for partition in offsets],
+            timestamps=self._clock.now(),
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            transactional=True,
+        )
+        self._log.partition(self.home(group)).append([batch], acks=1, sequenced=False)
+
     def save(self, group: str, metadata: GroupMetadata) -> None:
         """Append a generation. Not synced: after a power cut there is no member left."""
         key = schema.encode_key(GroupKey(group))
@@ -108,8 +150,7 @@ class OffsetsTopic:
         self, group: str, keys: list[bytes], values: Sequence[bytes | None], *, durable: bool
     ) -> None:
         self.make()
-        number = schema.partition_of(group, self._log.topic(schema.TOPIC).partitions)
-        partition = self._log.partition(TopicPartition(schema.TOPIC, number))
+        partition = self._log.partition(self.home(group))
         batch = codec.encode(values, keys=keys, timestamps=self._clock.now())
         partition.append([batch], acks="all" if durable else 1)
 
@@ -130,25 +171,58 @@ class OffsetsTopic:
             raw = partition.read(max(position, partition.start_offset), _READ_BYTES)
             if not raw:
                 break
-            columns = codec.columns(raw, position)
+            try:
+                self._take(tp, raw, position)
+            except DataError as error:
+                raise DataError(f"{tp} below offset {position}: {error}") from error
             for _, header in codec.headers(raw):
                 position = header.next_offset
-            # The last value of each key is all that counts, and decoding is what costs.
-            latest = dict(zip(columns.keys, columns.values, strict=True))
-            for key, value in latest.items():
-                if key is not None:
-                    try:
-                        self._apply(key, value)
-                    except DataError as error:
-                        raise DataError(f"{tp} below offset {position}: {error}") from error
         return position
 
-    def _apply(self, raw_key: bytes, value: bytes | None) -> None:
+    def _take(self, tp: TopicPartition, raw: bytes, position: int) -> None:
+        """Take in some batches: transactional ones when their transaction's marker is met.
+
+        Not by the last stable offset, as readers of records do: a transaction that is open for
+        long would hold up the commits and members of all groups.
+        """
+        start = 0
+        for at, header in codec.headers(raw):
+            if not (header.control or header.transactional):
+                continue
+            self._apply_all(raw[start:at], position)
+            start = at + header.size
+            open_in = (tp, header.producer_id)
+            if header.control:
+                marker = read_marker(raw, at)
+                if marker is not None:
+                    ended = self._open.pop(open_in, [])
+                    if marker.commit:
+                        for key, commit, offset in ended:
+                            self._commit(key, commit, offset)
+            else:
+                self._open.setdefault(open_in, []).extend(_pending(raw[at:start], position))
+        self._apply_all(raw[start:], position)
+
+    def _apply_all(self, raw: bytes, position: int) -> None:
+        if not raw:
+            return
+        columns = codec.columns(raw, position)
+        # The last value of each key is all that counts, and decoding is what costs.
+        latest = {
+            key: (value, offset)
+            for key, value, offset in zip(
+                columns.keys, columns.values, columns.offsets, strict=True
+            )
+        }
+        for key, (value, offset) in latest.items():
+            if key is not None:
+                self._apply(key, value, offset)
+
+    def _apply(self, raw_key: bytes, value: bytes | None, offset: int) -> None:
         match schema.decode_key(raw_key):
-            case OffsetKey(group, partition):
+            case OffsetKey(group, partition) as key:
                 if value is not None:
-                    offsets = self._commits.setdefault(group, {})
-                    offsets[partition] = schema.decode_commit(value)
+                    self._commit(key, schema.decode_commit(value), offset)
                 elif group in self._commits:
                     self._commits[group].pop(partition, None)
                     if not self._commits[group]:
@@ -158,6 +232,21 @@ class OffsetsTopic:
                     self._groups[group] = schema.decode_group(value)
                 else:
                     self._groups.pop(group, None)
+
+    def _commit(self, key: OffsetKey, commit: OffsetCommit, offset: int) -> None:
+        offsets = self._commits.setdefault(key.group, {})
+        known = offsets.get(key.partition)
+        # One that was appended before another, and decided after it, is out of date.
+        if known is None or known[1] <= offset:
+            offsets[key.partition] = commit, offset
+
+
+def _pending(raw: bytes, position: int) -> Iterator[_Pending]:
+    columns = codec.columns(raw, position)
+    for raw_key, value, offset in zip(columns.keys, columns.values, columns.offsets, strict=True):
+        key = None if raw_key is None else schema.decode_key(raw_key)
+        if isinstance(key, OffsetKey) and value is not None:
+            yield key, schema.decode_commit(value), offset
 
 
 def _begin_in_child() -> None:

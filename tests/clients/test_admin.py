@@ -34,7 +34,7 @@ def test_topics_are_made_listed_and_deleted(admin, log):
     assert list(admin.topics()) == ["a", "t"]
     assert list(admin.topics(internal=True)) == ["__consumer_offsets", "a", "t"]
     assert admin.topic("a").config == {"cleanup.policy": "compact"}
-    assert admin.offsets("t") == {T0: OffsetRange(0, 10), T1: OffsetRange(0, 4)}
+    assert admin.offsets("t") == {T0: OffsetRange(0, 10, 10), T1: OffsetRange(0, 4, 4)}
     admin.delete_topic("a")
     assert list(admin.topics()) == ["t"]
 

@@ -224,7 +224,8 @@ class Trimmed:
         self.start = start
 
     def offsets(self, partition):
-        return OffsetRange(self.start, self._log.offsets(partition).end)
+        there = self._log.offsets(partition)
+        return OffsetRange(self.start, there.end, there.log_end)
 
     def fetch(self, positions, *, max_bytes=1 << 20):
         if any(at < self.start for at in positions.values()):

@@ -1,0 +1,314 @@
+"""The coordinator of transactions: not a process, but whoever holds its lock.
+
+What it decides is in the core, `transactions/`; here that is written, brought to stable storage and
+carried out in the partitions, in the order of docs/transactions.md.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from streamkit.backends.lockfile import LockFile
+from streamkit.backends.owners import Owners
+from streamkit.backends.transactions_topic import TransactionsTopic
+from streamkit.clock import Clock
+from streamkit.errors import (
+    InvalidProducerEpoch,
+    LogError,
+    StreamkitError,
+    UnknownPartition,
+    UnknownTopic,
+)
+from streamkit.log.directory import Log
+from streamkit.log.partition import Partition
+from streamkit.records import TopicPartition
+from streamkit.transactions.coordinator import EXPIRATION, Coordinator
+from streamkit.transactions.transaction import MAX_EPOCH, Transaction
+
+logger = logging.getLogger(__name__)
+
+LEFT_ALONE = 1000
+"""Milliseconds for which a decided transaction is left to its owner, if that lives."""
+
+
+class TransactionCoordinator:
+    """The steps of transactions over one log. Used from several threads."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._topic = TransactionsTopic(log, clock)
+        self._owners = Owners(self._topic.folder / "producers")
+        self._told: set[Transaction] = set()
+        if not log.read_only:
+            log.add_duty(self.settle)
+
+    # What producers ask for.
+
+    def begin(self, transactional_id: str, timeout: int) -> tuple[Transaction, LockFile]:
+        """Take a transactional id over, on stable storage: every producer before is fenced.
+
+        An open transaction of theirs is aborted and a decided one finished. `timeout` in ms.
+        Whoever keeps the file open is the owner. Raises UsageError, InvalidTxnTimeout.
+        """
+        self._topic.make()
+        with self._topic.locked() as coordinator:
+            self._cure(coordinator)
+            while True:
+                known = coordinator.get(transactional_id)
+                if known is not None and known.state.decided:
+                    self._finish(known)
+                    continue
+                step = coordinator.begin(
+                    transactional_id,
+                    timeout=timeout,
+                    now=self._clock.now(),
+                    spare_id=self._spare_id(known),
+                )
+                self._topic.write([step], durable=True)
+                if not step.state.decided:
+                    return step, self._owners.take(transactional_id)
+
+    def add(
+        self,
+        transactional_id: str,
+        producer: tuple[int, int],
+        partitions: Iterable[TopicPartition],
+        *,
+        marked: Transaction | None,
+    ) -> None:
+        """Say which partitions are about to be written to; the first ones begin a transaction.
+
+        Not synced: a process may be killed after it. What a power cut takes of it is cured before
+        the next transaction of that boot. `producer`: id and epoch. `marked`: the producer's
+        last transaction, if its markers are on stable storage by now: it is completed here.
+        Raises ProducerFenced, InvalidProducerId.
+        """
+        with self._topic.locked() as coordinator:
+            known = coordinator.require(transactional_id)
+            steps = []
+            if marked is not None and _same(known, marked):
+                known = known.complete(self._clock.now())
+                steps.append(known)
+            step = known.add(*producer, partitions, now=self._clock.now())
+            if step is not known:
+                self._topic.write([*steps, step], durable=False)
+
+    def end(
+        self,
+        transactional_id: str,
+        producer: tuple[int, int],
+        *,
+        commit: bool,
+        last: Transaction | None,
+    ) -> Transaction | None:
+        """Decide; what is returned is in the log, and counts once `sync` has returned.
+
+        `last`: the producer's last transaction, unless it was completed. None is returned when
+        nothing was begun after it, as `add` was interrupted. Raises ProducerFenced,
+        InvalidProducerId, InvalidTxnState.
+        """
+        with self._topic.locked() as coordinator:
+            known = coordinator.require(transactional_id)
+            if last is not None and _same(known, last):
+                return None
+            step = known.end(
+                *producer, commit=commit, now=self._clock.now(), spare_id=self._spare_id(known)
+            )
+            if step is not known:
+                self._topic.write([step], durable=False)
+            return step
+
+    def sync(self, transactional_id: str) -> None:
+        """Bring what is written about the id to stable storage."""
+        self._topic.sync(transactional_id)
+
+    def mark(self, decided: Transaction) -> None:
+        """Write the markers of a decided transaction: from each on, readers see the outcome.
+
+        Raises the first LogError once all partitions that can have their marker have it.
+        """
+        todo = decided.roll_forward()
+        assert todo is not None
+        epoch = self._topic.epoch
+        failed: Exception | None = None
+        for tp in todo.partitions:
+            partition = self._partition(tp)
+            if partition is None:
+                continue
+            try:
+                partition.append_marker(
+                    todo.producer_id, todo.producer_epoch, todo.commit, epoch, todo.bumped
+                )
+            except InvalidProducerEpoch:
+                # The producer's next transaction stands there already, so this one's marker does,
+                # too: a power cut took what was said here of that next one.
+                continue
+            except UnknownTopic:
+                continue  # deleted just now
+            except (LogError, OSError) as error:
+                failed = failed or error  # the other partitions are to go on
+        if failed is not None:
+            raise failed
+
+    def sync_partitions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Bring what was appended to them to stable storage; deleted ones are passed over."""
+        for tp in sorted(partitions):
+            partition = self._partition(tp)
+            if partition is not None:
+                with suppress(UnknownTopic):
+                    partition.sync()
+
+    def complete(self, marked: Transaction) -> None:
+        """Say that all markers are on stable storage, unless somebody has said so."""
+        with self._topic.locked() as coordinator:
+            known = coordinator.get(marked.transactional_id)
+            if known is not None and _same(known, marked):
+                self._topic.write([known.complete(self._clock.now())], durable=False)
+
+    def state(self, transactional_id: str) -> Transaction | None:
+        """Where a transactional id stands now."""
+        known = {one.transactional_id: one for one in self._topic.known()}
+        return known.get(transactional_id)
+
+    # What anybody does for the others.
+
+    def settle(self) -> int:
+        """Finish what others have left behind, and say how many transactions that were.
+
+        Decided ones are rolled forward; open ones are aborted if they have timed out or their
+        producer is dead. Costs next to nothing when there is nothing to do. What fails in one
+        transaction is logged, and tried again by the next call.
+        """
+        try:
+            if not self._topic.exists():
+                return 0
+            if self._topic.cured() and not any(map(self._is_left, self._topic.known())):
+                return 0
+            return self._settle_all()
+        except (StreamkitError, OSError) as error:
+            logger.warning("transactions that were left open could not be ended: %s", error)
+            return 0
+
+    def _settle_all(self) -> int:
+        done = 0
+        with self._topic.locked() as coordinator:
+            self._cure(coordinator)
+            for one in filter(self._is_left, coordinator):
+                try:
+                    self._settle(one)
+                    done += 1
+                except (StreamkitError, OSError) as error:
+                    if one in self._told:
+                        continue
+                    self._told.add(one)
+                    logger.warning(
+                        "transactional id %r is %s, and its transaction cannot be ended: %s",
+                        one.transactional_id,
+                        one.state.title,
+                        error,
+                    )
+        return done
+
+    def _is_left(self, one: Transaction) -> bool:
+        now = self._clock.now()
+        if one.state.resting:
+            return one.updated_at + EXPIRATION <= now and not self._lives(one)
+        if one.state.decided:
+            # The clock may have been set back; then nobody knows how old it is.
+            return not 0 <= now - one.updated_at < LEFT_ALONE or not self._lives(one)
+        due = one.times_out_at
+        return due is None or due <= now or not self._lives(one)
+
+    def _lives(self, one: Transaction) -> bool:
+        return self._owners.lives(one.transactional_id)
+
+    def _settle(self, one: Transaction) -> None:
+        if one.state.resting:
+            self._topic.bury(one.transactional_id)
+            self._owners.forget(one.transactional_id)
+            return
+        if not one.state.decided:
+            one = one.fence(now=self._clock.now(), spare_id=self._spare_id(one))
+            self._topic.write([one], durable=False)
+        self._finish(one)
+
+    def _finish(self, decided: Transaction) -> None:
+        """Roll a decided transaction forward. Only by the coordinator."""
+        # It may have been written by a process that was killed before it synced it.
+        self._topic.sync(decided.transactional_id)
+        self.mark(decided)
+        self.sync_partitions(decided.partitions)
+        self._topic.write([decided.complete(self._clock.now())], durable=False)
+
+    # After a power cut.
+
+    def _cure(self, coordinator: Coordinator) -> None:
+        """Once per boot: abort what is open in partitions and open nowhere else.
+
+        What is said here of a transaction's partitions is not synced before they are written to.
+        A power cut may take it, and leave records there that nobody would ever end.
+        """
+        if self._topic.cured():
+            return
+        for decided in coordinator.unfinished():
+            self._finish(decided)
+        by_id = {one.producer_id: one for one in coordinator}
+        unsaid: dict[str, set[TopicPartition]] = {}
+        for partition, producer_id, epoch in self._open_transactions():
+            known = by_id.get(producer_id)
+            if known is None or known.producer_epoch != epoch:
+                self._abort_in(partition, producer_id, epoch, known)
+            elif partition.tp not in known.partitions:
+                unsaid.setdefault(known.transactional_id, set()).add(partition.tp)
+        for transactional_id, partitions in unsaid.items():
+            known = coordinator.require(transactional_id)
+            now = self._clock.now()
+            opened = known.add(known.producer_id, known.producer_epoch, partitions, now=now)
+            fenced = opened.fence(now=now, spare_id=self._spare_id(opened))
+            self._topic.write([fenced], durable=False)
+            self._finish(fenced)
+        self._topic.set_cured()
+
+    def _open_transactions(self) -> Iterator[tuple[Partition, int, int]]:
+        """What is open in any partition, with the id and epoch of its producer."""
+        for name, topic in self._log.topics().items():
+            for number in range(topic.partitions):
+                partition = self._partition(TopicPartition(name, number))
+                if partition is None or partition.stable_offset == partition.end_offset:
+                    continue
+                for producer_id, epoch in partition.open_transactions().items():
+                    yield partition, producer_id, epoch
+
+    def _abort_in(
+        self, partition: Partition, producer_id: int, epoch: int, known: Transaction | None
+    ) -> None:
+        """Abort what no transactional id knows of; `epoch` is that of its last batch there."""
+        if known is not None and known.producer_epoch > epoch:
+            epoch, bumped = known.producer_epoch, True  # and not more: it is its producer's now
+        else:
+            epoch, bumped = min(epoch + 1, MAX_EPOCH), epoch < MAX_EPOCH
+        logger.warning(
+            "%s: aborting the transaction of producer %d that a power cut left open",
+            partition.tp,
+            producer_id,
+        )
+        partition.append_marker(producer_id, epoch, False, self._topic.epoch, bumped)
+
+    def _partition(self, tp: TopicPartition) -> Partition | None:
+        try:
+            return self._log.partition(tp)
+        except (UnknownTopic, UnknownPartition):
+            return None
+
+    def _spare_id(self, known: Transaction | None) -> int:
+        """A new producer id, if the next step of a transactional id may need one."""
+        return self._log.producer_id() if known is None or known.exhausted else -1
+
+
+def _same(known: Transaction, decided: Transaction) -> bool:
+    """Whether a transactional id still is where this decision has put it."""
+    return known.state is decided.state and (known.producer_id, known.producer_epoch) == (
+        decided.producer_id,
+        decided.producer_epoch,
+    )

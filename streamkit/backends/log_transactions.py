@@ -1,0 +1,215 @@
+"""One producer's transactions over a log in a directory, one after the other."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from streamkit.backends.base import CommittedOffset, Membership
+from streamkit.backends.coordinator import TransactionCoordinator
+from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.errors import LogError, OutcomeUnknown, StreamkitError, TransactionError, UsageError
+from streamkit.groups.offsets import OffsetCommit
+from streamkit.records import TopicPartition
+from streamkit.transactions.transaction import Transaction
+
+logger = logging.getLogger(__name__)
+
+Committed: TypeAlias = Mapping[TopicPartition, CommittedOffset]
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where the transactions of a producer stand, as one value: an interrupt can't split it.
+
+    `begun`: the log may know of an open transaction. `ended`: the last one, decided and not yet
+    completed; `marked` when all its markers are written (and perhaps not synced).
+    """
+
+    producer: tuple[int, int]
+    partitions: frozenset[TopicPartition] = frozenset()
+    begun: bool = False
+    ended: Transaction | None = None
+    marked: bool = False
+
+
+class LogTransactions:
+    """See `backends.base.Transactions`.
+
+    A transaction's end is written down as completed together with the beginning of the next: by
+    then its markers must be on stable storage, and syncing them at once would cost a wait more.
+    """
+
+    def __init__(
+        self,
+        coordinator: TransactionCoordinator,
+        offsets: OffsetsTopic,
+        transactional_id: str,
+        timeout: int,
+        *,
+        commits: Callable[[str, Committed], Mapping[TopicPartition, OffsetCommit]],
+        forget: Callable[["LogTransactions"], None],
+    ) -> None:
+        """`timeout` in ms. `commits` checks offsets; `forget` is told of `close`."""
+        self.transactional_id = transactional_id
+        self._coordinator = coordinator
+        self._offsets = offsets
+        self._commits = commits
+        self._forget = forget
+        self._pid = os.getpid()
+        self._over: TransactionError | None = None
+        self._closed = False
+        begun, self._owned = coordinator.begin(transactional_id, timeout)
+        self._at = _Standing((begun.producer_id, begun.producer_epoch))
+
+    @property
+    def producer(self) -> tuple[int, int]:
+        return self._at.producer
+
+    def begin(self) -> None:
+        self._require_use()
+        self._abort()  # one that could not be aborted when it should have been
+
+    def add(self, partitions: Iterable[TopicPartition]) -> None:
+        new = frozenset(partitions) - self._at.partitions
+        if not new:
+            return
+        self._require_use()
+        self._bring_in()
+        before = self._at
+        # Said before it is: if this is interrupted, nobody knows whether it was written.
+        self._at = replace(before, begun=True)
+        try:
+            self._coordinator.add(self.transactional_id, before.producer, new, marked=before.ended)
+        except LogError:
+            self._at = before  # nothing was written
+            raise
+        except TransactionError as error:
+            self._over = error
+            raise
+        self._at = _Standing(before.producer, before.partitions | new, begun=True)
+
+    def commit_offsets(
+        self,
+        group: str,
+        offsets: Committed,
+        *,
+        member: Membership | None = None,
+    ) -> None:
+        commits = self._commits(group, offsets)
+        if not commits:
+            return
+        self._offsets.make()
+        self.add([self._offsets.home(group)])
+        with nullcontext() if member is None else member.holding(offsets):
+            self._offsets.commit_in_transaction(group, commits, *self._at.producer)
+
+    def commit(self) -> None:
+        self._require_use()
+        if not self._at.begun:
+            return
+        self._coordinator.sync_partitions(self._at.partitions)
+        interrupted: BaseException | None = None
+        while self._at.begun:
+            try:
+                self._decide(commit=True)
+            except Exception:
+                raise
+            except BaseException as error:
+                # All is ready to be committed, and asking again is harmless.
+                if interrupted is not None:
+                    error.add_note(
+                        f"whether the transaction of {self.transactional_id!r} is committed is not"
+                        " known"
+                    )
+                    raise
+                interrupted = error
+        try:
+            self._mark()
+        except (StreamkitError, OSError) as error:
+            logger.warning(
+                "a transaction of %r is committed, but not all of it can be read yet: %s",
+                self.transactional_id,
+                error,
+            )
+        if interrupted is not None:
+            interrupted.add_note(f"the transaction of {self.transactional_id!r} is committed")
+            raise interrupted
+
+    def abort(self) -> None:
+        self._require_use()
+        self._abort()
+
+    def close(self) -> None:
+        if self._closed or os.getpid() != self._pid:
+            return  # in a forked child it is the parent's to close
+        self._closed = True
+        try:
+            if self._over is None:
+                self._abort()
+                self._bring_in()
+                if self._at.ended is not None:
+                    self._coordinator.complete(self._at.ended)
+        finally:
+            # From here on whatever is open is aborted by others.
+            self._owned.close()
+            self._forget(self)
+
+    def _abort(self) -> None:
+        if self._at.begun:
+            self._decide(commit=False)
+            self._mark()
+
+    def _decide(self, *, commit: bool) -> None:
+        """Write the decision and bring it to stable storage."""
+        before = self._at
+        try:
+            decided = self._coordinator.end(
+                self.transactional_id, before.producer, commit=commit, last=before.ended
+            )
+        except TransactionError as error:
+            self._over = error
+            raise
+        if decided is None:
+            self._at = replace(before, begun=False)
+            return
+        try:
+            self._coordinator.sync(self.transactional_id)
+        except LogError as error:
+            if not commit:
+                raise
+            self._over = OutcomeUnknown(
+                f"the transaction of {self.transactional_id!r} was decided to be committed, but"
+                f" that could not be brought to stable storage ({error}). Nobody reads it until"
+                " the machine is started again or the log repaired; then it is committed whole or"
+                " aborted whole. Look at its records then, and begin a new producer"
+            )
+            raise self._over from error
+        # What completing it will say of the producer is known by now.
+        after = decided.complete(decided.updated_at)
+        self._at = _Standing((after.producer_id, after.producer_epoch), ended=decided)
+
+    def _mark(self) -> None:
+        at = self._at
+        if at.ended is not None and not at.marked:
+            self._coordinator.mark(at.ended)
+            self._at = replace(at, marked=True)
+
+    def _bring_in(self) -> None:
+        """Have the last transaction's markers on stable storage."""
+        self._mark()
+        if self._at.ended is not None:
+            self._coordinator.sync_partitions(self._at.ended.partitions)
+
+    def _require_use(self) -> None:
+        if os.getpid() != self._pid:
+            raise UsageError(
+                f"the producer of transactional id {self.transactional_id!r} belongs to the parent"
+                " process; open a new one in the child, with an id of its own"
+            )
+        if self._closed:
+            raise UsageError(f"the producer of {self.transactional_id!r} is closed")
+        if self._over is not None:
+            raise type(self._over)(*self._over.args) from self._over
