@@ -42,6 +42,7 @@ from streamkit.log.metadata import (
     encode_record,
 )
 from streamkit.log.partition import Partition
+from streamkit.log.starts import forget_starts, note_start
 from streamkit.records import TopicPartition
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Catalog:
                     )
             topic_id = uuid.uuid4().hex
             numbers = range(partitions)
+            forget_starts(self._files, self._root, name)  # of an older topic of that name
             self._make_directories(name, topic_id, numbers)
             self._append(
                 [
@@ -150,6 +152,12 @@ class Catalog:
             ]
             if records:
                 self._append(records)
+
+    def note_start(self, tp: TopicPartition, offset: int) -> None:
+        """Note where a partition begins, for when its control block is lost."""
+        with self._changing():
+            _existing(self._topics.by_name, tp.topic)
+            note_start(self._files, self._root, tp, offset)
 
     def producer_ids(self) -> range:
         """Ids for producers that nobody has had; on stable storage that they are taken."""

@@ -3,24 +3,37 @@
 import os
 import resource
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Literal
 from uuid import uuid4
 
 from streamkit.clock import Clock, SystemClock
-from streamkit.errors import ConfigError, LogNotFound, ReadOnlyLog, UnknownPartition
+from streamkit.errors import (
+    ConfigError,
+    InvalidTopic,
+    LogError,
+    LogNotFound,
+    OffsetOutOfRange,
+    PolicyViolation,
+    ReadOnlyLog,
+    UnknownPartition,
+)
 from streamkit.log.broker import keep_brokers_out
 from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
-from streamkit.log.config import METADATA_TOPIC, TopicConfig
+from streamkit.log.config import LOG_CONFIGS, METADATA_TOPIC, LogConfig, TopicConfig
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
 from streamkit.log.folders import holds_data, make_folder, remove_folder
+from streamkit.log.maintenance import Maintained, Maintenance
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
+from streamkit.log.space import Space
+from streamkit.log.ticker import Ticker
 from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
 
@@ -35,6 +48,11 @@ CONTROL = "control"
 WAKE = "wake"
 
 MAX_OPEN_FILES = 65_536
+
+TAKE_OVER_MS = 1500
+"""So long after the last pass another process does the next one."""
+
+PATIENCE_SECONDS = 30.0
 
 _open_logs: "weakref.WeakSet[Log]" = weakref.WeakSet()
 
@@ -51,6 +69,7 @@ class Log:
         fsync: Literal["always", "never"],
         files: Files,
         clock: Clock,
+        maintenance: bool,
     ) -> None:
         """Use `Log.open`."""
         self.path = path
@@ -62,6 +81,12 @@ class Log:
         self._brokers = None if read_only else keep_brokers_out(files, path)
         self._wake = Wake(files, os.path.join(path, WAKE), writable=not read_only)
         self._lock = threading.Lock()
+        self._ticker = Ticker(self._tick)
+        self._space = None if read_only else Space(files, path, clock=clock, ask=self._ticker.ask)
+        self._ticks = read_only or not maintenance
+        """Whether the thread runs, or never will."""
+        self._passed = -1
+        self._borrowed: set[Partition] = set()
         self._metadata = self._partition(
             METADATA, METADATA_TOPIC_ID.hex(), TopicConfig(max_message_bytes=MAX_MESSAGE)
         )
@@ -69,6 +94,17 @@ class Log:
         self._partitions: dict[TopicPartition, Partition] = {}
         self._topics: Mapping[str, Topic] | None = None
         self._producer_ids: Iterator[int] = iter(())
+        self._maintenance = Maintenance(
+            path,
+            files=files,
+            clock=clock,
+            topics=self._catalog.topics,
+            parse=_config_of,
+            borrow=self._borrow,
+            limit=lambda: self.config.max_disk_bytes,
+        )
+        if self._space is not None:
+            self._maintenance.add_duty(self._space.restore)
         _open_logs.add(self)
 
     @classmethod
@@ -81,10 +117,13 @@ class Log:
         fsync: Literal["always", "never"] = "always",
         files: Files | None = None,
         clock: Clock | None = None,
+        maintenance: bool = True,
     ) -> "Log":
         """Open the directory; `create` makes it when there is no log in it yet.
 
         As long as it is open no Kafka broker starts on the directory, unless it is read-only.
+        From the first append on a thread does maintenance: in one of all processes, about once a
+        second. With `maintenance` false there is none here, and `maintain` can be called.
         `fsync="never"` is for tests: nothing is safe from a power cut then. Raises LogNotFound,
         LogInUse (by a broker), UnsupportedFormat, CorruptLog, ReadOnlyLog (no right to write).
         """
@@ -112,6 +151,7 @@ class Log:
             fsync=fsync,
             files=files,
             clock=clock if clock is not None else SystemClock(),
+            maintenance=maintenance,
         )
 
     def __enter__(self) -> "Log":
@@ -229,12 +269,141 @@ class Log:
             clock=self._clock,
             fsync=self._fsync,
             read_only=self.read_only,
-            notify=self._wake.notify,
+            notify=self._appended,
+            space=self._space,
         )
+
+    @contextmanager
+    def _borrow(self, tp: TopicPartition) -> Iterator[Partition]:
+        """A partition for a while. If nobody uses it here, its files are not kept open."""
+        partition = self._partitions.get(tp)
+        if partition is not None and self.partition(tp) is partition:
+            yield partition
+            return
+        topic = self._catalog.topic(tp.topic)
+        partition = self._partition(tp, topic.topic_id, _config_of(topic))
+        # Kept where a forked child finds it: else that would hold its locks as well.
+        self._borrowed.add(partition)
+        try:
+            yield partition
+        finally:
+            self._borrowed.discard(partition)
+            partition.close()
 
     def _require_writable(self) -> None:
         if self.read_only:
             raise ReadOnlyLog(f"{self.path}: opened read-only; nothing is written")
+
+    # Maintenance.
+
+    @property
+    def config(self) -> LogConfig:
+        """The configs of the log as a whole, as of now."""
+        given = self._catalog.log_config()  # a broker's own may be among them
+        return LogConfig.parse({key: given[key] for key in LOG_CONFIGS if key in given})
+
+    def alter_config(self, config: Mapping[str, str | None]) -> LogConfig:
+        """Set configs of the log as a whole; None gives a key its default again.
+
+        All of them or none, and for all processes. Raises ConfigError, ReadOnlyLog.
+        """
+        self._require_writable()
+        LogConfig.parse({key: "-1" if value is None else value for key, value in config.items()})
+        self._catalog.alter_log(config)
+        self.notify()
+        return self.config
+
+    def delete_records(self, tp: TopicPartition, before: int) -> int:
+        """Delete a partition's records below the offset `before`, and return where it starts then.
+
+        -1: all there are, but for those of transactions that are still open. They can't be read
+        any more, in any process; their files go as soon as a whole segment is below. An offset
+        below the start changes nothing. On stable storage when it returns. Raises UnknownTopic,
+        UnknownPartition, InvalidTopic (one of the log's own), PolicyViolation (a topic that is
+        only compacted), OffsetOutOfRange, ReadOnlyLog.
+        """
+        self._require_writable()
+        partition = self.partition(tp)
+        if tp.topic.startswith("__"):
+            raise InvalidTopic(f"{tp}: a topic of the log's own; its records are not deleted")
+        if not partition.config.deletes:
+            raise PolicyViolation(
+                f"{tp}: the topic's cleanup.policy is {partition.config.cleanup_policy}: records go"
+                " when their key has a later one; delete keys, or set compact,delete"
+            )
+        end = partition.published()
+        if before == -1:
+            before = end.stable_offset
+        if not 0 <= before <= end.stable_offset:
+            raise OffsetOutOfRange(
+                f"{tp}@{before}: records can be deleted up to offset {end.stable_offset}, where"
+                + (
+                    " an open transaction begins"
+                    if end.stable_offset < end.end_offset
+                    else " the partition ends"
+                )
+            )
+        if before <= end.start_offset:
+            return end.start_offset
+        self._catalog.note_start(tp, before)
+        return partition.remove_before(before)
+
+    def maintain(self) -> Maintained:
+        """Do now what is due: end and remove old segments, and what others do besides.
+
+        A thread does the same from time to time (see `open`). This one looks at every partition,
+        and says what it has done. Raises ReadOnlyLog; LogError when another process has been
+        at it for half a minute.
+        """
+        self._require_writable()
+        found = self._pass(patience=PATIENCE_SECONDS, everything=True)
+        if found is None:
+            raise LogError(
+                f"{self.path}: another process does maintenance, and has not finished for"
+                f" {PATIENCE_SECONDS:g} seconds; is one of those that use the log stopped?"
+            )
+        return found
+
+    def add_duty(self, duty: Callable[[], object]) -> None:
+        """Have `duty` called with every maintenance that this process does.
+
+        Called in the thread of maintenance, and by one process at a time; quick when there is
+        nothing to do. What it raises is logged, once.
+        """
+        self._maintenance.add_duty(duty)
+
+    def _appended(self) -> None:
+        if not self._ticks:
+            self._ticks = True
+            self._ticker.start()
+        self._wake.notify()
+
+    def _tick(self, asked: bool) -> None:
+        assert self._space is not None
+        since = self._milliseconds() - self._space.last_pass
+        # Who did it last goes on with it, having seen what there is; unless it was stopped.
+        mine = self._space.last_pass == self._passed
+        if asked or mine or not 0 <= since < TAKE_OVER_MS:
+            self._pass(patience=1.0 if asked else 0.0, everything=asked)
+
+    def _pass(self, *, patience: float, everything: bool) -> Maintained | None:
+        """One pass; None when another process is at it for `patience` seconds."""
+        space = self._space
+        assert space is not None
+        deadline = time.monotonic() + patience
+        while not space.try_lock():
+            if time.monotonic() >= deadline or self._ticker.closed:
+                return None
+            time.sleep(0.02)
+        try:
+            return self._maintenance.run(everything=everything)
+        finally:
+            self._passed = self._milliseconds()
+            space.note_pass(self._passed)
+            space.unlock()
+
+    def _milliseconds(self) -> int:
+        return int(self._clock.monotonic() * 1000)
 
     # Waiting.
 
@@ -259,7 +428,9 @@ class Log:
         self._wake.notify()
 
     def close(self) -> None:
-        """Let go of all files. Twice is fine."""
+        """End the maintenance of this process, and let go of all files. Twice is fine."""
+        self._ticker.close()
+        self._ticks = True
         with self._lock:
             for partition in self._partitions.values():
                 partition.close()
@@ -267,6 +438,8 @@ class Log:
             self._topics = None
         self._metadata.close()
         self._wake.close()
+        if self._space is not None:
+            self._space.close()
         self._brokers = None
         _open_logs.discard(self)
 
@@ -279,8 +452,14 @@ class Log:
         self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()
-        for partition in self._partitions.values():
+        for partition in [*self._partitions.values(), *self._borrowed]:
             partition.forked()
+        self._borrowed = set()
+        if self._space is not None:
+            self._space.forked()
+        self._ticks = self._ticks and not self._ticker.started
+        self._ticker.forked()
+        self._maintenance.forked()
 
 
 def _config_of(topic: Topic) -> TopicConfig:

@@ -6,13 +6,20 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.errors import CorruptLog, LogError, ReadOnlyLog, StorageFailed, UnknownTopic
-from streamkit.log.append import Appender
+from streamkit.errors import (
+    CorruptLog,
+    LogError,
+    OutOfSpace,
+    ReadOnlyLog,
+    StorageFailed,
+    UnknownTopic,
+)
+from streamkit.log.append import Appended, Appender
 from streamkit.log.block import ControlBlock
 from streamkit.log.committed import CommittedReader, Visible
 from streamkit.log.config import TopicConfig
@@ -26,6 +33,7 @@ from streamkit.log.reader import Reader
 from streamkit.log.segment import TXNINDEX, Tally
 from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
+from streamkit.log.space import Space
 from streamkit.log.swap import remove_before
 from streamkit.log.sync import Syncer, raise_sticky
 from streamkit.records import TopicPartition
@@ -34,6 +42,8 @@ from streamkit.transactions.producer import Producer
 from streamkit.transactions.txnindex import Aborted, encode_entries
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Figures(NamedTuple):
@@ -61,8 +71,12 @@ class Partition:
         fsync: Literal["always", "never"],
         read_only: bool,
         notify: Callable[[], None],
+        space: Space | None = None,
     ) -> None:
-        """`notify` is called after every append, without any lock held."""
+        """`notify` is called after every append, without any lock held.
+
+        `space`: the room that is kept for the log's own topics; None: there is none.
+        """
         self.tp = tp
         self.topic_id = topic_id
         self.config = config
@@ -72,6 +86,10 @@ class Partition:
         self._fsync = fsync
         self._read_only = read_only
         self._notify = notify
+        self._space = space
+        self._own = tp.topic.startswith("__")
+        """One of the log's own: appends to it have to go on when the disk is full."""
+
         self._segments = Segments(files, directory, writable=not read_only)
         self._snapshots = Snapshots(files, directory)
         self._producers = ProducerState(tp, self._segments, self._snapshots, clock=clock)
@@ -133,6 +151,11 @@ class Partition:
         """Raised whenever a torn tail was cut."""
         return self._end().leader_epoch
 
+    def published(self) -> End:
+        """All that the control block says, as of one moment."""
+        with self._explained():
+            return self._end()
+
     def figures(self) -> Figures:
         """All of it as of one moment, but for segments that go just then."""
         with self._explained():
@@ -165,10 +188,16 @@ class Partition:
         does not follow: InvalidProducerEpoch, OutOfOrderSequence, InvalidTxnState, InvalidRecord.
         `sequenced` is False for batches in a transaction that have no sequences: offsets.
         """
+        if self._space is not None and not self._own:
+            self._space.admit(self.tp)
         checked = [self._appender.check(batch) for batch in batches]
-        with self._explained(), self._locked() as block:
-            before = self._believed(block.end())
-            appended = self._appender.append(block, before, checked, sequenced=sequenced)
+
+        def write() -> tuple[End, Appended]:
+            with self._explained(), self._locked() as block:
+                before = self._believed(block.end())
+                return before, self._appender.append(block, before, checked, sequenced=sequenced)
+
+        before, appended = self._with_room(write, kept=self._own)
         self._notify()
         if acks == "all":
             self.sync()
@@ -194,14 +223,30 @@ class Partition:
         over), CoordinatorFenced, and what an append does.
         """
         marker = Marker(commit, coordinator_epoch)
-        with self._explained(), self._locked() as block:
-            end = self._believed(block.end())
-            done = self._appender.append_marker(
-                block, end, producer_id, producer_epoch, marker, bumped=bumped
-            )
+
+        def write() -> bool:
+            with self._explained(), self._locked() as block:
+                end = self._believed(block.end())
+                return self._appender.append_marker(
+                    block, end, producer_id, producer_epoch, marker, bumped=bumped
+                )
+
+        done = self._with_room(write, kept=True)
         if done:
             self._notify()
         return done
+
+    def _with_room(self, write: Callable[[], T], *, kept: bool) -> T:
+        """Do it; `kept`: on a full disk once more, in the room that is kept for this."""
+        try:
+            return write()
+        except OutOfSpace:
+            if self._space is None:
+                raise
+            self._space.ran_out()
+            if not kept or not self._space.give_up_ballast():
+                raise
+        return write()
 
     def _sync_rolled(self) -> None:
         try:
@@ -223,6 +268,24 @@ class Partition:
                 self._syncer.sync(block, self._believed(block.end()))
 
     # Remove and replace.
+
+    def roll(self, seen: End) -> bool:
+        """End the active segment, if nothing was appended since `published` said `seen`.
+
+        Whether it was. For segments that are too old: else it is the next append that does it.
+        Raises OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic.
+        """
+
+        def write() -> bool:
+            with self._explained(), self._locked() as block:
+                end = self._believed(block.end())
+                if end.end_position == 0 or end.end_offset != seen.end_offset:
+                    return False
+                self._appender.roll(block, end)
+                return True
+
+        # Without a new segment nothing of the old one can be removed.
+        return self._with_room(write, kept=True)
 
     def remove_before(self, offset: int) -> int:
         """Let the partition start at `offset`, and return where it starts then.

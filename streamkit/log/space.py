@@ -20,7 +20,9 @@ import mmap
 import os
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from streamkit.clock import Clock
 from streamkit.errors import OutOfSpace
@@ -44,10 +46,14 @@ _NOTHING_KNOWN = bytes(PAGE_BYTES)
 class Space:
     """What one process knows of the room that is left. Safe to use from any thread."""
 
-    def __init__(self, files: Files, root: str, *, clock: Clock) -> None:
+    def __init__(
+        self, files: Files, root: str, *, clock: Clock, ask: Callable[[], None] = lambda: None
+    ) -> None:
+        """`ask` has maintenance done soon; it does not wait for it."""
         self._files = files
         self._root = root
         self._clock = clock
+        self._ask = ask
         self._begin()
 
     def _begin(self) -> None:
@@ -55,7 +61,8 @@ class Space:
         self._turn = threading.Lock()
         self._file: OpenFile | None = None
         self._page: mmap.mmap | bytes | None = None
-        self._next_try = float("-inf")
+        self._next_try = -inf
+        self._next_ask = -inf
 
     # The page.
 
@@ -136,6 +143,13 @@ class Space:
             return self.restore()
         finally:
             self.unlock()
+
+    def ran_out(self) -> None:
+        """An append has met a full disk: see soon what can be removed."""
+        now = self._clock.monotonic()
+        if now >= self._next_ask:
+            self._next_ask = now + RETRY_SECONDS
+            self._ask()
 
     def give_up_ballast(self) -> bool:
         """Make room for what must go on; False when there was no ballast (any more).

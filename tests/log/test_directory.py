@@ -53,6 +53,7 @@ def test_the_files_are_kafkas_and_a_few_of_our_own(tmp_path):
         "control",
         "events-0",
         "events-1",
+        "maintenance",
         "meta.properties",
         "wake",
     ]

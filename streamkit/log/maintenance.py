@@ -1,0 +1,310 @@
+"""What is done about a log from time to time: segments end by age, old ones go, others' duties.
+
+One process at a time does it: who holds the lock on the shared page (see `space`). A pass is
+bounded, and looks at a partition the more rarely the longer nothing has changed there.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import pairwise
+from math import inf
+
+from streamkit.clock import Clock
+from streamkit.errors import ConfigError, StreamkitError, UnknownTopic
+from streamkit.log.boot import boot_id
+from streamkit.log.config import TopicConfig
+from streamkit.log.control import END, PAGE_BYTES, End
+from streamkit.log.files import Files, OpenFile
+from streamkit.log.metadata import Topic
+from streamkit.log.opening import CONTROL
+from streamkit.log.partition import Partition
+from streamkit.log.retention import Extent, Removal, expired, next_expiry, over
+from streamkit.log.segment import LOG, file_name
+from streamkit.log.view import listed
+from streamkit.records import TopicPartition
+
+logger = logging.getLogger(__name__)
+
+STEP_SECONDS = 0.02
+"""How long one pass goes on looking at partitions; the rest is for the next."""
+
+SOON = 1.0
+"""Seconds until a partition is looked at again in which something has changed."""
+
+RARELY = 60.0
+LOOKS_PER_SECOND = 30
+"""What is idle is looked at every minute, and all that is idle no more often than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What a pass has done."""
+
+    removed: tuple[tuple[TopicPartition, Removal], ...] = ()
+    rolled: tuple[TopicPartition, ...] = ()
+    problems: tuple[str, ...] = ()
+    """What could not be done, and why."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A partition when it was last looked at."""
+
+    config: TopicConfig
+    key: tuple[int, ...] = ()
+    finished: list[Extent] = field(default_factory=list)
+    beside: int = 0
+    """Bytes of all its files but the active segment's log."""
+
+    end: End | None = None
+    interval: float = SOON
+    due: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return self.beside + (self.end.end_position if self.end is not None else 0)
+
+
+class Maintenance:
+    """The state of one who does it. Used by one thread at a time, with the page's lock."""
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        files: Files,
+        clock: Clock,
+        topics: Callable[[], Mapping[str, Topic]],
+        parse: Callable[[Topic], TopicConfig],
+        borrow: Callable[[TopicPartition], AbstractContextManager[Partition]],
+        limit: Callable[[], int],
+    ) -> None:
+        """`borrow` gives a partition for a while; whoever else uses it is not disturbed.
+
+        `limit` is max.disk.bytes.
+        """
+        self._root = root
+        self._files = files
+        self._clock = clock
+        self._current = topics
+        self._parse = parse
+        self._borrow = borrow
+        self._limit = limit
+        self._duties: list[Callable[[], object]] = []
+        self.forked()
+
+    def forked(self) -> None:
+        """In a forked child: the parent may have been in the middle of something."""
+        self._topics: Mapping[str, Topic] = {}
+        self._seen: dict[TopicPartition, _Seen] = {}
+        self._heap: list[tuple[float, TopicPartition]] = []
+        self._said: set[str] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._removed: list[tuple[TopicPartition, Removal]] = []
+        self._rolled: list[TopicPartition] = []
+        self._problems: list[str] = []
+
+    def add_duty(self, duty: Callable[[], object]) -> None:
+        """Have `duty` called with every pass; it is quick when there is nothing to do."""
+        self._duties.append(duty)
+
+    def run(self, *, everything: bool = False) -> Maintained:
+        """Do what is due; with `everything`, look at all partitions. Needs the lock on the page."""
+        self._begin()
+        for duty in list(self._duties):
+            self._guarded(getattr(duty, "__qualname__", "a duty"), duty)
+        self._guarded("the list of topics", self._follow)
+        now = self._clock.monotonic()
+        until = inf if everything else now + STEP_SECONDS
+        for tp in list(self._seen) if everything else self._due(now):
+            self._guarded(str(tp), lambda tp=tp: self._look(tp))  # type: ignore[misc]
+            if self._clock.monotonic() > until:
+                break
+        self._guarded("max.disk.bytes", self._within_limit)
+        found = Maintained(tuple(self._removed), tuple(self._rolled), tuple(self._problems))
+        self._said &= set(self._problems)  # said once, until it is over
+        return found
+
+    def _guarded(self, what: str, act: Callable[[], object]) -> None:
+        """Do one thing; what goes wrong with it must not keep the others from being done."""
+        try:
+            act()
+        except UnknownTopic:
+            return  # deleted meanwhile
+        except (StreamkitError, OSError) as error:
+            problem = f"{what}: {error}"
+            self._problems.append(problem)
+            if problem not in self._said:
+                self._said.add(problem)
+                logger.warning("%s: maintenance: %s", self._root, problem)
+
+    # Which partitions there are, and whose turn it is.
+
+    def _follow(self) -> None:
+        topics = self._current()
+        if topics is self._topics:
+            return
+        for name, topic in topics.items():
+            before = self._topics.get(name)
+            if before is topic:
+                continue
+            self._guarded(f"topic {name!r}", lambda topic=topic: self._add(topic))  # type: ignore[misc]
+        for tp in [tp for tp in self._seen if not _exists(tp, topics)]:
+            del self._seen[tp]
+        self._topics = topics
+
+    def _add(self, topic: Topic) -> None:
+        try:
+            config = self._parse(topic)
+        except ConfigError:
+            for number in range(topic.partitions):
+                self._seen.pop(TopicPartition(topic.name, number), None)
+            raise
+        for number in range(topic.partitions):
+            tp = TopicPartition(topic.name, number)
+            self._seen[tp] = _Seen(config)
+            heappush(self._heap, (0.0, tp))
+
+    def _due(self, now: float) -> Iterator[TopicPartition]:
+        while self._heap and self._heap[0][0] <= now:
+            due, tp = heappop(self._heap)
+            seen = self._seen.get(tp)
+            if seen is not None and seen.due == due:
+                yield tp
+
+    def _schedule(self, tp: TopicPartition, seen: _Seen, seconds: float) -> None:
+        seen.due = self._clock.monotonic() + seconds
+        heappush(self._heap, (seen.due, tp))
+
+    # One partition.
+
+    def _look(self, tp: TopicPartition) -> None:
+        seen = self._seen[tp]
+        slowest = max(RARELY, len(self._seen) / LOOKS_PER_SECOND)
+        self._schedule(tp, seen, slowest)  # should it fail
+        before, now = seen.end, self._clock.now()
+        seen.end = end = self._published(tp)
+        self._measure(tp, seen, end)
+        extents = [*seen.finished, self._active(tp, end)]
+        removal = expired(
+            extents, seen.config, start=end.start_offset, stable=end.stable_offset, now=now
+        )
+        age = now - end.segment_created
+        rolls = end.end_position > 0 and age >= seen.config.roll_ms(tp, end.active_base)
+        rolls = rolls or (removal is not None and removal.segments == len(extents))
+        if rolls or removal is not None:
+            self._act(tp, end, removal, rolls=rolls)
+            seen.key = ()
+        busy = rolls or removal is not None or before is None or end != before
+        seen.interval = SOON if busy else min(seen.interval * 2, slowest)
+        wakes = [end.segment_created + seen.config.roll_ms(tp, end.active_base)]
+        if end.end_position == 0:
+            wakes = []
+        expiry = next_expiry(extents, seen.config)
+        wakes += [expiry] if expiry is not None else []
+        soonest = max(SOON, min((at - now) / 1000 for at in wakes) if wakes else inf)
+        self._schedule(tp, seen, min(seen.interval, soonest))
+
+    def _published(self, tp: TopicPartition) -> End:
+        """What the control block says: without opening the partition, as long as that can do."""
+        path = os.path.join(self._root, str(tp), CONTROL)
+        try:
+            page = OpenFile(self._files, path, os.O_RDONLY).read(PAGE_BYTES, 0)
+        except FileNotFoundError:
+            page = b""
+        found = END.decode(page) if len(page) == PAGE_BYTES else None
+        if found is not None and found[1].boot_id == boot_id():
+            return found[1]
+        with self._borrow(tp) as partition:  # the first one here since the machine started
+            return partition.published()
+
+    def _measure(self, tp: TopicPartition, seen: _Seen, end: End) -> None:
+        """Look at the files of finished segments, if they are others than before."""
+        key = (end.start_offset, end.active_base, end.rewrites)
+        if key == seen.key:
+            return
+        directory = os.path.join(self._root, str(tp))
+        sizes = {}
+        for name in self._files.listdir(directory):
+            try:
+                sizes[name] = self._files.measure(os.path.join(directory, name))
+            except FileNotFoundError:
+                continue  # removed meanwhile
+        active = file_name(end.active_base, LOG)
+        seen.beside = sum(size for name, (size, _) in sizes.items() if name != active)
+        bases = [base for base in listed(self._files, directory) if base <= end.active_base]
+        seen.finished = [
+            Extent(base, after, *sizes[file_name(base, LOG)])
+            for base, after in pairwise(bases)
+            if file_name(base, LOG) in sizes
+        ]
+        seen.key = key
+
+    def _active(self, tp: TopicPartition, end: End) -> Extent:
+        path = os.path.join(self._root, str(tp), file_name(end.active_base, LOG))
+        appended = self._files.measure(path)[1]
+        return Extent(end.active_base, end.end_offset, end.end_position, appended)
+
+    def _act(self, tp: TopicPartition, end: End, removal: Removal | None, *, rolls: bool) -> None:
+        with self._borrow(tp) as partition:
+            if rolls and partition.roll(end):
+                self._rolled.append(tp)
+                # Else what was synced could end in a segment that is removed now: after a power cut
+                # nobody would know where the walk can begin.
+                partition.sync()
+            if removal is not None:
+                partition.remove_before(removal.before)
+                self._removed.append((tp, removal))
+                logger.info(
+                    "%s: %d segments of %d bytes removed, up to offset %d (%s)",
+                    tp,
+                    removal.segments,
+                    removal.size,
+                    removal.before - 1,
+                    removal.why,
+                )
+
+    # The whole directory.
+
+    def _within_limit(self) -> None:
+        limit = self._limit()
+        if limit < 0:
+            return
+        total = sum(seen.size for seen in self._seen.values())
+        if total <= limit:
+            return
+        finished = {
+            tp: [extent for extent in seen.finished if extent.end <= seen.end.stable_offset]
+            for tp, seen in self._seen.items()
+            if seen.config.deletes and not tp.topic.startswith("__") and seen.end is not None
+        }
+        for tp, before in over(total, limit, finished).items():
+            gone = [extent for extent in finished[tp] if extent.end <= before]
+            size = sum(extent.size for extent in gone)
+            removal = Removal(before, len(gone), size, "max.disk.bytes")
+            seen = self._seen[tp]
+            assert seen.end is not None
+            end = seen.end
+            self._guarded(
+                str(tp),
+                lambda tp=tp, end=end, removal=removal: self._act(tp, end, removal, rolls=False),  # type: ignore[misc]
+            )
+            self._schedule(tp, seen, 0.0)
+        left = total - sum(removal.size for _, removal in self._removed)
+        if left > limit:
+            raise ConfigError(
+                f"the partitions have {left} bytes, and max.disk.bytes is {limit}; what is left is"
+                " in active segments, or in topics that do not delete: raise the limit, delete"
+                " topics, or give them a smaller segment.bytes"
+            )
+
+
+def _exists(tp: TopicPartition, topics: Mapping[str, Topic]) -> bool:
+    topic = topics.get(tp.topic)
+    return topic is not None and tp.partition < topic.partitions
