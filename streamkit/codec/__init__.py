@@ -17,13 +17,16 @@ from streamkit.codec.header import (
 BACKEND: Literal["cython", "python"]
 
 if TYPE_CHECKING:  # the two are alike; one of them is enough to check against
+    from streamkit.codec.latest import LatestOffsets, keep_latest
     from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
 else:
     try:
         from streamkit.codec._native import (
             Builder,
+            LatestOffsets,
             columns,
             encode,
+            keep_latest,
             murmur2,
             partition_for,
             records,
@@ -31,6 +34,7 @@ else:
 
         BACKEND = "cython"
     except ImportError:
+        from streamkit.codec.latest import LatestOffsets, keep_latest
         from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
 
         BACKEND = "python"
@@ -40,10 +44,12 @@ __all__ = [
     "HEADER_BYTES",
     "BatchHeader",
     "Builder",
+    "LatestOffsets",
     "check",
     "columns",
     "encode",
     "headers",
+    "keep_latest",
     "murmur2",
     "partition_for",
     "read_header",

@@ -25,6 +25,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from google_crc32c import value as _crc32c
@@ -32,6 +33,9 @@ from google_crc32c import value as _crc32c
 from streamkit.codec import pure
 from streamkit.codec.batch import require_room, seal
 from streamkit.codec.compression import CODECS, MAX_INFLATED, codec_number, decompress
+from streamkit.codec.header import read_header
+from streamkit.codec.latest import keep_latest as pure_keep_latest
+from streamkit.codec.latest import resealed
 from streamkit.errors import InvalidRecord
 from streamkit.records import Columns, Record
 
@@ -88,3 +92,4 @@ include "_native_encoding.pxi"
 include "_native_builder.pxi"
 include "_native_decoding.pxi"
 include "_native_partitioner.pxi"
+include "_native_latest.pxi"

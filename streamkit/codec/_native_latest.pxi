@@ -1,0 +1,334 @@
+# Compaction's part of latest.py: a table of keys' latest offsets, and batches sifted by it.
+
+cdef struct Entry:
+    uint64_t low
+    uint64_t high
+    int64_t offset  # -1: the entry is free
+
+
+cdef inline uint64_t rotated(uint64_t number, int bits) noexcept nogil:
+    return number << bits | number >> (64 - bits)
+
+
+cdef inline void sip_round(uint64_t *v) noexcept nogil:
+    v[0] += v[1]
+    v[1] = rotated(v[1], 13) ^ v[0]
+    v[0] = rotated(v[0], 32)
+    v[2] += v[3]
+    v[3] = rotated(v[3], 16) ^ v[2]
+    v[0] += v[3]
+    v[3] = rotated(v[3], 21) ^ v[0]
+    v[2] += v[1]
+    v[1] = rotated(v[1], 17) ^ v[2]
+    v[2] = rotated(v[2], 32)
+
+
+cdef inline void digest(uint64_t k0, uint64_t k1, const uint8_t *data, int64_t size,
+                        Entry *out) noexcept nogil:
+    """SipHash-1-3 of 128 bits: two keys with one digest would be taken for the same, and the keys'
+    author does not know the secret."""
+    cdef uint64_t[4] v
+    cdef uint64_t word
+    cdef int64_t left = size
+    v[0] = k0 ^ <uint64_t>0x736F6D6570736575
+    v[1] = k1 ^ <uint64_t>0x646F72616E646F6D ^ 0xEE
+    v[2] = k0 ^ <uint64_t>0x6C7967656E657261
+    v[3] = k1 ^ <uint64_t>0x7465646279746573
+    while left >= 8:
+        memcpy(&word, data, 8)
+        v[3] ^= word
+        sip_round(v)
+        v[0] ^= word
+        data += 8
+        left -= 8
+    word = 0
+    memcpy(&word, data, left)
+    word |= <uint64_t>size << 56
+    v[3] ^= word
+    sip_round(v)
+    v[0] ^= word
+    v[2] ^= 0xEE
+    sip_round(v)
+    sip_round(v)
+    sip_round(v)
+    out.low = v[0] ^ v[1] ^ v[2] ^ v[3]
+    v[1] ^= 0xDD
+    sip_round(v)
+    sip_round(v)
+    sip_round(v)
+    out.high = v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+cdef class LatestOffsets:
+    cdef Entry *_table
+    cdef Py_ssize_t _mask
+    cdef Py_ssize_t _count
+    cdef Py_ssize_t _full_at
+    cdef uint64_t _k0
+    cdef uint64_t _k1
+
+    def __cinit__(self, memory):
+        cdef Py_ssize_t largest = 64
+        cdef Py_ssize_t room = min(memory, 1 << 40)
+        while 2 * largest * <Py_ssize_t>sizeof(Entry) <= room:
+            largest *= 2
+        # Beyond that there is room for the rest of a batch, before the table has to grow.
+        self._full_at = largest // 4 * 3
+        self._k0 = <uint64_t><int64_t>hash(b"the latest offset of a key")
+        self._k1 = <uint64_t><int64_t>hash(b"among those of a partition")
+        self._table = fresh_table(64)
+        if self._table == NULL:
+            raise MemoryError
+        self._mask = 63
+
+    def __dealloc__(self):
+        free(self._table)
+
+    def __len__(self):
+        return self._count
+
+    @property
+    def full(self):
+        return self._count >= self._full_at
+
+    def get(self, key):
+        cdef Entry *entry
+        cdef bytes data = bytes(key)
+        entry = self.find(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return entry.offset
+
+    cdef inline Entry *find(self, const uint8_t *key, int64_t size) noexcept nogil:
+        """The key's entry, or the free one where it belongs, its digest filled in."""
+        cdef Entry wanted
+        cdef Entry *entry
+        cdef Py_ssize_t at
+        digest(self._k0, self._k1, key, size, &wanted)
+        at = wanted.low & <uint64_t>self._mask
+        while True:
+            entry = &self._table[at]
+            if entry.offset < 0:
+                entry.low = wanted.low
+                entry.high = wanted.high
+                return entry
+            if entry.low == wanted.low and entry.high == wanted.high:
+                return entry
+            at = (at + 1) & self._mask
+
+    cdef inline bint put(self, const uint8_t *key, int64_t size, int64_t offset) noexcept nogil:
+        """False when there is no memory."""
+        cdef Entry *entry
+        if self._count >= self._mask // 8 * 7 and not self.grow():
+            return False
+        entry = self.find(key, size)
+        if entry.offset < 0:
+            self._count += 1
+        entry.offset = offset
+        return True
+
+    cdef bint grow(self) noexcept nogil:
+        cdef Py_ssize_t mask = 2 * self._mask + 1
+        cdef Py_ssize_t i, at
+        cdef Entry *table = fresh_table(mask + 1)
+        if table == NULL:
+            return False
+        for i in range(self._mask + 1):
+            if self._table[i].offset >= 0:
+                at = self._table[i].low & <uint64_t>mask
+                while table[at].offset >= 0:
+                    at = (at + 1) & mask
+                table[at] = self._table[i]
+        free(self._table)
+        self._table = table
+        self._mask = mask
+        return True
+
+    def add(self, batch, from_offset=0):
+        cdef Batches batches = one_batch(batch, from_offset)
+        cdef int64_t found = 0, lowest = from_offset
+        cdef bint room = True
+        if batches is not None:
+            with nogil:
+                found = self.add_rows(&batches.items[0], lowest, &room)
+            if not room:
+                raise MemoryError
+            if found >= 0:
+                return found
+        rows = pure.columns(batch, from_offset)
+        for key, offset in zip(rows.keys, rows.offsets):
+            if key is not None and not self.put(
+                <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), offset
+            ):
+                raise MemoryError
+        return len(rows.keys)
+
+    cdef int64_t add_rows(self, const Batch *batch, int64_t from_offset,
+                          bint *room) noexcept nogil:
+        """How many records there were; -1 when one is malformed."""
+        cdef const uint8_t *at = batch.start
+        cdef int64_t i, last_delta = -1, found = 0
+        cdef Row row
+        for i in range(batch.count):
+            at = get_row(at, batch, last_delta, &row)
+            if at == NULL:
+                return -1
+            last_delta = row.delta
+            if batch.base_offset + row.delta < from_offset:
+                continue
+            found += 1
+            if row.key_size >= 0 and not self.put(
+                row.key, row.key_size, batch.base_offset + row.delta
+            ):
+                room[0] = False
+                return -1
+        return found if at == batch.end else -1
+
+
+cdef Entry *fresh_table(Py_ssize_t size) noexcept nogil:
+    cdef Entry *table = <Entry *>malloc(size * sizeof(Entry))
+    cdef Py_ssize_t i
+    if table != NULL:
+        for i in range(size):
+            table[i].offset = -1
+    return table
+
+
+cdef Batches one_batch(object buf, int64_t from_offset):
+    """A batch of data that is as it should be and has records from there on; else None."""
+    cdef Batches batches = open_batches(buf, from_offset)
+    return batches if batches is not None and batches.count == 1 else None
+
+
+cdef struct Sifted:
+    int64_t count
+    int64_t empty  # of those the ones without a value
+    int64_t max_timestamp
+
+
+cdef bint sift(const Batch *batch, LatestOffsets latest, bint tombstones, uint8_t *kept,
+               Sifted *out) noexcept nogil:
+    """Which records stay; False when one is malformed."""
+    cdef const uint8_t *at = batch.start
+    cdef int64_t i, last_delta = -1
+    cdef Row row
+    out.count = out.empty = 0
+    out.max_timestamp = INT64_MIN
+    for i in range(batch.count):
+        at = get_row(at, batch, last_delta, &row)
+        if at == NULL:
+            return False
+        last_delta = row.delta
+        kept[i] = (
+            row.key_size >= 0
+            and (row.value_size >= 0 or tombstones)
+            and batch.base_offset + row.delta >= latest.find(row.key, row.key_size).offset
+        )
+        if kept[i]:
+            out.count += 1
+            out.empty += row.value_size < 0
+            if row.timestamp > out.max_timestamp:
+                out.max_timestamp = row.timestamp
+    return at == batch.end
+
+
+cdef Py_ssize_t copy_kept(const Batch *batch, const uint8_t *kept, uint8_t *out) noexcept nogil:
+    """Copy the records that stay, as they are; how many bytes they have."""
+    cdef const uint8_t *at = batch.start
+    cdef const uint8_t *run = at
+    cdef uint8_t *to = out
+    cdef int64_t i, size = 0
+    cdef const uint8_t *end
+    for i in range(batch.count):
+        end = get_varint32(at, batch.end, &size) + size
+        if not kept[i]:
+            memcpy(to, run, at - run)
+            to += at - run
+            run = end
+        at = end
+    memcpy(to, run, at - run)
+    return to + (at - run) - out
+
+
+cdef Py_ssize_t move_kept(const Batch *batch, const uint8_t *kept, int64_t base,
+                          uint8_t *out) noexcept nogil:
+    """Copy the records that stay with their times relative to `base`; -1 when one is too far."""
+    cdef const uint8_t *at = batch.start
+    cdef const uint8_t *rest
+    cdef const uint8_t *end
+    cdef uint8_t *to = out
+    cdef int64_t i, size = 0, delta = 0, timestamp
+    for i in range(batch.count):
+        at = get_varint32(at, batch.end, &size)
+        end = at + size
+        if kept[i]:
+            rest = get_varint64(at + 1, end, &delta)
+            timestamp = batch.max_timestamp if batch.log_append_time \
+                else batch.base_timestamp + delta
+            if base > 0 and timestamp < INT64_MIN + base or base < 0:
+                return -1
+            delta = timestamp - base
+            to = put_varint(to, 1 + varint_size(delta) + (end - rest))
+            to[0] = at[0]
+            to = put_varint(to + 1, delta)
+            memcpy(to, rest, end - rest)
+            to += end - rest
+        at = end
+    return to - out
+
+
+def keep_latest(batch, LatestOffsets latest, *, tombstones, horizon):
+    found = sifted_batch(batch, latest, tombstones, horizon)
+    if found is None:
+        return pure_keep_latest(batch, latest, tombstones=tombstones, horizon=horizon)
+    return found
+
+
+cdef object sifted_batch(object buf, LatestOffsets latest, bint tombstones, int64_t horizon):
+    """None when the batch is not as it should be."""
+    cdef Batches batches = one_batch(buf, 0)
+    cdef const Batch *batch
+    cdef Sifted found
+    cdef uint8_t *kept
+    cdef uint8_t *out = NULL
+    cdef Py_ssize_t size
+    cdef bint whole, begins
+    if batches is None or horizon < 0:
+        return None
+    header = read_header(buf)
+    batch = &batches.items[0]
+    if batch.count == 0:
+        return None
+    kept = <uint8_t *>malloc(batch.count)
+    if kept == NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            whole = sift(batch, latest, tombstones, kept, &found)
+        if not whole:
+            return None
+        begins = found.empty > 0 and not header.has_delete_horizon
+        if found.count == 0:
+            return 0, b""
+        if found.count == batch.count and not begins:
+            return found.count, None
+        # A time delta and a length can each become longer, by 9 bytes and by 4.
+        size = batch.end - batch.start + (13 * found.count if begins else 0)
+        out = <uint8_t *>malloc(size)
+        if out == NULL:
+            raise MemoryError
+        with nogil:
+            if begins:
+                size = move_kept(batch, kept, horizon, out)
+            else:
+                size = copy_kept(batch, kept, out)
+        if size < 0:
+            return None
+        return found.count, resealed(
+            header,
+            PyBytes_FromStringAndSize(<const char *>out, size),
+            count=found.count,
+            max_timestamp=header.max_timestamp if batch.log_append_time else found.max_timestamp,
+            horizon=horizon if begins else None,
+        )
+    finally:
+        free(kept)
+        free(out)
