@@ -79,6 +79,7 @@ class CommittedReader:
         while at < len(data):
             base_offset, length, attribute, delta = _HEAD.unpack_from(data, at)
             if base_offset >= stable:
+                next_offset = stable  # compaction has left a gap up to the open transaction
                 break
             attributes |= attribute
             next_offset = base_offset + delta + 1
