@@ -1,19 +1,20 @@
-"""`streamkit groups`: list, describe, reset."""
+"""`streamkit groups`: list, describe, reset, delete."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamkit.cli.output import print_json, print_table
+from streamkit.cli.output import note, print_json, print_table
 from streamkit.cli.settings import open_log
-from streamkit.errors import UnknownGroup, UnknownPartition, nearest
+from streamkit.errors import ConfigError, UnknownGroup, UnknownPartition, nearest
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
-    from streamkit.backends.base import Backend, GroupInfo
+    from streamkit.backends.base import Backend, GroupInfo, MemberInfo
+    from streamkit.clients.reset import Moved
 
-app = typer.Typer(no_args_is_help=True, help="List, describe and reset consumer groups.")
+app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete consumer groups.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -21,12 +22,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 @app.command("list")
 def list_(context: typer.Context, json: Json = False) -> None:
     """List the groups with their members and how far they are behind."""
+    from streamkit.clients.admin import Admin
+    from streamkit.clients.reset import is_app_topic
+
     with open_log(context, read_only=True) as log:
         rows = []
         for name in sorted(log.groups()):
             info = log.group(name)
-            lags = [row["lag"] for row in _positions(log, info) if not row["state"]]
-            rows.append((name, info.state, len(info.members), len(lags), sum(lags)))
+            living = sum(not member.away for member in info.members)
+            lags = [
+                lag
+                for at, lag in Admin(log).lag(name).items()
+                if not is_app_topic(name, at.topic, ("-changelog",))
+            ]
+            rows.append((name, info.state, living, len(lags), sum(lags)))
     columns = ["group", "state", "members", "partitions", "lag"]
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -38,13 +47,14 @@ def list_(context: typer.Context, json: Json = False) -> None:
 def describe(context: typer.Context, group: str, json: Json = False) -> None:
     """Show a group's members, and where it stands in each partition.
 
+    "lag" is how many records are still to be read, "behind" how old the oldest of them is.
     The changelogs of an app are listed as its state: their offset is how far they are valid, and
     they have no lag.
     """
     with open_log(context, read_only=True) as log:
         _known(group, log.groups())
         info = log.group(group)
-        rows = list(_positions(log, info))
+        rows = _positions(log, info)
     if json:
         print_json(
             {
@@ -57,6 +67,8 @@ def describe(context: typer.Context, group: str, json: Json = False) -> None:
                         "client": member.client_id,
                         "host": member.host,
                         "units": [[unit.topic, unit.partition] for unit in member.units],
+                        "instance": member.instance_id,
+                        "away": member.away,
                     }
                     for member in info.members
                 ],
@@ -65,27 +77,18 @@ def describe(context: typer.Context, group: str, json: Json = False) -> None:
         )
         return
     typer.echo(f"{info.group}: {info.state}, generation {info.generation}")
-    if info.members:
-        print_table(
-            "members",
-            ["member", "client", "host", "owns"],
-            [
-                (
-                    member.member_id,
-                    member.client_id or None,
-                    member.host,
-                    ", ".join(str(unit) for unit in member.units) or None,
-                )
-                for member in info.members
-            ],
-        )
+    _print_members(info.members)
     streams = [row for row in rows if not row["state"]]
     if streams:
         print_table(
             "positions",
-            ["topic", "partition", "committed", "end", "lag"],
+            ["topic", "partition", "committed", "end", "lag", "behind", "note"],
             [
-                tuple(row[key] for key in ("topic", "partition", "committed", "end", "lag"))
+                (
+                    *(row[key] for key in ("topic", "partition", "committed", "end", "lag")),
+                    _age(row["behind_seconds"]),
+                    row["note"] or None,
+                )
                 for row in streams
             ],
         )
@@ -107,17 +110,25 @@ def reset(
         typer.Option(
             "--to",
             metavar="WHERE",
-            help="earliest, latest, a time (2026-01-31, -1h) or offset:N.",
+            help="earliest, latest, a time (2026-01-31, -1h), offset:N, or shift:N (shift:-10).",
         ),
     ],
     topic: Annotated[
         list[str] | None,
-        typer.Option("--topic", "-t", help="Only this topic's partitions. Repeatable."),
+        typer.Option(
+            "--topic",
+            "-t",
+            metavar="TOPIC[:N,N…]",
+            help="Only this topic, or these partitions of it. Repeatable.",
+        ),
     ] = None,
-    partition: Annotated[
-        list[int] | None,
-        typer.Option("--partition", "-p", help="Only this partition. Repeatable."),
-    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also while it has members: they are fenced first."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Move a group's committed offsets. Refused while the group has live members.
@@ -125,47 +136,43 @@ def reset(
     Back: an app's state stays what it is, so that it may count events twice; to begin without any,
     give the app a new name, or use `streamkit replay`. Forward: what is between is skipped.
     """
-    from streamkit.backends.base import CommittedOffset
-    from streamkit.cli.positions import check_inside, offset_at, parse_position
+    from streamkit.cli.positions import Offset, check_inside, parse_position
+    from streamkit.clients.admin import Admin
+    from streamkit.clients.reset import is_app_topic
     from streamkit.clock import SystemClock
 
-    where = parse_position(to, SystemClock().now(), key="--to")
     with open_log(context) as log:
-        before = log.committed(group)
         if topic:
-            wanted = [
-                TopicPartition(name, number)
-                for name in topic
-                for number in range(log.topic(name).partitions)
-            ]
+            wanted = [at for text in topic for at in _partitions_of(log, text)]
         else:
             _known(group, log.groups())
-            # What an app hands on to itself is read once: its inputs alone are read again.
-            wanted = [at for at in sorted(before) if not _is_internal(group, at.topic)]
-        if partition:
-            wanted = [at for at in wanted if at.partition in partition]
-            if missing := sorted(set(partition) - {at.partition for at in wanted}):
-                where_not = ", ".join(topic) if topic else f"group {group!r}"
-                raise UnknownPartition(f"--partition {missing[0]}: there is none in {where_not}")
-        for at in wanted:
-            check_inside(log, at, where)
-        after = {at: offset_at(log, at, where) for at in wanted}
-        commits = {}
-        for at, offset in after.items():
-            was = before.get(at)
-            # What an app noted beside its position (how far time has come) stays true forwards.
-            note = was.metadata if was is not None and offset >= was.offset else ""
-            commits[at] = CommittedOffset(offset, note)
-        log.commit(group, commits)
-    rows = [
-        (at.topic, at.partition, before[at].offset if at in before else None, offset)
-        for at, offset in after.items()
-    ]
-    columns = ["topic", "partition", "before", "after"]
-    if json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        print_table(None, columns, rows)
+            wanted = [
+                at for at in sorted(log.committed(group)) if not is_app_topic(group, at.topic)
+            ]
+        choice: dict[str, Any]
+        if to.startswith("shift:"):
+            choice = {"shift": _shift(to)}
+        else:
+            where = parse_position(to, SystemClock().now(), key="--to")
+            for at in wanted:
+                check_inside(log, at, where)
+            choice = {"offset": where.number} if isinstance(where, Offset) else {"to": where}
+        moved = Admin(log).reset_offsets(
+            group, **choice, partitions=wanted, force=force, dry_run=dry_run
+        )
+    _print_moved(moved, json=json)
+    if dry_run:
+        note("nothing was changed: this was a dry run")
+
+
+@app.command()
+def delete(context: typer.Context, groups: list[str]) -> None:
+    """Forget groups and their offsets. Refused while a group has live members."""
+    with open_log(context) as log:
+        for group in groups:
+            _known(group, log.groups())
+        for group in groups:
+            log.delete_group(group)
 
 
 def _known(group: str, groups: Iterable[str]) -> None:
@@ -174,29 +181,90 @@ def _known(group: str, groups: Iterable[str]) -> None:
         raise UnknownGroup(f"no group {group!r}{nearest(group, known)}")
 
 
-def _is_internal(
-    group: str, topic: str, kinds: tuple[str, ...] = ("-changelog", "-repartition")
-) -> bool:
-    """Whether a topic belongs to the app of this name alone, by how those are named."""
-    return topic.startswith(f"{group}-") and topic.endswith(kinds)
+def _partitions_of(log: "Backend", text: str) -> list[TopicPartition]:
+    """`orders`: all of them; `orders:0,2`: these."""
+    topic, colon, chosen = text.partition(":")
+    count = log.topic(topic).partitions
+    if not colon:
+        return [TopicPartition(topic, number) for number in range(count)]
+    found = []
+    for part in chosen.split(","):
+        if not part.strip().isdecimal():
+            raise ConfigError(f"--topic {text!r}: partitions are written like {topic}:0,2")
+        if int(part) >= count:
+            raise UnknownPartition(
+                f"topic {topic!r} has no partition {int(part)}: it has 0 to {count - 1}"
+            )
+        found.append(TopicPartition(topic, int(part)))
+    return found
+
+
+def _shift(to: str) -> int:
+    try:
+        return int(to.removeprefix("shift:"))
+    except ValueError:
+        raise ConfigError(f"--to {to!r}: write shift:10 or shift:-10") from None
+
+
+def _print_moved(moved: "dict[TopicPartition, Moved]", *, json: bool) -> None:
+    rows = [(at.topic, at.partition, to.before, to.after) for at, to in moved.items()]
+    columns = ["topic", "partition", "before", "after"]
+    if json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table(None, columns, rows)
+
+
+def _print_members(members: "tuple[MemberInfo, ...]") -> None:
+    if not members:
+        return
+    columns = ["member", "client", "host", "owns"]
+    rows: list[tuple[str | None, ...]] = [
+        (
+            member.member_id,
+            member.client_id or None,
+            member.host,
+            ", ".join(str(unit) for unit in member.units) or None,
+        )
+        for member in members
+    ]
+    if any(member.instance_id is not None for member in members):
+        columns += ["instance", "is"]
+        rows = [
+            (*row, member.instance_id, "away" if member.away else "there")
+            for row, member in zip(rows, members, strict=True)
+        ]
+    print_table("members", columns, rows)
 
 
 def _positions(log: "Backend", info: "GroupInfo") -> list[dict[str, Any]]:
     """The committed offsets with ends and lags; `state` marks changelogs of an app's state."""
-    topics = log.topics()
-    rows: list[dict[str, Any]] = []
-    for partition, committed in sorted(info.offsets.items()):
-        if partition.topic not in topics:
-            continue
-        end = log.offsets(partition).end
-        rows.append(
-            {
-                "topic": partition.topic,
-                "partition": partition.partition,
-                "committed": committed.offset,
-                "end": end,
-                "lag": max(0, end - committed.offset),
-                "state": _is_internal(info.group, partition.topic, ("-changelog",)),
-            }
-        )
-    return rows
+    from streamkit.clients.admin import Admin
+    from streamkit.clients.reset import is_app_topic
+
+    return [
+        {
+            "topic": at.topic,
+            "partition": at.partition,
+            "committed": position.committed.offset,
+            "end": position.end,
+            "lag": position.lag,
+            "behind_seconds": position.behind,
+            "note": position.committed.metadata,
+            "state": is_app_topic(info.group, at.topic, ("-changelog",)),
+        }
+        for at, position in Admin(log).positions(info.group).items()
+    ]
+
+
+def _age(seconds: float | None) -> str | None:
+    """Seconds as people say them, in two units at most."""
+    if seconds is None or seconds < 1:
+        return None if seconds is None else f"{round(seconds * 1000)}ms" if seconds else "0"
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return "".join(part for part in parts[:2] if not part.startswith("0"))

@@ -37,7 +37,7 @@ def check_inside(log: "Backend", partition: TopicPartition, position: Position) 
     if isinstance(position, Offset) and not bounds.start <= position.number <= bounds.end:
         raise OffsetOutOfRange(
             f"{partition}@{position.number}: the partition goes from {bounds.start} to"
-            f" {bounds.end}; name one with --topic and --partition"
+            f" {bounds.end}; name the partition that you mean"
         )
 
 

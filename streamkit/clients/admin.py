@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from streamkit.backends.base import CommittedOffset, GroupInfo, OffsetRange, TopicInfo
+from streamkit.backends.base import (
+    CommittedOffset,
+    GroupInfo,
+    OffsetRange,
+    PartitionInfo,
+    TopicInfo,
+)
 from streamkit.clients.connection import LogLike, connect
-from streamkit.clients.start import Start, checked_start, place
+from streamkit.clients.lag import GroupPosition, position_of
+from streamkit.clients.reset import At, By, Moved, Target, plan_reset
+from streamkit.clients.start import Start, checked_start
+from streamkit.clock import SystemClock
 from streamkit.errors import UsageError
 from streamkit.records import TopicPartition
 
@@ -22,8 +31,27 @@ class Admin:
     def create_topic(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> TopicInfo:
-        """`config` has Kafka's names. Raises TopicExists, InvalidTopic, ConfigError."""
+        """`config` has Kafka's names.
+
+        Raises TopicExists, InvalidTopic, InvalidPartitions, ConfigError.
+        """
         return self._backend.create_topic(name, partitions, config)
+
+    def add_partitions(self, name: str, total: int) -> TopicInfo:
+        """Let a topic have `total` partitions; producers and consumers take them up at once.
+
+        A key's later records may go to another partition than its earlier ones, so apps that read
+        the topic stop and say so. Raises UnknownTopic, InvalidPartitions (it has as many).
+        """
+        return self._backend.add_partitions(name, total)
+
+    def alter_topic(self, name: str, config: Mapping[str, str | None]) -> TopicInfo:
+        """Set configs by Kafka's names, or with None give them their default again.
+
+        All of them or none; every process obeys from its next append on. Raises UnknownTopic,
+        ConfigError.
+        """
+        return self._backend.alter_topic(name, config)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic for good: records, and what groups committed of it. UnknownTopic."""
@@ -39,6 +67,10 @@ class Admin:
     def topic(self, name: str) -> TopicInfo:
         """Raises UnknownTopic, naming the nearest that exists."""
         return self._backend.topic(name)
+
+    def partitions(self, topic: str) -> tuple[PartitionInfo, ...]:
+        """What each partition of a topic holds: offsets, segments, bytes. Raises UnknownTopic."""
+        return self._backend.partitions(topic)
 
     def offsets(self, topic: str) -> dict[TopicPartition, OffsetRange]:
         """Where each partition of a topic starts and ends."""
@@ -60,11 +92,18 @@ class Admin:
 
     def lag(self, group: str) -> dict[TopicPartition, int]:
         """How many offsets each partition's end is ahead of what the group has committed."""
-        known = self._backend.topics()
         return {
             tp: max(0, self._backend.offsets(tp).end - committed.offset)
-            for tp, committed in sorted(self._backend.committed(group).items())
-            if tp.topic in known and tp.partition < known[tp.topic].partitions
+            for tp, committed in self._committed(group)
+        }
+
+    def positions(self, group: str) -> dict[TopicPartition, GroupPosition]:
+        """Where the group stands in each partition: committed, lag, and how old what it has not
+        read is. Reads a batch of every partition that it is behind in."""
+        now = SystemClock().now()
+        return {
+            tp: position_of(self._backend, tp, committed, now)
+            for tp, committed in self._committed(group)
         }
 
     def reset_offsets(
@@ -75,40 +114,62 @@ class Admin:
         offset: int | None = None,
         shift: int | None = None,
         topics: str | Iterable[str] | None = None,
-    ) -> dict[TopicPartition, int]:
-        """Commit other offsets for a group without members, and return them.
+        partitions: Iterable[TopicPartition] | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> dict[TopicPartition, Moved]:
+        """Commit other offsets for a group without members, and say what was moved.
 
         `to`: "earliest", "latest", or a time (ms, or a datetime). `offset`: that offset. `shift`:
         forwards or backwards from what is committed. Name one of them. Nothing goes below a
-        partition's first offset or above its end. `topics`: only these, and all of their
-        partitions; else all partitions that the group has committed. Offsets that an app has
-        committed belong to its state: reset them only together with it.
-        Raises GroupActive while the group has members, UnknownTopic.
+        partition's first offset or above its end. `topics`, `partitions`: only these; else all
+        that the group has committed, but for an app's own topics between its steps. Offsets that
+        an app has committed belong to its state: reset them only together with it.
+
+        While the group has members: GroupActive. With `force` they are fenced first: their next
+        poll or commit raises Fenced, so that none of them undoes the reset. `dry_run` commits
+        nothing. Raises UnknownTopic, UnknownPartition.
         """
         if sum(choice is not None for choice in (to, offset, shift)) != 1:
             raise UsageError("say where to reset to: one of to, offset and shift")
-        start = None if to is None else checked_start(to)
-        committed = self._backend.committed(group)
-        if topics is None:
-            partitions = sorted(committed)
-            if not partitions:
-                raise UsageError(f"group {group!r} has committed nothing; name topics to reset")
+        target: Target
+        if offset is not None:
+            target = At(offset)
+        elif shift is not None:
+            target = By(shift)
         else:
-            partitions = self._partitions([topics] if isinstance(topics, str) else topics)
-        chosen: dict[TopicPartition, int] = {}
-        for tp in partitions:
-            there = self._backend.offsets(tp)
-            if start is not None:
-                target = place(self._backend, tp, start)
-            elif offset is not None:
-                target = offset
-            elif tp in committed:
-                target = committed[tp].offset + (shift or 0)
-            else:
-                raise UsageError(f"group {group!r} has committed nothing of {tp} to shift from")
-            chosen[tp] = min(max(target, there.start), there.end)
-        self._backend.commit(group, {tp: CommittedOffset(at) for tp, at in chosen.items()})
-        return chosen
+            target = checked_start(to if to is not None else "latest")
+        named: list[TopicPartition] | None = None
+        if topics is not None or partitions is not None:
+            named = self._partitions([topics] if isinstance(topics, str) else topics or ())
+            named += (TopicPartition(*tp) for tp in partitions or ())
+            if not named:
+                raise UsageError("no partition is named: name some, or leave out the choice")
+        moved: dict[TopicPartition, Moved] = {}
+
+        def plan(
+            committed: Mapping[TopicPartition, CommittedOffset],
+        ) -> dict[TopicPartition, CommittedOffset]:
+            made = plan_reset(self._backend, group, target, named, committed)
+            moved.clear()
+            for tp, after in made.items():
+                moved[tp] = Moved(committed[tp].offset if tp in committed else None, after.offset)
+            return made
+
+        if dry_run:
+            plan(self._backend.committed(group))
+        else:
+            self._backend.reset(group, plan, force=force)
+        return moved
+
+    def _committed(self, group: str) -> list[tuple[TopicPartition, CommittedOffset]]:
+        """What a group has committed of partitions that there are."""
+        known = self._backend.topics()
+        return [
+            (tp, committed)
+            for tp, committed in sorted(self._backend.committed(group).items())
+            if tp.topic in known and tp.partition < known[tp.topic].partitions
+        ]
 
     def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [

@@ -10,8 +10,11 @@ from streamkit.records import TopicPartition
 Start: TypeAlias = Literal["earliest", "latest"] | int | datetime
 """At the first record, after the last, or at the first with that timestamp (ms) or a later one."""
 
+Point: TypeAlias = Literal["earliest", "latest"] | int
+"""The same, with a time in ms only."""
 
-def checked_start(start: Start) -> Literal["earliest", "latest"] | int:
+
+def checked_start(start: Start) -> Point:
     """With a datetime as ms since 1970 UTC. Raises UsageError for anything that is not a start."""
     if isinstance(start, datetime):
         if start.tzinfo is None:
@@ -22,9 +25,7 @@ def checked_start(start: Start) -> Literal["earliest", "latest"] | int:
     return start
 
 
-def place(
-    backend: Backend, partition: TopicPartition, start: Literal["earliest", "latest"] | int
-) -> int:
+def place(backend: Backend, partition: TopicPartition, start: Point) -> int:
     """The offset of a start. A time after all records is the partition's end."""
     offsets = backend.offsets(partition)
     if start == "earliest":

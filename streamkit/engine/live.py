@@ -22,7 +22,7 @@ from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.task import Stats, Task
 from streamkit.engine.topics import create_topics, orphans, wait_for_sources
 from streamkit.engine.watermarks import FOREVER, NEVER
-from streamkit.errors import Fenced, StreamkitError
+from streamkit.errors import Fenced, StreamkitError, TopologyError
 from streamkit.records import TopicPartition
 
 T = TypeVar("T")
@@ -67,7 +67,8 @@ def run(
     `on_progress` is called a few times a second.
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
-    before it is committed, and the next run begins at it. Raises TopologyError.
+    before it is committed, and the next run begins at it. Raises TopologyError, also when a topic
+    that the app reads grows while it runs.
     """
     signals: AbstractContextManager[Event]
     if stop is not None:
@@ -159,6 +160,7 @@ class Worker:
                     self._guarded(one, Running.idle)
             if now - committed >= self._commit_interval:
                 self._commit()
+                self._refuse_growth()
                 committed = self._clock.monotonic()
             self._report()
             if busy or stop.is_set():
@@ -170,6 +172,32 @@ class Worker:
             self._backend.wait(positions, max(0.0, min(WAIT, due)))
         self._commit()
         self._report(last=True)
+        self._refuse_growth()
+
+    def _refuse_growth(self) -> None:
+        """Raises TopologyError when a topic that is read has other partitions than at the start.
+
+        The tasks read only those of the start, and a key's state is where its records were then.
+        """
+        known = self._backend.topics()
+        for sub in self._topology.subtopologies:
+            for name in dict.fromkeys(source.topic for source in sub.sources):
+                was = self._layout.partitions[name]
+                if name not in known or known[name].partitions == was:
+                    continue
+                todo = "start it again"
+                if sub.stores:
+                    stores = ", ".join(repr(store.name) for store in sub.stores)
+                    todo += (
+                        f". The records of a key may now be in another partition than what {sub} "
+                        f"knows of it in {stores}: give the stores other names with name=, and "
+                        "they are computed anew"
+                    )
+                raise TopologyError(
+                    f"topic {name} has {known[name].partitions} partitions by now, and had {was} "
+                    f"when app {self._topology.app!r} started, which reads no others. What it has "
+                    f"done is committed: {todo}"
+                )
 
     def _at_end(self) -> bool:
         """Whether everything there is has been processed, by these tasks and by those of others."""
@@ -287,7 +315,7 @@ class Worker:
         if all(p in committed and committed[p].offset == o for p, o in positions.items()):
             error.add_note(
                 f"Mend the app, or skip the record: streamkit groups reset {self._topology.app} "
-                f"--topic {at.topic} --partition {at.partition} --to offset:{offset + 1}"
+                f"--topic {at.topic}:{at.partition} --to offset:{offset + 1}"
             )
 
     def _commit_whole(self) -> None:

@@ -270,9 +270,9 @@ def test_a_bad_record_can_be_skipped(run: Run, tmp_path: Path) -> None:
         producer.send("orders", "no json", partition=0)
         producer.send("orders", {"customer": "b", "amount": 2}, partition=0)
     refused(run("run", "app.py", "--until-end"), "orders-0@0")
-    reset = ("groups", "reset", "shop", "--topic", "orders", "--partition", "0", "--to")
+    reset = ("groups", "reset", "shop", "--topic", "orders:0", "--to")
     refused(run(*reset, "offset:7"), "orders-0@7", "from 0 to 2")
-    refused(run(*reset[:-3], "--partition", "5", "--to", "earliest"), "--partition 5")
+    refused(run(*reset, "earliest", "--topic", "orders:5"), "orders", "no partition 5")
     assert run(*reset, "offset:1").returncode == 0
     done = run("run", "app.py", "--until-end")
     assert done.returncode == 0, done.stderr

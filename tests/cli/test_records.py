@@ -350,6 +350,44 @@ def test_lag_and_reset(log, streamkit):
     streamkit("groups", "reset", "g", "--to", "1970-01-01T00:16:49")
     assert streamkit("consume", "numbers", "-g", "g").stdout == "9\n"
     assert "numbers" in streamkit("groups", "describe", "g").stdout
+    told = json.loads(streamkit("groups", "describe", "g", "--json").stdout)["partitions"]
+    assert (told[0]["lag"], told[0]["behind_seconds"]) == (0, 0.0)
+    shifted = ("groups", "reset", "g", "--to", "shift:-3", "--topic", "numbers:0", "--json")
+    dry = streamkit(*shifted, "--dry-run")
+    assert json.loads(dry.stdout)[0]["after"] == 7 and "nothing was changed" in dry.stderr
+    assert json.loads(streamkit(*shifted).stdout)[0]["before"] == 10
+    told = json.loads(streamkit("groups", "describe", "g", "--json").stdout)["partitions"]
+    assert told[0]["lag"] == 3 and told[0]["behind_seconds"] > 1_000_000
+    for wrong in (["shift:x"], ["latest", "-t", "numbers:x"], ["latest", "-t", "numbers:1"]):
+        assert (
+            wrong[-1].split(":")[0]
+            in streamkit("groups", "reset", "g", "--to", *wrong, code=1).stderr
+        )
+    streamkit("groups", "delete", "g")
+    assert streamkit("groups", "list", "--json").stdout == "[]\n"
+
+
+def test_a_group_is_reset_by_force_under_its_members(log, streamkit):
+    fill(log)
+    with spawn(log, "consume", "numbers", "--follow", "-g", "g") as member:
+
+        def committed():
+            told = streamkit("groups", "list", "--json").stdout
+            if told == "[]\n":
+                return None
+            rows = json.loads(streamkit("groups", "describe", "g", "--json").stdout)["partitions"]
+            return rows[0]["committed"] if rows else None
+
+        wait_until(lambda: committed() == 10)
+        moved = streamkit("groups", "reset", "g", "--to", "offset:4", "--force", "--json")
+        assert json.loads(moved.stdout)[0] == {
+            "topic": "numbers",
+            "partition": 0,
+            "before": 10,
+            "after": 4,
+        }
+        assert member.wait(20) == 1
+        assert committed() == 4
 
 
 def test_topics_are_listed_described_and_deleted(log, streamkit):

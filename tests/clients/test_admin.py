@@ -7,7 +7,9 @@ import pytest
 from streamkit.backends.base import CommittedOffset, OffsetRange
 from streamkit.backends.locate import open_backend
 from streamkit.clients.admin import Admin
-from streamkit.errors import GroupActive, UnknownTopic, UsageError
+from streamkit.clients.reset import Moved
+from streamkit.clock import SystemClock
+from streamkit.errors import Fenced, GroupActive, UnknownTopic, UsageError
 from streamkit.records import TopicPartition
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -62,14 +64,20 @@ def test_lag_is_what_is_still_to_be_read(admin, log):
 )
 def test_offsets_are_reset(admin, log, where, expected):
     log.commit("g", {T0: CommittedOffset(5), T1: CommittedOffset(1)})
-    assert admin.reset_offsets("g", **where) == dict(zip((T0, T1), expected, strict=True))
+    told = dict(zip((T0, T1), (Moved(5, expected[0]), Moved(1, expected[1])), strict=True))
+    assert admin.reset_offsets("g", **where, dry_run=True) == told
+    assert {tp: c.offset for tp, c in log.committed("g").items()} == {T0: 5, T1: 1}
+    assert admin.reset_offsets("g", **where) == told
     assert {tp: c.offset for tp, c in log.committed("g").items()} == dict(
         zip((T0, T1), expected, strict=True)
     )
 
 
 def test_a_new_group_is_given_offsets_by_naming_topics(admin, log):
-    assert admin.reset_offsets("new", "latest", topics="t") == {T0: 10, T1: 4}
+    assert admin.reset_offsets("new", "latest", topics="t") == {
+        T0: Moved(None, 10),
+        T1: Moved(None, 4),
+    }
     assert log.committed("new")[T0] == CommittedOffset(10)
 
 
@@ -82,6 +90,8 @@ def test_resets_that_make_no_sense_are_refused(admin, log):
         admin.reset_offsets("g", "latest")
     with pytest.raises(UsageError, match="to shift from"):
         admin.reset_offsets("g", shift=1, topics="t")
+    with pytest.raises(UsageError, match="no partition is named"):
+        admin.reset_offsets("g", "latest", partitions=[])
     with pytest.raises(UnknownTopic):
         admin.reset_offsets("g", "latest", topics="nope")
 
@@ -96,6 +106,65 @@ def test_an_active_group_is_left_alone(admin, log):
     admin.reset_offsets("g", "latest", topics="t")
     admin.delete_group("g")
     assert admin.groups() == []
+
+
+def test_single_partitions_are_reset_and_notes_kept_only_forwards(admin, log):
+    log.commit("g", {T0: CommittedOffset(5, "five"), T1: CommittedOffset(1, "one")})
+    assert admin.reset_offsets("g", offset=7, partitions=[T0]) == {T0: Moved(5, 7)}
+    assert log.committed("g") == {T0: CommittedOffset(7, "five"), T1: CommittedOffset(1, "one")}
+    admin.reset_offsets("g", "earliest", partitions=[T1])
+    assert log.committed("g")[T1] == CommittedOffset(0)
+
+
+def test_what_an_app_hands_on_to_itself_is_reset_only_when_named(admin, log):
+    admin.create_topic("g-count-changelog")
+    own = TopicPartition("g-count-changelog", 0)
+    log.append(own, [b"x"], keys=[b"k"])
+    log.commit("g", {T0: CommittedOffset(5), own: CommittedOffset(1)})
+    assert admin.reset_offsets("g", "earliest") == {T0: Moved(5, 0)}
+    assert admin.reset_offsets("g", "earliest", partitions=[own]) == {own: Moved(1, 0)}
+
+
+def test_a_forced_reset_fences_the_members(admin, log):
+    member = log.join("g", {"t": 2})
+    log.commit("g", {T0: CommittedOffset(5), T1: CommittedOffset(1)}, member=member)
+    with pytest.raises(GroupActive):
+        admin.reset_offsets("g", "earliest")
+    assert admin.reset_offsets("g", shift=-1, force=True) == {T0: Moved(5, 4), T1: Moved(1, 0)}
+    with pytest.raises(Fenced, match="forced reset"):
+        log.commit("g", {T0: CommittedOffset(6)}, member=member)
+    with pytest.raises(Fenced):
+        member.poll()
+    assert {tp: c.offset for tp, c in log.committed("g").items()} == {T0: 4, T1: 0}
+    assert log.group("g").state == "Empty"
+    assert log.join("g", {"t": 2}).poll().owned == {T0, T1}
+
+
+def test_a_forced_reset_that_is_wrong_fences_nobody(admin, log):
+    member = log.join("g", {"t": 2})
+    with pytest.raises(UsageError):
+        admin.reset_offsets("g", shift=-1, partitions=[T0], force=True)
+    assert member.poll().owned == {T0, T1}
+
+
+def test_how_far_a_group_is_behind_is_told_in_records_and_in_time(admin, log):
+    now = SystemClock().now()
+    old = TopicPartition("old", 0)
+    admin.create_topic("old")
+    log.append(old, [b"a"], timestamps=now - 3_600_000)
+    log.append(old, [b"b"], timestamps=now - 60_000)
+    ahead = now + 1_000_000_000
+    log.append(T1, [b"y"], timestamps=ahead)
+    log.commit("g", {old: CommittedOffset(0), T0: CommittedOffset(10), T1: CommittedOffset(4)})
+    told = admin.positions("g")
+    assert (told[old].lag, told[old].end) == (2, 2)
+    assert 3600 <= told[old].behind < 3660
+    assert (told[T0].lag, told[T0].behind) == (0, 0.0)
+    assert (told[T1].lag, told[T1].behind) == (1, 0.0)
+    log.commit("g", {old: CommittedOffset(1)})
+    assert 60 <= admin.positions("g")[old].behind < 120
+    admin.delete_topic("old")
+    assert set(admin.positions("g")) == {T0, T1}
 
 
 def test_a_path_is_opened_and_closed(tmp_path):

@@ -54,7 +54,7 @@ def advice(error):
     return "\n".join(getattr(error.value, "__notes__", ()))
 
 
-SKIP_5 = "skip the record: streamkit groups reset shop --topic orders --partition 0 --to offset:6"
+SKIP_5 = "skip the record: streamkit groups reset shop --topic orders:0 --to offset:6"
 
 
 def skip_5(log):
