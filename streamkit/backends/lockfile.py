@@ -8,8 +8,12 @@ never deleted, else two processes could each hold "the" lock on two different fi
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
+
+from streamkit.log.failure import FULL, failure
 
 _opened: "WeakSet[LockFile]" = WeakSet()
 
@@ -18,11 +22,15 @@ class LockFile:
     """One open lock file. Not for several threads at once; each opens its own."""
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
-        """Open without locking. With `create` false the file must exist and is never changed."""
+        """Open without locking. With `create` false the file must exist and is never changed.
+
+        Raises OutOfSpace.
+        """
         self.path = path
         self.held = False
         flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-        self._fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        with _full_disk_named(path):
+            self._fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
         _opened.add(self)
 
     def lock(self) -> None:
@@ -75,9 +83,10 @@ class LockFile:
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
     def write(self, content: bytes) -> None:
-        """Replace the file's content; only by whoever holds the lock."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, content, 0)
+        """Replace the file's content; only by whoever holds the lock. Raises OutOfSpace."""
+        with _full_disk_named(self.path):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, content, 0)
 
     def read(self) -> bytes:
         return os.pread(self._fd, 1 << 20, 0)
@@ -108,6 +117,17 @@ class LockFile:
         self.held = False
         if fd >= 0:
             os.close(fd)
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """A full disk is an error of the log, as in an append; others are for who knows the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise failure(error, f"{path}: cannot be written") from error
+        raise
 
 
 def process(pid: int) -> str:
