@@ -1,16 +1,15 @@
-"""`streamkit topics`: create, list, describe, delete."""
+"""`streamkit topics`: create, list, describe, alter, delete."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from streamkit.cli.output import iso, print_json, print_table
+from streamkit.cli.output import iso, note, print_json, print_table
 from streamkit.cli.settings import open_log
-from streamkit.errors import ConfigError, TopicExists
-from streamkit.records import TopicPartition
+from streamkit.errors import ConfigError, TopicExists, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, describe and delete topics.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, describe, alter and delete topics.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -48,46 +47,46 @@ def create(
 def list_(
     context: typer.Context,
     json: Json = False,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Streamkit's own topics (`__...`), too.")
+    internal: Annotated[
+        bool, typer.Option("--internal", help="Streamkit's own topics (`__...`), too.")
     ] = False,
 ) -> None:
-    """List the topics."""
+    """List the topics, with how many records they hold and the bytes that these take on disk."""
+    columns = ["topic", "partitions", "records", "bytes"]
     with open_log(context, read_only=True) as log:
         rows = []
-        for topic in sorted(log.topics().values(), key=lambda topic: topic.name):
-            if topic.internal and not everything:
+        for name, topic in sorted(log.topics().items()):
+            if topic.internal and not internal:
                 continue
-            ends = [
-                log.offsets(TopicPartition(topic.name, number))
-                for number in range(topic.partitions)
-            ]
-            rows.append((topic.name, topic.partitions, sum(end.end - end.start for end in ends)))
+            held = log.partitions(name)
+            records = sum(partition.end - partition.start for partition in held)
+            rows.append((name, len(held), records, sum(partition.bytes for partition in held)))
     if json:
-        print_json(
-            [{"topic": name, "partitions": count, "records": size} for name, count, size in rows]
-        )
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_table(None, ["topic", "partitions", "records"], rows)
+        print_table(None, columns, rows)
 
 
 @app.command()
 def describe(context: typer.Context, name: str, json: Json = False) -> None:
-    """Show a topic's configs, and of each partition its offsets and latest record."""
+    """Show a topic's configs, and of each partition its offsets, size and latest record.
+
+    From offset `stable` on are transactions that have not ended: it is where most readers wait.
+    """
+    columns = ["partition", "start", "stable", "end", "segments", "bytes"]
     with open_log(context, read_only=True) as log:
         topic = log.topic(name)
         rows = []
-        for number in range(topic.partitions):
-            partition = TopicPartition(name, number)
-            offsets = log.offsets(partition)
+        for held in log.partitions(name):
             last = None
-            if offsets.end > offsets.start:
-                for batch in log.fetch({partition: offsets.end - 1}):
+            if held.stable > held.start:
+                for batch in log.fetch({held.partition: held.stable - 1}):
                     stamps = batch.columns().timestamps
                     last = stamps[-1] if stamps else last
-            rows.append((number, offsets.start, offsets.end, last))
+            offsets = (held.start, held.stable, held.end)
+            rows.append((held.partition.partition, *offsets, held.segments, held.bytes, last))
     if json:
-        columns = ["partition", "start", "end", "last_timestamp"]
+        columns.append("last_timestamp")
         print_json(
             {
                 "topic": topic.name,
@@ -102,9 +101,50 @@ def describe(context: typer.Context, name: str, json: Json = False) -> None:
         typer.echo(f"  {key} = {value}")
     print_table(
         None,
-        ["partition", "start", "end", "last record"],
-        [(*row[:3], "-" if row[3] is None else iso(row[3])) for row in rows],
+        [*columns, "last record"],
+        [(*row[:-1], "-" if row[-1] is None else iso(row[-1])) for row in rows],
     )
+
+
+@app.command()
+def alter(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="TOPIC")],
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", "-c", metavar="KEY=VALUE", help="Set a config. Repeatable."),
+    ] = None,
+    delete_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--delete-config", metavar="KEY", help="Give a config its default again. Repeatable."
+        ),
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option("--partitions", "-p", help="Let the topic have so many: more than now."),
+    ] = None,
+) -> None:
+    """Change a topic's configs, or add partitions, while it is in use.
+
+    A key's later records may then go to another partition than its earlier ones. So an app that
+    reads the topic stops, and says what to do.
+    """
+    changes: dict[str, str | None] = dict(_key_value(text) for text in config or ())
+    for key in delete_config or ():
+        if key in changes:
+            raise ConfigError(f"{key} is both set and deleted: leave out one of them")
+        changes[key] = None
+    if not changes and partitions is None:
+        raise UsageError("nothing to alter: name --config, --delete-config or --partitions")
+    with open_log(context) as log:
+        if partitions is not None:
+            log.add_partitions(name, partitions)
+            note(f"{name}: {partitions} partitions")
+        if changes:
+            log.alter_topic(name, changes)
+            told = (f"{k} = {'(default)' if v is None else v}" for k, v in changes.items())
+            note(f"{name}: {', '.join(told)}")
 
 
 @app.command()

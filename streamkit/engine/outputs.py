@@ -7,7 +7,7 @@ from typing import TypeAlias
 from streamkit.backends.base import Backend
 from streamkit.codec import partition_for
 from streamkit.engine.rows import Drained, Rows
-from streamkit.errors import RecordTooLarge, UnknownTopic, nearest
+from streamkit.errors import RecordTooLarge, UnknownTopic
 from streamkit.records import Headers, TopicPartition
 
 BATCH_BYTES = 1 << 18
@@ -39,7 +39,6 @@ class Outputs:
         self._backend = backend
         self._place = place
         self._written = written or {}
-        self._counts: dict[str, int] = {}
         self._unsynced: set[TopicPartition] = set()
 
     def append(self, drained: Drained, task: int) -> None:
@@ -72,17 +71,14 @@ class Outputs:
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has that stands for `topic`. Raises UnknownTopic."""
-        count = self._counts.get(topic)
-        if count is None:
-            place = self._place(topic)
-            topics = self._backend.topics()
-            if place not in topics:
-                raise UnknownTopic(
-                    f"the app writes to {place}, which does not exist{nearest(place, topics)}; "
-                    f"create it: streamkit topics create {place}"
-                )
-            count = self._counts[topic] = topics[place].partitions
-        return count
+        place = self._place(topic)
+        try:
+            return self._backend.topic(place).partitions
+        except UnknownTopic as error:
+            raise UnknownTopic(
+                f"the app writes to {place}, which does not exist ({error}); "
+                f"create it: streamkit topics create {place}"
+            ) from error
 
     def sync(self) -> None:
         """Return when everything appended so far is on stable storage."""

@@ -230,7 +230,7 @@ def test_the_log_may_be_named_anywhere(log, tmp_path):
     other = str(tmp_path / "other")
     assert CliRunner().invoke(app, ["topics", "create", "x", "--log", other]).exit_code == 0
     listed = CliRunner().invoke(app, ["topics", f"--log={other}", "list", "--json"])
-    assert json.loads(listed.stdout) == [{"topic": "x", "partitions": 1, "records": 0}]
+    assert [row["topic"] for row in json.loads(listed.stdout)] == ["x"]
 
 
 def test_the_version_names_the_codec():
@@ -398,10 +398,8 @@ def test_topics_are_listed_described_and_deleted(log, streamkit):
         "b",
         "numbers",
     ]
-    told = json.loads(streamkit("topics", "describe", "numbers", "--json").stdout)
-    assert told["partitions"] == [
-        {"partition": 0, "start": 0, "end": 10, "last_timestamp": 1_009_000}
-    ]
+    (told,) = json.loads(streamkit("topics", "describe", "numbers", "--json").stdout)["partitions"]
+    assert (told["start"], told["end"], told["last_timestamp"]) == (0, 10, 1_009_000)
     assert json.loads(streamkit("topics", "describe", "b", "--json").stdout)["config"] == {
         "cleanup.policy": "compact"
     }

@@ -116,7 +116,7 @@ def test_sessions_are_listed_shown_and_deleted(home):
     assert "did you mean 'shop/one'" in err
     streamkit(home, "replays", "delete", "shop/one")
     assert json.loads(streamkit(home, "replays", "list", "--json")[0]) == []
-    assert "replay" not in streamkit(home, "topics", "list", "--all", "--json")[0].replace(
+    assert "replay" not in streamkit(home, "topics", "list", "--internal", "--json")[0].replace(
         "__streamkit_replays", ""
     )
 

@@ -6,6 +6,7 @@ import pytest
 
 from streamkit import codec
 from streamkit.backends.locate import open_backend
+from streamkit.clients.admin import Admin
 from streamkit.clients.producer import Producer
 from streamkit.codec import partition_for
 from streamkit.errors import InvalidRecord, InvalidTopic, UnknownPartition
@@ -134,3 +135,16 @@ def test_what_another_process_alters_reaches_a_producer_in_the_background(tmp_pa
             assert time.monotonic() < deadline, "no record came to the new partition"
             producer.send("t", b"x")
             producer.flush()
+
+
+def test_an_admin_alters_topics_and_sees_what_they_hold(log):
+    admin = Admin(log)
+    assert admin.add_partitions("t", 2).partitions == 2
+    assert admin.alter_topic("t", {"segment.ms": "60000"}).config == {"segment.ms": "60000"}
+    log.append(T0, [b"x"])
+    assert [(held.partition.partition, held.end) for held in admin.partitions("t")] == [
+        (0, 1),
+        (1, 0),
+    ]
+    with pytest.raises(InvalidTopic, match="internal"):
+        admin.delete_topic("__transaction_state")

@@ -96,3 +96,63 @@ def test_state_that_a_renamed_function_leaves_is_told(log, caplog):
     assert not caplog.messages
     to_the_end(counting("shop", "total"), log)
     assert ["the state in shop-count-seen-changelog" in told for told in caplog.messages] == [True]
+
+
+def test_an_app_whose_input_grows_stops_and_says_so(log):
+    app = App("shop")
+
+    @app.stream("events", str).process(to="seen")
+    def see(event: str) -> str:
+        if event == "grow":
+            log.add_partitions("events", 3)
+            log.append(TopicPartition("events", 2), [b"new"])
+        return event
+
+    log.append(EVENTS, [b"grow", b"more"])
+    with pytest.raises(TopologyError, match="events has 3 partitions by now, and had 1") as told:
+        run(app.topology(), log, stop=threading.Event(), commit_interval=0.0)
+    assert "start it again" in str(told.value) and "name=" not in str(told.value)
+    assert log.committed("shop")[EVENTS].offset == 2, "what it had done is committed"
+    to_the_end(app, log)
+    assert sorted(values(log, "seen")) == [b"grow", b"more", b"new"]
+
+
+def test_an_app_that_runs_to_the_end_does_not_overlook_partitions_that_came(log):
+    app = App("shop")
+
+    @app.stream("events", str).process(to="seen")
+    def see(event: str) -> str:
+        log.add_partitions("events", 2)
+        return event
+
+    log.append(EVENTS, [b"x"])
+    with pytest.raises(TopologyError, match="events has 2 partitions by now"):
+        run(app.topology(), log, until_end=True, stop=threading.Event(), commit_interval=3600)
+    assert values(log, "seen") == [b"x"]
+
+
+def test_an_app_with_state_is_told_what_becomes_of_it_when_its_input_grows(log):
+    app = counting("shop", "count")
+    log.append(EVENTS, [b"x"], keys=[b"k"])
+    to_the_end(app, log)
+    log.add_partitions("events", 2)
+    with pytest.raises(TopologyError, match="shop-count-seen-changelog has 1 partitions"):
+        to_the_end(app, log)
+    to_the_end(counting("shop", "count-2"), log)
+
+
+def test_results_go_to_the_partitions_that_their_topic_has_by_now(log):
+    app = App("shop")
+
+    @app.stream("events", str).process(to="seen")
+    def see(event: str) -> str:
+        if event == "grow":
+            log.add_partitions("seen", 4)
+            log.append(EVENTS, [b"x"] * 50, keys=keys)
+        return event
+
+    keys = [b"%d" % number for number in range(50)]
+    log.append(EVENTS, [b"x"] * 49 + [b"grow"], keys=keys)
+    run(app.topology(), log, until_end=True, stop=threading.Event())
+    ends = [log.offsets(TopicPartition("seen", number)).end for number in range(4)]
+    assert sum(ends) == 100 and min(ends) > 0

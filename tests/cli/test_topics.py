@@ -1,0 +1,94 @@
+"""`streamkit topics`: what it shows, and what it changes."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from streamkit.backends.base import CommittedOffset
+from streamkit.backends.locate import open_backend
+from streamkit.cli.main import app
+from streamkit.records import TopicPartition
+
+
+@pytest.fixture
+def log(tmp_path):
+    with open_backend(str(tmp_path / "log")) as backend:
+        backend.create_topic("orders", 2, {"segment.ms": "60000"})
+        backend.append(TopicPartition("orders", 1), [b"x" * 1000] * 3, timestamps=5)
+        backend.commit("g", {TopicPartition("orders", 1): CommittedOffset(2)})
+        yield backend
+
+
+@pytest.fixture
+def topics(log, monkeypatch):
+    monkeypatch.delenv("STREAMKIT_LOG", raising=False)
+
+    def call(*arguments, code=0):
+        result = CliRunner().invoke(app, ["--log", log.url, "topics", *arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def test_sizes_are_listed_and_internal_topics_on_request(topics):
+    (orders,) = json.loads(topics("list", "--json").stdout)
+    assert (orders["topic"], orders["partitions"], orders["records"]) == ("orders", 2, 3)
+    assert 3000 < orders["bytes"] < 3300
+    names = [row["topic"] for row in json.loads(topics("list", "--internal", "--json").stdout)]
+    assert names == ["__consumer_offsets", "orders"]
+    assert "__consumer_offsets" in topics("list", "--internal").stdout
+
+
+def test_a_topic_is_described_with_its_configs_and_what_each_partition_holds(topics):
+    told = json.loads(topics("describe", "orders", "--json").stdout)
+    assert told["config"] == {"segment.ms": "60000"}
+    empty, full = told["partitions"]
+    assert empty == {
+        "partition": 0,
+        "start": 0,
+        "stable": 0,
+        "end": 0,
+        "segments": 1,
+        "bytes": 0,
+        "last_timestamp": None,
+    }
+    assert (full["start"], full["stable"], full["end"], full["segments"]) == (0, 3, 3, 1)
+    assert 3000 < full["bytes"] < 3300 and full["last_timestamp"] == 5
+    shown = topics("describe", "orders").stdout
+    assert "segment.ms = 60000" in shown and "1970-01-01" in shown
+    assert json.loads(topics("describe", "__consumer_offsets", "--json").stdout)["config"]
+
+
+def test_configs_and_partitions_are_altered_while_the_log_is_open_elsewhere(topics, log):
+    told = topics("alter", "orders", "-c", "max.message.bytes=900", "--delete-config", "segment.ms")
+    assert told.stderr == "orders: max.message.bytes = 900, segment.ms = (default)\n"
+    assert log.topic("orders").config == {"max.message.bytes": "900"}
+    assert topics("alter", "orders", "--partitions", "4").stderr == "orders: 4 partitions\n"
+    assert log.append(TopicPartition("orders", 3), [b"x"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["orders"], "nothing to alter"),
+        (["orders", "-p", "2"], "can only be added"),
+        (["orders", "-c", "segment.ms"], "KEY=VALUE"),
+        (["orders", "-c", "segment.mss=1"], "did you mean 'segment.ms'"),
+        (["orders", "-c", "segment.ms=1", "--delete-config", "segment.ms"], "both set and deleted"),
+        (["order", "-p", "4"], "did you mean 'orders'"),
+        (["__consumer_offsets", "-p", "4"], "internal"),
+    ],
+)
+def test_what_cannot_be_altered_is_refused(topics, log, arguments, said):
+    before = log.topics()
+    result = topics("alter", *arguments, code=1)
+    assert said in result.stderr.replace("\n", " ")
+    assert log.topics() == before
+
+
+def test_internal_topics_are_not_deleted(topics, log):
+    result = topics("delete", "__consumer_offsets", "--yes", code=1)
+    assert "internal" in result.stderr
+    assert log.committed("g")
