@@ -16,6 +16,7 @@ from streamkit.log.following import Followed, follow_from
 from streamkit.log.segment import TXNINDEX, Scan, Tally, file_name
 from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
+from streamkit.log.starts import noted_start
 from streamkit.transactions.txnindex import Aborted, encode_entries
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def recover(
             files.fsync_dir(segments.directory)  # what is synced from now on must have a name
     epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
     start = known.start_offset if known is not None else bases[0]
+    start = max(start, noted_start(files, segments.directory))
     followed = _follow(segments, snapshots, bases, active, found, known, synced)
     if writable:
         _write_aborted(files, segments, followed, synced.base, trusted=known is None)

@@ -27,6 +27,14 @@ def read_starts(files: Files, root: str) -> dict[TopicPartition, int]:
         return {}
 
 
+def noted_start(files: Files, directory: str) -> int:
+    """What was noted of the partition that is in `directory`; 0: nothing."""
+    root, name = os.path.split(directory)
+    topic, _, number = name.rpartition("-")
+    starts = read_starts(files, root)
+    return starts.get(TopicPartition(topic, int(number)), 0) if number.isdecimal() else 0
+
+
 def note_start(files: Files, root: str, tp: TopicPartition, offset: int) -> None:
     """Note where a partition begins, on stable storage when it returns."""
     starts = read_starts(files, root)

@@ -1,0 +1,397 @@
+"""What maintenance does to a log: which files go, which segments end, and who does it when."""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from streamkit.clock import ManualClock, SystemClock
+from streamkit.codec import encode
+from streamkit.errors import LogError, OffsetOutOfRange, ReadOnlyLog
+from streamkit.log import directory
+from streamkit.log.config import HOUR
+from streamkit.log.directory import Log
+from streamkit.log.files import UnsyncedFiles
+from streamkit.log.partition import Partition
+from streamkit.records import TopicPartition
+
+TP = TopicPartition("events", 0)
+DAY = 24 * HOUR
+SMALL = {"segment.bytes": "1024"}
+
+
+@pytest.fixture
+def log(tmp_path):
+    with Log.open(tmp_path / "log", fsync="never", maintenance=False) as log:
+        yield log
+
+
+def fill(log: Log, topic: str = "events", count: int = 9, at: int = 0, **config: str) -> Partition:
+    """A topic of one partition, with three records to a segment; the ninth is in the third."""
+    log.create_topic(topic, 1, SMALL | {key.replace("_", "."): v for key, v in config.items()})
+    partition = log.partition(TopicPartition(topic, 0))
+    append(partition, count, at)
+    return partition
+
+
+def append(partition: Partition, count: int = 1, at: int = 0) -> None:
+    for _ in range(count):
+        partition.append([encode([b"x" * 250], timestamps=at)], acks=1)
+
+
+def bases(partition: Partition) -> list[int]:
+    return sorted(int(p.stem) for p in Path(partition.directory).glob("*.log"))
+
+
+def appended(partition: Partition, base: int, ago: int) -> None:
+    """Let the last append to a segment be `ago` ms in the past."""
+    then = time.time() - ago / 1000
+    os.utime(Path(partition.directory) / f"{base:020d}.log", (then, then))
+
+
+def test_segments_go_when_their_last_append_is_too_long_ago(log):
+    partition = fill(log, retention_ms=str(DAY))
+    assert bases(partition) == [0, 3, 6]
+    for base, ago in ((0, 3 * DAY), (3, 2 * DAY), (6, DAY - HOUR)):
+        appended(partition, base, ago)
+    (removed,) = log.maintain().removed
+    assert (removed[0], removed[1].before, removed[1].why) == (TP, 6, "retention.ms")
+    assert bases(partition) == [6]
+    assert (partition.start_offset, partition.end_offset) == (6, 9)
+    assert sorted(os.listdir(partition.directory))[0].startswith(f"{6:020d}")
+    with pytest.raises(OffsetOutOfRange, match="6 to 8"):
+        partition.read(5)
+    assert log.maintain().removed == ()
+
+
+def test_what_is_imported_from_long_ago_is_not_removed_at_once(log):
+    partition = fill(log, at=0, retention_ms=str(DAY))
+    assert log.maintain().removed == ()
+    assert partition.start_offset == 0
+
+
+def test_a_time_in_the_far_future_pins_no_segment(log):
+    partition = fill(log, at=10**15, retention_ms=str(DAY))
+    appended(partition, 0, 2 * DAY)
+    log.maintain()
+    assert bases(partition) == [3, 6]
+
+
+def test_when_all_is_too_old_all_of_it_goes_and_the_offsets_go_on(log, tmp_path):
+    partition = fill(log, retention_ms=str(DAY))
+    for base in bases(partition):
+        appended(partition, base, 2 * DAY)
+    done = log.maintain()
+    assert done.rolled == (TP,)
+    assert bases(partition) == [9]
+    assert (partition.start_offset, partition.end_offset) == (9, 9)
+    partition.close()
+    (Path(partition.directory) / "control").unlink()
+    assert (partition.start_offset, partition.end_offset) == (9, 9)
+    append(partition)
+    assert partition.end_offset == 10
+    assert log.maintain() == directory.Maintained()
+
+
+def test_the_oldest_go_when_there_are_more_bytes_than_retention_bytes(log):
+    partition = fill(log, retention_bytes="1900")
+    size = sum(f.stat().st_size for f in Path(partition.directory).glob("*.log"))
+    log.maintain()
+    left = sum(f.stat().st_size for f in Path(partition.directory).glob("*.log"))
+    assert bases(partition) == [3, 6]
+    assert 1900 <= left < size
+
+
+def test_an_idle_segment_ends_by_its_age_though_nobody_appends(tmp_path):
+    clock = ManualClock()
+    with Log.open(tmp_path, fsync="never", clock=clock, maintenance=False) as log:
+        partition = fill(log, count=1, segment_ms="5000")
+        clock.advance(4999)
+        assert log.maintain().rolled == ()
+        clock.advance(1)
+        assert log.maintain().rolled == (TP,)
+        assert bases(partition) == [0, 1]
+        clock.advance(10**6)
+        assert log.maintain().rolled == ()  # an empty one has no age
+        append(partition)
+        assert partition.end_offset == 2
+
+
+def test_nothing_of_an_open_transaction_is_removed(log):
+    partition = fill(log, count=0, retention_ms=str(DAY))
+    for sequence in range(6):
+        batch = encode(
+            [b"x" * 250],
+            timestamps=0,
+            producer_id=1,
+            producer_epoch=0,
+            base_sequence=sequence,
+            transactional=True,
+        )
+        partition.append([batch], acks=1)
+    for base in bases(partition):
+        appended(partition, base, 2 * DAY)
+    assert log.maintain().removed == ()
+    partition.append_marker(1, 1, True, 0, True)
+    for base in bases(partition):
+        appended(partition, base, 2 * DAY)
+    log.maintain()
+    assert partition.start_offset == partition.end_offset == 7
+
+
+def test_the_oldest_of_all_topics_go_when_the_directory_has_too_many_bytes(log):
+    first, second = fill(log, "first"), fill(log, "second")
+    compacted = fill(log, "compacted", cleanup_policy="compact", count=0)
+    for _ in range(9):
+        compacted.append([encode([b"x" * 250], keys=[b"k"], timestamps=0)], acks=1)
+    for partition, base, ago in ((first, 0, 4), (second, 0, 3), (second, 3, 2), (first, 3, 1)):
+        appended(partition, base, ago * HOUR)
+    appended(compacted, 0, 9 * HOUR)
+    log.maintain()
+    total = size_of(log)
+    log.alter_config({"max.disk.bytes": str(total - 1)})
+    done = log.maintain()
+    assert [(tp.topic, removal.why) for tp, removal in done.removed] == [
+        ("first", "max.disk.bytes")
+    ]
+    assert (first.start_offset, second.start_offset, compacted.start_offset) == (3, 0, 0)
+    assert size_of(log) <= total - 1
+    log.alter_config({"max.disk.bytes": "10"})
+    done = log.maintain()
+    assert (first.start_offset, second.start_offset, compacted.start_offset) == (6, 6, 0)
+    assert "raise the limit" in done.problems[0]
+    log.alter_config({"max.disk.bytes": None})
+    assert log.config.max_disk_bytes == -1
+    assert log.maintain() == directory.Maintained()
+
+
+def size_of(log: Log) -> int:
+    return sum(
+        f.stat().st_size for name in log.topics() for f in (Path(log.path) / f"{name}-0").iterdir()
+    )
+
+
+def test_other_limits_count_from_the_next_pass_on_and_new_topics_are_seen(log):
+    partition = fill(log)
+    for base in bases(partition):
+        appended(partition, base, 2 * DAY)
+    assert log.maintain().removed == ()
+    log.alter_topic("events", {"retention.ms": str(DAY)})
+    log.maintain()
+    assert partition.start_offset == 9
+    log.delete_topic("events")
+    assert log.maintain() == directory.Maintained()
+    partition = fill(log, retention_ms=str(DAY))
+    appended(partition, 0, 2 * DAY)
+    log.maintain()
+    assert partition.start_offset == 3
+
+
+def test_a_partition_that_nobody_has_opened_since_the_machine_started_is_kept_too(tmp_path):
+    with Log.open(tmp_path, fsync="never", maintenance=False) as log:
+        partition = fill(log, retention_ms=str(DAY))
+        appended(partition, 0, 2 * DAY)
+    (tmp_path / "events-0" / "control").unlink()
+    with Log.open(tmp_path, fsync="never", maintenance=False) as log:
+        log.maintain()
+        assert log._partitions == {}, "opened for good by maintenance"
+        assert log.partition(TP).start_offset == 3
+
+
+def test_a_broken_partition_keeps_none_of_the_others_from_being_kept(log, caplog):
+    fill(log, "a", retention_ms="1000")
+    partition = fill(log, "b", retention_ms=str(DAY))
+    appended(partition, 0, 2 * DAY)
+    (Path(log.path) / "a-0" / f"{6:020d}.log").unlink()
+    for _ in range(3):
+        assert "a-0" in log.maintain().problems[0]
+    assert partition.start_offset == 3
+    assert caplog.text.count("maintenance: a-0") == 1, "said again and again"
+
+
+def test_duties_are_done_with_every_pass_and_their_errors_are_told(log):
+    done = []
+
+    def duty() -> None:
+        done.append(1)
+        if len(done) == 2:
+            raise LogError("what went wrong")
+
+    log.add_duty(duty)
+    assert log.maintain().problems == ()
+    assert "what went wrong" in log.maintain().problems[0]
+    assert log.maintain().problems == ()
+    assert len(done) == 3
+
+
+def test_one_who_finds_another_at_it_waits_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(directory, "PATIENCE_SECONDS", 0.1)
+    with (
+        Log.open(tmp_path, fsync="never", maintenance=False) as one,
+        Log.open(tmp_path, fsync="never", maintenance=False) as other,
+    ):
+        inside = []
+
+        def duty() -> None:
+            with pytest.raises(LogError, match="another process does maintenance"):
+                other.maintain()
+            inside.append(1)
+
+        one.add_duty(duty)
+        one.maintain()
+        assert inside
+        other.maintain()
+
+
+def test_who_did_the_last_pass_goes_on_until_it_fails_to(tmp_path):
+    clock = ManualClock()
+    options = {"fsync": "never", "clock": clock, "maintenance": False}
+    with Log.open(tmp_path, **options) as one, Log.open(tmp_path, **options) as other:
+        passes = []
+        one.add_duty(lambda: passes.append("one"))
+        other.add_duty(lambda: passes.append("other"))
+        clock.advance(5000)
+        for log in (one, other, one, other):
+            log._tick(False)
+            clock.advance(600)
+        assert passes == ["one", "one"]
+        clock.advance(1000)
+        for log in (other, one):
+            log._tick(False)
+        assert passes == ["one", "one", "other"]
+        one._tick(True)  # asked for: now, whoever's turn it is
+        assert passes == ["one", "one", "other", "one"]
+
+
+def test_what_is_idle_is_looked_at_ever_more_rarely(tmp_path):
+    class Counting(UnsyncedFiles):
+        looks = 0
+
+        def open(self, path: str, flags: int, mode: int = 0o666) -> int:  # type: ignore[override]
+            self.looks += path.endswith("events-0/control")
+            return os.open(path, flags, mode)
+
+    files, clock = Counting(), ManualClock()
+    with Log.open(tmp_path, files=files, clock=clock, maintenance=False) as log:
+        partition = fill(log)
+        partition.close()
+        files.looks = 0
+        for _ in range(600):
+            clock.advance(1000)
+            log._tick(False)
+        assert 10 < files.looks < 30
+        append(partition, 1)
+        before = files.looks
+        for _ in range(61):
+            clock.advance(1000)
+            log._tick(False)
+        assert files.looks > before + 3, "what has changed is looked at soon again"
+
+
+def test_a_segment_that_becomes_too_old_is_removed_in_time_though_nothing_changes(tmp_path):
+    class Late(SystemClock):
+        late = 0
+
+        def now(self) -> int:
+            return super().now() + self.late
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.late / 1000
+
+    clock = Late()
+    with Log.open(tmp_path, fsync="never", clock=clock, maintenance=False) as log:
+        partition = fill(log, retention_ms="300000")
+        for _ in range(294):
+            clock.late += 1000
+            log._tick(False)
+        assert partition.start_offset == 0
+        for _ in range(10):
+            clock.late += 1000
+            log._tick(False)
+        assert partition.start_offset == 9
+
+
+def test_a_log_of_many_partitions_is_looked_at_in_steps(tmp_path, monkeypatch):
+    looked = []
+    with Log.open(tmp_path, fsync="never", maintenance=False) as log:
+        log.create_topic("events", 300)
+        maintenance = log._maintenance
+        look = maintenance._look
+
+        def slow(tp: TopicPartition) -> None:
+            looked.append(tp)
+            look(tp)
+            time.sleep(0.001)
+
+        monkeypatch.setattr(maintenance, "_look", slow)
+        log._tick(True)
+        assert len(looked) == 300
+        looked.clear()
+        for seen in maintenance._seen.values():
+            maintenance._heap.append((seen.due - 1000, TP))
+        log.create_topic("others", 300)
+        log._tick(False)
+        assert 0 < len(looked) < 100
+        for _ in range(100):
+            log._tick(False)
+        assert {tp.topic for tp in looked} == {"others"}
+        assert len(set(looked)) == 300
+
+
+def threads() -> int:
+    return sum(thread.name == "streamkit-maintenance" for thread in threading.enumerate())
+
+
+def test_the_thread_runs_from_the_first_append_to_the_end(tmp_path):
+    with Log.open(tmp_path, fsync="never") as log:
+        assert threads() == 0
+        fill(log)
+        assert threads() == 1
+    assert threads() == 0
+    log.notify()
+    assert threads() == 0
+    with Log.open(tmp_path, fsync="never", maintenance=False) as log:
+        append(log.partition(TP))
+        assert threads() == 0
+    with Log.open(tmp_path, read_only=True) as log:
+        assert log.partition(TP).end_offset == 10
+        assert threads() == 0
+        with pytest.raises(ReadOnlyLog):
+            log.maintain()
+
+
+def test_the_thread_removes_what_is_too_old(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with Log.open(tmp_path, fsync="never") as log:
+        partition = fill(log, retention_ms=str(DAY))
+        appended(partition, 0, 2 * DAY)
+        deadline = time.monotonic() + 30
+        while partition.start_offset == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert "up to offset 2 (retention.ms)" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # threads and fork, which is the point
+def test_a_forked_child_does_maintenance_of_its_own(tmp_path):
+    with Log.open(tmp_path, fsync="never") as log:
+        partition = fill(log)
+        log.maintain()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                alone = threads() == 0
+                append(partition)
+                alone = alone and threads() == 1
+                log.maintain()
+                log.close()
+                code = 0 if alone and threads() == 0 else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert partition.end_offset == 10
+        log.maintain()
