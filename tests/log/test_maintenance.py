@@ -330,15 +330,12 @@ def test_a_log_of_many_partitions_is_looked_at_in_steps(tmp_path, monkeypatch):
         log._tick(True)
         assert len(looked) == 300
         looked.clear()
-        for seen in maintenance._seen.values():
-            maintenance._heap.append((seen.due - 1000, TP))
         log.create_topic("others", 300)
         log._tick(False)
         assert 0 < len(looked) < 100
         for _ in range(100):
             log._tick(False)
-        assert {tp.topic for tp in looked} == {"others"}
-        assert len(set(looked)) == 300
+        assert len({tp for tp in looked if tp.topic == "others"}) == 300
 
 
 def threads() -> int:
