@@ -17,15 +17,22 @@ from streamkit.codec.header import (
 BACKEND: Literal["cython", "python"]
 
 if TYPE_CHECKING:  # the two are alike; one of them is enough to check against
+    from streamkit.codec._native import QuickSend
+    from streamkit.codec.lanes import Lane, Lanes, are_bytes, fill_batches
     from streamkit.codec.latest import LatestOffsets, keep_latest
     from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
 else:
     try:
         from streamkit.codec._native import (
             Builder,
+            Lane,
+            Lanes,
             LatestOffsets,
+            QuickSend,
+            are_bytes,
             columns,
             encode,
+            fill_batches,
             keep_latest,
             murmur2,
             partition_for,
@@ -34,9 +41,11 @@ else:
 
         BACKEND = "cython"
     except ImportError:
+        from streamkit.codec.lanes import Lane, Lanes, are_bytes, fill_batches
         from streamkit.codec.latest import LatestOffsets, keep_latest
         from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
 
+        QuickSend = None  # compiled only
         BACKEND = "python"
 
 __all__ = [
@@ -44,10 +53,15 @@ __all__ = [
     "HEADER_BYTES",
     "BatchHeader",
     "Builder",
+    "Lane",
+    "Lanes",
     "LatestOffsets",
+    "QuickSend",
+    "are_bytes",
     "check",
     "columns",
     "encode",
+    "fill_batches",
     "headers",
     "keep_latest",
     "murmur2",

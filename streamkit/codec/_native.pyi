@@ -1,6 +1,7 @@
 """The compiled codec; each name does what its namesake in `pure` does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from streamkit.codec.buffer import Buffer
 from streamkit.codec.compression import Compression
@@ -47,6 +48,50 @@ class LatestOffsets:
 def keep_latest(
     batch: Buffer, latest: LatestOffsets, *, tombstones: bool, horizon: int
 ) -> tuple[int, bytes | None]: ...
+
+class Lane:
+    def __init__(self, buffer: Any) -> None: ...
+    buffer: Any
+    builder: Builder
+    limit: int
+    open: bool
+
+class Lanes:
+    lanes: list[Lane]
+    sticky: Lane | None
+
+class QuickSend:
+    """What `Producer.send` does for plain records while nothing is unusual, without a lock.
+
+    The record is in its batch, or `slow` was called with the same arguments; `full` is called with
+    the lane's `buffer` when the record filled its batch.
+    """
+
+    topics: dict[str, Lanes]
+    def __init__(
+        self, slow: Callable[..., None], full: Callable[[Any], None], *, system_time: bool
+    ) -> None:
+        """`system_time`: a record without a timestamp gets the machine's; else it is for `slow`."""
+    def send(
+        self,
+        topic: str,
+        value: object,
+        *,
+        key: object = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        headers: Headers = (),
+    ) -> None: ...
+
+def are_bytes(values: object) -> bool: ...
+def fill_batches(
+    builders: list[Builder],
+    values: list[bytes | None],
+    keys: Sequence[bytes | None] | None,
+    timestamps: Sequence[int] | int,
+    start: int,
+    limit: int,
+) -> tuple[int, int]: ...
 def murmur2(data: Buffer) -> int: ...
 def partition_for(key: Buffer, count: int) -> int: ...
 def makes_records_directly() -> bool:

@@ -44,27 +44,31 @@ cdef class Builder:
         return 0
 
     def append(self, value, key, timestamp, headers=()):
-        cdef int64_t time = 0, delta, size
-        cdef Py_ssize_t whole
+        cdef int64_t time = 0
         cdef PyObject *with_headers = NULL
         if headers is not ():
             with_headers = <PyObject *>headers
-        if not as_int64(timestamp, &time):
-            return self.append_unusual(value, key, timestamp, headers)
-        delta = time - self._base if self._count else 0
-        size = record_size(
-            delta, self._count, <PyObject *>key, <PyObject *>value, with_headers
-        )
+        if as_int64(timestamp, &time) and self.put(
+            <PyObject *>value, <PyObject *>key, time, with_headers
+        ):
+            return self._size
+        return self.append_unusual(value, key, timestamp, headers)
+
+    cdef bint put(self, PyObject *value, PyObject *key, int64_t time,
+                  PyObject *headers) except -1:
+        """Add a record; False when it is unusual, and nothing was added. Runs no Python code."""
+        cdef int64_t delta = time - self._base if self._count else 0
+        cdef int64_t size = record_size(delta, self._count, key, value, headers)
+        cdef Py_ssize_t whole
         if size < 0:
-            return self.append_unusual(value, key, timestamp, headers)
+            return False
         whole = varint_size(size) + size
         if self._size + whole > self._limit:
-            return self.append_unusual(value, key, timestamp, headers)
+            return False
         self.reserve(whole)
-        put_record(self._start + self._size, size, delta, self._count, <PyObject *>key,
-                   <PyObject *>value, with_headers)
+        put_record(self._start + self._size, size, delta, self._count, key, value, headers)
         self.grown(whole, time)
-        return self._size
+        return True
 
     cdef object append_unusual(self, value, key, timestamp, headers):
         """What is no bytes, int or tuple: `pure` raises the error or encodes it."""
