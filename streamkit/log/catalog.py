@@ -12,6 +12,7 @@ from streamkit.codec import columns, encode, headers
 from streamkit.errors import (
     ConfigError,
     CorruptBatch,
+    CorruptLog,
     InvalidPartitions,
     InvalidTopic,
     LogError,
@@ -41,6 +42,7 @@ from streamkit.log.metadata import (
     decode_record,
     encode_record,
 )
+from streamkit.log.metadata_snapshot import newest_snapshot, read_snapshot
 from streamkit.log.partition import Partition
 from streamkit.log.starts import forget_starts, note_start
 from streamkit.records import TopicPartition
@@ -221,9 +223,10 @@ class Catalog:
         return self._topics
 
     def _refresh(self) -> None:
-        topics = self._topics.copy()
-        read_to = self._read_to
+        topics, read_to = self._topics.copy(), self._read_to
         end = self._durable_end()
+        if read_to < self._metadata.start_offset:
+            topics, read_to = self._summed_up()
         while read_to < end:
             data = self._metadata.read(read_to, 1 << 20)
             try:
@@ -239,6 +242,19 @@ class Catalog:
                 read_to = header.next_offset
         self._topics = topics
         self._read_to = read_to
+
+    def _summed_up(self) -> tuple[Topics, int]:
+        """What the records that a broker has removed amount to, and where the others begin."""
+        start = self._metadata.start_offset
+        newest = newest_snapshot(self._files, self._metadata.directory)
+        if newest is None or not start <= newest[0] <= self._metadata.end_offset:
+            raise CorruptLog(
+                f"{self._metadata.directory}: the records before offset {start} are gone, and no"
+                " .checkpoint file sums them up to there or to a later offset that the log has;"
+                " without them nobody knows its topics: restore the directory from a backup"
+            )
+        offset, path = newest
+        return read_snapshot(self._files, path), offset
 
     def _durable_end(self) -> int:
         """Up to where the records count.
