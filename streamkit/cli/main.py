@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from streamkit._version import __version__
-from streamkit.cli import connect, consume, groups, produce, replay, replays, run, topics
+from streamkit.cli import connect, consume, fsck, groups, produce, replay, replays, run, topics
 from streamkit.cli import log as log_files
 from streamkit.cli.failures import describe
 from streamkit.cli.output import print_error
@@ -132,6 +132,7 @@ app.command("produce")(produce.produce)
 app.command("consume")(consume.consume)
 app.add_typer(groups.app, name="groups")
 app.add_typer(log_files.app, name="log")
+app.command("fsck")(fsck.fsck)
 app.command("run")(run.run)
 app.command("replay")(replay.replay)
 app.add_typer(replays.app, name="replays")

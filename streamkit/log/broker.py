@@ -33,8 +33,8 @@ def keep_brokers_out(files: Files, root: str) -> OpenFile:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             raise LogInUse(
-                f"{root}: a Kafka broker runs on this directory ({BROKER_LOCK} is locked); stop"
-                " it, or open the log read-only"
+                f"{root}: a Kafka broker runs on this directory, or `streamkit fsck --repair`"
+                f" ({BROKER_LOCK} is locked); stop it, or open the log read-only"
             ) from error
         raise failure(error, f"{path}: cannot be locked") from error
     return file

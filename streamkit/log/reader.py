@@ -252,5 +252,6 @@ class Reader:
     ) -> NoReturn:
         raise CorruptLog(
             f"{self._tp}@{offset}: {self._segments.path(base)} is corrupt at byte {position}:"
-            f" {problem}. Restore the file from a backup, or go on reading after the damage"
+            f" {problem}. Restore the file from a backup, or let `streamkit fsck --repair` put the"
+            " damage aside; what follows it can be read"
         ) from cause

@@ -106,5 +106,5 @@ def raise_sticky(block: ControlBlock, directory: str) -> None:
     if errno:
         raise StorageFailed(
             f"{directory}: the storage failed ({os.strerror(errno)}), so appends are refused;"
-            " reads go on. Repair or replace the disk, then reboot: the log is walked again then"
+            " reads go on. Repair or replace the disk, then run `streamkit fsck --repair` or reboot"
         )
