@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+from streamkit.log.maintenance import Maintained
 from streamkit.records import Columns, Headers, Record, TopicPartition
 
 Acks: TypeAlias = Literal["all", 1]
@@ -214,8 +215,11 @@ class Transactions(Protocol):
         """
         ...
 
-    def abort(self) -> None:
-        """Take back all that was appended since `begin`. Others do it when this fails."""
+    def abort(self) -> bool:
+        """Take back all that was appended since `begin`. Others do it when this fails.
+
+        False when there was nothing to take back.
+        """
         ...
 
     def close(self) -> None:
@@ -257,6 +261,18 @@ class Backend(Protocol):
         """What each partition of a topic holds, in order. Raises UnknownTopic."""
         ...
 
+    def log_config(self) -> dict[str, str]:
+        """The configs of the log as a whole that are not as by default."""
+        ...
+
+    def alter_log(self, config: Mapping[str, str | None]) -> None:
+        """Set configs of the log as a whole; None gives a key its default again. ConfigError."""
+        ...
+
+    def maintain(self) -> Maintained:
+        """Remove now what retention does not keep, and the like; what was done. ReadOnlyLog."""
+        ...
+
     def topics(self) -> dict[str, TopicInfo]:
         """All topics by name, internal ones included."""
         ...
@@ -287,6 +303,14 @@ class Backend(Protocol):
 
     def append_encoded(self, partition: TopicPartition, batch: bytes, *, acks: Acks = 1) -> int:
         """Append one encoded record batch (base offset 0) and return the first record's offset."""
+        ...
+
+    def delete_records(self, partition: TopicPartition, before: int) -> int:
+        """Delete the records below the offset `before`; -1: all there are. Where it starts then.
+
+        Raises UnknownTopic, UnknownPartition, OffsetOutOfRange (beyond the end, or where an open
+        transaction begins), PolicyViolation (a topic that is only compacted), InvalidTopic.
+        """
         ...
 
     def sync(self, partitions: Iterable[TopicPartition]) -> None:
@@ -340,7 +364,13 @@ class Backend(Protocol):
 
     def offsets(self, partition: TopicPartition) -> OffsetRange: ...
 
-    def offset_at(self, partition: TopicPartition, timestamp: int) -> int | None:
+    def offset_at(
+        self,
+        partition: TopicPartition,
+        timestamp: int,
+        *,
+        isolation: Isolation = "read_committed",
+    ) -> int | None:
         """The first offset whose record's timestamp is >= `timestamp` (ms); None: there is none.
 
         It may be of a record that was aborted: reading from there on gives the first that was not.

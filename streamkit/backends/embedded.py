@@ -41,6 +41,7 @@ from streamkit.groups.offsets import OffsetCommit
 from streamkit.log.boot import boot_id
 from streamkit.log.config import METADATA_TOPIC
 from streamkit.log.directory import Log
+from streamkit.log.maintenance import Maintained
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
 from streamkit.records import Headers, TopicPartition
@@ -120,6 +121,15 @@ class EmbeddedBackend:
         self._log.delete_topic(name)
         self._offsets.forget_topic(name)
 
+    def log_config(self) -> dict[str, str]:
+        return dict(self._log.config.given)
+
+    def alter_log(self, config: Mapping[str, str | None]) -> None:
+        self._log.alter_config(config)
+
+    def maintain(self) -> Maintained:
+        return self._log.maintain()
+
     def topics(self) -> dict[str, TopicInfo]:
         return {name: _info(topic) for name, topic in self._log.topics().items()}
 
@@ -163,6 +173,9 @@ class EmbeddedBackend:
         if _is_compacted(target):
             _check_keys(partition, codec.columns(batch).keys)
         return target.append([batch], acks=acks)
+
+    def delete_records(self, partition: TopicPartition, before: int) -> int:
+        return self._log.delete_records(partition, before)
 
     def sync(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
@@ -256,10 +269,17 @@ class EmbeddedBackend:
         start, stable = found.start_offset, found.stable_offset
         return OffsetRange(start, max(start, stable), max(start, stable, found.end_offset))
 
-    def offset_at(self, partition: TopicPartition, timestamp: int) -> int | None:
+    def offset_at(
+        self,
+        partition: TopicPartition,
+        timestamp: int,
+        *,
+        isolation: Isolation = "read_committed",
+    ) -> int | None:
         found = self._log.partition(partition)
         offset = found.offset_at(timestamp)
-        return None if offset is None or offset >= found.stable_offset else offset
+        end = _end(found, isolation == "read_committed")
+        return None if offset is None or offset >= end else offset
 
     def _settle_for(self, partitions: Iterable[tuple[Partition, int]]) -> None:
         """Who waits for the end of a transaction sees to it that it ends, whoever is dead."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamkit.cli import upkeep
 from streamkit.cli.output import iso, json_line, text_of
 from streamkit.cli.settings import settings_of
 from streamkit.errors import LogNotFound, UnknownPartition, UnknownTopic, nearest
@@ -16,7 +17,9 @@ from streamkit.errors import LogNotFound, UnknownPartition, UnknownTopic, neares
 if TYPE_CHECKING:
     from streamkit.fsck.dump import Line
 
-app = typer.Typer(no_args_is_help=True, help="Look into the files of the log.")
+app = typer.Typer(no_args_is_help=True, help="Look into the files of the log, and keep them few.")
+app.command("config")(upkeep.config)
+app.command("maintain")(upkeep.maintain)
 
 SHORT = 60
 """Characters of a key or value that are shown without --json."""

@@ -1,5 +1,6 @@
 """`streamkit topics`: create, list, describe, alter, delete."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from streamkit.cli.output import iso, note, print_json, print_table
 from streamkit.cli.settings import open_log
 from streamkit.errors import ConfigError, TopicExists, UsageError
+from streamkit.records import TopicPartition
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, describe, alter and delete topics.")
 
@@ -161,6 +163,42 @@ def delete(
             typer.confirm(f"Delete {', '.join(names)} and all their records?", abort=True)
         for name in names:
             log.delete_topic(name)
+
+
+@app.command("delete-records")
+def delete_records(
+    context: typer.Context,
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TOPIC:P@OFFSET...",
+            help="The first record to keep, as in orders:0@1234; orders:0@end keeps none.",
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
+) -> None:
+    """Delete the records of partitions before an offset. Asks first, if a person is there."""
+    before = dict(_place(text) for text in places)
+    with open_log(context) as log:
+        bounds = {tp: log.offsets(tp) for tp in before}
+        if not yes and sys.stdin.isatty():
+            told = ", ".join(
+                f"{tp}@{bounds[tp].start} to {(bounds[tp].end if at < 0 else at) - 1}"
+                for tp, at in before.items()
+            )
+            typer.confirm(f"Delete {told}?", abort=True)
+        for tp, offset in before.items():
+            note(f"{tp} starts at {log.delete_records(tp, offset)}")
+
+
+_PLACE = re.compile(r"(.+):(\d+)@(\d+|end)$")
+
+
+def _place(text: str) -> tuple[TopicPartition, int]:
+    found = _PLACE.match(text)
+    if found is None:
+        raise UsageError(f"{text!r} is not TOPIC:PARTITION@OFFSET, as in orders:0@1234")
+    return TopicPartition(found[1], int(found[2])), -1 if found[3] == "end" else int(found[3])
 
 
 def _key_value(text: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from streamkit.clients.reset import At, By, Moved, Target, plan_reset
 from streamkit.clients.start import Start, checked_start
 from streamkit.clock import SystemClock
 from streamkit.errors import UsageError
+from streamkit.log.maintenance import Maintained
 from streamkit.records import TopicPartition
 
 
@@ -57,6 +58,15 @@ class Admin:
         """Delete a topic for good: records, and what groups committed of it. UnknownTopic."""
         self._backend.delete_topic(name)
 
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Delete the records of partitions below these offsets; -1: all there are.
+
+        Returns where each one starts then. They can't be read any more, by anybody; who stands
+        below goes on at the start, and says so. Raises UnknownTopic, UnknownPartition,
+        OffsetOutOfRange, PolicyViolation (a topic that is only compacted), InvalidTopic.
+        """
+        return {tp: self._backend.delete_records(tp, offset) for tp, offset in before.items()}
+
     def topics(self, *, internal: bool = False) -> dict[str, TopicInfo]:
         """All topics by name; with `internal`, those as well that the log keeps for itself."""
         topics = self._backend.topics()
@@ -75,6 +85,23 @@ class Admin:
     def offsets(self, topic: str) -> dict[TopicPartition, OffsetRange]:
         """Where each partition of a topic starts and ends."""
         return {tp: self._backend.offsets(tp) for tp in self._partitions([topic])}
+
+    # The log as a whole.
+
+    def log_config(self) -> dict[str, str]:
+        """Its configs that are not as by default."""
+        return self._backend.log_config()
+
+    def alter_log(self, config: Mapping[str, str | None]) -> None:
+        """Set configs for the whole log, e.g. max.disk.bytes; None: the default. ConfigError."""
+        self._backend.alter_log(config)
+
+    def maintain(self) -> Maintained:
+        """Remove now what retention does not keep any more; what was done, and what could not be.
+
+        It is done by itself about once a second by one of the processes that write the log.
+        """
+        return self._backend.maintain()
 
     # Groups.
 

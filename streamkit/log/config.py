@@ -230,6 +230,9 @@ class LogConfig:
     """The oldest segments of topics that delete go when the partitions have more bytes than this;
     -1: no limit."""
 
+    given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The non-default ones, as they were written."""
+
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> "LogConfig":
         """Raises ConfigError, naming the key and the nearest right one."""
@@ -242,7 +245,7 @@ class LogConfig:
                 fields[name] = parse(value)
             except ValueError as error:
                 raise ConfigError(f"log config {key}={value!r}: {error}") from None
-        return cls(**fields)
+        return cls(**fields, given=MappingProxyType(dict(given)))
 
 
 LOG_CONFIGS: Mapping[str, tuple[str, Callable[[str], int]]] = {

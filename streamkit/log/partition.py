@@ -13,6 +13,7 @@ import msgspec
 from streamkit.clock import Clock
 from streamkit.errors import (
     CorruptLog,
+    InvalidRequiredAcks,
     LogError,
     OutOfSpace,
     ReadOnlyLog,
@@ -188,6 +189,8 @@ class Partition:
         does not follow: InvalidProducerEpoch, OutOfOrderSequence, InvalidTxnState, InvalidRecord.
         `sequenced` is False for batches in a transaction that have no sequences: offsets.
         """
+        if acks not in ("all", 1):
+            raise InvalidRequiredAcks(f'{self.tp}: acks={acks!r}: it is "all" or 1')
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
         checked = [self._appender.check(batch) for batch in batches]

@@ -16,8 +16,11 @@ from streamkit.errors import (
     GroupActive,
     InvalidPartitions,
     InvalidRecord,
+    InvalidRequiredAcks,
+    InvalidTimestamp,
     InvalidTopic,
     OffsetOutOfRange,
+    PolicyViolation,
     RecordTooLarge,
     TopicExists,
     UnknownGroup,
@@ -163,6 +166,25 @@ class TestTopics:
             backend.partitions("u")
 
 
+class TestTheLogAsAWhole:
+    def test_its_configs_are_set_and_taken_back(self, backend):
+        assert backend.log_config() == {}
+        backend.alter_log({"max.disk.bytes": "1000000"})
+        assert backend.log_config() == {"max.disk.bytes": "1000000"}
+        for wrong in ({"max.disk.byte": "1"}, {"max.disk.bytes": "many"}):
+            with pytest.raises(ConfigError, match=r"max\.disk\.bytes"):
+                backend.alter_log(wrong)
+        backend.alter_log({"max.disk.bytes": None})
+        assert backend.log_config() == {}
+
+    def test_maintenance_removes_what_is_not_kept(self, backend):
+        backend.create_topic("short", 1, {"retention.bytes": "0"})
+        backend.append(TopicPartition("short", 0), [b"x"])
+        backend.maintain()
+        until(lambda: backend.offsets(TopicPartition("short", 0)).start == 1)
+        assert backend.append(TopicPartition("short", 0), [b"y"]) == 1
+
+
 class TestRecords:
     def test_what_is_appended_is_read_back(self, backend):
         first = backend.append(
@@ -265,6 +287,38 @@ class TestRecords:
         backend.append(T0, [b"a"])
         (batch,) = backend.fetch({T0: 0})
         assert before <= batch.records()[0].timestamp <= time.time_ns() // 1_000_000
+
+    def test_a_time_out_of_the_topics_bounds_is_refused(self, backend):
+        backend.create_topic("bound", 1, {"message.timestamp.before.max.ms": "60000"})
+        bound = TopicPartition("bound", 0)
+        with pytest.raises(InvalidTimestamp, match="bound-0"):
+            backend.append(bound, [b"x"], timestamps=5)
+        with pytest.raises(InvalidTimestamp, match="bound-0"):
+            backend.append_encoded(bound, codec.encode([b"x"], timestamps=5))
+        assert backend.append(bound, [b"x"]) == 0
+
+    def test_unknown_acks_are_refused(self, backend):
+        with pytest.raises(InvalidRequiredAcks, match="acks=0"):
+            backend.append(T0, [b"x"], acks=0)
+        assert backend.offsets(T0).end == 0
+
+    def test_deleted_records_are_gone(self, backend):
+        for value in (b"a", b"b", b"c"):
+            backend.append(T0, [value])
+        assert backend.delete_records(T0, 2) == 2
+        assert backend.offsets(T0).start == 2
+        with pytest.raises(OffsetOutOfRange):
+            backend.fetch({T0: 1})
+        (batch,) = backend.fetch({T0: 2})
+        assert [r.value for r in batch.records()] == [b"c"]
+        with pytest.raises(OffsetOutOfRange, match="t-0@9"):
+            backend.delete_records(T0, 9)
+        assert backend.delete_records(T0, -1) == 3
+        backend.create_topic("c", 1, {"cleanup.policy": "compact"})
+        with pytest.raises(PolicyViolation, match="c-0"):
+            backend.delete_records(TopicPartition("c", 0), 0)
+        with pytest.raises(UnknownPartition):
+            backend.delete_records(TopicPartition("t", 2), 0)
 
     def test_synced_is_synced(self, backend):
         backend.append(T0, [b"a"], acks="all")

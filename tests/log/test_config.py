@@ -90,7 +90,7 @@ def test_only_bounds_of_times_that_producers_set_count():
 
 
 def test_the_configs_of_a_log_are_parsed():
-    assert LogConfig.parse({}) == LogConfig(max_disk_bytes=-1)
+    assert LogConfig.parse({}) == LogConfig(max_disk_bytes=-1, given={})
     assert LogConfig.parse({"max.disk.bytes": "5000000"}).max_disk_bytes == 5_000_000
     with pytest.raises(ConfigError, match=r"did you mean 'max.disk.bytes'"):
         LogConfig.parse({"max.disk.byte": "1"})

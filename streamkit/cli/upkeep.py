@@ -1,0 +1,67 @@
+"""`streamkit log config` and `streamkit log maintain`: what is kept, and removing the rest now."""
+
+from typing import Annotated
+
+import typer
+
+from streamkit.cli.output import note, print_json, print_table
+from streamkit.cli.settings import open_log
+from streamkit.errors import ConfigError, LogError
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def config(
+    context: typer.Context,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="E.g. max.disk.bytes=5000000000; KEY= gives it its default again.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the configs of the log as a whole, or set some."""
+    changes: dict[str, str | None] = {}
+    for text in settings or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{text!r} is not KEY=VALUE, as in max.disk.bytes=5000000000")
+        changes[key.strip()] = value.strip() or None
+    with open_log(context, read_only=not changes) as log:
+        if changes:
+            log.alter_log(changes)
+        given = log.log_config()
+    if json:
+        print_json(given)
+    for key, value in () if json else sorted(given.items()):
+        typer.echo(f"{key} = {value}")
+
+
+def maintain(context: typer.Context, json: Json = False) -> None:
+    """Remove now what retention does not keep any more, and say what.
+
+    The processes that write to the log do it by themselves, about once a second.
+    """
+    with open_log(context) as log:
+        done = log.maintain()
+    removed = [
+        {
+            "partition": str(tp),
+            "before": removal.before,
+            "segments": removal.segments,
+            "bytes": removal.size,
+            "why": removal.why,
+        }
+        for tp, removal in done.removed
+    ]
+    if json:
+        rolled = [str(tp) for tp in done.rolled]
+        print_json({"removed": removed, "rolled": rolled, "problems": done.problems})
+    elif removed:
+        print_table(None, list(removed[0]), [list(row.values()) for row in removed])
+    else:
+        note("nothing to remove")
+    if done.problems:
+        raise LogError("\n".join(done.problems))
