@@ -120,10 +120,11 @@ class LogTransactions:
             except BaseException as error:
                 # All is ready to be committed, and asking again is harmless.
                 if interrupted is not None:
-                    error.add_note(
-                        f"whether the transaction of {self.transactional_id!r} is committed is not"
-                        " known"
+                    self._over = OutcomeUnknown(
+                        f"the commit of {self.transactional_id!r} was interrupted: whether it is"
+                        " committed, whole, or aborted is not known here. Begin a new producer"
                     )
+                    error.add_note(str(self._over))
                     raise
                 interrupted = error
         try:
@@ -138,9 +139,9 @@ class LogTransactions:
             interrupted.add_note(f"the transaction of {self.transactional_id!r} is committed")
             raise interrupted
 
-    def abort(self) -> None:
+    def abort(self) -> bool:
         self._require_use()
-        self._abort()
+        return self._abort()
 
     def close(self) -> None:
         if self._closed or os.getpid() != self._pid:
@@ -157,10 +158,12 @@ class LogTransactions:
             self._owned.close()
             self._forget(self)
 
-    def _abort(self) -> None:
-        if self._at.begun:
-            self._decide(commit=False)
-            self._mark()
+    def _abort(self) -> bool:
+        if not self._at.begun:
+            return False
+        self._decide(commit=False)
+        self._mark()
+        return True
 
     def _decide(self, *, commit: bool) -> None:
         """Write the decision and bring it to stable storage."""

@@ -9,10 +9,10 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from streamkit.backends.base import CommittedOffset, Membership, TopicInfo
+from streamkit.backends.base import CommittedOffset, Isolation, Membership, TopicInfo
 from streamkit.clients.chunk import Chunk
 from streamkit.clients.connection import LogLike, connect
-from streamkit.clients.start import Start, checked_start, place
+from streamkit.clients.start import Point, Start, checked_start, place
 from streamkit.clock import Clock, SystemClock
 from streamkit.errors import (
     Fenced,
@@ -33,6 +33,8 @@ _COMMIT_SECONDS = 1.0
 _SLEEP_SECONDS = 60.0
 _ASYNC_SECONDS = 0.5
 """How long the thread that waits for an `async for` outlives its cancellation at most."""
+_LATER_SECONDS = 0.05
+"""How often a consumer looks whether a transaction that it waits for has ended."""
 _MOMENT_SECONDS = 0.05
 _MOMENT_RECORDS = 256
 """With a group, iterating looks about this often, and after so many records at the latest, whether
@@ -67,6 +69,7 @@ class Consumer(Generic[V]):
         from_: Start = "earliest",
         partitions: Iterable[TopicPartition] = (),
         auto_commit: bool = True,
+        isolation: Isolation = "read_committed",
         instance_id: str | None = None,
         session_timeout: float | None = None,
         max_bytes: int = 1 << 20,
@@ -84,6 +87,7 @@ class Consumer(Generic[V]):
         from_: Start = "earliest",
         partitions: Iterable[TopicPartition] = (),
         auto_commit: bool = True,
+        isolation: Isolation = "read_committed",
         instance_id: str | None = None,
         session_timeout: float | None = None,
         max_bytes: int = 1 << 20,
@@ -100,6 +104,7 @@ class Consumer(Generic[V]):
         from_: Start = "earliest",
         partitions: Iterable[TopicPartition] = (),
         auto_commit: bool = True,
+        isolation: Isolation = "read_committed",
         instance_id: str | None = None,
         session_timeout: float | None = None,
         max_bytes: int = 1 << 20,
@@ -114,6 +119,8 @@ class Consumer(Generic[V]):
         or str); without one they stay bytes, as keys always do. With an `instance_id` this is a
         static member: when it goes, its partitions are kept for `session_timeout` seconds (10) for
         the next consumer of that id, which fences this one if it still lives.
+        `isolation`: "read_committed" gives what is sent in a transaction when that is committed;
+        "read_uncommitted" at once, aborted or not.
         Raises UnknownTopic, UnknownPartition.
         """
         names = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
@@ -125,6 +132,9 @@ class Consumer(Generic[V]):
         if session_timeout is not None and instance_id is None:
             raise UsageError("session_timeout is a static member's: name its instance_id as well")
         self._start = checked_start(from_)
+        if isolation not in ("read_committed", "read_uncommitted"):
+            raise UsageError(f"isolation={isolation!r}: read_committed or read_uncommitted")
+        self._isolation: Isolation = isolation
         self._auto_commit = auto_commit and group is not None
         self._max_bytes = max_bytes
         self._group = group
@@ -133,6 +143,13 @@ class Consumer(Generic[V]):
         self._lock = threading.RLock()  # against a thread that still waits for an `async for`
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        # Where reading began, and up to where it was committed or handed to a transaction.
+        self._began: dict[TopicPartition, int] = {}
+        self._handed: dict[TopicPartition, int] = {}
+        # Moved to another member before what was read of them was handed over.
+        self._lost: set[TopicPartition] = set()
+        # To be begun once the transaction has ended that commits offsets of them.
+        self._later: set[TopicPartition] = set()
         self._committed_at = self._clock.monotonic()
         self._fetched: deque[Chunk] = deque()
         self._paused: dict[TopicPartition, list[Chunk]] = {}
@@ -180,7 +197,7 @@ class Consumer(Generic[V]):
         while True:
             if self._fill(_SLEEP_SECONDS, ends):
                 yield from self._few()
-            elif not self._behind(ends):
+            elif not self._behind(ends) and not self._later:
                 return
 
     async def __aiter__(self) -> AsyncIterator[Record[V]]:
@@ -245,16 +262,20 @@ class Consumer(Generic[V]):
                 self._keep_group()
                 if ends is not None:
                     for partition in self._positions.keys() - ends.keys():
-                        ends[partition] = self._backend.offsets(partition).end
+                        ends[partition] = self._end(partition)
                 if self._chunk is not None:
                     return True
                 if self._fetched:
-                    self._open(self._fetched.popleft(), ends)
+                    chunk = self._fetched.popleft()
+                    if chunk.records:
+                        self._open(chunk, ends)
+                    else:
+                        self._pass_over(chunk)
                     continue
                 wanted = self._reading()
                 if ends is not None:
                     wanted = self._behind(ends)
-                    if not wanted:
+                    if not wanted and not self._later:
                         return False
                 if self._fetch(wanted):
                     continue
@@ -263,7 +284,9 @@ class Consumer(Generic[V]):
                     return False
                 if self._uncommitted():
                     left = min(left, _COMMIT_SECONDS)
-                self._backend.wait(wanted, left)
+                if self._later:
+                    left = min(left, _LATER_SECONDS)
+                self._backend.wait(wanted, left, isolation=self._isolation)
 
     def _retire(self) -> None:
         """Be done with what was given out; forget the chunk when that is all of it."""
@@ -278,7 +301,9 @@ class Consumer(Generic[V]):
 
     def _fetch(self, wanted: Mapping[TopicPartition, int]) -> bool:
         try:
-            batches = self._backend.fetch(wanted, max_bytes=self._max_bytes)
+            batches = self._backend.fetch(
+                wanted, max_bytes=self._max_bytes, isolation=self._isolation
+            )
         except OffsetOutOfRange:
             self._still_there()
             if not self._reset_lost():
@@ -289,6 +314,18 @@ class Consumer(Generic[V]):
             start, records = self._positions[batch.partition], batch.records()
             self._fetched.append(Chunk(batch.partition, records, start, batch.next_offset))
         return bool(batches)
+
+    def _pass_over(self, chunk: Chunk) -> None:
+        """Go on after a stretch in which there is nothing to see: markers, and what was aborted."""
+        at = self._positions.get(chunk.partition)
+        if at == chunk.start:
+            self._positions[chunk.partition] = chunk.end
+            if self._handed.get(chunk.partition) == at:
+                self._handed[chunk.partition] = chunk.end
+
+    def _end(self, partition: TopicPartition) -> int:
+        offsets = self._backend.offsets(partition)
+        return offsets.end if self._isolation == "read_committed" else offsets.log_end
 
     def _know(self, topic: str) -> TopicInfo:
         info = self._backend.topic(topic)
@@ -379,7 +416,7 @@ class Consumer(Generic[V]):
         with self._lock:
             checked = checked_start(start)
             for partition in list(self._positions):
-                self.seek(partition, place(self._backend, partition, checked))
+                self.seek(partition, self._place(partition, checked))
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Give out no records of these partitions until `resume`, from the next one on.
@@ -441,6 +478,9 @@ class Consumer(Generic[V]):
         known = self._backend.committed(self._group)
         return {tp: known[tp] for tp in sorted(known) if tp.topic in self._topic_ids}
 
+    def _place(self, partition: TopicPartition, start: Point) -> int:
+        return place(self._backend, partition, start, self._isolation)
+
     def _read_here(self, partition: TopicPartition) -> TopicPartition:
         if partition not in self._positions:
             raise UnknownPartition(f"{partition} is not among the partitions that are read here")
@@ -448,19 +488,26 @@ class Consumer(Generic[V]):
 
     def _begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Find where to begin with partitions that are new here."""
+        # In this order: an offset that was pending may have been committed by then.
+        pending = self._backend.pending(self._group) if self._group is not None else frozenset()
         known = self._backend.committed(self._group) if self._group is not None else {}
         chosen = {}
         for partition in partitions:
+            if partition in pending:
+                self._later.add(partition)
+                continue
+            self._later.discard(partition)
             if partition in known:
                 self._positions[partition] = known[partition].offset
                 self._committed[partition] = known[partition].offset
             else:
                 # All that a partition holds that was added meanwhile came after we began.
                 added = partition.partition >= self._counts_at_first.get(partition.topic, 1 << 31)
-                self._positions[partition] = place(
-                    self._backend, partition, "earliest" if added else self._start
+                self._positions[partition] = self._place(
+                    partition, "earliest" if added else self._start
                 )
                 chosen[partition] = self._positions[partition]
+            self._began[partition] = self._handed[partition] = self._positions[partition]
         if chosen and self._auto_commit and self._start != "earliest":
             # Else a crash before the first commit would choose again, later, and leave a gap.
             self._commit(chosen)
@@ -470,7 +517,7 @@ class Consumer(Generic[V]):
         moved = False
         for partition, at in self._positions.items():
             offsets = self._backend.offsets(partition)
-            if offsets.start <= at <= offsets.end:
+            if offsets.start <= at <= offsets.log_end:
                 continue
             if at > offsets.end:
                 to = offsets.end
@@ -515,6 +562,58 @@ class Consumer(Generic[V]):
                 committed = self._committed.get(chunk.partition, chunk.position)
                 chunk.done = min(committed, chunk.position)
 
+    def handing_over(
+        self, offsets: Mapping[TopicPartition, int | CommittedOffset] | None = None
+    ) -> tuple[str, dict[TopicPartition, CommittedOffset], Membership | None]:
+        """What `Transaction.commit_offsets` commits for this consumer: group, offsets, member.
+
+        The positions after all records that were given out, or these `offsets`. Raises Fenced when
+        records were given out of a partition that has moved since, and they were not handed over.
+        """
+        if self._group is None:
+            raise UsageError("a consumer without a group has nowhere to commit: name a group")
+        if self._auto_commit:
+            raise UsageError(
+                "this consumer commits by itself, in transactions or not: make it with "
+                "auto_commit=False"
+            )
+        with self._lock:
+            if self._closed:
+                raise UsageError("the consumer is closed")
+            if self._lost:
+                raise Fenced(
+                    f"{', '.join(map(str, sorted(self._lost)))} moved to another member of group"
+                    f" {self._group!r}, which reads again what was read here and not committed:"
+                    " abort the transaction, and rewind() the consumer"
+                )
+            if offsets is None:
+                positions = {partition: self.position(partition) for partition in self._positions}
+                chosen = {
+                    tp: CommittedOffset(at)
+                    for tp, at in positions.items()
+                    if self._handed.get(tp) != at or self._committed.get(tp) != at
+                }
+            else:
+                chosen = {
+                    TopicPartition(*tp): CommittedOffset(at) if isinstance(at, int) else at
+                    for tp, at in offsets.items()
+                }
+            self._handed.update({tp: at.offset for tp, at in chosen.items()})
+            return self._group, chosen, self._member
+
+    def rewind(self) -> None:
+        """Go back to what is committed, or to where reading began: after an aborted transaction."""
+        if self._group is None:
+            raise UsageError("a consumer without a group has nothing committed; seek() instead")
+        with self._lock:
+            self._lost.clear()
+            known = self._backend.committed(self._group)
+            for partition in list(self._positions):
+                committed = known.get(partition)
+                at = self._began[partition] if committed is None else committed.offset
+                self.seek(partition, at)
+                self._handed[partition] = at
+
     def _commit_these(
         self, group: str, offsets: Mapping[TopicPartition, int | CommittedOffset]
     ) -> None:
@@ -526,7 +625,9 @@ class Consumer(Generic[V]):
             for tp, at in offsets.items()
         }
         self._backend.commit(group, chosen, member=self._member)
-        self._committed.update({tp: at.offset for tp, at in chosen.items()})
+        new = {tp: at.offset for tp, at in chosen.items()}
+        self._committed.update(new)
+        self._handed.update(new)
 
     def _commit(self, positions: Mapping[TopicPartition, int]) -> None:
         assert self._group is not None
@@ -544,6 +645,7 @@ class Consumer(Generic[V]):
             offsets = {tp: CommittedOffset(at) for tp, at in new.items()}
             self._backend.commit(self._group, offsets, member=self._member)
             self._committed.update(new)
+            self._handed.update(new)
 
     def _finished(self) -> dict[TopicPartition, int]:
         finished = dict(self._positions)
@@ -563,11 +665,13 @@ class Consumer(Generic[V]):
         if now - self._committed_at >= _COMMIT_SECONDS and self._uncommitted():
             self._commit(self._positions)
         if self._member is None:
+            if self._later:
+                self._begin(list(self._later))
             return
         try:
             ownership = self._member.poll()
         except Fenced:
-            self._drop(list(self._positions))
+            self._drop([*self._positions, *self._later])
             raise
         if ownership.revoking:
             if self._auto_commit:
@@ -581,8 +685,12 @@ class Consumer(Generic[V]):
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         self._forget(partitions)
         for partition in partitions:
-            self._positions.pop(partition, None)
+            self._later.discard(partition)
+            at = self._positions.pop(partition, None)
+            if at is not None and self._handed.pop(partition, at) != at:
+                self._lost.add(partition)
             self._committed.pop(partition, None)
+            self._began.pop(partition, None)
             self._paused.pop(partition, None)
         read = {partition.topic for partition in self._positions} | self._counts.keys()
         if self._counts:

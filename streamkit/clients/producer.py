@@ -5,7 +5,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from math import inf
@@ -14,14 +14,20 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from streamkit import codec
-from streamkit.backends.base import Acks
+from streamkit.backends.base import Acks, CommittedOffset, Membership, Transactions
 from streamkit.clients.buffers import Buffer, TopicBuffers
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.rows import Rows
+from streamkit.clients.sequences import Sequences
+from streamkit.clients.transaction import Transaction
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec import partition_for
 from streamkit.errors import (
+    InvalidProducerEpoch,
     InvalidRecord,
+    InvalidRequiredAcks,
+    InvalidTxnState,
+    ProducerFenced,
     RecordTooLarge,
     StreamkitError,
     TopicExists,
@@ -60,6 +66,11 @@ class Producer:
     raises an error for was not taken. Records that could not be appended because of the log
     itself (a full disk, say: LogError) are kept and tried again with every call; those that the
     topic can't take are given up, and the error says which.
+
+    With a `transactional_id` everything is sent in transactions:
+
+        with producer.transaction() as transaction:
+            transaction.send("orders", {"id": 1}, key="customer-7")
     """
 
     def __init__(
@@ -70,16 +81,25 @@ class Producer:
         batch_bytes: int = 64 << 10,
         linger: float = 0.005,
         create_topics: int = 0,
+        idempotent: bool = False,
+        transactional_id: str | None = None,
+        transaction_timeout: float = 60.0,
         clock: Clock | None = None,
     ) -> None:
         """`log`: a path, url or Backend; None is STREAMKIT_LOG, else ./streamkit-data.
 
         `create_topics`: how many partitions a missing topic is made with; 0: UnknownTopic.
+        `idempotent`: what is tried again, after an interrupt say, is not appended twice.
+        `transactional_id`: a name for what this producer does that outlives it. Another producer
+        that takes the name fences this one and ends its transaction. `transaction_timeout`, in
+        seconds: a transaction that is open for longer is aborted.
         """
         if acks not in ("all", 1):
-            raise UsageError(f'acks={acks!r}: it is "all" or 1')
+            raise InvalidRequiredAcks(f'acks={acks!r}: it is "all" or 1')
         if batch_bytes < 1 or linger < 0 or create_topics < 0:
             raise UsageError("batch_bytes is at least 1; linger and create_topics are not negative")
+        if transactional_id is not None and acks != "all":
+            raise UsageError(f'acks={acks!r}: a transaction is on stable storage; leave it "all"')
         self._backend, self._owned = connect(log)
         self._acks = acks
         self._batch_bytes = batch_bytes
@@ -93,7 +113,22 @@ class Producer:
         self._appends = count()
         self._error: BaseException | None = None
         self._closed = False
+        self._idempotent = idempotent or transactional_id is not None
+        self._sequences: Sequences | None = None
+        self._transactions: Transactions | None = None
+        self._current: Transaction | None = None
+        self._spoiled: BaseException | None = None
+        self._sendable: dict[str, TopicBuffers] = {}
         self._begin()
+        if transactional_id is not None:
+            try:
+                self._transactions = self._backend.transactions(
+                    transactional_id, timeout=transaction_timeout
+                )
+            except BaseException:
+                if self._owned:
+                    self._backend.close()
+                raise
         atexit.register(self.close)
         _producers.add(self)
 
@@ -235,6 +270,18 @@ class Producer:
             self._backend.sync([buffer.partition])
         return Appended(buffer.partition, offset)
 
+    def transaction(self) -> Transaction:
+        """A new transaction, for a `with` or `async with`; one at a time.
+
+        Raises UsageError for a producer without a transactional id.
+        """
+        if self._transactions is None:
+            raise UsageError(
+                "transactions need a name that outlives the producer:"
+                ' Producer(…, transactional_id="…")'
+            )
+        return Transaction(self)
+
     def flush(self) -> None:
         """Append all that was sent; with acks="all", return when it is on stable storage."""
         with self._lock:
@@ -271,6 +318,7 @@ class Producer:
             if self._closed:
                 return
             try:
+                self._drop_transaction()
                 self.flush()
             except (StreamkitError, OSError) as error:
                 if self._waiting:
@@ -281,8 +329,12 @@ class Producer:
                 self._topics.clear()  # so that what is sent now is refused
                 self._something.notify_all()
                 atexit.unregister(self.close)
-                if self._owned:
-                    self._backend.close()
+                try:
+                    if self._transactions is not None:
+                        self._transactions.close()
+                finally:
+                    if self._owned:
+                        self._backend.close()
 
     def __enter__(self) -> "Producer":
         return self
@@ -306,6 +358,11 @@ class Producer:
     def _topic(self, name: str) -> TopicBuffers:
         if self._closed:
             raise UsageError("the producer is closed")
+        if self._transactions is not None and self._topics is not self._sendable:
+            raise UsageError(
+                "a producer with a transactional id sends within transactions only: "
+                "with producer.transaction() as transaction: transaction.send(…)"
+            )
         try:
             info = self._backend.topic(name)
         except UnknownTopic:
@@ -357,11 +414,15 @@ class Producer:
                 buffer.unwritten.popleft()
                 error.add_note("that record was given up")
                 refused = refused or error
+                self._spoiled = self._spoiled or error
             except (StreamkitError, OSError) as error:
                 where = f"{_size(buffer.unwritten)} sent to {buffer.partition}"
                 if isinstance(error, UsageError):
                     buffer.unwritten.clear()
                     error.add_note(f"given up: {where}")
+                    self._spoiled = self._spoiled or error
+                elif self._transactions is not None:
+                    error.add_note(f"not appended to the transaction: {where}")
                 else:
                     self._waiting[buffer] = self._monotonic() + _RETRY_SECONDS
                     error.add_note(f"kept, and will be tried again: {where}")
@@ -409,7 +470,10 @@ class Producer:
                 )
             if info != buffer.topic.info:
                 buffer.topic.follow(info)
-            offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
+            if self._idempotent:
+                offset = self._append_once(buffer, batch)
+            else:
+                offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
         except (UnknownTopic, UnknownPartition):
             if self._topics.get(name) is buffer.topic:
                 del self._topics[name]  # ask anew: it may come back
@@ -417,6 +481,86 @@ class Producer:
         if self._acks == "all":
             self._unsynced[buffer.partition] = next(self._appends)
         return offset
+
+    def _append_once(self, buffer: Buffer, batch: bytes) -> int:
+        """Append a batch as this producer's, with the sequence that comes next."""
+        append = partial(self._backend.append_encoded, buffer.partition, acks=1)
+        place = buffer.topic.info.topic_id, buffer.partition
+        if self._transactions is None:
+            if self._sequences is None:
+                self._sequences = Sequences((self._backend.producer_id(), 0))
+            return self._sequences.append(place, batch, append)
+        # All that is known by now: each step of the coordinator is an append of its own.
+        self._transactions.add({buffer.partition, *(one.partition for one in self._waiting)})
+        producer = self._transactions.producer
+        if self._sequences is None or self._sequences.producer != producer:
+            self._sequences = Sequences(producer, transactional=True)
+        try:
+            return self._sequences.append(place, batch, append)
+        except InvalidProducerEpoch as error:
+            raise ProducerFenced(
+                f"{error}. The transaction was ended by others: it took longer than its time-out,"
+                " or another producer has the same transactional id. Begin a new producer"
+            ) from error
+
+    # Transactions: for `Transaction`, which keeps them to one thread.
+
+    def _begin_transaction(self, transaction: Transaction) -> None:
+        with self._lock:
+            if self._closed:
+                raise UsageError("the producer is closed")
+            if self._current is not None:
+                raise UsageError(
+                    "the producer's last transaction is still open, and it has one at a time: end"
+                    " it first, or have each thread use a producer with an id of its own"
+                )
+            assert self._transactions is not None
+            self._transactions.begin()
+            self._current = transaction
+
+    def _commit_offsets(
+        self,
+        group: str,
+        offsets: Mapping[TopicPartition, CommittedOffset],
+        member: Membership | None,
+    ) -> None:
+        with self._lock:
+            assert self._transactions is not None
+            try:
+                self._transactions.commit_offsets(group, offsets, member=member)
+            except (StreamkitError, OSError) as error:
+                self._spoiled = self._spoiled or error
+                raise
+
+    def _commit_transaction(self) -> None:
+        with self._lock:
+            assert self._transactions is not None
+            for buffer in list(self._waiting):
+                self._write(buffer)
+            if self._error is not None:
+                self._raise()
+            if self._spoiled is not None:
+                raise InvalidTxnState(
+                    "the transaction is not committed, because part of it is missing:"
+                    f" {self._spoiled}"
+                ) from self._spoiled
+            self._transactions.commit()
+            self._forget_transaction()
+
+    def _drop_transaction(self) -> bool:
+        """Abort the present transaction; False when there was nothing to abort."""
+        with self._lock:
+            if self._current is None:
+                return False
+            assert self._transactions is not None
+            self._waiting.clear()
+            self._sendable = {}
+            self._forget_transaction()
+            return self._transactions.abort()
+
+    def _forget_transaction(self) -> None:
+        self._current = self._error = self._spoiled = None
+        self._unsynced.clear()
 
     def _append_rows(self, buffer: Buffer, chunks: Iterable[Rows]) -> None:
         """Append each chunk as a batch, after what was sent to the partition before."""
@@ -432,6 +576,8 @@ class Producer:
 
     def _wait_for_more(self, buffer: Buffer) -> None:
         due = self._waiting[buffer] = self._monotonic() + self._linger
+        if self._transactions is not None:
+            return  # nobody can read it before the end of the transaction
         if self._linger == 0:
             self._write_full(buffer)
             return
@@ -465,8 +611,9 @@ class Producer:
     def _after_fork(self) -> None:
         """In a child: what the parent has not written yet is the parent's to write."""
         self._topics.clear()
-        self._unsynced.clear()
-        self._error = None
+        self._sendable = {}
+        self._sequences = None
+        self._forget_transaction()
         self._begin()
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from streamkit.backends.base import Backend
+from streamkit.backends.base import Backend, Isolation
 from streamkit.errors import UsageError
 from streamkit.records import TopicPartition
 
@@ -25,12 +25,18 @@ def checked_start(start: Start) -> Point:
     return start
 
 
-def place(backend: Backend, partition: TopicPartition, start: Point) -> int:
+def place(
+    backend: Backend,
+    partition: TopicPartition,
+    start: Point,
+    isolation: Isolation = "read_committed",
+) -> int:
     """The offset of a start. A time after all records is the partition's end."""
     offsets = backend.offsets(partition)
     if start == "earliest":
         return offsets.start
+    end = offsets.end if isolation == "read_committed" else offsets.log_end
     if start == "latest":
-        return offsets.end
-    found = backend.offset_at(partition, start)
-    return offsets.end if found is None else found
+        return end
+    found = backend.offset_at(partition, start, isolation=isolation)
+    return end if found is None else found

@@ -227,10 +227,10 @@ class Trimmed:
         there = self._log.offsets(partition)
         return OffsetRange(self.start, there.end, there.log_end)
 
-    def fetch(self, positions, *, max_bytes=1 << 20):
+    def fetch(self, positions, **options):
         if any(at < self.start for at in positions.values()):
             raise OffsetOutOfRange("removed")
-        return self._log.fetch(positions, max_bytes=max_bytes)
+        return self._log.fetch(positions, **options)
 
     def __getattr__(self, name):
         return getattr(self._log, name)
