@@ -59,7 +59,9 @@ def encode_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
 
 
 def decode_offsets(data: bytes) -> dict[TopicPartition, int]:
-    """Raises ValueError when it is no such file."""
+    """Raises ValueError when it is no such file. A broker makes it empty at first."""
+    if not data:
+        return {}
     version, count, *lines = data.decode().split("\n")
     if version != "0":
         raise ValueError(f"version {version}")

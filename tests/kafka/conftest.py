@@ -58,7 +58,8 @@ class Kafka:
 class Broker:
     """A broker and its controller in one process, on loopback, over the log directory `data`."""
 
-    def __init__(self, kafka: Kafka, data: Path, output: Path) -> None:
+    def __init__(self, kafka: Kafka, data: Path, output: Path, settings: str = "") -> None:
+        """`settings`: more lines for its properties."""
         self.data = data
         self._output = output
         output.touch()
@@ -79,6 +80,7 @@ class Broker:
             log.retention.ms=-1
             offsets.topic.num.partitions=1
             offsets.topic.replication.factor=1
+            {settings}
             """
         )
         self._kafka = kafka
@@ -130,15 +132,24 @@ class Broker:
     # What a client says and hears.
 
     def create(self, topic: str, partitions: int, config: dict[str, str]) -> None:
-        async def created() -> None:
+        self.ask(
+            lambda admin: admin.create_topics(
+                [NewTopic(topic, partitions, 1, topic_configs=config)]
+            )
+        )
+
+    def ask(self, work: Callable[[AIOKafkaAdminClient], Coroutine[Any, Any, T]]) -> T:
+        """What `work(admin)` comes to."""
+
+        async def asked() -> T:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.url)
             await admin.start()
             try:
-                await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
+                return await work(admin)
             finally:
                 await admin.close()
 
-        _within_a_minute(created())
+        return _within_a_minute(asked())
 
     def send(self, topic: str, rows: list[Row], compression: str) -> None:
         """Send the rows, but for their offsets, as one batch."""
@@ -196,12 +207,13 @@ def kafka() -> Kafka:
 
 
 @pytest.fixture
-def broker(kafka: Kafka, tmp_path: Path) -> Iterator[Callable[[Path], Broker]]:
-    """`broker(directory)`: one that is not started yet; it is killed at the end, if need be."""
+def broker(kafka: Kafka, tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """`broker(directory, settings)`: not started yet; it is killed at the end, if need be."""
     brokers: list[Broker] = []
 
-    def made(data: Path) -> Broker:
-        brokers.append(Broker(kafka, data, tmp_path / f"broker{len(brokers)}.log"))
+    def made(data: Path, settings: str = "") -> Broker:
+        output = tmp_path / f"broker{len(brokers)}.log"
+        brokers.append(Broker(kafka, data, output, settings))
         return brokers[-1]
 
     yield made

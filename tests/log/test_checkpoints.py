@@ -7,6 +7,7 @@ from streamkit.log.checkpoints import (
     Properties,
     decode_epochs,
     decode_id,
+    decode_offsets,
     decode_partition_metadata,
     encode_epochs,
     encode_id,
@@ -57,3 +58,7 @@ def test_a_newer_format_is_refused_by_name(newer):
 def test_damaged_properties_are_corrupt(damaged):
     with pytest.raises(CorruptLog, match=r"x/meta\.properties"):
         Properties.decode(damaged, "x/meta.properties")
+
+
+def test_a_brokers_empty_file_of_offsets_has_none():
+    assert decode_offsets(b"") == {}
