@@ -1,57 +1,16 @@
 """What the log's tests share: logs in a temporary directory, batches, and files that fail."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
+from faulty_files import FaultyFiles
 
 from streamkit.codec import columns, encode, headers
 from streamkit.log.directory import Log
-from streamkit.log.files import Buffer, RealFiles
 from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
 
 TP = TopicPartition("events", 0)
-
-
-class FaultyFiles(RealFiles):
-    """The real files, until told to fail: `files.fail["fdatasync"] = OSError(...)`.
-
-    An int under "pwritev" instead is how many bytes still fit the disk.
-    """
-
-    def __init__(self) -> None:
-        self.fail: dict[str, OSError | int] = {}
-        self.calls: list[str] = []
-
-    def _may_fail(self, name: str) -> None:
-        self.calls.append(name)
-        error = self.fail.get(name)
-        if isinstance(error, OSError):
-            raise error
-
-    def fdatasync(self, fd: object) -> None:  # type: ignore[override]
-        self._may_fail("fdatasync")
-        os.fdatasync(fd)  # type: ignore[arg-type]
-
-    def fsync_dir(self, path: str) -> None:  # type: ignore[override]
-        self._may_fail("fsync_dir")
-        RealFiles.fsync_dir(path)
-
-    def pread(self, fd: int, size: int, position: int) -> bytes:  # type: ignore[override]
-        self._may_fail("pread")
-        return os.pread(fd, size, position)
-
-    def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:  # type: ignore[override]
-        self._may_fail("pwritev")
-        room = self.fail.get("pwritev")
-        if not isinstance(room, int):
-            return os.pwritev(fd, buffers, position)
-        if room == 0:
-            raise OSError(28, "No space left on device")
-        written = os.pwrite(fd, b"".join(buffers)[:room], position)
-        self.fail["pwritev"] = room - written
-        return written
 
 
 @pytest.fixture
