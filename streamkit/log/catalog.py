@@ -22,6 +22,7 @@ from streamkit.errors import (
     UnknownTopic,
     nearest,
 )
+from streamkit.log.cleaned import forget_cleaned
 from streamkit.log.config import KNOWN, TopicConfig, check_topic_name
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
@@ -100,6 +101,7 @@ class Catalog:
             topic_id = uuid.uuid4().hex
             numbers = range(partitions)
             forget_starts(self._files, self._root, name)  # of an older topic of that name
+            forget_cleaned(self._files, self._root, name)
             self._make_directories(name, topic_id, numbers)
             self._append(
                 [

@@ -22,6 +22,9 @@ META_PROPERTIES = "meta.properties"
 STARTS = "log-start-offset-checkpoint"
 """Where partitions start within a segment, because records were deleted by request."""
 
+CLEANER = "cleaner-offset-checkpoint"
+"""Where the part of a partition begins that was not compacted yet."""
+
 FORMAT = 1
 """The version of what we add to Kafka's directory; a newer one is refused."""
 

@@ -47,7 +47,15 @@ class Files(Protocol):
         """A file's size in bytes, and when it was last written: wall-clock ms."""
         ...
 
+    def date(self, path: str, written: int) -> None:
+        """Say that the file was last written at that time: wall-clock ms."""
+        ...
+
     def listdir(self, path: str) -> list[str]: ...
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name, which nothing has yet."""
+        ...
+
     def mkdir(self, path: str) -> None: ...
     def rename(self, source: str, target: str) -> None: ...
     def unlink(self, path: str) -> None: ...
@@ -65,6 +73,7 @@ class RealFiles:
     flock = staticmethod(fcntl.flock)
     exists = staticmethod(os.path.exists)
     listdir = staticmethod(os.listdir)
+    link = staticmethod(os.link)
     mkdir = staticmethod(os.mkdir)
     rename = staticmethod(os.rename)
     unlink = staticmethod(os.unlink)
@@ -82,6 +91,10 @@ class RealFiles:
     def measure(path: str) -> tuple[int, int]:
         found = os.stat(path)
         return found.st_size, found.st_mtime_ns // 1_000_000
+
+    @staticmethod
+    def date(path: str, written: int) -> None:
+        os.utime(path, ns=(written * 1_000_000, written * 1_000_000))
 
     @staticmethod
     def allocate(fd: int, size: int) -> None:

@@ -22,7 +22,9 @@ from streamkit.errors import (
 )
 from streamkit.log.append import Appended, Appender
 from streamkit.log.block import ControlBlock
+from streamkit.log.cleaning import MEMORY, STEP_BYTES, Cleaner, Compacted
 from streamkit.log.committed import CommittedReader, Visible
+from streamkit.log.compaction import Dirt
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
 from streamkit.log.failure import failure
@@ -35,7 +37,7 @@ from streamkit.log.segment import TXNINDEX, Tally
 from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
 from streamkit.log.space import Space
-from streamkit.log.swap import remove_before
+from streamkit.log.swap import decided, finish, remove_before
 from streamkit.log.sync import Syncer, raise_sticky
 from streamkit.records import TopicPartition
 from streamkit.transactions.markers import Marker
@@ -109,9 +111,23 @@ class Partition:
             walked=self._frozen.aborted if read_only else lambda base: None,
             rebuild=self._rebuild_aborted,
         )
+        self._cleaner = Cleaner(
+            tp,
+            self._segments,
+            files=files,
+            clock=clock,
+            end=self._end,
+            block=self._open,
+            locked=self._locked,
+            sync_locked=self._syncer.locked,
+            sync=self.sync,
+            producers=self.producers,
+            aborted=self._committed.aborted,
+        )
         self._block: ControlBlock | None = None
         self._opening = threading.Lock()
         self._appending = threading.Lock()
+        self._compacting = threading.Lock()
 
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append or read on."""
@@ -309,6 +325,32 @@ class Partition:
         self._notify()  # a reader that waits at an offset that is gone is told so
         return end.start_offset
 
+    def dirt(self) -> Dirt:
+        """How much there is to compact, whatever the topic's policy is."""
+        with self._explained():
+            return self._cleaner.dirt(self.config)
+
+    def compact(
+        self, budget: int = STEP_BYTES, *, memory: int = MEMORY, force: bool = False
+    ) -> Compacted | None:
+        """Go on with a round of compaction, or begin one if it is due; one step of it.
+
+        None: there is nothing to do, as the topic is not compacted or not dirty enough (which
+        `force` passes over), or another thread or process is at it. A step reads about `budget`
+        bytes; the round is at its end when it says `done`, and is given up by `close`. `memory` is
+        in bytes, for the keys of the dirty part: with fewer than it takes, that part is cleaned in
+        several rounds. Raises CorruptLog (nothing is replaced then), OutOfSpace, StorageFailed,
+        ReadOnlyLog, UnknownTopic.
+        """
+        if not self.config.compacted or not self._compacting.acquire(blocking=False):
+            return None
+        try:
+            with self._explained():
+                raise_sticky(self._open(), self.directory)
+                return self._cleaner.step(self.config, budget, memory=memory, force=force)
+        finally:
+            self._compacting.release()
+
     # Read.
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> bytes:
@@ -461,12 +503,20 @@ class Partition:
                 try:
                     block.lock()
                     if not block.gone:
+                        if block.dirty:
+                            self._finish_replacement(block)
                         yield block
                         return
                 finally:
                     # Not held, unlocking does nothing: so an interrupt cannot come in between.
                     block.unlock()
                 self._reopen(block)
+
+    def _finish_replacement(self, block: ControlBlock) -> None:
+        """Whoever died with the lock may have been replacing segments."""
+        end = block.end()
+        if end is not None and decided(self._files, self.directory):
+            finish(self._files, self._segments, block, end)
 
     def _reopen(self, gone: ControlBlock) -> None:
         """The control file is not the directory's any more: look what is there instead."""
@@ -537,13 +587,17 @@ class Partition:
         """
         self._opening = threading.Lock()
         self._appending = threading.Lock()
+        self._compacting = threading.Lock()
         self._syncer.forked()
+        self._cleaner.forked()
         if self._block is not None:
             self._block.abandon()
         self.close()
 
     def close(self) -> None:
         """Let go of the files. Used again, it opens them again."""
+        with self._compacting:
+            self._cleaner.close()
         self._block = None
         self._appender.forget()
         self._committed.forget()

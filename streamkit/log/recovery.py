@@ -17,6 +17,7 @@ from streamkit.log.segment import TXNINDEX, Scan, Tally, file_name
 from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
 from streamkit.log.starts import noted_start
+from streamkit.log.swap import recover_swaps
 from streamkit.transactions.txnindex import Aborted, encode_entries
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ def recover(
     the synced position nothing is cut: it is corrupt then, and whoever reads it is told. Needs the
     append and the sync lock. With `writable` False no file is changed.
     """
+    if writable:
+        recover_swaps(files, segments, known.start_offset if known is not None else 0)
     bases = segments.listed()
     if not bases:
         first = known.start_offset if known is not None else 0

@@ -1,0 +1,521 @@
+"""Compacting one partition: a round of bounded steps, beside those who read and append.
+
+What stays is decided in `compaction`, how files are replaced in `swap`.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from streamkit.clock import Clock
+from streamkit.codec import (
+    HEADER_BYTES,
+    BatchHeader,
+    LatestOffsets,
+    check,
+    keep_latest,
+    read_header,
+)
+from streamkit.codec.latest import emptied, with_horizon
+from streamkit.errors import CorruptBatch, CorruptLog, TruncatedBatch
+from streamkit.log.block import ControlBlock
+from streamkit.log.cleaned import note_cleaned, read_cleaned
+from streamkit.log.compaction import (
+    Dirt,
+    LastBatches,
+    Transactions,
+    grouped,
+    is_last,
+    keeps_tombstones,
+    last_batches,
+    measured,
+)
+from streamkit.log.config import TopicConfig
+from streamkit.log.control import End, Synced
+from streamkit.log.files import Buffer, Files, OpenFile
+from streamkit.log.retention import Extent
+from streamkit.log.segment import INDEX, LOG, TIMEINDEX, TXNINDEX, Tally, file_name
+from streamkit.log.segments import Segments
+from streamkit.log.swap import CLEANED, decide, decided, discard, finish, install, settle
+from streamkit.log.view import existing
+from streamkit.records import TopicPartition
+from streamkit.transactions.markers import read_marker
+from streamkit.transactions.producer import Producer
+from streamkit.transactions.txnindex import Aborted, encode_entries
+
+logger = logging.getLogger(__name__)
+
+MEMORY = 64 << 20
+"""Bytes for the keys of one round: 2 million of them. With more, it takes several rounds."""
+
+STEP_BYTES = 8 << 20
+"""Bytes that one step reads, about: a fiftieth of a second."""
+
+READ_BYTES = 1 << 20
+WRITE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """How far a round is. `read` and `written` are bytes of `.log` files, in this round.
+
+    `read` counts the dirty part twice: once for its keys, and once for what is kept of it.
+    """
+
+    read: int
+    written: int
+    removed_records: int
+    clean_to: int
+    """The offset up to which the partition is clean when the round is done."""
+
+    done: bool
+
+
+class Cleaner:
+    """Compacts one partition. For one thread at a time; other processes are kept out by a lock.
+
+    A round that is not gone on with, because its process was killed, leaves files that the next one
+    finishes or removes.
+    """
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        segments: Segments,
+        *,
+        files: Files,
+        clock: Clock,
+        end: Callable[[], End],
+        block: Callable[[], ControlBlock],
+        locked: Callable[[], AbstractContextManager[ControlBlock]],
+        sync_locked: Callable[[], AbstractContextManager[None]],
+        sync: Callable[[], None],
+        producers: Callable[[], list[Producer]],
+        aborted: Callable[[int, int], list[Aborted]],
+    ) -> None:
+        """The callables are the partition's own: its published end, its control block, its locks
+        (of appends and of syncs), what it knows of producers and of aborted transactions."""
+        self._tp = tp
+        self._segments = segments
+        self._files = files
+        self._clock = clock
+        self._end = end
+        self._block = block
+        self._locked = locked
+        self._sync_locked = sync_locked
+        self._sync = sync
+        self._producers = producers
+        self._aborted = aborted
+        self._directory = segments.directory
+        self._root = os.path.dirname(segments.directory)
+        self._lock: OpenFile | None = None
+        self._root_lock: OpenFile | None = None
+        self._steps: Iterator[int] | None = None
+        self._read = self._written = self._removed = self._clean_to = 0
+
+    def dirt(self, config: TopicConfig) -> Dirt:
+        """How much there is to compact."""
+        end = self._end()
+        return self._measured(self._extents(end), end, config)
+
+    def step(
+        self, config: TopicConfig, budget: int, *, memory: int, force: bool
+    ) -> Compacted | None:
+        """Go on with the round, or begin one; None when there is none to be begun.
+
+        That is when the partition is not dirty enough, which `force` passes over, or when another
+        process is at it.
+        """
+        if self._steps is None:
+            if not force and not self.dirt(config).due(config):
+                return None
+            if not self._take_lock():
+                return None
+            self._read = self._written = self._removed = 0
+            self._steps = self._round(config, memory)
+        until = self._read + budget
+        try:
+            for _ in self._steps:
+                if self._read >= until:
+                    return self._state(done=False)
+        except BaseException:
+            with suppress(OSError):  # else the next round removes it
+                discard(self._files, self._segments)
+            self.close()
+            raise
+        self.close()
+        return self._state(done=True)
+
+    def _state(self, *, done: bool) -> Compacted:
+        return Compacted(self._read, self._written, self._removed, self._clean_to, done)
+
+    def close(self) -> None:
+        """Give up the round; the next one begins anew."""
+        self._steps = None
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.unlock()
+
+    def forked(self) -> None:
+        """In a forked child: the round is the parent's."""
+        for lock in (self._lock, self._root_lock):
+            if lock is not None:
+                lock.abandon()
+        self._lock = self._root_lock = None
+        self._steps = None
+
+    def _take_lock(self) -> bool:
+        path = os.path.join(self._directory, "cleaner")
+        self._lock = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
+        if not self._lock.try_lock():
+            self._lock = None
+            return False
+        return True
+
+    # A round.
+
+    def _round(self, config: TopicConfig, memory: int) -> Iterator[int]:
+        """Yields now and then; between two yields about a megabyte is read."""
+        self._tidy()
+        end = self._settled_end()
+        extents = self._extents(end)
+        now = self._clock.now()
+        dirt = self._measured(extents, end, config)
+        latest = LatestOffsets(memory)
+        # Of all finished segments: their indexes are written anew.
+        aborted = (
+            self._aborted(end.start_offset, end.active_base) if end.producers_end >= 0 else None
+        )
+        self._clean_to = yield from self._note_keys(
+            extents, dirt, Transactions(aborted or ()), latest
+        )
+        rewrite = _Rewrite(
+            config=config,
+            clean_to=self._clean_to,
+            now=now,
+            latest=latest,
+            aborted=aborted,
+            last=last_batches(self._producers()),
+        )
+        below = [extent for extent in extents if extent.base < self._clean_to]
+        for group in grouped(below, config.segment_bytes):
+            try:
+                changed = yield from self._write(group, rewrite)
+                if not changed:
+                    discard(self._files, self._segments)
+                elif not self._replace(group):
+                    return
+            except FileNotFoundError:
+                logger.info("%s: compaction given up: its segments were removed", self._tp)
+                return
+        self._note()
+        logger.info(
+            "%s: compacted up to offset %d: %d bytes became %d",
+            self._tp,
+            self._clean_to,
+            sum(extent.size for extent in below),
+            self._written,
+        )
+
+    def _tidy(self) -> None:
+        """Finish or remove what one who was killed has left."""
+        if decided(self._files, self._directory):
+            with self._locked() as block:
+                end = block.end()
+                if end is not None:
+                    finish(self._files, self._segments, block, end)
+        discard(self._files, self._segments)
+
+    def _settled_end(self) -> End:
+        """The published end, once no walk after a power cut begins in a finished segment.
+
+        The position up to which the log is known to be synced is one in a file. With another file
+        in its place, it would be in the middle of a batch, which would be cut as a torn one.
+        """
+        self._sync()
+        block = self._block()
+        with self._sync_locked():
+            end = block.end() or self._end()
+            synced = block.synced()
+            if synced is None or synced.base < end.active_base:
+                # All that is before the active segment was synced just now.
+                self._files.fsync_dir(self._directory)
+                block.publish_synced(Synced(end.active_base, 0, end.active_base))
+                block.flush()
+        return end
+
+    def _extents(self, end: End) -> list[Extent]:
+        """The finished segments."""
+        bases = existing(self._files, self._directory, end)
+        extents: list[Extent] = []
+        for base, following in zip(bases, [*bases[1:], end.active_base], strict=True):
+            if base < end.active_base:
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    size, appended = self._files.measure(self._segments.path(base))
+                    extents.append(Extent(base, following, size, appended))
+        return extents
+
+    def _measured(self, extents: list[Extent], end: End, config: TopicConfig) -> Dirt:
+        now = self._clock.now()
+        first_dirty = read_cleaned(self._files, self._root).get(self._tp, -1)
+        dirty = next((extent for extent in extents if extent.end > first_dirty), None)
+        return measured(
+            extents,
+            first_dirty,
+            config,
+            active_base=end.active_base,
+            stable_offset=end.stable_offset,
+            oldest_dirty=now if dirty is None else self._first_time(dirty, now),
+            now=now,
+        )
+
+    def _first_time(self, extent: Extent, now: int) -> int:
+        """The time of a segment's first batch, as Kafka counts it; `now` when it has none."""
+        try:
+            head = OpenFile(self._files, self._segments.path(extent.base), os.O_RDONLY).read(
+                HEADER_BYTES, 0
+            )
+            timestamp = read_header(head).max_timestamp
+        except (CorruptBatch, FileNotFoundError):
+            return now
+        return timestamp if timestamp > 0 else now
+
+    def _note_keys(
+        self,
+        extents: list[Extent],
+        dirt: Dirt,
+        transactions: Transactions,
+        latest: LatestOffsets,
+    ) -> Generator[int, None, int]:
+        """Note the keys of the dirty part; returns the offset up to which they all are."""
+        for extent in extents:
+            if extent.end <= dirt.first_dirty or extent.base >= dirt.uncleanable:
+                continue
+            for header, batch, position in self._batches(extent):
+                if header.base_offset >= dirt.uncleanable:
+                    break
+                yield 0
+                if header.next_offset <= dirt.first_dirty or header.control:
+                    continue
+                if not transactions.is_aborted(header):
+                    try:
+                        latest.add(batch, dirt.first_dirty)
+                    except CorruptBatch as error:
+                        self._raise_corrupt(extent, position, error)
+                    if latest.full:
+                        return header.next_offset
+        return dirt.uncleanable
+
+    def _batches(self, extent: Extent) -> Iterator[tuple[BatchHeader, memoryview, int]]:
+        """Header, bytes and position of every batch of a finished segment."""
+        file = OpenFile(self._files, self._segments.path(extent.base), os.O_RDONLY)
+        position, wanted = 0, READ_BYTES
+        size = file.size()
+        while position < size:
+            data = memoryview(file.read(wanted, position))
+            at, wanted = 0, READ_BYTES
+            try:
+                while at < len(data):
+                    left = len(data) - at
+                    last = position + len(data) >= size
+                    if left < HEADER_BYTES and not last:
+                        break
+                    header = read_header(data, at)
+                    if header.size > left:
+                        if not last:
+                            wanted = max(READ_BYTES, header.size)
+                            break
+                        raise TruncatedBatch(f"{header.size} bytes, {left} are there", at)
+                    yield header, data[at : at + header.size], position + at
+                    at += header.size
+            except CorruptBatch as error:
+                self._raise_corrupt(extent, position + at, error)
+            self._read += at
+            position += at
+
+    def _raise_corrupt(self, extent: Extent, position: int, error: CorruptBatch) -> NoReturn:
+        raise CorruptLog(
+            f"{self._tp}: {self._segments.path(extent.base)} is corrupt at byte {position}:"
+            f" {error}. The partition is not compacted; restore the file from a backup"
+        ) from error
+
+    def _write(self, group: list[Extent], rewrite: "_Rewrite") -> Generator[int, None, bool]:
+        """Write what stays of some segments into the `.cleaned` files of one.
+
+        Returns whether it is anything else than before.
+        """
+        base = group[0].base
+        target = self._created(base, LOG)
+        tally = Tally(base, rewrite.config.index_interval_bytes)
+        buffers: list[Buffer] = []
+        pending = written = 0
+        changed = len(group) > 1
+        for extent in group:
+            for header, batch, position in self._batches(extent):
+                final = extent is group[-1] and position + header.size >= extent.size
+                try:
+                    kept = rewrite.kept(header, batch, final=final)
+                except CorruptBatch as error:
+                    self._raise_corrupt(extent, position, error)
+                changed = changed or kept is None or kept[0] is not batch
+                if kept is not None:
+                    data, timestamp, removed = kept
+                    tally.add(header.last_offset, timestamp, written + pending, len(data))
+                    buffers.append(data)
+                    pending += len(data)
+                    self._removed += removed
+                else:
+                    self._removed += header.count
+                if pending >= WRITE_BYTES:
+                    target.write(buffers, written)
+                    written, pending, buffers = written + pending, 0, []
+                yield 0
+        target.write(buffers, written)
+        written += pending
+        self._written += written
+        tally.seal()
+        if not changed:
+            return False
+        entries = rewrite.entries(base, group[-1].end)
+        files = [target]
+        for suffix, content in (
+            (INDEX, tally.index),
+            (TIMEINDEX, tally.timeindex),
+            (TXNINDEX, entries),
+        ):
+            if content is not None:
+                file = self._created(base, suffix)
+                if content:
+                    file.write([content], 0)
+                files.append(file)
+        for file in files:
+            file.sync()
+        # Its age counts from its last append, not from now.
+        self._files.date(self._cleaned(base, LOG), group[-1].appended)
+        return True
+
+    def _created(self, base: int, suffix: str) -> OpenFile:
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        return OpenFile(self._files, self._cleaned(base, suffix), flags)
+
+    def _cleaned(self, base: int, suffix: str) -> str:
+        return os.path.join(self._directory, file_name(base, suffix + CLEANED))
+
+    def _replace(self, group: list[Extent]) -> bool:
+        """Put what was written in the place of what it was made from; False: that is gone."""
+        bases = [extent.base for extent in group]
+        base = bases[0]
+        with self._locked() as block:
+            end = block.end()
+            if end is None or not set(bases) <= set(existing(self._files, self._directory, end)):
+                discard(self._files, self._segments)
+                return False
+            decide(self._files, self._directory, base)
+        # Not under the append lock: producers need not wait for it.
+        self._files.fsync_dir(self._directory)
+        with self._locked() as block:
+            end = block.end()
+            if end is None:
+                return False
+            install(self._files, self._segments, block, end, base, bases[1:])
+        settle(self._files, self._segments, base)
+        return True
+
+    def _note(self) -> None:
+        """Note how far the partition is clean, unless it was deleted meanwhile."""
+        with self._root_locked():
+            if not self._block().gone:
+                note_cleaned(self._files, self._root, self._tp, self._clean_to)
+
+    @contextmanager
+    def _root_locked(self) -> Iterator[None]:
+        path = os.path.join(self._root, "control")
+        self._root_lock = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
+        try:
+            self._root_lock.lock()
+            yield
+        finally:
+            if self._root_lock is not None:
+                self._root_lock.unlock()
+            self._root_lock = None
+
+
+class _Rewrite:
+    """Everything by which a round decides what stays."""
+
+    def __init__(
+        self,
+        *,
+        config: TopicConfig,
+        clean_to: int,
+        now: int,
+        latest: LatestOffsets,
+        aborted: list[Aborted] | None,
+        last: LastBatches,
+    ) -> None:
+        """`aborted`: all there are; None when the partition has had no producers."""
+        self.config = config
+        self._clean_to = clean_to
+        self._now = now
+        self._horizon = now + config.delete_retention_ms
+        self._latest = latest
+        self._aborted = aborted
+        self._transactions = Transactions(aborted or ())
+        self._last = last
+
+    def entries(self, start: int, stop: int) -> bytes | None:
+        """The index of aborted transactions of a segment, once its batches were looked at.
+
+        None: there is none.
+        """
+        if self._aborted is None:
+            return None
+        return encode_entries(
+            entry
+            for entry in self._aborted
+            if start <= entry.last_offset < stop
+            and (entry.last_offset >= self._clean_to or self._transactions.is_needed(entry))
+        )
+
+    def kept(
+        self, header: BatchHeader, batch: memoryview, *, final: bool
+    ) -> tuple[Buffer, int, int] | None:
+        """What stays of a batch, its largest timestamp, and how many records went; None: nothing.
+
+        `final`: it is the last one of what becomes a segment. It stays, if only as a header, so
+        that the segment ends where the next one begins: what is missing is then seen to be lost.
+        """
+        if header.base_offset >= self._clean_to:
+            return batch, header.max_timestamp, 0
+        data: Buffer | None = batch
+        stays = header.count
+        if header.control:
+            marker = read_marker(batch)
+            if self._transactions.ends_nothing(header, marker) and header.count:
+                if not header.has_delete_horizon:
+                    data = with_horizon(batch, self._horizon)
+                elif header.base_timestamp <= self._now:
+                    stays = 0
+        elif self._transactions.is_aborted(header):
+            stays = 0
+        elif header.count:
+            stays, sifted = keep_latest(
+                batch,
+                self._latest,
+                tombstones=keeps_tombstones(header, self._now),
+                horizon=self._horizon,
+            )
+            data = batch if sifted is None else sifted
+        if stays:
+            assert data is not None
+            timestamp = header.max_timestamp if data is batch else read_header(data).max_timestamp
+            return data, timestamp, header.count - stays
+        whole = header.next_offset == self._clean_to
+        if not (final or whole or is_last(header, self._last)):
+            return None
+        check(batch)  # a damaged header must not get a right checksum
+        empty = emptied(header)
+        return batch if batch == empty else empty, header.max_timestamp, header.count
