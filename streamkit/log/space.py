@@ -157,13 +157,13 @@ class Space:
         Takes no lock: a stopped process must not keep offsets from being committed.
         """
         page = self.attach()
-        if isinstance(page, mmap.mmap):
-            page[_FULL_AT] = 1  # first: a producer would take what becomes free
         freed = False
+        self._mark_full(page)  # before: a producer would take what becomes free
         for name in (BALLAST, f"{BALLAST}.tmp"):
             with suppress(FileNotFoundError):
                 self._files.unlink(os.path.join(self._root, name))
                 freed = True
+        self._mark_full(page)  # and after: who has just seen the ballast may have cleared it
         if freed:
             logger.warning(
                 "%s: the disk is full. Producers are refused; offsets and transactions go on, in"
@@ -172,6 +172,11 @@ class Space:
                 BALLAST_BYTES >> 10,
             )
         return freed
+
+    @staticmethod
+    def _mark_full(page: mmap.mmap | bytes) -> None:
+        if isinstance(page, mmap.mmap):
+            page[_FULL_AT] = 1
 
     def restore(self) -> bool:
         """Have a ballast, and let producers go on; False when the disk is too full for one.
