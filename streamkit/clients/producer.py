@@ -113,6 +113,7 @@ class Producer:
         self._appends = count()
         self._error: BaseException | None = None
         self._closed = False
+        self._transactional_id = transactional_id
         self._idempotent = idempotent or transactional_id is not None
         self._sequences: Sequences | None = None
         self._transactions: Transactions | None = None
@@ -499,8 +500,9 @@ class Producer:
             return self._sequences.append(place, batch, append)
         except InvalidProducerEpoch as error:
             raise ProducerFenced(
-                f"{error}. The transaction was ended by others: it took longer than its time-out,"
-                " or another producer has the same transactional id. Begin a new producer"
+                f"transactional id {self._transactional_id!r}: the transaction was ended by"
+                " others, because it took longer than its time-out or another producer has taken"
+                f" the id; begin a new producer ({error})"
             ) from error
 
     # Transactions: for `Transaction`, which keeps them to one thread.
