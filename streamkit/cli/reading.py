@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.backends.base import Backend, Batch, CommittedOffset, Membership
 from streamkit.cli.output import note
 from streamkit.cli.positions import Position, offset_at
 from streamkit.engine.signals import Stop
+from streamkit.errors import OffsetOutOfRange
 from streamkit.records import Record, TopicPartition
 
 WAIT = 0.2
@@ -42,7 +43,7 @@ def read_alone(
             positions = {at: offset for at, offset in positions.items() if offset < ends[at]}
             if not positions:
                 return
-        batches = log.fetch(positions)
+        batches = _fetch(log, positions)
         for batch in batches:
             for record in batch.records():
                 if extent.follow or record.offset < ends[batch.partition]:
@@ -54,6 +55,21 @@ def read_alone(
         if not batches:
             sys.stdout.flush()
             log.wait(positions, WAIT)
+
+
+def _fetch(log: Backend, positions: dict[TopicPartition, int]) -> list[Batch]:
+    """What there is to read. Where records were removed, go on after them, and say so."""
+    try:
+        return log.fetch(positions)
+    except OffsetOutOfRange:
+        starts = {at: log.offsets(at).start for at in positions}
+        removed = {at: start for at, start in starts.items() if positions[at] < start}
+        if not removed:
+            raise
+    for at, start in removed.items():
+        note(f"{at}@{positions[at]} to {start - 1} were removed, by retention or a request")
+        positions[at] = start
+    return []
 
 
 def read_as_member(
@@ -122,7 +138,7 @@ def _read_owned(
     began = committed = monotonic()
     while not stop.is_set():
         owned.poll()
-        batches = owned.log.fetch(owned.positions) if owned.positions else []
+        batches = _fetch(owned.log, owned.positions) if owned.positions else []
         for batch in batches:
             for record in batch.records():
                 yield record

@@ -21,7 +21,9 @@ from streamkit.dsl.nodes import (
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde
 
-COMPACTED = {"cleanup.policy": "compact"}
+CHANGELOG = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(2**63 - 1)}
+"""State is restored up to the committed end of its changelog. Compaction keeps only the last value
+of a key, which may be one that was never committed; so it leaves these topics alone."""
 KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
 MAX_UPSTREAM_TASKS = 48
@@ -196,7 +198,7 @@ class Topology:
                             "be read by the wrong tasks: give the store another name= or take "
                             "back the change of partitions"
                         )
-                    need(store.changelog, count, COMPACTED)
+                    need(store.changelog, count, CHANGELOG)
                 for topic in sub.repartitions:
                     if count > MAX_UPSTREAM_TASKS:
                         raise TopologyError(

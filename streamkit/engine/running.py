@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership, Unit
+from streamkit.backends.base import Backend, Batch, CommittedOffset, Membership, Unit
 from streamkit.clock import Clock
 from streamkit.engine.columns import before, within
 from streamkit.engine.limits import Limits, limits_of
@@ -11,7 +11,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.restore import restore
 from streamkit.engine.rows import Position, Rows
 from streamkit.engine.task import Task
-from streamkit.errors import RecordTooLarge, StreamkitError, UnknownTopic
+from streamkit.errors import OffsetOutOfRange, RecordTooLarge, StreamkitError, UnknownTopic
 from streamkit.records import Columns, TopicPartition
 
 FETCH_BYTES = 1 << 18
@@ -170,6 +170,7 @@ class Running:
         first, end = self._place.start(at), self._place.end(at)
         position = first
         while position < end:
+            position = max(position, self._place.backend.offsets(at).start)  # retention goes on
             for batch in self._place.backend.fetch({at: position}, max_bytes=FETCH_BYTES):
                 self.task.load_table(partition, self._place.cut(at, batch.columns()))
                 position = batch.next_offset
@@ -189,7 +190,7 @@ class Running:
             at = self._place.partition(partition)
             wanted[at] = self.positions[at]
         behind = {at: offset for at, offset in wanted.items() if not self._ended(at, offset)}
-        batches = self._place.backend.fetch(behind, max_bytes=FETCH_BYTES) if behind else []
+        batches = self._fetch(behind) if behind else []
         for batch in batches:
             at = batch.partition
             self.task.feed(self._names[at], self._place.cut(at, batch.columns()))
@@ -201,6 +202,33 @@ class Running:
             self._silent.setdefault(at, now)
         done = self._run(now + TURN)
         return self.flush() or bool(batches) or done > 0
+
+    def _fetch(self, behind: Mapping[TopicPartition, int]) -> list[Batch]:
+        """Raises OffsetOutOfRange for records that were removed before the app has read them.
+
+        To go on without them is not for us to decide: results would be wrong, and nobody told.
+        """
+        try:
+            return self._place.backend.fetch(behind, max_bytes=FETCH_BYTES)
+        except OffsetOutOfRange as error:
+            for at, offset in behind.items():
+                start = self._place.backend.offsets(at).start
+                if offset < start:
+                    raise OffsetOutOfRange(
+                        f"{at}@{offset} to {start - 1}: removed, by retention or a request, before "
+                        f"{self._place.group} has read them. {self._without(at, start)}"
+                    ) from error
+            raise
+
+    def _without(self, at: TopicPartition, start: int) -> str:
+        """What to do about records that are gone."""
+        if self._place.spans:
+            return "Begin a new replay: it reads what is left"
+        return (
+            f"To go on without them: streamkit groups reset {self._place.group} --topic "
+            f"{at.topic}:{at.partition} --to offset:{start}. To keep more: streamkit topics alter "
+            f"{at.topic} --config retention.ms=..."
+        )
 
     def _run(self, until: float) -> int:
         """Process until a time, at the pace that the user's functions turn out to have."""

@@ -412,3 +412,15 @@ def test_a_file_that_is_not_there_is_said_plainly(streamkit):
     streamkit("topics", "create", "lines")
     result = streamkit("produce", "lines", "--file", "nowhere.txt", code=1)
     assert result.stderr == "error: nowhere.txt: No such file or directory\n"
+
+
+@pytest.mark.parametrize("group", [[], ["--group", "readers"]])
+def test_records_removed_before_they_were_read_are_told(log, streamkit, group):
+    fill(log)
+    if group:
+        streamkit("consume", "numbers", *group, "-n", "2")
+    with open_backend(log) as backend:
+        backend.delete_records(TopicPartition("numbers", 0), 5)
+    told = streamkit("consume", "numbers", *group)
+    assert told.stdout.split() == list("56789")
+    assert ("numbers-0@2 to 4 were removed" in told.stderr) == bool(group)
