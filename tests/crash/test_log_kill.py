@@ -249,3 +249,50 @@ def test_a_process_killed_while_it_creates_or_deletes_leaves_a_topic_or_none(roo
             assert log.partition(tp).append([encode([b"z"], timestamps=0)]) == 0
     left = sorted(path.name for path in root.iterdir() if "made" in path.name)
     assert left == ["made-0", "made-1"]
+
+
+ALTERER = """
+import sys
+from streamkit.log.directory import Log
+log = Log.open(sys.argv[1], maintenance=False)
+log.add_partitions("made", 3)
+print("grown", flush=True)
+log.alter_topic("made", {"segment.ms": "7000", "max.message.bytes": None})
+print("altered", flush=True)
+"""
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("calls", "when"),
+    [
+        *(("mkdir,mkdirat", when) for when in (1, 2)),
+        *(("pwritev,pwritev2", when) for when in (2, 7, 8, 10)),
+        *(("fdatasync", when) for when in (2, 5, 6)),
+        *(("fsync", when) for when in (1, 3)),
+        *(("rename,renameat,renameat2", when) for when in (1, 2)),
+    ],
+)
+def test_a_process_killed_while_it_alters_a_topic_leaves_it_as_before_or_after(root, calls, when):
+    before = {"segment.ms": "5000", "max.message.bytes": "9000"}
+    with Log.open(root) as log:
+        log.create_topic("made", 1, before)
+        log.partition(TopicPartition("made", 0)).append([encode([b"x"], timestamps=0)])
+    rules = (f"trace={calls}", f"inject={calls}:signal=KILL:when={when}")
+    status, said, _ = traced(rules, ALTERER, str(root))
+    assert status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    with Log.open(root) as log:
+        topic = log.topic("made")
+        assert topic.partitions in ((3,) if "grown" in said else (1, 3))
+        assert topic.config in (
+            [{"segment.ms": "7000"}] if "altered" in said else [before, {"segment.ms": "7000"}]
+        )
+        if topic.partitions == 1:
+            log.add_partitions("made", 3)
+        ends = [log.partition(TopicPartition("made", number)).end_offset for number in range(3)]
+        assert ends == [1, 0, 0]
+        for number in range(3):
+            tp = TopicPartition("made", number)
+            log.partition(tp).append([encode([b"y"], timestamps=0)])
+    left = sorted(path.name for path in root.iterdir() if path.name.startswith("made"))
+    assert left == ["made-0", "made-1", "made-2"]

@@ -114,6 +114,9 @@ class Promised:
     synced: tuple[tuple[TopicPartition, int], ...] = ()
     """Offsets below these were acknowledged with acks="all"."""
 
+    altered: tuple[tuple[str, str, str | None], ...] = ()
+    """Topics, configs, and their values; None: the default."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -312,7 +315,7 @@ class Story:
         self.log = Log.open(root / "data" / "log", files=self.disk)
 
     def promise(self, **changed: object) -> None:
-        fields = {name: getattr(self.promised, name) for name in ("made", "gone", "synced")}
+        fields = {name: getattr(self.promised, name) for name in Promised.__match_args__}
         self.promised = Promised(**{**fields, **changed})  # type: ignore[arg-type]
 
     def create(self, name: str, partitions: int = 1) -> None:
@@ -320,6 +323,18 @@ class Story:
         config = {"segment.bytes": "1024", "index.interval.bytes": "200"}
         self.log.create_topic(name, partitions, config)
         self.promise(made=self.promised.made | {(name, partitions)})
+
+    def grow(self, name: str, total: int) -> None:
+        others = frozenset(topic for topic in self.promised.made if topic[0] != name)
+        self.promise(made=others)
+        self.log.add_partitions(name, total)
+        self.promise(made=others | {(name, total)})
+
+    def alter(self, name: str, key: str, value: str | None) -> None:
+        others = tuple(each for each in self.promised.altered if each[:2] != (name, key))
+        self.promise(altered=others)
+        self.log.alter_topic(name, {key: value})
+        self.promise(altered=(*others, (name, key, value)))
 
     def delete(self, name: str) -> None:
         made = frozenset(topic for topic in self.promised.made if topic[0] != name)
@@ -380,6 +395,9 @@ def hold(root: Path, promised: Promised, *, files: RealFiles | None = None) -> N
         for name, partitions in promised.made:
             assert topics[name].partitions == partitions
         assert not promised.gone & topics.keys()
+        assert {tp.topic for tp, _ in promised.synced} <= topics.keys()
+        for name, key, altered in promised.altered:
+            assert topics[name].config.get(key) == altered
         for name, topic in topics.items():
             for number in range(topic.partitions):
                 tp = TopicPartition(name, number)
@@ -435,6 +453,19 @@ def deletions(story: Story) -> None:
     story.append(TopicPartition("a", 0), 3)
 
 
+def alterations(story: Story) -> None:
+    story.create("a")
+    story.append(TopicPartition("a", 0))
+    story.grow("a", 3)
+    story.append(TopicPartition("a", 2), 2)
+    story.alter("a", "segment.ms", "5000")
+    story.alter("a", "segment.bytes", None)
+    story.grow("a", 4)
+    story.alter("a", "segment.ms", None)
+    story.append(TopicPartition("a", 3))
+    story.append(TopicPartition("a", 0))
+
+
 def two_processes(story: Story) -> None:
     """One creates and rolls, the other appends; each sees what the other did not yet sync."""
     other = Log.open(story.log.path, files=story.disk)
@@ -480,7 +511,9 @@ def chance() -> random.Random:
     return random.Random(seed)
 
 
-@pytest.mark.parametrize("tell", [first_topic, appends, rolls, deletions, two_processes])
+@pytest.mark.parametrize(
+    "tell", [first_topic, appends, rolls, deletions, alterations, two_processes]
+)
 def test_a_power_cut_at_any_fsync_takes_nothing_acknowledged(tell, tmp_path, reboot, chance):
     story = Story(tmp_path / "disk")
     tell(story)
