@@ -41,7 +41,9 @@ class TransactionsTopic:
     def _begin(self) -> None:
         """Know nothing. In a forked child, too: another thread may have been halfway through."""
         self._lock = threading.RLock()
-        self._positions: dict[TopicPartition, int] = {}
+        self._partitions: list[Partition] = []
+        self._positions: list[int] = []
+        self._file: LockFile | None = None
         self._coordinator = Coordinator()
         self._cured = False
 
@@ -53,7 +55,7 @@ class TransactionsTopic:
     @property
     def epoch(self) -> int:
         """Of the coordinator, as markers name it: it must not fall."""
-        return self._log.partition(TopicPartition(TOPIC, 0)).leader_epoch
+        return self._partitions[0].leader_epoch
 
     def exists(self) -> bool:
         """Whether anybody has ever begun a transaction in this log."""
@@ -77,10 +79,18 @@ class TransactionsTopic:
 
         What the block is given is up to date; it changes by `write` and `bury` alone.
         """
-        with self._lock, LockFile(self.folder / "coordinator") as file:
-            file.lock()
-            self._refresh()
-            yield self._coordinator
+        with self._lock:
+            file = self._file or LockFile(self.folder / "coordinator")
+            self._file = None
+            try:
+                file.lock()
+                self._refresh()
+                yield self._coordinator
+            except BaseException:
+                file.close()  # not only unlocked: an interrupt may have come before it is known
+                raise
+            file.unlock()
+            self._file = file
 
     def cured(self) -> bool:
         """Whether somebody has looked, in this boot, for what the last power cut left behind."""
@@ -96,47 +106,52 @@ class TransactionsTopic:
 
     def write(self, steps: Sequence[Transaction], *, durable: bool) -> None:
         """Append where transactional ids now stand, all or none. Only by the coordinator."""
-        batches: dict[Partition, list[Transaction]] = {}
+        batches: dict[int, list[Transaction]] = {}
         for step in steps:
             batches.setdefault(self._home(step.transactional_id), []).append(step)
-        for partition, some in batches.items():
+        for number, some in batches.items():
             batch = codec.encode(
                 [encode_value(step) for step in some],
                 keys=[encode_key(step.transactional_id) for step in some],
                 timestamps=self._clock.now(),
             )
-            partition.append([batch], acks="all" if durable else 1)
+            offset = self._partitions[number].append([batch], acks="all" if durable else 1)
+            # While the lock is held nobody else writes: what was just written need not be read.
+            assert offset == self._positions[number]
             for step in some:
                 self._coordinator.put(step)
+            self._positions[number] = offset + len(some)
 
     def bury(self, transactional_id: str) -> None:
         """Append a tombstone: the id is forgotten. Only by the coordinator."""
         batch = codec.encode(
             [None], keys=[encode_key(transactional_id)], timestamps=self._clock.now()
         )
-        self._home(transactional_id).append([batch], acks="all")
+        self._partitions[self._home(transactional_id)].append([batch], acks="all")
         self._coordinator.forget(transactional_id)
 
     def sync(self, transactional_id: str) -> None:
         """Return when everything written about the id before the call is on stable storage."""
-        self._home(transactional_id).sync()
+        self._partitions[self._home(transactional_id)].sync()
 
-    def _home(self, transactional_id: str) -> Partition:
-        number = partition_of(transactional_id, self._log.topic(TOPIC).partitions)
-        return self._log.partition(TopicPartition(TOPIC, number))
+    def _home(self, transactional_id: str) -> int:
+        return partition_of(transactional_id, len(self._partitions))
 
     def _refresh(self) -> None:
-        if not self._positions:
+        if not self._partitions:
             topic = self._log.topics().get(TOPIC)
             if topic is None:
                 return
-            for number in range(topic.partitions):
-                self._positions[TopicPartition(TOPIC, number)] = 0
-        for tp, position in self._positions.items():
-            self._positions[tp] = self._read(tp, position)
+            self._positions = [0] * topic.partitions
+            self._partitions = [
+                self._log.partition(TopicPartition(TOPIC, number))
+                for number in range(topic.partitions)
+            ]
+        for number, partition in enumerate(self._partitions):
+            if partition.end_offset != self._positions[number]:
+                self._positions[number] = self._read(partition, self._positions[number])
 
-    def _read(self, tp: TopicPartition, position: int) -> int:
-        partition = self._log.partition(tp)
+    def _read(self, partition: Partition, position: int) -> int:
         while position < partition.end_offset:
             raw = partition.read(max(position, partition.start_offset), _READ_BYTES)
             if not raw:
@@ -149,7 +164,7 @@ class TransactionsTopic:
                 try:
                     self._coordinator.apply(key, value)
                 except DataError as error:
-                    raise DataError(f"{tp} below offset {position}: {error}") from error
+                    raise DataError(f"{partition.tp} below offset {position}: {error}") from error
         return position
 
 
