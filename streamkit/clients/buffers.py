@@ -18,18 +18,20 @@ _start = count(os.getpid())  # several producers do not all begin with partition
 class Buffer:
     """The batch that is being filled for one partition, and what could not be written yet."""
 
-    __slots__ = ("_compression", "append", "builder", "partition", "topic", "unwritten")
+    __slots__ = ("_compression", "append", "builder", "lane", "partition", "topic", "unwritten")
 
     def __init__(self, topic: "TopicBuffers", partition: TopicPartition) -> None:
         self.topic = topic
         self.partition = partition
         self.unwritten: deque[bytes] = deque()
+        self.lane = codec.Lane(self)
         self._begin()
 
     def _begin(self) -> None:
         self._compression = self.topic.compression
         self.builder = codec.Builder(self._compression)
         self.append = self.builder.append
+        self.lane.builder = self.builder
 
     def build(self) -> bytes:
         """The batch that was filled; the next one is compressed as the topic says by now."""
@@ -49,12 +51,14 @@ class TopicBuffers:
     __slots__ = (
         "_asked_bytes",
         "_look",
+        "_turns",
         "batch_bytes",
         "buffers",
         "compacted",
         "compression",
         "count",
         "info",
+        "lanes",
         "sticky",
     )
 
@@ -64,8 +68,9 @@ class TopicBuffers:
         self._look = look
         self.count = 0
         self.buffers: list[Buffer] = []
+        self.lanes = codec.Lanes()
+        self._turns = next(_start)
         self.follow(info)
-        self.sticky = self.buffers[next(_start) % self.count]
 
     def follow(self, info: TopicInfo) -> None:
         """The topic has other configs or more partitions.
@@ -83,13 +88,21 @@ class TopicBuffers:
             for number in range(self.count, info.partitions)
         )
         self.count = len(self.buffers)
+        self.lanes.lanes = [buffer.lane for buffer in self.buffers]
         for buffer in self.buffers:
             buffer.follow()
+            buffer.lane.limit = self.batch_bytes
+        self._stick()
 
     def turn(self, written: Buffer) -> None:
         """After a batch, what has no key goes to the next partition."""
         if written is self.sticky:
-            self.sticky = self.buffers[(written.partition.partition + 1) % self.count]
+            self._turns += 1
+            self._stick()
+
+    def _stick(self) -> None:
+        self.sticky = self.buffers[self._turns % self.count]
+        self.lanes.sticky = None if self.compacted else self.sticky.lane
 
     def buffer(self, partition: int) -> Buffer:
         if partition >= self.count:

@@ -17,7 +17,6 @@ from streamkit import codec
 from streamkit.backends.base import Acks, CommittedOffset, Membership, Transactions
 from streamkit.clients.buffers import Buffer, TopicBuffers
 from streamkit.clients.connection import LogLike, connect
-from streamkit.clients.rows import Rows
 from streamkit.clients.sequences import Sequences
 from streamkit.clients.transaction import Transaction
 from streamkit.clock import Clock, SystemClock
@@ -42,7 +41,7 @@ _RETRY_SECONDS = 1.0
 """How long a batch that could not be written waits until the background tries it again."""
 
 _FEW = 64
-"""Lists up to this long go through the buffers, record by record: a batch each would be waste."""
+"""Lists up to this long wait for more, as records do: a batch each would be waste."""
 
 
 class Appended(NamedTuple):
@@ -108,6 +107,7 @@ class Producer:
         self._now = (clock or SystemClock()).now
         self._monotonic = (clock or SystemClock()).monotonic
         self._topics: dict[str, TopicBuffers] = {}
+        self._lanes: dict[str, codec.Lanes] = {}
         # What was appended last to each partition and is not known to be on stable storage yet.
         self._unsynced: dict[TopicPartition, int] = {}
         self._appends = count()
@@ -121,6 +121,12 @@ class Producer:
         self._spoiled: BaseException | None = None
         self._sendable: dict[str, TopicBuffers] = {}
         self._begin()
+        if codec.QuickSend is not None and transactional_id is None:
+            # A call of this method costs more than all it does for a plain record. So it is
+            # called for the others only, and when there is something to be told or to wait for.
+            quick = codec.QuickSend(self.send, self._write_filled, system_time=clock is None)
+            self._lanes = quick.topics
+            self.send = quick.send  # type: ignore[method-assign]
         if transactional_id is not None:
             try:
                 self._transactions = self._backend.transactions(
@@ -204,12 +210,10 @@ class Producer:
         As `send` for each, except that nothing waits for more. What was sent before to the same
         partitions is appended before. An error may leave some of them appended.
         """
-        raw = [v if type(v) is bytes else _encode(v) for v in values]
-        raw_keys = None
-        if keys is not None:
-            raw_keys = [k if k is None or type(k) is bytes else _encode(k) for k in keys]
-            if len(raw_keys) != len(raw):
-                raise UsageError(f"{len(raw)} values and {len(raw_keys)} keys: not as many")
+        raw = _encode_all(values)
+        raw_keys = None if keys is None else _encode_all(keys)
+        if raw_keys is not None and len(raw_keys) != len(raw):
+            raise UsageError(f"{len(raw)} values and {len(raw_keys)} keys: not as many")
         if isinstance(timestamps, Sequence) and len(timestamps) != len(raw):
             raise UsageError(f"{len(raw)} values and {len(timestamps)} timestamps: not as many")
         when = self._now() if timestamps is None else timestamps
@@ -217,23 +221,15 @@ class Producer:
             target = self._topics.get(topic) or self._topic(topic)
             if self._error is not None:
                 self._raise()
-            rows = Rows(raw, raw_keys, when)
             if target.compacted and (raw_keys is None or None in raw_keys):
                 raise _no_key(topic)
-            if len(raw) <= _FEW:
-                for value, key, at in rows:
-                    self.send(topic, value, key=key, partition=partition, timestamp=at)
-                return
-            if partition is not None:
-                self._append_rows(target.buffer(partition), rows.chunks(target.batch_bytes))
-            elif raw_keys is None:
-                for chunk in rows.chunks(target.batch_bytes):
-                    buffer = target.sticky
-                    self._append_rows(buffer, [chunk])
-                    target.turn(buffer)
-            else:
-                for number, part in rows.by_partition(target.count).items():
-                    self._append_rows(target.buffers[number], part.chunks(target.batch_bytes))
+            try:
+                self._send_all(target, raw, raw_keys, when, partition)
+            finally:
+                # Also what an error leaves half way waits for more, and no longer than usual.
+                for buffer in target.buffers:
+                    if len(buffer.builder) and buffer not in self._waiting:
+                        self._wait_for_more(buffer)
 
     def send_and_wait(
         self,
@@ -328,6 +324,7 @@ class Producer:
             finally:
                 self._closed = True
                 self._topics.clear()  # so that what is sent now is refused
+                self._lanes.clear()
                 self._something.notify_all()
                 atexit.unregister(self.close)
                 try:
@@ -375,6 +372,7 @@ class Producer:
                 info = self._backend.topic(name)
         look = partial(self._backend.topic, name)
         target = self._topics[name] = TopicBuffers(info, self._batch_bytes, look)
+        self._lanes[name] = target.lanes
         return target
 
     def _raise(self) -> None:
@@ -388,11 +386,19 @@ class Producer:
         Other later errors are echoes of the first: their records are kept and tried again.
         """
         with self._lock:
+            for target in self._topics.values():
+                for buffer in target.buffers:
+                    buffer.lane.open = False
             if self._error is None:
                 self._error = error
             elif isinstance(error, UsageError):
                 for text in (f"also: {error}", *getattr(error, "__notes__", ())):
                     self._error.add_note(text)
+
+    def _write_filled(self, buffer: Buffer) -> None:
+        """As `_write_full`, for who has not the lock."""
+        with self._lock:
+            self._write_full(buffer)
 
     def _write_full(self, buffer: Buffer) -> None:
         try:
@@ -405,6 +411,7 @@ class Producer:
     def _write(self, buffer: Buffer) -> None:
         """Append what the buffer holds. A record that is too large is given up alone."""
         refused: RecordTooLarge | None = None
+        buffer.lane.open = False
         while buffer.unwritten or len(buffer.builder):
             if not buffer.unwritten:
                 buffer.unwritten.append(buffer.build())
@@ -478,6 +485,7 @@ class Producer:
         except (UnknownTopic, UnknownPartition):
             if self._topics.get(name) is buffer.topic:
                 del self._topics[name]  # ask anew: it may come back
+                self._lanes.pop(name, None)
             raise
         if self._acks == "all":
             self._unsynced[buffer.partition] = next(self._appends)
@@ -564,17 +572,32 @@ class Producer:
         self._current = self._error = self._spoiled = None
         self._unsynced.clear()
 
-    def _append_rows(self, buffer: Buffer, chunks: Iterable[Rows]) -> None:
-        """Append each chunk as a batch, after what was sent to the partition before."""
-        self._write(buffer)
-        for chunk in chunks:
-            batch = codec.encode(
-                chunk.values,
-                keys=chunk.keys,
-                timestamps=chunk.timestamps,
-                compression=buffer.topic.compression,
-            )
-            self._append_all(buffer, deque([batch]))
+    def _send_all(
+        self,
+        target: TopicBuffers,
+        values: list[bytes | None],
+        keys: list[bytes | None] | None,
+        when: Sequence[int] | int,
+        partition: int | None,
+    ) -> None:
+        at = 0
+        while True:
+            if partition is not None:
+                buffers = [target.buffer(partition)]
+            else:
+                # Looked at anew after every batch: the topic may have grown, its turn have come.
+                buffers = [target.sticky] if keys is None else target.buffers
+            for buffer in buffers:
+                if buffer.unwritten:
+                    self._write(buffer)
+            builders = [buffer.builder for buffer in buffers]
+            at, full = codec.fill_batches(builders, values, keys, when, at, target.batch_bytes)
+            if full < 0:
+                break
+            self._write(buffers[full])
+        if len(values) > _FEW:
+            for buffer in buffers:
+                self._write(buffer)
 
     def _wait_for_more(self, buffer: Buffer) -> None:
         due = self._waiting[buffer] = self._monotonic() + self._linger
@@ -590,6 +613,7 @@ class Producer:
             self._thread.start()
         elif due < self._asleep_until:
             self._something.notify()
+        buffer.lane.open = True
 
     def _write_after_linger(self) -> None:
         with self._lock:
@@ -613,6 +637,7 @@ class Producer:
     def _after_fork(self) -> None:
         """In a child: what the parent has not written yet is the parent's to write."""
         self._topics.clear()
+        self._lanes.clear()
         self._sendable = {}
         self._sequences = None
         self._forget_transaction()
@@ -638,6 +663,12 @@ def _encode(value: Any) -> bytes | None:
 
 
 _encode_untyped = serde_for(Untyped).encode
+
+
+def _encode_all(values: Iterable[Any]) -> list[bytes | None]:
+    """A list of one's own: the caller's may change."""
+    some = list(values)
+    return some if codec.are_bytes(some) else [v if type(v) is bytes else _encode(v) for v in some]
 
 
 def _size(batches: Iterable[bytes]) -> str:

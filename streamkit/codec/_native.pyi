@@ -5,6 +5,8 @@ from typing import Any
 
 from streamkit.codec.buffer import Buffer
 from streamkit.codec.compression import Compression
+from streamkit.codec.lanes import Lane as Lane
+from streamkit.codec.lanes import Lanes as Lanes
 from streamkit.records import Columns, Headers, Record
 
 def encode(
@@ -48,17 +50,6 @@ class LatestOffsets:
 def keep_latest(
     batch: Buffer, latest: LatestOffsets, *, tombstones: bool, horizon: int
 ) -> tuple[int, bytes | None]: ...
-
-class Lane:
-    def __init__(self, buffer: Any) -> None: ...
-    buffer: Any
-    builder: Builder
-    limit: int
-    open: bool
-
-class Lanes:
-    lanes: list[Lane]
-    sticky: Lane | None
 
 class QuickSend:
     """What `Producer.send` does for plain records while nothing is unusual, without a lock.
