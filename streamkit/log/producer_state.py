@@ -72,7 +72,7 @@ class ProducerState:
         now = self._clock.now()
         self._alive.update(dict.fromkeys(draft.changed, now))
         if now - self._checked >= CHECK_EXPIRED:
-            self._expire(found, now)
+            self._expire(found, now, end)
         self._keep(found, end)
 
     def snapshot(self, end: End) -> None:
@@ -85,7 +85,7 @@ class ProducerState:
                 self._snapshots.write(end.end_offset, ())
                 return
             producers = self.at(end)
-            self._expire(producers, self._clock.now())
+            self._expire(producers, self._clock.now(), end)
             self._snapshots.write(end.end_offset, producers)
         except OSError as error:
             logger.warning(
@@ -104,9 +104,10 @@ class ProducerState:
         # From one segment earlier than need be: a snapshot has only the last batch of a producer,
         # and the ones before it are to be recognized, too, when they come again after a roll.
         earlier = bases[-2] if len(bases) > 1 else bases[-1]
-        reach = earlier if earlier in self._snapshots.offsets() else end.end_offset
+        known = earlier == 0 or earlier in self._snapshots.offsets()
+        reach = earlier if known else end.end_offset
         found = load(self._tp, self._segments, self._snapshots, end, reach=reach).producers
-        self._expire(found, self._clock.now())
+        self._expire(found, self._clock.now(), end)
         return found
 
     def _catch_up(self, producers: Producers, end: End) -> None:
@@ -121,15 +122,22 @@ class ProducerState:
             size = end.end_position if active else self._segments.size(following)
             follow(self._segments, producers, following, position, size)
 
-    def _expire(self, producers: Producers, now: int) -> None:
+    def _expire(self, producers: Producers, now: int, end: End) -> None:
         """Forget those that have long been silent.
 
-        A batch is as old as its records, as in Kafka; but who imports old records is not silent.
+        A batch is as old as its records, as in Kafka. But whoever imports old records is not
+        silent: not in this process, and not as long as its last batch stands in a young segment.
         """
         self._checked = now
-        alive = [one for one in self._alive.items() if now - one[1] < EXPIRATION]
-        self._alive = dict(alive)
-        producers.expire(now, EXPIRATION, self._alive)
+        self._alive = dict(one for one in self._alive.items() if now - one[1] < EXPIRATION)
+        keep = set(self._alive)
+        if now - end.segment_created < EXPIRATION:
+            keep |= {
+                one.producer_id
+                for one in producers
+                if one.batches and one.batches[-1].last_offset >= end.active_base
+            }
+        producers.expire(now, EXPIRATION, keep)
 
 
 def load(
