@@ -56,11 +56,16 @@ def list_(
     """List the topics, with how many records they hold and the bytes that these take on disk."""
     columns = ["topic", "partitions", "records", "bytes"]
     with open_log(context, read_only=True) as log:
-        rows = []
+        rows: list[tuple[str, int, int | None, int | None]] = []
         for name, topic in sorted(log.topics().items()):
             if topic.internal and not internal:
                 continue
-            held = log.partitions(name)
+            try:
+                held = log.partitions(name)
+            except ConfigError as error:  # a broker's, that cannot be obeyed here
+                note(str(error))
+                rows.append((name, topic.partitions, None, None))
+                continue
             records = sum(partition.end - partition.start for partition in held)
             rows.append((name, len(held), records, sum(partition.bytes for partition in held)))
     if json:

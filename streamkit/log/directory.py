@@ -463,7 +463,14 @@ class Log:
 
 
 def _config_of(topic: Topic) -> TopicConfig:
-    return replace(TopicConfig.parse(topic.config), once_compacted=topic.once_compacted)
+    try:
+        parsed = TopicConfig.parse(topic.config)
+    except ConfigError as error:  # refused when set here: a broker has set it
+        raise ConfigError(
+            f"topic {topic.name!r} is not used, as it was configured by a broker: {error}. Where it"
+            f" does not matter: streamkit topics alter {topic.name} --delete-config <the config>"
+        ) from None
+    return replace(parsed, once_compacted=topic.once_compacted)
 
 
 def _allow_open_files() -> None:

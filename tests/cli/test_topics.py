@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
 from streamkit.cli.main import app
+from streamkit.log.directory import Log
+from streamkit.log.metadata import ConfigRecord
 from streamkit.records import TopicPartition
 
 
@@ -86,6 +88,18 @@ def test_what_cannot_be_altered_is_refused(topics, log, arguments, said):
     result = topics("alter", *arguments, code=1)
     assert said in result.stderr.replace("\n", " ")
     assert log.topics() == before
+
+
+def test_a_topic_that_cannot_be_used_does_not_hide_the_others(topics, log):
+    log.create_topic("odd")
+    with Log.open(log.url) as other, other._catalog._changing():
+        other._catalog._append([ConfigRecord("odd", "min.insync.replicas", "2")])
+    listed = topics("list", "--json")
+    rows = {row["topic"]: row["records"] for row in json.loads(listed.stdout)}
+    assert rows == {"odd": None, "orders": 3}
+    assert "'odd'" in listed.stderr and "min.insync.replicas" in listed.stderr
+    topics("alter", "odd", "--delete-config", "min.insync.replicas")
+    assert "odd" in topics("describe", "odd").stdout
 
 
 def test_internal_topics_are_not_deleted(topics, log):

@@ -16,6 +16,7 @@ from streamkit.errors import (
     UnknownTopic,
 )
 from streamkit.log.directory import Log
+from streamkit.log.metadata import ConfigRecord
 from streamkit.records import TopicPartition
 
 TP = TopicPartition("events", 0)
@@ -184,3 +185,15 @@ def test_what_other_processes_add_at_once_is_added_once(tmp_path):
             assert log.partition(TopicPartition("events", number)).end_offset == 0
         folders = {name for name in os.listdir(log.path) if name.startswith("events-")}
         assert folders == {f"events-{number}" for number in range(19)}
+
+
+def test_a_config_that_only_a_broker_can_obey_keeps_from_one_topic_and_no_other(log):
+    log.create_topic("odd")
+    with log._catalog._changing():
+        log._catalog._append([ConfigRecord("odd", "min.insync.replicas", "2")])
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"'odd'.*min\.insync\.replicas.*--delete-config"):
+            log.partition(TopicPartition("odd", 0))
+        assert log.partition(TP).end_offset == 0
+    log.alter_topic("odd", {"min.insync.replicas": None})
+    assert log.partition(TopicPartition("odd", 0)).end_offset == 0
