@@ -20,6 +20,7 @@ class ControlBlock:
         self._file = file
         self._page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
         self._seen: tuple[int, End] | None = None
+        self._seen_synced: tuple[int, Synced] | None = None
 
     def lock(self) -> None:
         """Wait for the append lock."""
@@ -48,17 +49,22 @@ class ControlBlock:
         return None
 
     def publish(self, end: End) -> None:
-        self._seen = END.store(self._page, end)
+        self._seen = END.store(self._page, end, self._seen)
 
     def synced(self) -> Synced | None:
+        page = self._page
+        seen = self._seen_synced
+        if seen is not None and seen[0] == SYNCED.generation(page):
+            return seen[1]
         for _ in range(RETRIES):
-            found = SYNCED.decode(self._page)
+            found = SYNCED.decode(page)
             if found is not None:
+                self._seen_synced = found
                 return found[1]
         return None
 
     def publish_synced(self, synced: Synced) -> None:
-        SYNCED.store(self._page, synced)
+        self._seen_synced = SYNCED.store(self._page, synced, self._seen_synced)
 
     @property
     def dirty(self) -> bool:

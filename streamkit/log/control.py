@@ -93,14 +93,22 @@ class Copies(Generic[T]):
         self._magic = magic
         self._layout = struct.Struct(">4sQ" + layout)
         self._places = places
-        self._generation = struct.Struct(">Q")
+        a, b = places
+        self._generations = struct.Struct(f">{a + 4}xQ{b - a - 8}xQ")
         self._crc = struct.Struct(">I")
 
-    def store(self, page: bytearray | mmap.mmap, value: T) -> tuple[int, T]:
-        """Put `value` over the older copy, or over the one that a killed writer left torn."""
-        found = self.decode(page)
+    def store(
+        self, page: bytearray | mmap.mmap, value: T, seen: tuple[int, T] | None = None
+    ) -> tuple[int, T]:
+        """Put `value` over the older copy, or over the one that a killed writer left torn.
+
+        `seen` is what was stored or decoded last: while it is the newest it is whole, and need
+        not be looked at again.
+        """
+        newest = self.generation(page)
+        found = seen if seen is not None and seen[0] == newest else self.decode(page)
         # With no whole copy, what stands for the generations may be anything.
-        generation = found[0] + 1 if found else self.generation(page) % 2**62 + 1
+        generation = found[0] + 1 if found else newest % 2**62 + 1
         data = self._layout.pack(self._magic, generation, *msgspec.structs.astuple(value))
         data += self._crc.pack(zlib.crc32(data))
         at = self._places[generation & 1]
@@ -109,10 +117,10 @@ class Copies(Generic[T]):
 
     def generation(self, page: Page) -> int:
         """The newest generation that was begun; it may not be whole."""
-        a, b = self._places
-        one: int = self._generation.unpack_from(page, a + 4)[0]
-        other: int = self._generation.unpack_from(page, b + 4)[0]
-        return max(one, other)
+        one: int
+        other: int
+        one, other = self._generations.unpack_from(page)
+        return one if one > other else other
 
     def decode(self, page: Page) -> tuple[int, T] | None:
         """The newest whole copy and its generation; None when neither is whole."""
