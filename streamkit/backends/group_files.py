@@ -155,8 +155,10 @@ class GroupFiles:
 
     def _take(self) -> LockFile | None:
         while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # not exist_ok, which minds that it is going again
+                self.path.mkdir()
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
                 file = LockFile(self.path / "coordinator")
             except FileNotFoundError:
                 continue  # the group is being deleted: its directory is made anew

@@ -45,7 +45,7 @@ _LEAVE_SECONDS = 0.2
 the others make it: they see that the member's lock is free."""
 
 _LOOK_SECONDS = 0.001
-_RESET_SECONDS = 10.0
+_RESET_SECONDS = 5.0
 """A reset gives commits that are under way this time to end."""
 
 
@@ -92,9 +92,9 @@ def fenced(
         while not commits.try_lock():
             if time.monotonic() >= until:
                 raise GroupActive(
-                    f"group {files.group!r}: one of {_names(living) or 'its former members'} does "
-                    "not come to the end of a commit; its members are fenced and nothing was "
-                    "reset: try again when that process goes on or has ended"
+                    f"group {files.group!r}: {_names(living) or 'a former member'} is in the "
+                    "middle of a commit and does not come to its end. The members are fenced, and "
+                    "nothing was reset: try again when that process goes on or has ended"
                 )
             time.sleep(_LOOK_SECONDS)
         yield

@@ -2,19 +2,25 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from streamkit.backends.base import CommittedOffset
+from streamkit.backends.embedded import EmbeddedBackend
+from streamkit.backends.group_files import file_name
 from streamkit.backends.locate import open_backend
-from streamkit.backends.members import file_name
-from streamkit.errors import Fenced
+from streamkit.clock import ManualClock
+from streamkit.errors import Fenced, FencedInstanceId, GroupActive, UnknownGroup
 from streamkit.records import TopicPartition
 
 UNITS = 8
@@ -253,6 +259,356 @@ def test_what_a_member_says_of_itself_can_be_read_by_people(path):
         file = Path(path) / LOCKS / "g" / "members" / member.member_id
         said = json.loads(file.read_text())
         assert said["client_id"] == "me" and said["pid"] == os.getpid()
+
+
+# Commits, unit by unit.
+
+
+def test_a_member_commits_only_for_units_that_it_holds(path):
+    with open_backend(path) as log:
+        first = log.join("g", {"t": UNITS})
+        second = log.join("g", {"t": UNITS})
+        until(lambda: len(follow(first)) == len(follow(second)) == UNITS // 2)
+        mine, others = sorted(follow(first)), sorted(follow(second))
+        log.commit("g", {mine[0]: CommittedOffset(1)}, member=first)
+        with pytest.raises(Fenced, match=f"does not own {re.escape(str(others[0]))}"):
+            log.commit(
+                "g", {mine[0]: CommittedOffset(2), others[0]: CommittedOffset(2)}, member=first
+            )
+        assert log.committed("g") == {mine[0]: CommittedOffset(1)}
+        # What was done for a unit may be the position in another partition, as an app's is.
+        log.commit("g", {others[0]: CommittedOffset(3)}, member=first, units=[mine[0]])
+        with pytest.raises(Fenced):
+            log.commit("g", {mine[0]: CommittedOffset(3)}, member=first, units=[others[0]])
+        first.release([mine[0]])
+        with pytest.raises(Fenced):
+            log.commit("g", {mine[0]: CommittedOffset(4)}, member=first)
+        assert first.poll().owned, "the others are still its own"
+
+
+def test_a_unit_whose_lock_file_was_removed_is_committed_no_more(path):
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        (Path(path) / LOCKS / "g" / "units" / "t-0").unlink()
+        log.commit("g", {TopicPartition("t", 1): CommittedOffset(1)}, member=member)
+        with pytest.raises(Fenced, match="removed"):
+            log.commit("g", {TopicPartition("t", 0): CommittedOffset(1)}, member=member)
+        with pytest.raises(Fenced):
+            member.poll()
+
+
+COMMITTER = """
+import sys
+from streamkit.backends.base import CommittedOffset
+from streamkit.backends.locate import open_backend
+from streamkit.errors import Fenced
+from streamkit.records import TopicPartition
+number = 0
+with open_backend(sys.argv[1]) as log:
+    member = log.join("g", {"t": 1})
+    while not member.poll().owned:
+        log.wait({}, 5.0)
+    print("owned", flush=True)
+    try:
+        while True:
+            number += 1
+            log.commit("g", {TopicPartition("t", 0): CommittedOffset(1000 + number)}, member=member)
+            if number % 10 == 0:
+                member.poll()
+    except Fenced:
+        print("fenced", flush=True)
+"""
+
+
+def test_no_commit_of_a_member_comes_after_a_forced_reset(path, monkeypatch):
+    """The member commits without a pause; a reset is never followed by what it knew before."""
+    monkeypatch.setattr("streamkit.backends.members._RESET_SECONDS", 0.2)
+    t0 = TopicPartition("t", 0)
+    with open_backend(path) as log:
+
+        def reset(refused):
+            try:
+                log.reset("g", lambda _: {t0: CommittedOffset(7)}, force=True)
+            except GroupActive as error:
+                refused.append(error)
+
+        for round_ in range(6):
+            process = subprocess.Popen(
+                [sys.executable, "-c", COMMITTER, path], stdout=subprocess.PIPE, text=True
+            )
+            try:
+                assert process.stdout.readline() == "owned\n"
+                until(lambda: log.committed("g").get(t0, CommittedOffset(7)).offset > 1000)
+                refused = []
+                if round_ % 2:
+                    process.send_signal(signal.SIGSTOP)
+                thread = threading.Thread(target=reset, args=(refused,))
+                thread.start()
+                # Stopped in the middle of a commit it may even hold the lock of the log itself.
+                thread.join(1.0)
+                process.send_signal(signal.SIGCONT)
+                thread.join()
+                assert process.stdout.readline() == "fenced\n"
+                assert process.wait(30) == 0
+                if refused:
+                    assert round_ % 2 and "middle of a commit" in str(refused[0])
+                    log.reset("g", lambda _: {t0: CommittedOffset(7)})
+                assert log.committed("g")[t0].offset == 7
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()
+
+
+# Stopped processes.
+
+
+HOLDER = """
+import sys, time
+from streamkit.backends.group_files import GroupFiles
+from pathlib import Path
+with GroupFiles(Path(sys.argv[1]), "g", "").coordinator():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(path):
+    """A process that holds the coordinator's lock, and is stopped."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(Path(path) / LOCKS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_who_works_does_not_wait_for_a_stopped_coordinator(path, holder):
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        other = log.join("g", {"t": UNITS})
+        until(lambda: len(follow(member)) == len(follow(other)) == UNITS // 2)
+        until(lambda: holder.stdout.readline() == "held\n")
+        holder.send_signal(signal.SIGSTOP)
+        other.leave()  # nobody can decide about what it leaves …
+        mine = follow(member)
+        for unit in mine:
+            log.commit("g", {unit: CommittedOffset(1)}, member=member)
+        assert follow(member) == mine
+        holder.kill()  # … until the holder goes on, or dies
+        until(lambda: follow(member) == ALL)
+
+
+def test_who_waits_for_a_stopped_coordinator_says_so(path, holder, caplog):
+    with open_backend(path) as log:
+        log.join("g", {"t": UNITS}).leave()
+        until(lambda: holder.stdout.readline() == "held\n")
+        holder.send_signal(signal.SIGSTOP)
+        joined = []
+        thread = threading.Thread(target=lambda: joined.append(log.join("g", {"t": UNITS})))
+        thread.start()
+        until(lambda: f"process {holder.pid} (which is stopped" in caplog.text)
+        assert not joined
+        holder.kill()
+        thread.join()
+        until(lambda: joined[0].poll().owned == ALL)
+
+
+def test_a_stopped_members_units_stay_its_own_and_it_goes_on_with_them(path, child):
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        process = child()
+        until(lambda: len(follow(member)) == UNITS // 2)
+        until(lambda: len(log.group("g").members) == 2)
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        third = log.join("g", {"t": UNITS})
+        until(lambda: len(follow(member)) == 3 and follow(third) != frozenset())
+        theirs = [m.units for m in log.group("g").members if m.client_id == "child"]
+        assert not set(theirs[0]) & (follow(member) | follow(third))
+        process.send_signal(signal.SIGCONT)
+        until(lambda: follow(member) | follow(third) == ALL - set(theirs[0]))
+        process.kill()
+        process.wait()
+        until(lambda: len(follow(member)) == len(follow(third)) == UNITS // 2)
+
+
+def test_random_stops_kills_joins_and_leaves_leave_every_unit_with_one_owner(path, child):
+    random = Random(7)
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        running = [child(), child()]
+        stopped = []
+        for _ in range(40):
+            follow(member)
+            event = random.choice(["kill", "stop", "continue", "join", "join"])
+            if event == "join" and len(running) + len(stopped) < 4:
+                running.append(child())
+            elif event == "continue" and stopped:
+                running.append(stopped.pop())
+                running[-1].send_signal(signal.SIGCONT)
+            elif event == "stop" and running:
+                stopped.append(running.pop(random.randrange(len(running))))
+                stopped[-1].send_signal(signal.SIGSTOP)
+            elif event == "kill" and running + stopped:
+                victims = running if running else stopped
+                victim = victims.pop(random.randrange(len(victims)))
+                victim.kill()
+                victim.wait()
+            log.wait({}, 0.01)
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
+        alive = len(running) + len(stopped) + 1
+        until(lambda: bool(follow(member)) and len(log.group("g").members) == alive)
+        units = [unit for m in log.group("g").members for unit in m.units]
+        assert len(units) == UNITS and set(units) == ALL
+        for process in running + stopped:
+            process.kill()
+            process.wait()
+        until(lambda: follow(member) == ALL)
+
+
+# What the others of a group do not notice.
+
+
+def test_records_of_partitions_that_do_not_move_keep_flowing_while_others_join(path):
+    """Each joining member takes its share; what stays is never revoked and never waits."""
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        kept = member.poll().owned
+        others = []
+        for _ in range(3):
+            others.append(log.join("g", {"t": UNITS}))
+            target = None
+            while target is None or len(kept) > target:
+                own = member.poll()
+                target = UNITS // (len(others) + 1) + (UNITS % (len(others) + 1) > 0)
+                # What is revoked goes; all else stays owned at every moment.
+                assert kept - own.revoking <= own.owned
+                assert not own.gained
+                for unit in sorted(kept - own.revoking):
+                    log.commit("g", {unit: CommittedOffset(1)}, member=member)
+                kept -= own.revoking
+                member.release(own.revoking)
+                for other in others:
+                    follow(other)
+            until(lambda: sum(len(follow(m)) for m in (member, *others)) == UNITS)
+
+
+# Static members.
+
+
+def static(log, name, seconds=600.0):
+    return log.join("g", {"t": UNITS}, instance_id=name, session_timeout=seconds)
+
+
+def test_a_killed_static_members_units_wait_for_it(path):
+    clock = ManualClock(1_000_000)
+    with open_backend(path) as real:
+        log = EmbeddedBackend(real._log, real._offsets, clock=clock, closing=lambda: None)
+        member = log.join("g", {"t": UNITS})
+        dying = static(log, "s", 30.0)
+
+        def both():
+            clock.advance(10)
+            follow(member)
+            follow(dying)
+
+        until(lambda: both() or len(follow(dying)) == UNITS // 2)
+        mine, its = follow(member), follow(dying)
+        die(dying)
+        for _ in range(20):
+            clock.advance(1000)
+            assert follow(member) == mine
+        assert [m.instance_id for m in log.group("g").members if m.away] == ["s"]
+        assert log.group("g").state == "Stable"
+        back = static(log, "s", 30.0)
+        assert follow(back) == its and follow(member) == mine
+        die(back)
+        clock.advance(1000)
+        follow(member)
+        clock.advance(31_000)
+        until(lambda: clock.advance(10) or follow(member) == ALL)
+        assert [m.instance_id for m in log.group("g").members] == [None]
+
+
+def die(member):
+    """As the kernel does it: every lock is free, and nothing is said."""
+    for file in (member._own, member._commits, *member._held.values(), *member._wanted.values()):
+        file.close()
+    member._over = "left"
+
+
+def test_a_newer_member_of_the_same_instance_fences_the_older(path):
+    with open_backend(path) as log:
+        older = static(log, "s")
+        assert older.poll().owned == ALL
+        newer = static(log, "s")
+        assert newer.poll().owned == frozenset(), "the older one may still be at work"
+        with pytest.raises(FencedInstanceId, match="'s'"):
+            log.commit("g", {TopicPartition("t", 0): CommittedOffset(1)}, member=older)
+        with pytest.raises(FencedInstanceId):
+            older.poll()
+        until(lambda: newer.poll().owned == ALL)
+        assert len(log.group("g").members) == 1
+        older.leave()
+        assert newer.poll().owned == ALL
+
+
+def test_a_static_member_that_leaves_is_expected_back_but_does_not_keep_a_group_active(path):
+    with open_backend(path) as log:
+        static(log, "s").leave()
+        info = log.group("g")
+        assert info.state == "Empty" and [m.away for m in info.members] == [True]
+        log.commit("g", {TopicPartition("t", 0): CommittedOffset(5)})
+        assert static(log, "s").poll().owned == ALL
+        assert log.committed("g")[TopicPartition("t", 0)].offset == 5
+
+
+# What is left.
+
+
+def test_deleting_a_group_removes_its_files_while_others_wait_for_its_coordinator(path):
+    with open_backend(path) as log:
+        folder = Path(path) / LOCKS / "g"
+        stop = threading.Event()
+        failed = []
+
+        def come_and_go():
+            with open_backend(path) as mine:
+                while not stop.is_set():
+                    try:
+                        member = mine.join("g", {"t": UNITS})
+                        assert member.poll().owned <= ALL
+                        member.leave()
+                    except BaseException as error:
+                        failed.append(error)
+                        raise
+
+        threads = [threading.Thread(target=come_and_go) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        deleted = 0
+        deadline = time.monotonic() + 30
+        while deleted < 20 and not failed:
+            assert time.monotonic() < deadline
+            with suppress(GroupActive, UnknownGroup):
+                log.delete_group("g")
+                deleted += 1
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        member = log.join("g", {"t": UNITS})
+        assert member.poll().owned == ALL
+        member.leave()
+        log.delete_group("g")
+        assert not folder.exists()
+        assert log.join("g", {"t": UNITS}).poll().owned == ALL
 
 
 @pytest.mark.parametrize("name", ["a/b", ".", "..", "a.b", "ü", "A b", "", "%2F"])
