@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from streamkit.codec import encode
+from streamkit.codec import columns, encode, headers
 from streamkit.errors import (
     ConfigError,
     InvalidPartitions,
@@ -151,6 +151,36 @@ def test_a_topic_that_is_compacted_no_more_may_still_have_gaps(pair):
         assert other.partition(TP).config.sparse and not partition.config.compacted
     one.create_topic("fresh")
     assert not one.partition(TopicPartition("fresh", 0)).config.sparse
+
+
+def test_what_compaction_has_left_is_read_after_the_topic_is_compacted_no_more(tmp_path):
+    keys = [b"%d" % (number % 7) for number in range(200)]
+    with Log.open(tmp_path, fsync="never", maintenance=False) as log:
+        log.create_topic("events", 1, {"cleanup.policy": "compact", "segment.bytes": "1024"})
+        partition = log.partition(TP)
+        for number, key in enumerate(keys):
+            batch = encode([b"%d" % number * 30], keys=[key], timestamps=0)
+            partition.append([batch], acks=1)
+        while (step := partition.compact(force=True)) is not None and not step.done:
+            pass
+        left = offsets(partition)
+        assert len(left) < 100 and left[-7:] == list(range(193, 200))
+        log.alter_topic("events", {"cleanup.policy": "delete"})
+        assert offsets(log.partition(TP)) == left
+        assert partition.compact(force=True) is None
+    (tmp_path / "events-0" / "control").unlink()
+    for read_only in (True, False):
+        with Log.open(tmp_path, read_only=read_only) as log:
+            assert offsets(log.partition(TP)) == left
+
+
+def offsets(partition):
+    found, offset = [], partition.start_offset
+    while data := partition.read(offset):
+        found += columns(data, offset).offsets
+        for _, header in headers(data):
+            offset = header.next_offset
+    return found
 
 
 def test_a_log_opened_read_only_alters_nothing(pair, tmp_path):
