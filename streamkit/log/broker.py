@@ -9,12 +9,15 @@ between our processes a share keeps nobody out.
 
 import errno
 import os
+from contextlib import suppress
 
 from streamkit.errors import LogInUse
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
 
 BROKER_LOCK = ".lock"
+CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
+"""A broker's note to itself that all files end with a whole batch, so that it need not look."""
 
 
 def keep_brokers_out(files: Files, root: str) -> OpenFile:
@@ -37,4 +40,17 @@ def keep_brokers_out(files: Files, root: str) -> OpenFile:
                 f" ({BROKER_LOCK} is locked); stop it, or open the log read-only"
             ) from error
         raise failure(error, f"{path}: cannot be locked") from error
+    _forget_clean_shutdown(files, root)
     return file
+
+
+def _forget_clean_shutdown(files: Files, root: str) -> None:
+    """What we are going to write may be torn when a broker comes back: it has to look."""
+    path = os.path.join(root, CLEAN_SHUTDOWN)
+    try:
+        if files.exists(path):
+            with suppress(FileNotFoundError):  # by another of us, just now
+                files.unlink(path)
+            files.fsync_dir(root)
+    except OSError as error:
+        raise failure(error, f"{path}: cannot be removed") from error

@@ -154,6 +154,8 @@ class TestTopics:
                 with pytest.raises(InvalidTopic, match="internal"):
                     refused()
         assert backend.committed("g") == {T0: CommittedOffset(1)}
+        with pytest.raises(InvalidTopic, match="internal"):
+            backend.create_topic("__transaction.state")  # like it, but for the dot
 
     def test_what_partitions_hold_is_told(self, backend):
         backend.append(T1, [b"x" * 1000] * 3)

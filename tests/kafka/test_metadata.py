@@ -8,6 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streamkit.codec import encode, headers
 from streamkit.errors import LogInUse
+from streamkit.log.broker import CLEAN_SHUTDOWN
 from streamkit.log.directory import Log
 from streamkit.log.files import RealFiles
 from streamkit.log.metadata_snapshot import newest_snapshot
@@ -120,5 +121,14 @@ def test_a_broker_and_we_are_never_on_a_directory_at_once(tmp_path, broker, writ
     with Log.open(kafka.data, read_only=True) as log:
         assert log.topic("orders").partitions == 1
     kafka.stop()
+    assert (kafka.data / CLEAN_SHUTDOWN).exists()
     with Log.open(kafka.data) as log:
         assert log.partition(ORDERS).end_offset == 2
+        log.partition(ORDERS).append([encode([b"b"], timestamps=5)])
+    # As after a power cut: the broker must not take this for records.
+    with (kafka.data / str(ORDERS) / f"{0:020d}.log").open("ab") as newest:
+        newest.write(encode([b"torn" * 99], timestamps=5)[:-7])
+    kafka.start()
+    assert [row.value for row in kafka.read("orders")] == [b"a", written[0][0].value, b"b"]
+    kafka.send("orders", written[1], "none")
+    assert len(kafka.read("orders")) == 3 + len(written[1])

@@ -107,3 +107,13 @@ def test_a_forked_child_keeps_brokers_out_when_its_parent_is_gone(tmp_path, star
     os.close(write_end)
     assert os.waitpid(child, 0)[1] == 0
     assert start()
+
+
+def test_a_broker_that_comes_back_has_to_look_at_what_we_wrote(tmp_path):
+    Log.open(tmp_path).close()
+    note = tmp_path / ".kafka_cleanshutdown"
+    note.write_text('{"version": 0, "brokerEpoch": 7}')
+    with Log.open(tmp_path, read_only=True):
+        assert note.exists()
+    with Log.open(tmp_path):
+        assert not note.exists()
