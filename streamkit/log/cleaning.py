@@ -157,7 +157,10 @@ class Cleaner:
         self._steps = None
         lock, self._lock = self._lock, None
         if lock is not None:
-            lock.unlock()
+            try:
+                lock.unlock()
+            finally:
+                lock.abandon()  # else what an error refers to would hold the lock
 
     def forked(self) -> None:
         """In a forked child: the round is the parent's."""
@@ -433,14 +436,16 @@ class Cleaner:
     @contextmanager
     def _root_locked(self) -> Iterator[None]:
         path = os.path.join(self._root, "control")
-        self._root_lock = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
+        lock = self._root_lock = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
         try:
-            self._root_lock.lock()
+            lock.lock()
             yield
         finally:
-            if self._root_lock is not None:
-                self._root_lock.unlock()
             self._root_lock = None
+            try:
+                lock.unlock()
+            finally:
+                lock.abandon()
 
 
 class _Rewrite:

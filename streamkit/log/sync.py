@@ -49,8 +49,11 @@ class Syncer:
             directory.lock()
             yield
         finally:
-            directory.unlock()
             self._held.discard(directory)
+            try:
+                directory.unlock()
+            finally:
+                directory.abandon()  # else what an error refers to would hold the lock
 
     def forked(self) -> None:
         """In a forked child: let go of what only the parent's threads hold."""

@@ -62,6 +62,7 @@ class FaultyFiles(RealFiles):
         self._synced = synced
         self._dead = False
         self._fds: set[int] = set()
+        self._maps: list[mmap.mmap] = []
         self._thread = threading.get_ident()
 
     def bury(self) -> None:
@@ -69,6 +70,8 @@ class FaultyFiles(RealFiles):
         self._dead = True
         while self._fds:
             os.close(self._fds.pop())
+        while self._maps:
+            self._maps.pop().close()  # a map has a descriptor of its own, which holds the locks
 
     def _before(self, name: str) -> bool:
         """Fail if it is time to; true: only half of a write is to be done."""
@@ -141,7 +144,9 @@ class FaultyFiles(RealFiles):
 
     def map(self, fd: int, size: int, *, writable: bool) -> mmap.mmap:  # type: ignore[override]
         self._before("map")
-        return RealFiles.map(fd, size, writable=writable)
+        made = RealFiles.map(fd, size, writable=writable)
+        self._maps.append(made)
+        return made
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         self._before("fdatasync")
