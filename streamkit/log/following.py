@@ -117,20 +117,30 @@ def _batches(segments: Segments, base: int, position: int, size: int) -> Iterato
                     if header.control and after > len(data) == asked:
                         wanted, again = max(SCAN_BYTES, header.size), True
                         break  # its record is to be read: from its beginning, then
-                    yield header, read_marker(data, at) if header.control else None
+                    marker = None
+                    if header.control:
+                        try:
+                            marker = read_marker(data, at)
+                        except CorruptBatch as error:  # its length may still be right
+                            _complain(segments, base, position + at, error)
+                    yield header, marker
                 expected = first + delta + 1
                 at = after
             if at == 0 and not again:
                 raise MalformedBatch(f"the file ends after {position + len(data)} bytes", at)
             position += at
         except CorruptBatch as error:
-            logger.error(
-                "%s: corrupt at byte %d, producers there are not known: %s",
-                segments.path(base),
-                position + at,
-                error,
-            )
+            _complain(segments, base, position + at, error)
             position = _next_start(segments, base, position + at, size)
+
+
+def _complain(segments: Segments, base: int, position: int, error: CorruptBatch) -> None:
+    logger.error(
+        "%s: corrupt at byte %d, producers there are not known: %s",
+        segments.path(base),
+        position,
+        error,
+    )
 
 
 def _next_start(segments: Segments, base: int, position: int, size: int) -> int:

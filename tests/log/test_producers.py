@@ -24,7 +24,7 @@ from streamkit.log.partition import Partition
 from streamkit.log.producer_state import EXPIRATION
 from streamkit.records import TopicPartition
 from streamkit.transactions.markers import Marker, encode_marker
-from streamkit.transactions.snapshot import decode_snapshot
+from streamkit.transactions.snapshot import decode_snapshot, encode_snapshot
 from streamkit.transactions.txnindex import Aborted, decode_entries, encode_entries
 
 TP = TopicPartition("events", 0)
@@ -414,6 +414,37 @@ def test_an_abort_that_a_killed_writer_did_not_publish_hides_nothing(partition, 
     assert decode_entries(index.read_bytes(), "") == [Aborted(7, 2, 3, 4)]
 
 
+def test_nor_does_it_once_its_segment_is_finished(small, reopened):
+    small.append([data(b"a", of=7, at=0)])
+    with active_index(small).open("ab") as file:
+        file.write(encode_entries([Aborted(7, 0, 1, 2)]))
+    with Path(small.directory, "control").open("r+b") as file:
+        file.seek(DIRTY_AT)
+        file.write(b"\x01")
+    small.append_marker(7, 1, True, 0, True)
+    while len(names(small, ".log")) == 1:
+        small.append([plain(b"x" * 90)])
+    assert visible(small)[0] == visible(reopened())[0] == (0, b"a")
+
+
+def test_an_index_made_again_from_a_damaged_segment_is_the_one_that_counts(partition, reopened):
+    for producer in (7, 8):
+        partition.append([data(b"no", of=producer, at=0)])
+        partition.append_marker(producer, 1, False, 0, True)
+    path = Path(partition.directory, names(partition, ".log")[0])
+    raw = bytearray(path.read_bytes())
+    raw[list(headers(bytes(raw)))[1][0] + 70] ^= 1  # in the first marker's record
+    path.write_bytes(raw)
+    active_index(partition).unlink()
+    other = reopened()
+    assert visible(other) == [(0, b"no")]
+    other.append([data(b"no", of=9, at=0)])
+    other.append_marker(9, 1, False, 0, True)
+    assert visible(other) == visible(reopened()) == [(0, b"no")]
+    entries = decode_entries(active_index(other).read_bytes(), "")
+    assert [(entry.producer_id, entry.last_offset) for entry in entries] == [(8, 3), (9, 5)]
+
+
 # Restarts.
 
 
@@ -459,6 +490,38 @@ def test_a_snapshot_of_what_a_power_cut_has_taken_is_not_used(small, reopened):
     while after.end_offset <= base:
         after.append([plain(b"x" * 90)])
     assert reopened().append([data(b"y", of=7, at=1, transactional=False)]) == base + 1
+
+
+def test_nor_when_only_the_snapshot_is_left_of_its_segment(small, reopened):
+    for n in range(8):
+        small.append([data(b"x" * 90, of=7, at=n, transactional=False)])
+    base = int(names(small, ".log")[-1][:20])
+    for name in os.listdir(small.directory):
+        if name.startswith(f"{base:020d}") and not name.endswith(".snapshot"):
+            Path(small.directory, name).unlink()
+    with Path(small.directory, names(small, ".log")[0]).open("r+b") as file:
+        file.truncate(list(headers(file.read()))[2][0])
+    set_boot(small, Synced(0, 0, 0))
+    after = reopened()
+    assert after.end_offset == 2
+    assert names(after, ".snapshot") == []
+
+
+def test_a_snapshot_in_the_middle_of_a_segment_is_gone_on_from(partition, reopened):
+    """A broker leaves one where it stops."""
+    for n in range(3):
+        partition.append([data(b"x", of=7, at=n)])
+    entries = partition.producers()
+    partition.append([data(b"x", of=7, at=3), data(b"x", of=8, at=0)])
+    path = Path(partition.directory, f"{3:020d}.snapshot")
+    path.write_bytes(encode_snapshot(entries))
+    Path(partition.directory, "control").unlink()
+    assert [
+        (one.producer_id, one.last_sequence, one.open_from) for one in reopened().producers()
+    ] == [
+        (7, 3, 0),
+        (8, 0, 4),
+    ]
 
 
 def test_the_control_block_lost_and_the_snapshots_damaged_the_log_alone_tells(long_abort, reopened):
