@@ -249,9 +249,11 @@ class Worker:
                     txn.send("copies", value.encode(), partition=number)
                 steps.append(Commit("copiers", str(source), after))
                 txn.commit_offsets(consumer, {source: after})
+                if self.dice.random() < 0.5:
+                    producer.flush()  # else what is given up has hardly ever been in the log
                 if self.dice.random() < 0.1:
                     time.sleep(self.dice.uniform(0, 0.5))  # to be killed, or timed out, in between
-                if self.dice.random() < 0.1:
+                if self.dice.random() < 0.2:
                     raise Abandoned
                 self.record("committing", *steps)
             self.record("ok")
@@ -268,6 +270,8 @@ class Worker:
     def janitor(self) -> None:
         """Removes and compacts, much more often than a log does by itself."""
         admin = Admin(self.log)
+        self.record("invoke")
+        self.record("ok")  # it is at work
         while True:
             self.rest()
             with suppress(LogError):

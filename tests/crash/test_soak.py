@@ -78,12 +78,23 @@ class Fleet:
         for name in ROLES:
             self.start(name)
 
+    def at_work(self, name: str) -> None:
+        """Wait until it does something: on a busy machine it takes seconds to begin."""
+        history = self.home / f"{name}.{self.lives[name]}.jsonl"
+        deadline = time.monotonic() + 60
+        while not (history.exists() and history.stat().st_size):
+            code = self.running[name].poll()
+            assert code is None, f"{name} ended by itself ({code}):\n{self.said_by(name)}"
+            assert time.monotonic() < deadline, f"{name} does nothing"
+            time.sleep(0.01)
+
+    def said_by(self, name: str) -> str:
+        return (self.home / f"{name}.{self.lives[name]}.out").read_text()[-5000:]
+
     def kill(self, name: str) -> None:
         process = self.running.pop(name)
         code = process.poll()
-        if code is not None:
-            said = (self.home / f"{name}.{self.lives[name]}.out").read_text()
-            raise AssertionError(f"{name} ended by itself ({code}):\n{said[-5000:]}")
+        assert code is None, f"{name} ended by itself ({code}):\n{self.said_by(name)}"
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -124,7 +135,10 @@ class Nemesis:
             getattr(self, name)()
 
     def somebody(self) -> str:
-        return self.dice.choice(list(ROLES))
+        """One of them, who is at work."""
+        name = self.dice.choice(list(ROLES))
+        self.fleet.at_work(name)
+        return name
 
     def kill(self) -> None:
         name = self.somebody()
@@ -209,6 +223,8 @@ def test_eight_processes_under_everything_that_goes_wrong(
     nemesis = Nemesis(fleet, random.Random(seed), small_disk=small_disk)
     try:
         fleet.start_all()
+        for name in ROLES:
+            fleet.at_work(name)
         nemesis.go_on(SECONDS)
         fleet.kill_all()
     finally:
