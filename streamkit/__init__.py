@@ -13,10 +13,18 @@ from streamkit._version import __version__
 
 if TYPE_CHECKING:
     from streamkit.app import App
-    from streamkit.backends.base import GroupInfo, OffsetRange, TopicInfo
+    from streamkit.backends.base import (
+        CommittedOffset,
+        GroupInfo,
+        MemberInfo,
+        OffsetRange,
+        TopicInfo,
+    )
     from streamkit.clients.admin import Admin
     from streamkit.clients.consumer import Consumer
+    from streamkit.clients.lag import GroupPosition
     from streamkit.clients.producer import Appended, Producer
+    from streamkit.clients.reset import MovedOffset
     from streamkit.clients.transaction import Transaction
     from streamkit.dsl.context import Context, State
     from streamkit.dsl.stream import Stream
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
         CorruptLog,
         DataError,
         Fenced,
+        FencedInstanceId,
         FunctionError,
         GroupActive,
         GroupError,
@@ -63,15 +72,23 @@ if TYPE_CHECKING:
     from streamkit.records import Record, TopicPartition
 
 _MODULES = {
-    "streamkit.backends.base": ("GroupInfo", "OffsetRange", "TopicInfo"),
+    "streamkit.backends.base": (
+        "CommittedOffset",
+        "GroupInfo",
+        "MemberInfo",
+        "OffsetRange",
+        "TopicInfo",
+    ),
     "streamkit.app": ("App",),
     "streamkit.clients.admin": ("Admin",),
     "streamkit.clients.consumer": ("Consumer",),
+    "streamkit.clients.lag": ("GroupPosition",),
     "streamkit.clients.producer": (
         "Appended",
         "Producer",
     ),
     "streamkit.clients.transaction": ("Transaction",),
+    "streamkit.clients.reset": ("MovedOffset",),
     "streamkit.dsl.context": (
         "Context",
         "State",
@@ -93,6 +110,7 @@ _MODULES = {
         "CorruptLog",
         "DataError",
         "Fenced",
+        "FencedInstanceId",
         "FunctionError",
         "GroupActive",
         "GroupError",
@@ -134,6 +152,7 @@ __all__ = [
     "Admin",
     "App",
     "Appended",
+    "CommittedOffset",
     "ConcurrentTransactions",
     "ConfigError",
     "ConnectError",
@@ -143,11 +162,13 @@ __all__ = [
     "CorruptLog",
     "DataError",
     "Fenced",
+    "FencedInstanceId",
     "FunctionError",
     "GlobalTable",
     "GroupActive",
     "GroupError",
     "GroupInfo",
+    "GroupPosition",
     "InvalidProducerEpoch",
     "InvalidProducerId",
     "InvalidRecord",
@@ -156,6 +177,8 @@ __all__ = [
     "InvalidTxnTimeout",
     "LogError",
     "LogNotFound",
+    "MemberInfo",
+    "MovedOffset",
     "OffsetOutOfRange",
     "OffsetRange",
     "OutOfOrderSequence",

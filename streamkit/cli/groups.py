@@ -12,7 +12,7 @@ from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
     from streamkit.backends.base import Backend, GroupInfo, MemberInfo
-    from streamkit.clients.reset import Moved
+    from streamkit.clients.reset import MovedOffset
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete consumer groups.")
 
@@ -206,7 +206,7 @@ def _shift(to: str) -> int:
         raise ConfigError(f"--to {to!r}: write shift:10 or shift:-10") from None
 
 
-def _print_moved(moved: "dict[TopicPartition, Moved]", *, json: bool) -> None:
+def _print_moved(moved: "dict[TopicPartition, MovedOffset]", *, json: bool) -> None:
     rows = [(at.topic, at.partition, to.before, to.after) for at, to in moved.items()]
     columns = ["topic", "partition", "before", "after"]
     if json:

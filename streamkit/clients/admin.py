@@ -12,7 +12,7 @@ from streamkit.backends.base import (
 )
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.lag import GroupPosition, position_of
-from streamkit.clients.reset import At, By, Moved, Target, plan_reset
+from streamkit.clients.reset import At, By, MovedOffset, Target, plan_reset
 from streamkit.clients.start import Start, checked_start
 from streamkit.clock import SystemClock
 from streamkit.errors import UsageError
@@ -144,7 +144,7 @@ class Admin:
         partitions: Iterable[TopicPartition] | None = None,
         force: bool = False,
         dry_run: bool = False,
-    ) -> dict[TopicPartition, Moved]:
+    ) -> dict[TopicPartition, MovedOffset]:
         """Commit other offsets for a group without members, and say what was moved.
 
         `to`: "earliest", "latest", or a time (ms, or a datetime). `offset`: that offset. `shift`:
@@ -172,7 +172,7 @@ class Admin:
             named += (TopicPartition(*tp) for tp in partitions or ())
             if not named:
                 raise UsageError("no partition is named: name some, or leave out the choice")
-        moved: dict[TopicPartition, Moved] = {}
+        moved: dict[TopicPartition, MovedOffset] = {}
 
         def plan(
             committed: Mapping[TopicPartition, CommittedOffset],
@@ -180,7 +180,9 @@ class Admin:
             made = plan_reset(self._backend, group, target, named, committed)
             moved.clear()
             for tp, after in made.items():
-                moved[tp] = Moved(committed[tp].offset if tp in committed else None, after.offset)
+                moved[tp] = MovedOffset(
+                    committed[tp].offset if tp in committed else None, after.offset
+                )
             return made
 
         if dry_run:

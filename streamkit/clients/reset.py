@@ -28,7 +28,7 @@ Target: TypeAlias = Point | At | By
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class MovedOffset:
     """A partition's committed offset before and after; None: there was none."""
 
     before: int | None

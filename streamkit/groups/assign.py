@@ -135,10 +135,10 @@ def _better(loads: _Loads, subscribers: Mapping[str, list[str]]) -> list[_Step]:
     changed = None
     for _ in nodes:
         changed = None
-        for giver, taker, (squares, moves), unit in edges:
+        for giver, taker, (squares, moves), passed in edges:
             reached = cost[giver][0] + squares, cost[giver][1] + moves
             if reached < cost[taker]:
-                cost[taker], came[taker], changed = reached, (giver, unit), taker
+                cost[taker], came[taker], changed = reached, (giver, passed), taker
         if changed is None:
             return []
     assert changed is not None

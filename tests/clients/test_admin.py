@@ -7,7 +7,7 @@ import pytest
 from streamkit.backends.base import CommittedOffset, OffsetRange
 from streamkit.backends.locate import open_backend
 from streamkit.clients.admin import Admin
-from streamkit.clients.reset import Moved
+from streamkit.clients.reset import MovedOffset
 from streamkit.clock import SystemClock
 from streamkit.errors import Fenced, GroupActive, UnknownTopic, UsageError
 from streamkit.records import TopicPartition
@@ -64,7 +64,9 @@ def test_lag_is_what_is_still_to_be_read(admin, log):
 )
 def test_offsets_are_reset(admin, log, where, expected):
     log.commit("g", {T0: CommittedOffset(5), T1: CommittedOffset(1)})
-    told = dict(zip((T0, T1), (Moved(5, expected[0]), Moved(1, expected[1])), strict=True))
+    told = dict(
+        zip((T0, T1), (MovedOffset(5, expected[0]), MovedOffset(1, expected[1])), strict=True)
+    )
     assert admin.reset_offsets("g", **where, dry_run=True) == told
     assert {tp: c.offset for tp, c in log.committed("g").items()} == {T0: 5, T1: 1}
     assert admin.reset_offsets("g", **where) == told
@@ -75,8 +77,8 @@ def test_offsets_are_reset(admin, log, where, expected):
 
 def test_a_new_group_is_given_offsets_by_naming_topics(admin, log):
     assert admin.reset_offsets("new", "latest", topics="t") == {
-        T0: Moved(None, 10),
-        T1: Moved(None, 4),
+        T0: MovedOffset(None, 10),
+        T1: MovedOffset(None, 4),
     }
     assert log.committed("new")[T0] == CommittedOffset(10)
 
@@ -110,7 +112,7 @@ def test_an_active_group_is_left_alone(admin, log):
 
 def test_single_partitions_are_reset_and_notes_kept_only_forwards(admin, log):
     log.commit("g", {T0: CommittedOffset(5, "five"), T1: CommittedOffset(1, "one")})
-    assert admin.reset_offsets("g", offset=7, partitions=[T0]) == {T0: Moved(5, 7)}
+    assert admin.reset_offsets("g", offset=7, partitions=[T0]) == {T0: MovedOffset(5, 7)}
     assert log.committed("g") == {T0: CommittedOffset(7, "five"), T1: CommittedOffset(1, "one")}
     admin.reset_offsets("g", "earliest", partitions=[T1])
     assert log.committed("g")[T1] == CommittedOffset(0)
@@ -121,8 +123,8 @@ def test_what_an_app_hands_on_to_itself_is_reset_only_when_named(admin, log):
     own = TopicPartition("g-count-changelog", 0)
     log.append(own, [b"x"], keys=[b"k"])
     log.commit("g", {T0: CommittedOffset(5), own: CommittedOffset(1)})
-    assert admin.reset_offsets("g", "earliest") == {T0: Moved(5, 0)}
-    assert admin.reset_offsets("g", "earliest", partitions=[own]) == {own: Moved(1, 0)}
+    assert admin.reset_offsets("g", "earliest") == {T0: MovedOffset(5, 0)}
+    assert admin.reset_offsets("g", "earliest", partitions=[own]) == {own: MovedOffset(1, 0)}
 
 
 def test_a_forced_reset_fences_the_members(admin, log):
@@ -130,7 +132,10 @@ def test_a_forced_reset_fences_the_members(admin, log):
     log.commit("g", {T0: CommittedOffset(5), T1: CommittedOffset(1)}, member=member)
     with pytest.raises(GroupActive):
         admin.reset_offsets("g", "earliest")
-    assert admin.reset_offsets("g", shift=-1, force=True) == {T0: Moved(5, 4), T1: Moved(1, 0)}
+    assert admin.reset_offsets("g", shift=-1, force=True) == {
+        T0: MovedOffset(5, 4),
+        T1: MovedOffset(1, 0),
+    }
     with pytest.raises(Fenced, match="forced reset"):
         log.commit("g", {T0: CommittedOffset(6)}, member=member)
     with pytest.raises(Fenced):
