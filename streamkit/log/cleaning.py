@@ -3,6 +3,7 @@
 What stays is decided in `compaction`, how files are replaced in `swap`.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -181,7 +182,15 @@ class Cleaner:
     # A round.
 
     def _round(self, config: TopicConfig, memory: int) -> Iterator[int]:
-        """Yields now and then; between two yields about a megabyte is read."""
+        """Yields now and then; between two yields no more than a batch is decoded."""
+        try:
+            yield from self._cleaned_round(config, memory)
+        except FileNotFoundError:
+            if self._block().gone:
+                raise  # with the whole partition
+            logger.info("%s: a round of compaction given up: segments were removed", self._tp)
+
+    def _cleaned_round(self, config: TopicConfig, memory: int) -> Iterator[int]:
         self._tidy()
         end = self._settled_end()
         extents = self._extents(end)
@@ -205,15 +214,11 @@ class Cleaner:
         )
         below = [extent for extent in extents if extent.base < self._clean_to]
         for group in grouped(below, config.segment_bytes):
-            try:
-                changed = yield from self._write(group, rewrite)
-                if not changed:
-                    discard(self._files, self._segments)
-                elif not self._replace(group):
-                    return
-            except FileNotFoundError:
-                logger.info("%s: compaction given up: its segments were removed", self._tp)
-                return
+            changed = yield from self._write(group, rewrite)
+            if not changed:
+                discard(self._files, self._segments)
+            else:
+                self._replace(group)
         self._note()
         logger.info(
             "%s: compacted up to offset %d: %d bytes became %d",
@@ -227,9 +232,7 @@ class Cleaner:
         """Finish or remove what one who was killed has left."""
         if decided(self._files, self._directory):
             with self._locked() as block:
-                end = block.end()
-                if end is not None:
-                    finish(self._files, self._segments, block, end)
+                finish(self._files, self._segments, block, block.end() or self._end())
         discard(self._files, self._segments)
 
     def _settled_end(self) -> End:
@@ -407,25 +410,25 @@ class Cleaner:
     def _cleaned(self, base: int, suffix: str) -> str:
         return os.path.join(self._directory, file_name(base, suffix + CLEANED))
 
-    def _replace(self, group: list[Extent]) -> bool:
-        """Put what was written in the place of what it was made from; False: that is gone."""
+    def _replace(self, group: list[Extent]) -> None:
+        """Put what was written in the place of what it was made from.
+
+        Raises FileNotFoundError when that, or what was written, was removed meanwhile.
+        """
         bases = [extent.base for extent in group]
         base = bases[0]
         with self._locked() as block:
-            end = block.end()
-            if end is None or not set(bases) <= set(existing(self._files, self._directory, end)):
+            end = block.end() or self._end()
+            if not set(bases) <= set(existing(self._files, self._directory, end)):
                 discard(self._files, self._segments)
-                return False
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._directory)
             decide(self._files, self._directory, base)
         # Not under the append lock: producers need not wait for it.
         self._files.fsync_dir(self._directory)
         with self._locked() as block:
-            end = block.end()
-            if end is None:
-                return False
+            end = block.end() or self._end()
             install(self._files, self._segments, block, end, base, bases[1:])
         settle(self._files, self._segments, base)
-        return True
 
     def _note(self) -> None:
         """Note how far the partition is clean, unless it was deleted meanwhile."""
