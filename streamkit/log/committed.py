@@ -69,7 +69,15 @@ class CommittedReader:
 
         Raises what `Reader.read` does, except that a batch in the way may be one that is left out.
         """
-        end = self._end()
+        while True:
+            end = self._end()
+            found = self._read_by(end, offset, max_bytes)
+            # A process that was stopped between reading records and reading which were aborted may
+            # find compaction to have been there twice: the index no longer names those that went.
+            if self._end().rewrites == end.rewrites:
+                return found
+
+    def _read_by(self, end: End, offset: int, max_bytes: int) -> Visible:
         stable = max(end.stable_offset, end.start_offset)
         if stable <= offset <= end.end_offset:
             return Visible([], offset)
