@@ -447,8 +447,9 @@ class Log:
         self._lock = threading.Lock()
         self._producer_ids = iter(())  # the parent gives them out
         if self._brokers is not None:
-            self._brokers.abandon()
+            parents = self._brokers
             self._brokers = keep_brokers_out(self._files, self.path)
+            parents.abandon()  # in this order: so a broker never comes in between
         self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()
