@@ -188,9 +188,9 @@ class Worker:
                 self.record("info")
 
     def joined(self) -> Consumer[bytes | None]:
-        """It takes a file to join; the disk may be full."""
+        """To join takes writing: the disk may be full, or have failed."""
         while True:
-            with suppress(OutOfSpace):
+            with suppress(LogError):
                 topics = ["events", "copies"]
                 return Consumer(self.log, topics, group="readers", auto_commit=False)
             self.rest()
