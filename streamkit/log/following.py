@@ -121,8 +121,11 @@ def _batches(segments: Segments, base: int, position: int, size: int) -> Iterato
                     if header.control:
                         try:
                             marker = read_marker(data, at)
-                        except CorruptBatch as error:  # its length may still be right
+                        except CorruptBatch as error:
+                            # Its length may still be right, and it ended some transaction. That
+                            # this one's records are seen is better than that they are lost.
                             _complain(segments, base, position + at, error)
+                            marker = Marker(commit=True, coordinator_epoch=-1)
                     yield header, marker
                 expected = first + delta + 1
                 at = after

@@ -107,6 +107,14 @@ class ProducerState:
         known = earlier == 0 or earlier in self._snapshots.offsets()
         reach = earlier if known else end.end_offset
         found = load(self._tp, self._segments, self._snapshots, end, reach=reach).producers
+        for producer_id in found.settle(end.stable_offset):
+            logger.error(
+                "%s: the marker that ended a transaction of producer %d was not found: the log is"
+                " damaged before offset %d",
+                self._tp,
+                producer_id,
+                end.end_offset,
+            )
         self._expire(found, self._clock.now(), end)
         return found
 

@@ -14,6 +14,8 @@ recovery all go through it. A draft that is not adopted leaves nothing behind.
 
 from collections.abc import Container, Iterable, Iterator
 
+import msgspec
+
 from streamkit.codec import BatchHeader
 from streamkit.errors import (
     CoordinatorFenced,
@@ -37,8 +39,8 @@ from streamkit.transactions.txnindex import Aborted
 class Producers:
     """All producers of one partition up to `end_offset`.
 
-    Owned by whoever holds the partition's append lock; changed by `adopt`, `follow`, `advance` and
-    `expire` only. `name` is the partition's, for messages.
+    Owned by whoever holds the partition's append lock; changed by `adopt`, `follow`, `advance`,
+    `settle` and `expire` only. `name` is the partition's, for messages.
     """
 
     __slots__ = ("_entries", "_name", "_open", "end_offset")
@@ -99,6 +101,20 @@ class Producers:
         """Take in that up to there the log has no further batches with a producer id."""
         assert end_offset >= self.end_offset, f"{self._name}@{end_offset} was followed before"
         self.end_offset = end_offset
+
+    def settle(self, stable_offset: int) -> list[int]:
+        """Take in that no transaction from before that offset is open, whatever was followed.
+
+        Returns the producer ids whose markers were missing.
+        """
+        missing = [
+            producer_id for first, producer_id in self._open.items() if first < stable_offset
+        ]
+        for producer_id in missing:
+            entry = self._entries[producer_id]
+            del self._open[entry.open_from]
+            self._entries[producer_id] = msgspec.structs.replace(entry, open_from=NONE)
+        return missing
 
     def expire(self, now: int, after: int, keep: Container[int] = ()) -> list[int]:
         """Forget producers without an open transaction whose last batch is `after` ms old or more.

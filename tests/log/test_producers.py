@@ -604,6 +604,23 @@ def test_producers_behind_a_damaged_batch_are_known(small, reopened, caplog):
     assert f"corrupt at byte {starts[2]}, producers there are not known" in caplog.text
 
 
+def test_committed_records_do_not_end_earlier_because_a_marker_is_damaged(
+    partition, reopened, caplog
+):
+    partition.append([data(b"a", of=7, at=0)])
+    partition.append_marker(7, 1, True, 0, True)
+    path = Path(partition.directory, names(partition, ".log")[0])
+    raw = bytearray(path.read_bytes())
+    raw[list(headers(bytes(raw)))[1][0] + 8] ^= 0x41  # the length of the marker
+    path.write_bytes(raw)
+    other = reopened()
+    other.append([plain()])
+    with caplog.at_level(logging.ERROR):
+        other.append([data(b"b", of=8, at=0)])
+    assert (other.stable_offset, other.open_transactions()) == (3, {8: 0})
+    assert "marker that ended a transaction of producer 7 was not found" in caplog.text
+
+
 # Forgetting.
 
 
