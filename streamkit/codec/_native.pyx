@@ -63,11 +63,17 @@ cdef extern from *:
     #define allocate(type) ((type)->tp_alloc((type), 0))
     #define set_slot(object, offset, value) \
         (*(PyObject **)((char *)(object) + (offset)) = (value))
+    #if defined(__GNUC__)
+    #define prefetch(place) __builtin_prefetch(place)
+    #else
+    #define prefetch(place) ((void)(place))
+    #endif
     """
     Py_ssize_t slot_offset(PyTypeObject *type, PyObject *descr)
     bint is_plain(PyTypeObject *type)
     object allocate(PyTypeObject *type)
     void set_slot(PyObject *object, Py_ssize_t offset, PyObject *value)
+    void prefetch(const void *place) nogil
 
 cdef extern from "Python.h":
     # Declared here where cpython's own declarations would raise or count references needlessly.

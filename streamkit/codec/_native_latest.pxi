@@ -6,6 +6,22 @@ cdef struct Entry:
     int64_t offset  # -1: the entry is free
 
 
+cdef enum:
+    AHEAD = 32
+
+
+cdef struct Probe:
+    # A key to be looked up. As many as AHEAD are hashed before the first is looked for, so that
+    # memory is under way to all of their places at once: the table is larger than any cache.
+    uint64_t low
+    uint64_t high
+    int64_t offset
+    bint keyed
+    bint stays
+    int64_t timestamp
+    bint empty
+
+
 cdef inline uint64_t rotated(uint64_t number, int bits) noexcept nogil:
     return number << bits | number >> (64 - bits)
 
@@ -24,7 +40,7 @@ cdef inline void sip_round(uint64_t *v) noexcept nogil:
 
 
 cdef inline void digest(uint64_t k0, uint64_t k1, const uint8_t *data, int64_t size,
-                        Entry *out) noexcept nogil:
+                        uint64_t *low, uint64_t *high) noexcept nogil:
     """SipHash-1-3 of 128 bits: two keys with one digest would be taken for the same, and the keys'
     author does not know the secret."""
     cdef uint64_t[4] v
@@ -51,12 +67,12 @@ cdef inline void digest(uint64_t k0, uint64_t k1, const uint8_t *data, int64_t s
     sip_round(v)
     sip_round(v)
     sip_round(v)
-    out.low = v[0] ^ v[1] ^ v[2] ^ v[3]
+    low[0] = v[0] ^ v[1] ^ v[2] ^ v[3]
     v[1] ^= 0xDD
     sip_round(v)
     sip_round(v)
     sip_round(v)
-    out.high = v[0] ^ v[1] ^ v[2] ^ v[3]
+    high[0] = v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
 cdef class LatestOffsets:
@@ -92,37 +108,37 @@ cdef class LatestOffsets:
         return self._count >= self._full_at
 
     def get(self, key):
-        cdef Entry *entry
+        cdef Probe probe
         cdef bytes data = bytes(key)
-        entry = self.find(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        return entry.offset
+        self.aim(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), &probe)
+        return self.find(&probe).offset
 
-    cdef inline Entry *find(self, const uint8_t *key, int64_t size) noexcept nogil:
-        """The key's entry, or the free one where it belongs, its digest filled in."""
-        cdef Entry wanted
+    cdef inline void aim(self, const uint8_t *key, int64_t size, Probe *probe) noexcept nogil:
+        """Hash a key, and have memory bring its place in the table."""
+        digest(self._k0, self._k1, key, size, &probe.low, &probe.high)
+        prefetch(&self._table[probe.low & <uint64_t>self._mask])
+
+    cdef inline Entry *find(self, const Probe *probe) noexcept nogil:
+        """The key's entry, or the free one where it belongs."""
         cdef Entry *entry
-        cdef Py_ssize_t at
-        digest(self._k0, self._k1, key, size, &wanted)
-        at = wanted.low & <uint64_t>self._mask
+        cdef Py_ssize_t at = probe.low & <uint64_t>self._mask
         while True:
             entry = &self._table[at]
-            if entry.offset < 0:
-                entry.low = wanted.low
-                entry.high = wanted.high
-                return entry
-            if entry.low == wanted.low and entry.high == wanted.high:
+            if entry.offset < 0 or entry.low == probe.low and entry.high == probe.high:
                 return entry
             at = (at + 1) & self._mask
 
-    cdef inline bint put(self, const uint8_t *key, int64_t size, int64_t offset) noexcept nogil:
+    cdef inline bint put(self, const Probe *probe) noexcept nogil:
         """False when there is no memory."""
         cdef Entry *entry
         if self._count >= self._mask // 8 * 7 and not self.grow():
             return False
-        entry = self.find(key, size)
+        entry = self.find(probe)
         if entry.offset < 0:
             self._count += 1
-        entry.offset = offset
+            entry.low = probe.low
+            entry.high = probe.high
+        entry.offset = probe.offset
         return True
 
     cdef bint grow(self) noexcept nogil:
@@ -146,6 +162,7 @@ cdef class LatestOffsets:
         cdef Batches batches = one_batch(batch, from_offset)
         cdef int64_t found = 0, lowest = from_offset
         cdef bint room = True
+        cdef Probe probe
         if batches is not None:
             with nogil:
                 found = self.add_rows(&batches.items[0], lowest, &room)
@@ -155,10 +172,11 @@ cdef class LatestOffsets:
                 return found
         rows = pure.columns(batch, from_offset)
         for key, offset in zip(rows.keys, rows.offsets):
-            if key is not None and not self.put(
-                <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), offset
-            ):
-                raise MemoryError
+            if key is not None:
+                self.aim(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &probe)
+                probe.offset = offset
+                if not self.put(&probe):
+                    raise MemoryError
         return len(rows.keys)
 
     cdef int64_t add_rows(self, const Batch *batch, int64_t from_offset,
@@ -166,6 +184,8 @@ cdef class LatestOffsets:
         """How many records there were; -1 when one is malformed."""
         cdef const uint8_t *at = batch.start
         cdef int64_t i, last_delta = -1, found = 0
+        cdef int ahead = 0, j
+        cdef Probe[AHEAD] probes
         cdef Row row
         for i in range(batch.count):
             at = get_row(at, batch, last_delta, &row)
@@ -175,9 +195,18 @@ cdef class LatestOffsets:
             if batch.base_offset + row.delta < from_offset:
                 continue
             found += 1
-            if row.key_size >= 0 and not self.put(
-                row.key, row.key_size, batch.base_offset + row.delta
-            ):
+            if row.key_size >= 0:
+                self.aim(row.key, row.key_size, &probes[ahead])
+                probes[ahead].offset = batch.base_offset + row.delta
+                ahead += 1
+            if ahead == AHEAD:
+                for j in range(ahead):
+                    if not self.put(&probes[j]):
+                        room[0] = False
+                        return -1
+                ahead = 0
+        for j in range(ahead):
+            if not self.put(&probes[j]):
                 room[0] = False
                 return -1
         return found if at == batch.end else -1
@@ -208,25 +237,37 @@ cdef bint sift(const Batch *batch, LatestOffsets latest, bint tombstones, uint8_
                Sifted *out) noexcept nogil:
     """Which records stay; False when one is malformed."""
     cdef const uint8_t *at = batch.start
-    cdef int64_t i, last_delta = -1
+    cdef int64_t i = 0, last_delta = -1
+    cdef int ahead, j
+    cdef Probe[AHEAD] probes
+    cdef Probe *probe
     cdef Row row
     out.count = out.empty = 0
     out.max_timestamp = INT64_MIN
-    for i in range(batch.count):
-        at = get_row(at, batch, last_delta, &row)
-        if at == NULL:
-            return False
-        last_delta = row.delta
-        kept[i] = (
-            row.key_size >= 0
-            and (row.value_size >= 0 or tombstones)
-            and batch.base_offset + row.delta >= latest.find(row.key, row.key_size).offset
-        )
-        if kept[i]:
-            out.count += 1
-            out.empty += row.value_size < 0
-            if row.timestamp > out.max_timestamp:
-                out.max_timestamp = row.timestamp
+    while i < batch.count:
+        ahead = <int>min(<int64_t>AHEAD, batch.count - i)
+        for j in range(ahead):
+            at = get_row(at, batch, last_delta, &row)
+            if at == NULL:
+                return False
+            last_delta = row.delta
+            probe = &probes[j]
+            probe.keyed = row.key_size >= 0
+            probe.empty = row.value_size < 0
+            probe.stays = probe.keyed and (tombstones or not probe.empty)
+            probe.offset = batch.base_offset + row.delta
+            probe.timestamp = row.timestamp
+            if probe.stays:
+                latest.aim(row.key, row.key_size, probe)
+        for j in range(ahead):
+            probe = &probes[j]
+            kept[i + j] = probe.stays and probe.offset >= latest.find(probe).offset
+            if kept[i + j]:
+                out.count += 1
+                out.empty += probe.empty
+                if probe.timestamp > out.max_timestamp:
+                    out.max_timestamp = probe.timestamp
+        i += ahead
     return at == batch.end
 
 
