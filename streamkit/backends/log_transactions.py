@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -149,7 +149,8 @@ class LogTransactions:
         self._closed = True
         try:
             if self._over is None:
-                self._abort()
+                with suppress(TransactionError):  # it was ended by others
+                    self._abort()
                 self._bring_in()
                 if self._at.ended is not None:
                     self._coordinator.complete(self._at.ended)

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from math import inf
@@ -30,6 +31,7 @@ from streamkit.errors import (
     RecordTooLarge,
     StreamkitError,
     TopicExists,
+    TransactionError,
     UnknownPartition,
     UnknownTopic,
     UsageError,
@@ -315,7 +317,8 @@ class Producer:
             if self._closed:
                 return
             try:
-                self._drop_transaction()
+                with suppress(TransactionError):  # it was ended by others
+                    self._drop_transaction()
                 self.flush()
             except (StreamkitError, OSError) as error:
                 if self._waiting:

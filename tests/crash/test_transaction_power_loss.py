@@ -152,6 +152,15 @@ def numbers(log: Backend, tp: TopicPartition, name: str) -> list[int]:
 
 
 @pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    story = Story(tmp_path / "disk")
+    yield story
+    for producer in story.producers.values():
+        producer.close()
+    story.log.close()
+
+
+@pytest.fixture
 def reboot(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     boots = count()
 
@@ -172,9 +181,8 @@ def chance() -> random.Random:
 
 
 def test_transactions_are_whole_after_a_power_cut_at_any_fsync(
-    tmp_path: Path, reboot: Callable[[], None], chance: random.Random
+    story: Story, tmp_path: Path, reboot: Callable[[], None], chance: random.Random
 ) -> None:
-    story = Story(tmp_path / "disk")
     story.create()
     story.go_on(chance, 40)
     assert len(story.disk.cuts) > 100
@@ -187,9 +195,8 @@ def test_transactions_are_whole_after_a_power_cut_at_any_fsync(
 
 
 def test_a_power_cut_while_the_last_one_is_cured_takes_nothing(
-    tmp_path: Path, reboot: Callable[[], None], chance: random.Random
+    story: Story, tmp_path: Path, reboot: Callable[[], None], chance: random.Random
 ) -> None:
-    story = Story(tmp_path / "disk")
     story.create()
     story.disk.cuts.clear()
     story.go_on(chance, 16)
@@ -203,5 +210,67 @@ def test_a_power_cut_while_the_last_one_is_cured_takes_nothing(
         for again, other in enumerate(chance.sample(second.cuts, min(3, len(second.cuts)))):
             left = tmp_path / f"{number}-{again}"
             second.leave(other.nodes, left, chance)
+            reboot()
+            hold(left / "log", cut.promised)
+
+
+def left_by_the_dead(story: Story, *, decide: Callable[[Producer], object]) -> None:
+    """Each producer sends, decides, and is dead."""
+    story.create()
+    for name in IDS:
+        story.send(name, random.Random(1))
+        producer = story.producers[name]
+        producer.flush()
+        decide(producer)
+        producer._transactions._owned.close()  # type: ignore[union-attr]
+    story.disk.cuts.clear()
+
+
+def test_transactions_that_are_rolled_forward_survive_a_power_cut_in_between(
+    story: Story, tmp_path: Path, reboot: Callable[[], None], chance: random.Random
+) -> None:
+    coordinator = story.log._coordinator  # type: ignore[attr-defined]
+    mark, coordinator.mark = coordinator.mark, lambda decided: None
+    left_by_the_dead(story, decide=lambda producer: producer._transactions.commit())
+    coordinator.mark = mark
+    story.promise(committed={"x": (1,), "y": (2,)})
+    assert coordinator.settle() == 2
+    for number, cut in enumerate(story.disk.cuts):
+        for again in range(4):
+            left = tmp_path / f"{number}-{again}"
+            story.disk.leave(cut.nodes, left, chance)
+            reboot()
+            hold(left / "log", cut.promised)
+
+
+def test_a_decision_is_on_stable_storage_before_anybody_reads_its_outcome(
+    story: Story, tmp_path: Path, reboot: Callable[[], None], chance: random.Random
+) -> None:
+    coordinator = story.log._coordinator  # type: ignore[attr-defined]
+
+    def decide(producer: Producer) -> None:
+        """As one that is killed before it syncs what it has written."""
+        assert producer._transactions is not None
+        story.log.sync([*PARTITIONS, TopicPartition("__consumer_offsets", 0)])
+        name, at = producer._transactional_id, producer._transactions.producer
+        coordinator.end(name, at, commit=True, last=None)
+
+    left_by_the_dead(story, decide=decide)
+    marked = []
+    mark = coordinator.mark
+
+    def marking(decided: object) -> None:
+        mark(decided)
+        marked.append(decided)
+        committed = {"x": (1,), "y": (2,) if len(marked) == 2 else ()}
+        story.promise(committed=committed, deciding={"y": 2} if len(marked) == 1 else {})
+
+    story.promise(deciding={"x": 1, "y": 2})
+    coordinator.mark = marking
+    assert coordinator.settle() == 2
+    for number, cut in enumerate(story.disk.cuts):
+        for again in range(4):
+            left = tmp_path / f"{number}-{again}"
+            story.disk.leave(cut.nodes, left, chance)
             reboot()
             hold(left / "log", cut.promised)
