@@ -436,6 +436,33 @@ def test_the_index_of_aborted_transactions_is_that_of_what_was_merged(partition)
     assert len(read(partition)) == 12
 
 
+def test_who_was_stopped_in_the_middle_of_reading_sees_nothing_that_was_aborted(
+    partition, tmp_path, clock
+):
+    one = Producer(partition, 1)
+    one.put(a="aborted")
+    one.end(commit=False)
+    one.put(b="committed")
+    one.end(commit=True)
+    roll(partition)
+    with opened(tmp_path / "log", read_only=True) as other:
+        reader = other.partition(TP)
+        committed = reader._committed
+        plainly = committed._read
+
+        def stopped(offset, max_bytes):
+            data = plainly(offset, max_bytes)
+            committed._read = plainly
+            for _ in range(3):
+                compact(partition)
+                clock.advance(2000)
+            return data
+
+        committed._read = stopped
+        assert read(reader) == [(2, b"b", b"committed")]
+        assert committed._read is plainly
+
+
 Action = st.one_of(
     st.tuples(st.just("plain"), st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1)),
     st.tuples(st.just("send"), st.integers(1, 2), st.integers(0, 5), st.booleans()),
