@@ -104,19 +104,25 @@ class Worker:
         self.log = log
         self.record = record
         self.dice = random.Random(seed)
-        self.assigned: frozenset[TopicPartition] = frozenset()
+        self.assigned: tuple[int, frozenset[TopicPartition]] = (-1, frozenset())
 
     def rest(self) -> None:
         if not in_rush():
             time.sleep(self.dice.uniform(0, PAUSE))
 
     def assignment(self, consumer: Consumer[bytes | None], group: str) -> list[Step]:
-        """What changed hands in the poll just done, told before what it gave."""
-        now = consumer.assignment
+        """What changed hands in the poll just done, told before what it gave.
+
+        In a poll that waits, a partition may go to another member, and come back when that is
+        killed. So in another generation everything counts as new.
+        """
+        assert consumer._member is not None
+        now = (consumer._member.generation, consumer.assignment)
         if now == self.assigned:
             return []
-        self.assigned = now
-        return [Assign(sorted(map(str, now)), group)]
+        generation, self.assigned = self.assigned[0], now
+        steps: list[Step] = [Assign(sorted(map(str, consumer.assignment)), group)]
+        return steps if generation == now[0] else [Assign([], group), *steps]
 
     # Roles.
 
@@ -218,7 +224,7 @@ class Worker:
         name = self.record.process.split(".")[0]
         while True:
             with suppress(LogError, TransactionError, Fenced):
-                self.assigned = frozenset()
+                self.assigned = (-1, frozenset())
                 self.record("invoke")
                 self.record("ok", Assign([], "copiers"))  # it begins where the group is
                 with (
