@@ -3,8 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import (
@@ -12,6 +17,7 @@ from streamkit.errors import (
     InvalidPartitions,
     ReadOnlyLog,
     RecordTooLarge,
+    TopicExists,
     UnknownPartition,
     UnknownTopic,
 )
@@ -227,3 +233,52 @@ def test_a_config_that_only_a_broker_can_obey_keeps_from_one_topic_and_no_other(
         assert log.partition(TP).end_offset == 0
     log.alter_topic("odd", {"min.insync.replicas": None})
     assert log.partition(TopicPartition("odd", 0)).end_offset == 0
+
+
+NAMES = st.sampled_from(["a", "b"])
+CHANGES = st.dictionaries(
+    st.sampled_from(["segment.ms", "retention.ms", "max.message.bytes"]),
+    st.none() | st.integers(1000, 9000).map(str),
+    min_size=1,
+)
+STEPS = st.one_of(
+    st.tuples(st.just("create"), NAMES, st.integers(1, 3)),
+    st.tuples(st.just("grow"), NAMES, st.integers(0, 6)),
+    st.tuples(st.just("alter"), NAMES, CHANGES),
+    st.tuples(st.just("delete"), NAMES, st.none()),
+    st.tuples(st.just("reopen"), NAMES, st.none()),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), STEPS), max_size=12))
+def test_any_changes_by_anybody_amount_to_the_same_for_all(changes):
+    model: dict[str, tuple[int, dict[str, str]]] = {}
+    with tempfile.TemporaryDirectory() as root, ExitStack() as stack:
+        opened = partial(Log.open, root, fsync="never", maintenance=False)
+        logs = [stack.enter_context(opened()) for _ in range(2)]
+        for who, (what, name, how) in changes:
+            count, config = model.get(name, (0, {}))
+            with suppress(UnknownTopic, TopicExists, InvalidPartitions):
+                if what == "reopen":
+                    logs[who] = stack.enter_context(opened())
+                elif what == "create":
+                    logs[who].create_topic(name, how)
+                    model[name] = (how, {})
+                elif what == "grow":
+                    logs[who].add_partitions(name, how)
+                    assert how > count > 0
+                    model[name] = (how, config)
+                elif what == "alter":
+                    logs[who].alter_topic(name, how)
+                    new = {key: value for key, value in {**config, **how}.items() if value}
+                    model[name] = (count, new)
+                else:
+                    logs[who].delete_topic(name)
+                    del model[name]
+            for log in logs:
+                found = {name: (t.partitions, t.config) for name, t in log.topics().items()}
+                assert found == model
+                for topic, (partitions, given) in model.items():
+                    last = log.partition(TopicPartition(topic, partitions - 1))
+                    assert last.config.given == given and last.end_offset == 0
