@@ -33,7 +33,7 @@ from streamkit.log.maintenance import Maintained, Maintenance
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
 from streamkit.log.space import Space
-from streamkit.log.ticker import Ticker
+from streamkit.log.ticker import TICK_SECONDS, Ticker
 from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
 
@@ -49,8 +49,11 @@ WAKE = "wake"
 
 MAX_OPEN_FILES = 65_536
 
-TAKE_OVER_MS = 1500
-"""So long after the last pass another process does the next one."""
+BUSY_SECONDS = 0.15
+"""Between two passes while something is compacted: a quarter of a processor, then."""
+
+TAKE_OVER = 1_500_000
+"""So many microseconds after the last pass another process does the next one."""
 
 PATIENCE_SECONDS = 30.0
 
@@ -102,6 +105,7 @@ class Log:
             parse=_config_of,
             borrow=self._borrow,
             limit=lambda: self.config.max_disk_bytes,
+            full=lambda: self._space is not None and self._space.full,
         )
         if self._space is not None:
             self._maintenance.add_duty(self._space.restore)
@@ -349,14 +353,14 @@ class Log:
         return partition.remove_before(before)
 
     def maintain(self) -> Maintained:
-        """Do now what is due: end and remove old segments, and what others do besides.
+        """Do now what is due: end and remove old segments, compact, and what others do besides.
 
         A thread does the same from time to time (see `open`). This one looks at every partition,
         and says what it has done. Raises ReadOnlyLog; LogError when another process has been
         at it for half a minute.
         """
         self._require_writable()
-        found = self._pass(patience=PATIENCE_SECONDS, everything=True)
+        found = self._pass(patience=PATIENCE_SECONDS, everything=True, to_the_end=True)
         if found is None:
             raise LogError(
                 f"{self.path}: another process does maintenance, and has not finished for"
@@ -378,15 +382,22 @@ class Log:
             self._ticker.start()
         self._wake.notify()
 
-    def _tick(self, asked: bool) -> None:
+    def _tick(self, asked: bool) -> float:
+        """Do maintenance, if it is this process's turn; in how many seconds to look again."""
         assert self._space is not None
-        since = self._milliseconds() - self._space.last_pass
+        since = self._microseconds() - self._space.last_pass
         # Who did it last goes on with it, having seen what there is; unless it was stopped.
         mine = self._space.last_pass == self._passed
-        if asked or mine or not 0 <= since < TAKE_OVER_MS:
-            self._pass(patience=1.0 if asked else 0.0, everything=asked)
+        found = None
+        if asked or mine or not 0 <= since < TAKE_OVER:
+            found = self._pass(patience=1.0 if asked else 0.0, everything=asked)
+        if found is None:
+            self._maintenance.rest()
+        return BUSY_SECONDS if self._maintenance.waiting else TICK_SECONDS
 
-    def _pass(self, *, patience: float, everything: bool) -> Maintained | None:
+    def _pass(
+        self, *, patience: float, everything: bool, to_the_end: bool = False
+    ) -> Maintained | None:
         """One pass; None when another process is at it for `patience` seconds."""
         space = self._space
         assert space is not None
@@ -396,14 +407,14 @@ class Log:
                 return None
             time.sleep(0.02)
         try:
-            return self._maintenance.run(everything=everything)
+            return self._maintenance.run(everything=everything, to_the_end=to_the_end)
         finally:
-            self._passed = self._milliseconds()
+            self._passed = self._microseconds()
             space.note_pass(self._passed)
             space.unlock()
 
-    def _milliseconds(self) -> int:
-        return int(self._clock.monotonic() * 1000)
+    def _microseconds(self) -> int:
+        return int(self._clock.monotonic() * 1_000_000)
 
     # Waiting.
 
@@ -431,6 +442,7 @@ class Log:
         """End the maintenance of this process, and let go of all files. Twice is fine."""
         self._ticker.close()
         self._ticks = True
+        self._maintenance.rest()
         with self._lock:
             for partition in self._partitions.values():
                 partition.close()

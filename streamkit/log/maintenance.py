@@ -16,13 +16,15 @@ from math import inf
 from streamkit.clock import Clock
 from streamkit.errors import ConfigError, StreamkitError, UnknownTopic
 from streamkit.log.boot import boot_id
+from streamkit.log.cleaning import Compacted
 from streamkit.log.config import TopicConfig
-from streamkit.log.control import END, PAGE_BYTES, End
+from streamkit.log.control import END, PAGE_BYTES, SYNCED, End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.metadata import Topic
 from streamkit.log.opening import CONTROL
 from streamkit.log.partition import Partition
 from streamkit.log.retention import Extent, Removal, expired, next_expiry, over
+from streamkit.log.rounds import Rounds
 from streamkit.log.segment import LOG, file_name
 from streamkit.log.view import listed
 from streamkit.records import TopicPartition
@@ -35,9 +37,9 @@ STEP_SECONDS = 0.02
 SOON = 1.0
 """Seconds until a partition is looked at again in which something has changed."""
 
-RARELY = 60.0
+RARELY = 5.0
 LOOKS_PER_SECOND = 30
-"""What is idle is looked at every minute, and all that is idle no more often than this."""
+"""What is idle is looked at every five seconds, and all of many no more often than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Maintained:
 
     removed: tuple[tuple[TopicPartition, Removal], ...] = ()
     rolled: tuple[TopicPartition, ...] = ()
+    compacted: tuple[tuple[TopicPartition, Compacted], ...] = ()
     problems: tuple[str, ...] = ()
     """What could not be done, and why."""
 
@@ -59,6 +62,9 @@ class _Seen:
     finished: list[Extent] = field(default_factory=list)
     beside: int = 0
     """Bytes of all its files but the active segment's log."""
+
+    clean_to: int = 0
+    """The offset up to which it was compacted."""
 
     end: End | None = None
     interval: float = SOON
@@ -82,10 +88,11 @@ class Maintenance:
         parse: Callable[[Topic], TopicConfig],
         borrow: Callable[[TopicPartition], AbstractContextManager[Partition]],
         limit: Callable[[], int],
+        full: Callable[[], bool],
     ) -> None:
         """`borrow` gives a partition for a while; whoever else uses it is not disturbed.
 
-        `limit` is max.disk.bytes.
+        `limit` is max.disk.bytes; `full`: producers are refused because the disk is full.
         """
         self._root = root
         self._files = files
@@ -94,11 +101,14 @@ class Maintenance:
         self._parse = parse
         self._borrow = borrow
         self._limit = limit
+        self._full = full
+        self._rounds = Rounds(borrow, clock=clock)
         self._duties: list[Callable[[], object]] = []
         self.forked()
 
     def forked(self) -> None:
         """In a forked child: the parent may have been in the middle of something."""
+        self._rounds.forked()
         self._topics: Mapping[str, Topic] = {}
         self._seen: dict[TopicPartition, _Seen] = {}
         self._heap: list[tuple[float, TopicPartition]] = []
@@ -108,14 +118,28 @@ class Maintenance:
     def _begin(self) -> None:
         self._removed: list[tuple[TopicPartition, Removal]] = []
         self._rolled: list[TopicPartition] = []
+        self._compacted: list[tuple[TopicPartition, Compacted]] = []
         self._problems: list[str] = []
 
     def add_duty(self, duty: Callable[[], object]) -> None:
         """Have `duty` called with every pass; it is quick when there is nothing to do."""
         self._duties.append(duty)
 
-    def run(self, *, everything: bool = False) -> Maintained:
-        """Do what is due; with `everything`, look at all partitions. Needs the lock on the page."""
+    @property
+    def waiting(self) -> bool:
+        """Whether the next pass should be soon: something is being compacted."""
+        return self._rounds.waiting
+
+    def rest(self) -> None:
+        """Another process does it from now on, or none: give up what is under way."""
+        self._rounds.give_up()
+
+    def run(self, *, everything: bool = False, to_the_end: bool = False) -> Maintained:
+        """Do what is due. Needs the lock on the page.
+
+        With `everything` all partitions are looked at; with `to_the_end` all that is dirty enough
+        is compacted, and not only for a while.
+        """
         self._begin()
         for duty in list(self._duties):
             self._guarded(getattr(duty, "__qualname__", "a duty"), duty)
@@ -127,7 +151,16 @@ class Maintenance:
             if self._clock.monotonic() > until:
                 break
         self._guarded("max.disk.bytes", self._within_limit)
-        found = Maintained(tuple(self._removed), tuple(self._rolled), tuple(self._problems))
+        while self._rounds.waiting and not self._full():  # it takes room before it gives some
+            self._guarded("compaction", self._compact)
+            if not to_the_end:
+                break
+        found = Maintained(
+            tuple(self._removed),
+            tuple(self._rolled),
+            tuple(self._compacted),
+            tuple(self._problems),
+        )
         self._said &= set(self._problems)  # said once, until it is over
         return found
 
@@ -190,6 +223,8 @@ class Maintenance:
         self._schedule(tp, seen, slowest)  # should it fail
         before, now = seen.end, self._clock.now()
         seen.end = end = self._published(tp)
+        if end is None:
+            return  # nobody has used it yet
         self._measure(tp, seen, end)
         extents = [*seen.finished, self._active(tp, end)]
         removal = expired(
@@ -201,6 +236,8 @@ class Maintenance:
         if rolls or removal is not None:
             self._act(tp, end, removal, rolls=rolls)
             seen.key = ()
+        if seen.config.compacted:
+            self._look_for_dirt(tp, seen)
         busy = rolls or removal is not None or before is None or end != before
         seen.interval = SOON if busy else min(seen.interval * 2, slowest)
         wakes = [end.segment_created + seen.config.roll_ms(tp, end.active_base)]
@@ -211,16 +248,22 @@ class Maintenance:
         soonest = max(SOON, min((at - now) / 1000 for at in wakes) if wakes else inf)
         self._schedule(tp, seen, min(seen.interval, soonest))
 
-    def _published(self, tp: TopicPartition) -> End:
-        """What the control block says: without opening the partition, as long as that can do."""
+    def _published(self, tp: TopicPartition) -> End | None:
+        """What the control block says: without opening the partition, as long as that can do.
+
+        None: nobody has used the partition yet.
+        """
         path = os.path.join(self._root, str(tp), CONTROL)
         try:
             page = OpenFile(self._files, path, os.O_RDONLY).read(PAGE_BYTES, 0)
         except FileNotFoundError:
             page = b""
-        found = END.decode(page) if len(page) == PAGE_BYTES else None
-        if found is not None and found[1].boot_id == boot_id():
-            return found[1]
+        if len(page) == PAGE_BYTES:
+            found, synced = END.decode(page), SYNCED.decode(page)
+            if found is not None and found[1].boot_id == boot_id():
+                return found[1]
+            if found is None and synced is not None and synced[1] == Synced(0, 0, 0):
+                return None
         with self._borrow(tp) as partition:  # the first one here since the machine started
             return partition.published()
 
@@ -269,6 +312,25 @@ class Maintenance:
                     removal.before - 1,
                     removal.why,
                 )
+
+    def _look_for_dirt(self, tp: TopicPartition, seen: _Seen) -> None:
+        if not seen.finished or seen.finished[-1].end <= seen.clean_to:
+            return
+        with self._borrow(tp) as partition:
+            dirt = partition.dirt()
+        seen.clean_to = dirt.first_dirty
+        if dirt.due(seen.config):
+            self._rounds.add(tp, dirt.dirty_bytes / (dirt.dirty_bytes + dirt.clean_bytes))
+        else:
+            self._rounds.drop(tp)
+
+    def _compact(self) -> None:
+        for tp, found in self._rounds.work():
+            self._compacted.append((tp, found))
+            seen = self._seen.get(tp)
+            if seen is not None:
+                seen.clean_to = found.clean_to
+                self._schedule(tp, seen, 0.0)  # with less memory than keys there is more to do
 
     # The whole directory.
 

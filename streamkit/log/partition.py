@@ -351,6 +351,11 @@ class Partition:
         finally:
             self._compacting.release()
 
+    def stop_compacting(self) -> None:
+        """Give up the round that is under way, if there is one."""
+        with self._compacting:
+            self._cleaner.close()
+
     # Read.
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> bytes:
@@ -596,8 +601,7 @@ class Partition:
 
     def close(self) -> None:
         """Let go of the files. Used again, it opens them again."""
-        with self._compacting:
-            self._cleaner.close()
+        self.stop_compacting()
         self._block = None
         self._appender.forget()
         self._committed.forget()

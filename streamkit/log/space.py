@@ -5,9 +5,9 @@ All processes of a log share one mapped page, the file `maintenance` in its root
     0          8                          4095   4096
     | last pass |          zeros           | full |
 
-`last pass`: when somebody last did maintenance, in ms of the monotonic clock (int64). `full`: the
-ballast was given up; a single byte, so that every append can look at it. The flock on the file is
-what one takes who does maintenance.
+`last pass`: when somebody last did maintenance, in microseconds of the monotonic clock (int64).
+`full`: the ballast was given up; a single byte, so that every append can look at it. The flock on
+the file is what one takes who does maintenance.
 
 The ballast is a file of a MiB that is good for nothing. When an append to a topic of the log's own
 (`__…`) meets a full disk, the ballast is removed and that append done again. From then on producers
@@ -107,7 +107,7 @@ class Space:
 
     @property
     def last_pass(self) -> int:
-        """When a process last did maintenance: ms of the monotonic clock; 0: never."""
+        """When a process last did maintenance: microseconds of the monotonic clock; 0: never."""
         found: int = _LAST_PASS.unpack_from(self._page or self.attach())[0]
         return found
 

@@ -13,10 +13,11 @@ CLOSING_SECONDS = 10.0
 
 
 class Ticker:
-    """Calls `tick` every second from the first `start` on, until it is closed or its owner gone."""
+    """Calls `tick` about every second from `start` on, until it is closed or its owner is gone."""
 
-    def __init__(self, tick: Callable[[bool], None]) -> None:
-        """`tick`: a bound method; its argument says whether somebody has asked for it."""
+    def __init__(self, tick: Callable[[bool], float]) -> None:
+        """`tick`: a bound method. Its argument says whether somebody has asked for it; it returns
+        the seconds until the next."""
         self._tick = WeakMethod(tick)
         self.forked()
 
@@ -26,6 +27,7 @@ class Ticker:
         self._signal = threading.Event()
         self._asked = False
         self._closed = False
+        self._interval = TICK_SECONDS
         self._thread: threading.Thread | None = None
 
     @property
@@ -66,14 +68,15 @@ class Ticker:
 
     def _turn(self) -> bool:
         """Wait for the next tick, and do it; False when it was the last."""
-        self._signal.wait(TICK_SECONDS)
+        self._signal.wait(self._interval)
         self._signal.clear()
         asked, self._asked = self._asked, False
         tick = self._tick()
         if tick is None or self._closed:
             return False
+        self._interval = TICK_SECONDS
         try:
-            tick(asked)
+            self._interval = tick(asked)
         except Exception:
             # A fault of ours: the next tick may do better, and appends go on without it.
             logger.exception("maintenance failed")

@@ -249,6 +249,7 @@ def test_a_thousand_partitions_are_opened_without_touching_them(tmp_path):
     with Log.open(tmp_path, fsync="never") as log:
         for number in range(10):
             log.create_topic(f"t{number}", 100)
+        log.maintain()
     program = (
         "import sys; from streamkit.log.directory import Log; import time; t = time.perf_counter();"
         "n = sum(t.partitions for t in Log.open(sys.argv[1]).topics().values());"

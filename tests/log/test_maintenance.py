@@ -11,7 +11,7 @@ import pytest
 from streamkit.clock import ManualClock, SystemClock
 from streamkit.codec import encode
 from streamkit.errors import LogError, OffsetOutOfRange, ReadOnlyLog
-from streamkit.log import directory
+from streamkit.log import directory, rounds
 from streamkit.log.config import HOUR
 from streamkit.log.directory import Log
 from streamkit.log.files import UnsyncedFiles
@@ -282,13 +282,13 @@ def test_what_is_idle_is_looked_at_ever_more_rarely(tmp_path):
         for _ in range(600):
             clock.advance(1000)
             log._tick(False)
-        assert 10 < files.looks < 30
+        assert 100 < files.looks < 150
         append(partition, 1)
         before = files.looks
-        for _ in range(61):
+        for _ in range(9):
             clock.advance(1000)
             log._tick(False)
-        assert files.looks > before + 3, "what has changed is looked at soon again"
+        assert files.looks > before + 2, "what has changed is looked at soon again"
 
 
 def test_a_segment_that_becomes_too_old_is_removed_in_time_though_nothing_changes(tmp_path):
@@ -392,3 +392,77 @@ def test_a_forked_child_does_maintenance_of_its_own(tmp_path):
         assert os.waitpid(child, 0)[1] == 0
         assert partition.end_offset == 10
         log.maintain()
+
+
+def fill_compacted(log: Log, topic: str, segments: int, keys: int = 1) -> Partition:
+    log.create_topic(topic, 1, SMALL | {"cleanup.policy": "compact"})
+    partition = log.partition(TopicPartition(topic, 0))
+    for number in range(segments * 3 + 1):
+        key = b"k%d" % (number % keys)
+        partition.append([encode([b"x" * 250], keys=[key], timestamps=0)], acks=1)
+    return partition
+
+
+def test_what_is_dirty_is_compacted_and_then_left_alone(log, everything):
+    partition = fill_compacted(log, "events", 6)
+    clean = fill_compacted(log, "clean", 6, keys=1000)
+    before = len(everything(partition))
+    done = log.maintain()
+    assert {tp.topic for tp, _ in done.compacted} == {"events", "clean"}
+    assert len(everything(partition)) < before / 4
+    assert len(everything(clean)) == 19
+    assert log.maintain() == directory.Maintained()
+
+
+def test_a_round_goes_on_over_several_passes(log, everything, monkeypatch):
+    monkeypatch.setattr(rounds, "WORK_SECONDS", 0.0)
+    compact = Partition.compact
+    monkeypatch.setattr(Partition, "compact", lambda self: compact(self, 1))
+    partition = fill_compacted(log, "events", 6)
+    partition.close()
+    log._partitions.clear()  # as in a process that has not used it
+    passes = 1
+    assert log._tick(True) < 1
+    while log._tick(True) < 1:
+        passes += 1
+        assert passes < 1000
+    assert passes > 2
+    assert log._borrowed == set()
+    assert len(everything(log.partition(TP))) < 5
+
+
+def test_who_loses_the_turn_gives_up_the_round(tmp_path, monkeypatch, everything):
+    monkeypatch.setattr(rounds, "WORK_SECONDS", 0.0)
+    compact = Partition.compact
+    monkeypatch.setattr(Partition, "compact", lambda self: compact(self, 1))
+    clock = ManualClock()
+    options = {"fsync": "never", "clock": clock, "maintenance": False}
+    with Log.open(tmp_path, **options) as one, Log.open(tmp_path, **options) as other:
+        partition = fill_compacted(one, "events", 6)
+        one._tick(True)
+        assert one._maintenance.waiting
+        assert other.partition(TP).compact() is None
+        clock.advance(100)
+        other._tick(True)
+        one._tick(False)
+        while other._tick(True) < 1:
+            pass
+        assert len(everything(partition)) < 5
+
+
+def test_nothing_is_compacted_while_the_disk_is_full(log, everything):
+    partition = fill_compacted(log, "events", 6)
+    log._space.give_up_ballast()
+    log._maintenance._duties.clear()  # else there is room again
+    assert log.maintain().compacted == ()
+    assert len(everything(partition)) == 19
+
+
+def test_a_corrupt_partition_is_not_compacted_again_and_again(log, everything):
+    partition = fill_compacted(log, "events", 6)
+    other = fill_compacted(log, "other", 4)
+    path = Path(partition.directory) / f"{3:020d}.log"
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert "corrupt" in log.maintain().problems[0]
+    assert len(everything(other)) < 5
+    assert log._tick(False) == 1

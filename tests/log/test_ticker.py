@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from streamkit.log.ticker import Ticker
+from streamkit.log.ticker import TICK_SECONDS, Ticker
 
 
 class Owner:
@@ -16,10 +16,11 @@ class Owner:
         self.ticked = threading.Event()
         self.ticker = Ticker(self.tick)
 
-    def tick(self, asked: bool) -> None:
+    def tick(self, asked: bool) -> float:
         self.asked.append(asked)
         self.ticked.set()
         self.act()
+        return TICK_SECONDS
 
 
 def alive() -> list[threading.Thread]:
