@@ -8,8 +8,10 @@ import time
 import aiokafka
 import pytest
 
+from streamkit.clock import SystemClock
 from streamkit.codec import columns, encode, read_header, stamp
 from streamkit.log.directory import Log
+from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
 from streamkit.transactions.isolation import committed
 from streamkit.transactions.markers import Marker, encode_marker, read_marker
@@ -23,6 +25,14 @@ from streamkit.transactions.txnindex import aborted_in, encode_entries
 ORDERS = TopicPartition("orders", 0)
 # Now: a broker forgets a producer a day after the time of its last record.
 NOW = int(time.time() * 1000)
+ENTRY = r"version: 0 producerId: (\d+) firstOffset: (\d+) lastOffset: (\d+) lastStableOffset: (\d+)"
+
+
+class Then(SystemClock):
+    """A clock that stands: the markers get its time."""
+
+    def now(self) -> int:
+        return NOW + 1
 
 
 def data(producer_id: int, epoch: int, sequence: int, count: int, *, transactional: bool = True):
@@ -77,6 +87,29 @@ def followed(batches):
     return raw, producers, index
 
 
+def write(partition: Partition, batches) -> None:
+    """As producers and a coordinator do."""
+    for batch in batches:
+        header, marker = read_header(batch), read_marker(batch)
+        if marker is None:
+            partition.append([batch], acks=1)
+            continue
+        known = {one.producer_id: one.epoch for one in partition.producers()}
+        bumped = known.get(header.producer_id, -1) < header.producer_epoch
+        assert partition.append_marker(
+            header.producer_id, header.producer_epoch, marker.commit, 4, bumped
+        )
+
+
+def visible(partition: Partition) -> list[int]:
+    offsets: list[int] = []
+    offset = partition.start_offset
+    while (found := partition.read_committed(offset)).next_offset > offset:
+        offsets += [one for piece in found.pieces for one in columns(piece).offsets]
+        offset = found.next_offset
+    return offsets
+
+
 def dump(kafka, *options: object) -> str:
     return kafka.run("org.apache.kafka.tools.DumpLogSegments", *options)
 
@@ -96,10 +129,7 @@ def test_the_dump_tool_reads_markers_index_and_snapshot(kafka, followed, tmp_pat
     assert re.findall(r"endTxnMarker: (\w+) coordinatorEpoch: (\d+)", text) == [
         (how, "4") for how in ("ABORT", "COMMIT", "COMMIT", "ABORT", "ABORT")
     ]
-    entry = (
-        r"version: 0 producerId: (\d+) firstOffset: (\d+) lastOffset: (\d+) lastStableOffset: (\d+)"
-    )
-    assert [tuple(map(int, found)) for found in re.findall(entry, text)] == [
+    assert [tuple(map(int, found)) for found in re.findall(ENTRY, text)] == [
         (a.producer_id, a.first_offset, a.last_offset, a.last_stable_offset) for a in index
     ]
     assert re.findall(
@@ -143,11 +173,13 @@ def test_a_broker_makes_the_same_state_of_our_log_and_shows_the_same_records(
 ):
     raw, producers, index = followed
     root = tmp_path / "log"
-    with Log.open(root, fsync="never") as log:
+    folder = root / str(ORDERS)
+    with Log.open(root, fsync="never", clock=Then()) as log:
         log.create_topic("orders", 1)
-        for batch in batches:
-            log.partition(ORDERS).append([batch], acks=1)
+        write(log.partition(ORDERS), batches)
         assert log.partition(ORDERS).end_offset == producers.end_offset
+    assert (folder / f"{0:020d}.log").read_bytes() == raw
+    assert (folder / f"{0:020d}.txnindex").read_bytes() == encode_entries(index)
     served = broker(root)
     served.start()
 
@@ -171,10 +203,43 @@ def test_a_broker_makes_the_same_state_of_our_log_and_shows_the_same_records(
     seen = committed(raw, aborted_in(index, 0, stable).aborted, stable)
     assert theirs == [o for a, b in seen.spans for o in columns(raw[a:b]).offsets]
     served.stop()
-    folder = root / str(ORDERS)
     assert (folder / f"{0:020d}.txnindex").read_bytes() == encode_entries(index)
     snapshot = folder / f"{producers.end_offset:020d}.snapshot"
     entries = decode_snapshot(snapshot.read_bytes(), snapshot.name)
     again = Producers("orders-0", entries, producers.end_offset)
     # Kafka writes its producers in the order of a hash table.
     assert encode_snapshot(again) == encode_snapshot(producers)
+    with Log.open(root, fsync="never") as log:
+        partition = log.partition(ORDERS)
+        assert (partition.stable_offset, partition.end_offset) == (stable, producers.end_offset)
+        assert visible(partition) == theirs
+        assert partition.aborted(0, stable) == index
+        assert partition.open_transactions() == {8: 3}
+
+
+def test_the_dump_tool_reads_the_files_of_transactions_over_many_segments(kafka, tmp_path):
+    with Log.open(tmp_path / "log", fsync="never") as log:
+        log.create_topic("orders", 1, {"segment.bytes": "1024"})
+        partition = log.partition(ORDERS)
+        for epoch in range(12):
+            for sequence in range(3):
+                partition.append([data(7, epoch, sequence * 20, 20)])
+            partition.append([data(8, 0, epoch, 1, transactional=False)])
+            partition.append_marker(7, epoch + 1, epoch % 3 == 0, 4, True)
+        aborted = partition.aborted(0, partition.end_offset)
+        assert len(aborted) == 8
+        folder = tmp_path / "log" / str(ORDERS)
+        files = [
+            path
+            for suffix in ("log", "txnindex", "snapshot")
+            for path in folder.glob(f"*.{suffix}")
+        ]
+        assert len(files) > 9
+    text = dump(kafka, "--deep-iteration", "--files", ",".join(map(str, sorted(files))))
+    assert "isvalid: false" not in text and "Exception" not in text
+    assert re.findall(r"endTxnMarker: (\w+)", text) == ["COMMIT", "ABORT", "ABORT"] * 4
+    assert [tuple(map(int, found)) for found in re.findall(ENTRY, text)] == [
+        (a.producer_id, a.first_offset, a.last_offset, a.last_stable_offset) for a in aborted
+    ]
+    snapshots = re.findall(r"producerId: 7 producerEpoch: (\d+) coordinatorEpoch: 4", text)
+    assert len(snapshots) >= len(list(folder.glob("*.snapshot"))) - 1
