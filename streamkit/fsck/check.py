@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from streamkit.codec import columns, headers
 from streamkit.errors import ConfigError, CorruptLog, LogNotFound, UnknownTopic, nearest
 from streamkit.fsck.finding import Finding
 from streamkit.fsck.groups import check_groups
@@ -17,7 +18,7 @@ from streamkit.log.config import METADATA_TOPIC, TopicConfig
 from streamkit.log.directory import METADATA, METADATA_TOPIC_ID, Log
 from streamkit.log.files import Files, RealFiles
 from streamkit.log.folders import holds_data, is_deleted, topic_id_of
-from streamkit.log.metadata import Topic
+from streamkit.log.metadata import RemoveTopicRecord, Topic, decode_record
 from streamkit.log.segment import base_of
 from streamkit.records import TopicPartition
 from streamkit.transactions import records as transactions
@@ -151,6 +152,7 @@ def _places(
                         repair="make an empty partition",
                     )
                 )
+    removed: set[str] | None = None
     for name in sorted(there):
         match = _FOLDER.match(name)
         path = os.path.join(root, name)
@@ -163,7 +165,9 @@ def _places(
             if topics is None:
                 places.append(Place(tp, path, topic_id_of(files, path) or "", _SPARSE))
             else:
-                report.findings.append(_orphan(files, path, name, topics))
+                removed = _removed(files, root) if removed is None else removed
+                deleted = topic_id_of(files, path) in removed
+                report.findings.append(_orphan(files, path, name, deleted=deleted))
     return places
 
 
@@ -193,7 +197,25 @@ def _deleted_since(files: Files, root: str, tp: TopicPartition) -> bool:
         return tp.topic not in log.topics() or files.exists(os.path.join(root, str(tp)))
 
 
-def _orphan(files: Files, path: str, name: str, topics: Mapping[str, Topic]) -> Finding:
+def _removed(files: Files, root: str) -> set[str]:
+    """The ids of topics that were deleted: their files may go, whatever is in them."""
+    ids: set[str] = set()
+    with Log.open(root, read_only=True, create=False, files=files) as log:
+        partition = log.partition(METADATA)
+        offset = partition.start_offset
+        while data := partition.read(offset):
+            for value in columns(data, offset).values:
+                record = decode_record(value) if value is not None else None
+                if isinstance(record, RemoveTopicRecord):
+                    ids.add(record.topic_id)
+            for _, header in headers(data):
+                offset = header.next_offset
+    return ids
+
+
+def _orphan(files: Files, path: str, name: str, *, deleted: bool) -> Finding:
+    if deleted:
+        return Finding("note", "leftover", name, "of a deleted topic", repair="remove it")
     try:
         data = holds_data(files, path)
     except FileNotFoundError:

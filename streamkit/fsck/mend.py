@@ -90,11 +90,11 @@ class _Mending:
         found = check_partition(self._files, self._place)
         wrong = [one for one in found.findings if one.severity != "note"]
         self._remove_leftovers()
-        if not wrong:
-            return
-        for one in wrong:
+        for one in found.findings:
             if one.kind == "snapshot":
                 self._files.unlink(os.path.join(self._place.directory, os.path.basename(one.file)))
+        if not wrong:
+            return
         yield from self._close_holes(block, found)
         yield from self._rebuild(block)
 

@@ -271,7 +271,8 @@ class _Pass:
         except FileNotFoundError:
             return None  # an older one, removed meanwhile
         except (CorruptLog, CorruptBatch, UnsupportedFormat) as error:
-            self._findings.add("warning", "snapshot", name, str(error), REBUILD)
+            # Written without care, as a kill in the middle costs the next process a longer walk.
+            self._findings.add("note", "snapshot", name, str(error), "remove it")
             return None
 
 

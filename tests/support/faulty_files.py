@@ -8,6 +8,7 @@ Operations of the thread that made the object are counted, as those of others co
 """
 
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -66,7 +67,10 @@ class FaultyFiles(RealFiles):
         self._thread = threading.get_ident()
 
     def bury(self) -> None:
-        """Close what a killed process had open, whoever still holds it, as the kernel does."""
+        """Close what a killed process had open, whoever still holds it, as the kernel does.
+
+        Its other threads must have ended.
+        """
         self._dead = True
         while self._fds:
             os.close(self._fds.pop())
@@ -75,7 +79,7 @@ class FaultyFiles(RealFiles):
 
     def _before(self, name: str) -> bool:
         """Fail if it is time to; true: only half of a write is to be done."""
-        if self._dead:
+        if self._dead and threading.get_ident() == self._thread:
             raise Killed
         self.calls.append(name)
         error = self.fail.get(name)
@@ -159,7 +163,8 @@ class FaultyFiles(RealFiles):
             RealFiles.fsync_dir(path)
 
     def flock(self, fd: int, operation: int) -> None:  # type: ignore[override]
-        self._before("flock")
+        if operation & ~fcntl.LOCK_NB != fcntl.LOCK_UN:  # letting go does not fail
+            self._before("flock")
         RealFiles.flock(fd, operation)
 
     def share(self, fd: int) -> None:  # type: ignore[override]
