@@ -17,8 +17,9 @@ import pytest
 
 from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
-from streamkit.backends.group_files import file_name
+from streamkit.backends.group_files import GroupFiles, file_name
 from streamkit.backends.locate import open_backend
+from streamkit.backends.lockfile import LockFile
 from streamkit.clock import ManualClock
 from streamkit.errors import Fenced, FencedInstanceId, GroupActive, UnknownGroup
 from streamkit.records import TopicPartition
@@ -360,6 +361,57 @@ def test_no_commit_of_a_member_comes_after_a_forced_reset(path, monkeypatch):
                 process.stdout.close()
 
 
+def test_a_commit_that_waited_for_a_reset_is_refused_after_it(path, caplog):
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        failed = []
+
+        def commit():
+            try:
+                log.commit("g", {TopicPartition("t", 0): CommittedOffset(1)}, member=member)
+            except Fenced as error:
+                failed.append(error)
+
+        with LockFile(Path(path) / LOCKS / "g" / "commits") as reset:
+            assert reset.try_lock()
+            thread = threading.Thread(target=commit)
+            thread.start()
+            until(lambda: "waiting for" in caplog.text)
+            (Path(path) / LOCKS / "g" / "members" / member.member_id).unlink()
+        thread.join()
+        assert failed and log.committed("g") == {}
+
+
+def test_a_reset_waits_for_a_commit_that_is_under_way(path, monkeypatch):
+    monkeypatch.setattr("streamkit.backends.members._RESET_SECONDS", 0.05)
+    offsets = {TopicPartition("t", 0): CommittedOffset(1)}
+    with open_backend(path) as log:
+        member = log.join("g", {"t": UNITS})
+        with (
+            member.holding(offsets),
+            pytest.raises(GroupActive, match=f"process {os.getpid()}.* middle of a commit"),
+        ):
+            log.reset("g", lambda _: offsets, force=True)
+        assert log.committed("g") == {}
+        log.reset("g", lambda _: offsets)
+        assert log.committed("g") == offsets
+
+
+def test_the_lock_of_a_removed_coordinator_file_is_no_lock(tmp_path, monkeypatch):
+    """Removed, with its group, after it was opened and before it was locked."""
+    files = GroupFiles(tmp_path, "g", "")
+    real = LockFile.try_lock
+
+    def removed_first(file):
+        monkeypatch.undo()
+        file.path.unlink()
+        return real(file)
+
+    monkeypatch.setattr(LockFile, "try_lock", removed_first)
+    with files.coordinator(), files.coordinator_if_free() as ours:
+        assert not ours
+
+
 # Stopped processes.
 
 
@@ -594,7 +646,7 @@ def test_deleting_a_group_removes_its_files_while_others_wait_for_its_coordinato
             thread.start()
         deleted = 0
         deadline = time.monotonic() + 30
-        while deleted < 20 and not failed:
+        while deleted < 10 and not failed:
             assert time.monotonic() < deadline
             with suppress(GroupActive, UnknownGroup):
                 log.delete_group("g")
