@@ -37,6 +37,9 @@ STEP_SECONDS = 0.02
 SOON = 1.0
 """Seconds until a partition is looked at again in which something has changed."""
 
+AHEAD = 60_000
+"""So far (ms) the time of a file may be ahead of the clock: clocks are set by that much."""
+
 RARELY = 5.0
 LOOKS_PER_SECOND = 30
 """What is idle is looked at every five seconds, and all of many no more often than this."""
@@ -239,7 +242,7 @@ class Maintenance:
         if seen.config.compacted:
             self._look_for_dirt(tp, seen)
         busy = rolls or removal is not None or before is None or end != before
-        seen.interval = SOON if busy else min(seen.interval * 2, slowest)
+        seen.interval = SOON if busy else min(seen.interval * 4, slowest)
         wakes = [end.segment_created + seen.config.roll_ms(tp, end.active_base)]
         if end.end_position == 0:
             wakes = []
@@ -283,16 +286,26 @@ class Maintenance:
         seen.beside = sum(size for name, (size, _) in sizes.items() if name != active)
         bases = [base for base in listed(self._files, directory) if base <= end.active_base]
         seen.finished = [
-            Extent(base, after, *sizes[file_name(base, LOG)])
+            Extent(base, after, sizes[name][0], self._appended(tp, name, sizes[name][1]))
             for base, after in pairwise(bases)
-            if file_name(base, LOG) in sizes
+            if (name := file_name(base, LOG)) in sizes
         ]
         seen.key = key
 
     def _active(self, tp: TopicPartition, end: End) -> Extent:
-        path = os.path.join(self._root, str(tp), file_name(end.active_base, LOG))
-        appended = self._files.measure(path)[1]
+        name = file_name(end.active_base, LOG)
+        written = self._files.measure(os.path.join(self._root, str(tp), name))[1]
+        appended = self._appended(tp, name, written)
         return Extent(end.active_base, end.end_offset, end.end_position, appended)
+
+    def _appended(self, tp: TopicPartition, name: str, written: int) -> int:
+        """When a segment was last appended to, if its file was last written at `written`."""
+        now = self._clock.now()
+        if written <= now + AHEAD:
+            return written
+        # By a clock that was wrong then. Left so, it would keep the segment until that time.
+        self._files.date(os.path.join(self._root, str(tp), name), now)
+        return now
 
     def _act(self, tp: TopicPartition, end: End, removal: Removal | None, *, rolls: bool) -> None:
         with self._borrow(tp) as partition:

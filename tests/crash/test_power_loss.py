@@ -41,7 +41,7 @@ class Story:
         self.promised = Promised()
         self.disk = Disk(root, lambda: self.promised)
         self.ends: dict[TopicPartition, int] = {}
-        self.log = Log.open(root / "data" / "log", files=self.disk)
+        self.log = Log.open(root / "data" / "log", files=self.disk, maintenance=False)
 
     def promise(self, **changed: object) -> None:
         fields = {name: getattr(self.promised, name) for name in Promised.__match_args__}
@@ -95,7 +95,7 @@ class Story:
             return True
         finally:
             self.disk.killed_at = 0
-            self.log = Log.open(self.log.path, files=self.disk)
+            self.log = Log.open(self.log.path, files=self.disk, maintenance=False)
             self.ends = {}
             for name, topic in self.log.topics().items():
                 for number in range(topic.partitions):
@@ -119,7 +119,9 @@ def contents(log: Log, tp: TopicPartition) -> list[bytes | None]:
 def hold(root: Path, promised: Promised, *, files: RealFiles | None = None) -> None:
     """What was promised is there, what else is there is true, and the log goes on."""
     path = root / "data" / "log"
-    with Log.open(path, files=files, fsync="never" if files is None else "always") as log:
+    with Log.open(
+        path, files=files, fsync="never" if files is None else "always", maintenance=False
+    ) as log:
         topics = log.topics()
         for name, partitions in promised.made:
             assert topics[name].partitions == partitions
@@ -197,7 +199,7 @@ def alterations(story: Story) -> None:
 
 def two_processes(story: Story) -> None:
     """One creates and rolls, the other appends; each sees what the other did not yet sync."""
-    other = Log.open(story.log.path, files=story.disk)
+    other = Log.open(story.log.path, files=story.disk, maintenance=False)
     story.create("a")
     tp = TopicPartition("a", 0)
     for number in range(30):

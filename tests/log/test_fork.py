@@ -53,7 +53,7 @@ def test_a_child_and_its_parent_append_to_the_same_log(tmp_path, everything):
 
 
 def test_a_child_forked_while_a_thread_holds_the_locks_takes_none_of_them_along(tmp_path, files):
-    with Log.open(tmp_path, files=files) as log:
+    with Log.open(tmp_path, files=files, maintenance=False) as log:
         log.create_topic("events")
         partition = log.partition(TP)
         partition.append([value()])

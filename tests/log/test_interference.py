@@ -48,7 +48,10 @@ def batch(value: bytes, at: int = 0) -> bytes:
 def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_old_file(
     tmp_path, interrupted, everything
 ):
-    with Log.open(tmp_path, files=interrupted) as one, Log.open(tmp_path) as other:
+    with (
+        Log.open(tmp_path, files=interrupted, maintenance=False) as one,
+        Log.open(tmp_path) as other,
+    ):
         one.create_topic("events", 1, CONFIG)
         mine, theirs = one.partition(TP), other.partition(TP)
         values = [b"%d" % n * 300 for n in range(4)]
@@ -86,7 +89,10 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
 ):
     # Else finished segments are synced meanwhile, and may leave nothing to do for `sync`.
     monkeypatch.setattr(Partition, "_sync_rolled", lambda partition: None)
-    with Log.open(tmp_path, files=interrupted) as one, Log.open(tmp_path) as other:
+    with (
+        Log.open(tmp_path, files=interrupted, maintenance=False) as one,
+        Log.open(tmp_path) as other,
+    ):
         one.create_topic("events", 1, CONFIG)
         partition = one.partition(TP)
         for number in range(9):
@@ -107,7 +113,10 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
 def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor(
     tmp_path, interrupted
 ):
-    with Log.open(tmp_path, files=interrupted) as one, Log.open(tmp_path) as other:
+    with (
+        Log.open(tmp_path, files=interrupted, maintenance=False) as one,
+        Log.open(tmp_path) as other,
+    ):
         other.create_topic("events", 1, CONFIG)
         partition = other.partition(TP)
         partition.append([batch(b"old")])
@@ -131,7 +140,7 @@ def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor
 def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(
     tmp_path, interrupted
 ):
-    with Log.open(tmp_path, files=interrupted) as log:
+    with Log.open(tmp_path, files=interrupted, maintenance=False) as log:
         log.create_topic("events", 1, CONFIG)
         partition = log.partition(TP)
         partition.append([batch(b"a")], acks=1)
@@ -156,9 +165,9 @@ def test_without_file_descriptors_every_call_says_so_and_works_again_with_them(
 def test_on_a_full_disk_no_log_and_no_topic_is_made_and_later_both_are(tmp_path, files):
     files.fail["pwritev"] = 0
     with pytest.raises(OutOfSpace, match="no log can be made here: No space left"):
-        Log.open(tmp_path, files=files)
+        Log.open(tmp_path, files=files, maintenance=False)
     files.fail.clear()
-    with Log.open(tmp_path, files=files) as log:
+    with Log.open(tmp_path, files=files, maintenance=False) as log:
         files.fail["pwritev"] = 100
         with pytest.raises(OutOfSpace, match="No space left"):
             log.create_topic("events", 5)

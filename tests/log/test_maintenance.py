@@ -80,6 +80,14 @@ def test_a_time_in_the_far_future_pins_no_segment(log):
     assert bases(partition) == [3, 6]
 
 
+def test_a_file_of_the_future_is_kept_from_now_on(log):
+    partition = fill(log, retention_ms=str(DAY))
+    appended(partition, 0, -1000 * DAY)
+    assert log.maintain().removed == ()
+    modified = (Path(partition.directory) / f"{0:020d}.log").stat().st_mtime
+    assert abs(modified - time.time()) < 600
+
+
 def test_when_all_is_too_old_all_of_it_goes_and_the_offsets_go_on(log, tmp_path):
     partition = fill(log, retention_ms=str(DAY))
     for base in bases(partition):

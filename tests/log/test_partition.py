@@ -220,7 +220,7 @@ def test_a_finished_segment_notes_its_largest_timestamp_though_no_index_entry_wa
 
 
 def test_a_full_disk_takes_back_what_was_half_written(tmp_path, files, batch, everything):
-    with Log.open(tmp_path, files=files, fsync="never") as log:
+    with Log.open(tmp_path, files=files, fsync="never", maintenance=False) as log:
         log.create_topic("events")
         partition = log.partition(TP)
         partition.append([batch(b"kept")])
@@ -238,7 +238,7 @@ def test_a_full_disk_takes_back_what_was_half_written(tmp_path, files, batch, ev
 def test_a_disk_that_stays_full_stays_an_error_of_space_and_ends_with_it(
     tmp_path, files, batch, everything
 ):
-    with Log.open(tmp_path, files=files, fsync="never") as log:
+    with Log.open(tmp_path, files=files, fsync="never", maintenance=False) as log:
         log.create_topic("events")
         partition = log.partition(TP)
         partition.append([batch(b"kept")])
@@ -260,7 +260,7 @@ def test_short_writes_are_followed_by_the_rest(tmp_path, files, batch, everythin
             fd, b"".join(buffers)[:7], position
         )
     )
-    with Log.open(tmp_path, files=files, fsync="never") as log:
+    with Log.open(tmp_path, files=files, fsync="never", maintenance=False) as log:
         log.create_topic("events")
         log.partition(TP).append([batch(b"a" * 100), batch(b"b" * 100)])
         assert everything(log.partition(TP)) == [(0, b"a" * 100), (1, b"b" * 100)]
@@ -272,7 +272,7 @@ def test_more_batches_than_one_pwritev_takes_are_appended(partition, batch, ever
 
 
 def test_a_write_error_of_the_disk_is_sticky_in_every_process(tmp_path, files, batch, everything):
-    with Log.open(tmp_path, files=files) as log, Log.open(tmp_path) as other:
+    with Log.open(tmp_path, files=files, maintenance=False) as log, Log.open(tmp_path) as other:
         log.create_topic("events")
         log.partition(TP).append([batch(b"a")])
         files.fail["pwritev"] = OSError(5, "Input/output error")
@@ -286,7 +286,7 @@ def test_a_write_error_of_the_disk_is_sticky_in_every_process(tmp_path, files, b
 
 
 def test_a_read_error_says_where_and_is_not_sticky(tmp_path, files, batch):
-    with Log.open(tmp_path, files=files, fsync="never") as log:
+    with Log.open(tmp_path, files=files, fsync="never", maintenance=False) as log:
         log.create_topic("events")
         partition = log.partition(TP)
         partition.append([batch(b"a")])
@@ -300,7 +300,7 @@ def test_a_read_error_says_where_and_is_not_sticky(tmp_path, files, batch):
 def test_an_interrupt_in_the_middle_of_an_append_is_made_good_by_the_next(
     tmp_path, files, batch, everything
 ):
-    with Log.open(tmp_path, files=files, fsync="never") as log:
+    with Log.open(tmp_path, files=files, fsync="never", maintenance=False) as log:
         log.create_topic("events")
         partition = log.partition(TP)
         partition.append([batch(b"a")])

@@ -182,7 +182,7 @@ def test_what_no_producer_sends_is_refused(partition, batch, problem):
 
 
 def test_what_did_not_fit_the_disk_can_be_sent_again(tmp_path, files):
-    with Log.open(tmp_path / "log", files=files) as log:
+    with Log.open(tmp_path / "log", files=files, maintenance=False) as log:
         log.create_topic("events")
         partition = log.partition(TP)
         partition.append([data(b"a", of=7, at=0)])
@@ -291,7 +291,7 @@ def test_offsets_are_part_of_a_transaction_without_a_sequence(partition):
 
 def test_who_appends_nothing_of_producers_never_reads_what_they_did(tmp_path, files, partition):
     partition.append([data(b"a", of=7, at=0)])
-    with Log.open(tmp_path / "log", fsync="never", files=files) as log:
+    with Log.open(tmp_path / "log", fsync="never", files=files, maintenance=False) as log:
         other = log.partition(TP)
         other.append([plain()])
         files.calls.clear()
@@ -558,7 +558,7 @@ def test_of_a_brokers_files_a_missing_index_is_none(long_abort, reopened, files)
 
 
 def test_every_roll_leaves_a_snapshot_also_where_nobody_has_an_id(small, tmp_path, files):
-    with Log.open(tmp_path / "log", fsync="never", files=files) as log:
+    with Log.open(tmp_path / "log", fsync="never", files=files, maintenance=False) as log:
         partition = log.partition(TP)
         partition.append([plain(b"x" * 90)])
         files.calls.clear()

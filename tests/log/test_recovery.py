@@ -239,7 +239,7 @@ def test_a_segment_that_a_killed_roll_left_does_not_hide_what_is_appended_before
 
 def test_a_disk_that_cannot_be_read_when_the_log_is_walked_is_a_failed_storage(folder, files):
     set_boot(folder, Synced(0, 0, 0))
-    with Log.open(folder.parent, files=files) as log:
+    with Log.open(folder.parent, files=files, maintenance=False) as log:
         log.topics()
         files.fail["pread"] = OSError(5, "Input/output error")
         with pytest.raises(StorageFailed, match=r"events-0: cannot be opened: Input/output error"):
@@ -337,7 +337,7 @@ def test_a_copy_of_less_than_was_synced_is_synced_anew(folder, files):
     last = folder / f"{8:020d}.log"
     last.write_bytes(last.read_bytes()[: 2 * SIZE])
     set_boot(folder, Synced(8, 4 * SIZE, 12))
-    with Log.open(folder.parent, files=files) as log:
+    with Log.open(folder.parent, files=files, maintenance=False) as log:
         partition = log.partition(TP)
         assert partition.synced_offset <= partition.end_offset == 10
         files.calls.clear()

@@ -19,7 +19,7 @@ def value(text: bytes = b"x") -> bytes:
 
 @pytest.fixture
 def durable(tmp_path, files):
-    with Log.open(tmp_path, files=files) as log:
+    with Log.open(tmp_path, files=files, maintenance=False) as log:
         log.create_topic("events")
         log.partition(TP).end_offset  # noqa: B018  opens it
         files.calls.clear()
@@ -78,7 +78,7 @@ def test_one_fsync_serves_all_who_wait_meanwhile(durable, files):
 
 
 def test_finished_segments_are_synced_with_their_indexes_and_their_names(tmp_path, files):
-    with Log.open(tmp_path, files=files) as log:
+    with Log.open(tmp_path, files=files, maintenance=False) as log:
         log.create_topic("events", 1, {"segment.bytes": "1024"})
         partition = log.partition(TP)
         partition.append([value(b"x" * 600)], acks=1)
@@ -135,7 +135,7 @@ def test_after_a_reboot_a_failed_fsync_is_forgotten_and_the_log_walked(tmp_path,
 
 
 def test_with_fsync_never_nothing_is_called_synced(tmp_path, files):
-    with Log.open(tmp_path, fsync="never", files=files) as log:
+    with Log.open(tmp_path, fsync="never", files=files, maintenance=False) as log:
         log.create_topic("events")
         files.calls.clear()
         log.partition(TP).append([value()])
