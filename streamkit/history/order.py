@@ -49,16 +49,15 @@ def _poll(found: Evidence, reader: _Reader, operation: Operation, step: Poll) ->
         if offset < following:
             text = f"{value!r} at {step.partition}@{offset} came after offset {following - 1}"
             yield Anomaly(f"{inside}nonmonotonic-poll", text, _each(before, operation))
-        elif 0 <= following < offset and at.visible:
+        elif 0 <= following < offset:
             # Most records follow the one before: then there is nothing to look for.
-            missed = at.visible[bisect_left(at.visible, following)]
-            while missed < offset:
+            first = bisect_left(at.visible, following)
+            for missed in at.visible[first : bisect_left(at.visible, offset, first)]:
                 skipped = at.values[missed]
                 if missed >= at.start and not found.replaced(skipped, at, missed):
                     text = f"{step.partition}@{offset} came next; {skipped!r} at {missed} did not"
                     yield Anomaly(f"{inside}poll-skip", text, _each(before, operation))
                     break
-                missed = at.visible[bisect_left(at.visible, missed + 1)]
         following, before = offset + 1, operation
     reader.next[step.partition] = (following, operation)
 

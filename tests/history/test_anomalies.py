@@ -208,6 +208,14 @@ def test_a_reader_reads_on_without_a_gap(history):
     assert history.kinds() == {"poll-skip": 1}
 
 
+def test_a_reader_is_followed_through_records_that_contradict_each_other(history):
+    history("w", Send("p", "c", 0))
+    history("t", Send("p", "a", 3), txn=True, outcome="fail", asked=UNASKED)
+    history("w", Send("p", "b"))
+    history("r", Poll("p", [(0, "c"), (3, "b")]))
+    assert history.kinds() == {"inconsistent-offsets": 1}
+
+
 def test_a_reader_does_not_go_back(history):
     three(history)
     history("r", Poll("p", [(0, "a"), (1, "b")]))
