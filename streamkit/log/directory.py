@@ -502,8 +502,8 @@ def _make_root(files: Files, root: str) -> None:
         lock = OpenFile(files, os.path.join(root, CONTROL), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise ReadOnlyLog(f"{root}: no log can be made here: {error.strerror}") from error
-    lock.lock()
     try:
+        lock.lock()
         path = os.path.join(root, META_PROPERTIES)
         if files.exists(path):
             return  # by another process, while this one waited
