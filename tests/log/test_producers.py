@@ -18,6 +18,7 @@ from streamkit.errors import (
     OutOfOrderSequence,
     OutOfSpace,
 )
+from streamkit.log.block import ControlBlock
 from streamkit.log.control import DIRTY_AT, END, SYNCED, Synced
 from streamkit.log.directory import Log
 from streamkit.log.partition import Partition
@@ -619,6 +620,21 @@ def test_committed_records_do_not_end_earlier_because_a_marker_is_damaged(
         other.append([data(b"b", of=8, at=0)])
     assert (other.stable_offset, other.open_transactions()) == (3, {8: 0})
     assert "marker that ended a transaction of producer 7 was not found" in caplog.text
+
+
+def test_a_block_that_speaks_of_more_than_there_is_does_not_come_back(small, reopened, monkeypatch):
+    """It says that the log had no producers up to an end that is reached again, by producers."""
+    flushed = []
+    monkeypatch.setattr(ControlBlock, "flush", lambda self: flushed.append(self.end()))
+    small.append([plain(), plain()])
+    set_boot(small, Synced(0, 0, 0))
+    assert reopened().end_offset == 2
+    assert flushed == []
+    with Path(small.directory, names(small, ".log")[0]).open("r+b") as file:
+        file.truncate(list(headers(file.read()))[1][0])
+    set_boot(small, Synced(0, 0, 0))
+    assert reopened().end_offset == 1
+    assert [end.end_offset for end in flushed] == [1]
 
 
 # Forgetting.
