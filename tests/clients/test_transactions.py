@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import re
 import threading
 import time
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ from streamkit.errors import (
     ProducerFenced,
     RecordTooLarge,
     StorageFailed,
+    TopicExists,
     UsageError,
 )
 from streamkit.records import TopicPartition
@@ -628,3 +632,21 @@ class TestIdempotence:
             assert os.waitpid(child, 0)[1] == 0
             producer.send_and_wait("one", "parent")
         assert read(log) == [b"before", b"child", b"parent"]
+
+
+def test_the_example_of_the_documentation_does_what_it_says(tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "transactions.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # again it finds nothing to do, but the new orders
+        code = example.replace("admin.create_topic(", "make(admin, ")
+        exec(compile(code, page, "exec"), {"make": make})
+    with open_backend(tmp_path / "data") as log:
+        invoices = [b"invoice for " + thing for thing in (b"book", b"lamp", b"chair")]
+        assert read(log, "invoices") == invoices * 2
+        assert log.committed("billing")[TopicPartition("orders", 0)].offset == 6
+
+
+def make(admin, topic):
+    with suppress(TopicExists):
+        admin.create_topic(topic)
