@@ -200,6 +200,9 @@ class Catalog:
                 self._lock_file = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
                 self._lock_file.lock()
                 self._refresh()
+                # Raises when it failed before: what was noted then may stay or go at a reboot, so
+                # no directory may be made or removed on account of it.
+                self._metadata.sync()
                 self._sweep()
                 yield
             except OSError as error:
