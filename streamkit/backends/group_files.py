@@ -19,7 +19,7 @@ import msgspec
 
 from streamkit.backends.base import Unit
 from streamkit.backends.lockfile import LockFile, process
-from streamkit.errors import UsageError
+from streamkit.errors import OutOfSpace, UsageError
 from streamkit.groups.generation import Joined
 
 _log = logging.getLogger(__name__)
@@ -166,7 +166,8 @@ class GroupFiles:
                 file.close()
                 return None
             if file.intact():
-                file.write(b"%d\n" % os.getpid())
+                with suppress(OutOfSpace):  # who holds it can be told only if there is room
+                    file.write(b"%d\n" % os.getpid())
                 self.members.mkdir(exist_ok=True)
                 self.units.mkdir(exist_ok=True)
                 return file

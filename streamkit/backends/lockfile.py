@@ -85,8 +85,9 @@ class LockFile:
     def write(self, content: bytes) -> None:
         """Replace the file's content; only by whoever holds the lock. Raises OutOfSpace."""
         with _full_disk_named(self.path):
-            os.ftruncate(self._fd, 0)
+            # In this order: on a full disk a file can be written over, but not begun again.
             os.pwrite(self._fd, content, 0)
+            os.ftruncate(self._fd, len(content))
 
     def read(self) -> bytes:
         return os.pread(self._fd, 1 << 20, 0)

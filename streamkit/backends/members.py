@@ -183,14 +183,12 @@ class LockMembership:
         if os.getpid() != self._pid:
             return False
         with self._lock:
-            if self._over is None:
-                self._look()
-            return bool(
-                self._gained
-                or self._revoking() - self._revoking_told
-                or (self._over is not None and self._over != "left")
-                or (self._over is None and not self._own.intact())
-            )
+            if self._over == "left":
+                return False
+            if self._over is not None or not self._own.intact():
+                return True  # `poll` says how it ended
+            self._look()
+            return bool(self._gained or self._revoking() - self._revoking_told)
 
     def update(self, units: Mapping[str, int]) -> None:
         self._refuse_child()

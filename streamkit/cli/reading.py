@@ -84,7 +84,7 @@ def read_as_member(
     member = log.join(group, {topic: count}, client_id="streamkit consume")
     try:
         ends = {at: log.offsets(at).end for at in (TopicPartition(topic, n) for n in range(count))}
-        yield from _read_owned(_Owned(log, group, member, start), ends, extent, stop)
+        yield from _read_owned(_Owned(log, topic, group, member, start), ends, extent, stop)
     finally:
         member.leave()
 
@@ -92,8 +92,12 @@ def read_as_member(
 class _Owned:
     """The partitions that this member owns, and how far it has read them."""
 
-    def __init__(self, log: Backend, group: str, member: Membership, start: Position) -> None:
+    def __init__(
+        self, log: Backend, topic: str, group: str, member: Membership, start: Position
+    ) -> None:
         self.log = log
+        self._topic = topic
+        self._count = log.topic(topic).partitions
         self.positions: dict[TopicPartition, int] = {}
         self._group = group
         self._member = member
@@ -101,7 +105,12 @@ class _Owned:
         self._committed: dict[TopicPartition, int] = {}
 
     def poll(self) -> None:
-        """Follow the group: begin with what is gained, finish with what another waits for."""
+        """Follow the group: begin with what is gained, finish with what another waits for.
+
+        Partitions that the topic has been given since the beginning are read whole.
+        """
+        count = self.log.topic(self._topic).partitions
+        self._member.update({self._topic: count})
         ownership = self._member.poll()
         for gone in self.positions.keys() - ownership.owned:
             del self.positions[gone]
@@ -112,10 +121,14 @@ class _Owned:
             self._member.release(ownership.revoking)
         gained = ownership.owned - ownership.revoking - self.positions.keys()
         if gained:
+            # First what is pending: it may have been committed by the time of the second question.
+            pending = self.log.pending(self._group)
             committed = self.log.committed(self._group)
-            for new in gained:
+            for new in gained - pending:
                 if new in committed:
                     self.positions[new] = self._committed[new] = committed[new].offset
+                elif new.partition >= self._count:
+                    self.positions[new] = self.log.offsets(new).start
                 else:
                     self.positions[new] = offset_at(self.log, new, self._start)
 
@@ -149,7 +162,7 @@ def _read_owned(
                     return
             owned.positions[batch.partition] = batch.next_offset
         if not extent.follow:
-            if owned.positions and all(at >= ends[p] for p, at in owned.positions.items()):
+            if owned.positions and all(at >= ends.get(p, 0) for p, at in owned.positions.items()):
                 break
             if not owned.positions and monotonic() - began > PATIENCE:
                 note("every partition is held by other members of the group")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -410,6 +411,19 @@ def test_the_lock_of_a_removed_coordinator_file_is_no_lock(tmp_path, monkeypatch
     monkeypatch.setattr(LockFile, "try_lock", removed_first)
     with files.coordinator(), files.coordinator_if_free() as ours:
         assert not ours
+
+
+def test_a_full_disk_does_not_keep_the_coordinators_lock_from_being_taken(tmp_path):
+    files = GroupFiles(tmp_path, "g", "")
+    with files.coordinator():
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with files.coordinator_if_free() as ours:
+            assert ours
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Stopped processes.

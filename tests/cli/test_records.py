@@ -340,6 +340,26 @@ def test_members_share_a_group_and_the_listing_shows_them(log, streamkit):
         assert two.wait(20) == 0
 
 
+def test_a_member_reads_the_partitions_that_its_topic_is_given(log, streamkit):
+    streamkit("topics", "create", "lines")
+    with spawn(log, "consume", "lines", "--follow", "-g", "g", "--from", "latest") as member:
+
+        def owned():
+            if streamkit("groups", "list", "--json").stdout == "[]\n":
+                return None
+            told = json.loads(streamkit("groups", "describe", "g", "--json").stdout)
+            return [unit for member in told["members"] for unit in member["units"]]
+
+        wait_until(lambda: owned() == [["lines", 0]])
+        with open_backend(log) as backend:
+            backend.add_partitions("lines", 2)
+            backend.append(TopicPartition("lines", 1), [b"in the new one"])
+        wait_until(lambda: owned() == [["lines", 0], ["lines", 1]])
+        assert member.stdout.readline() == "in the new one\n"
+        member.terminate()
+        assert member.wait(20) == 0
+
+
 def test_lag_and_reset(log, streamkit):
     fill(log)
     streamkit("consume", "numbers", "-g", "g", "-n", "4")
