@@ -1,14 +1,14 @@
 """Compaction of small keyed records, beside reading, checking and writing the same bytes.
 
-In bytes of log, as they are before compression, per second of CPU time. The limit reads the log twice, as compaction does, takes the
-checksum of every batch each time, and writes as much as compaction leaves; it decodes nothing.
+In bytes of log, as they are before compression, per second of CPU time. The limit reads the log
+twice, as compaction does, takes the checksum of every batch each time, and writes as much as
+compaction leaves; it decodes nothing.
 """
 
 import os
 import random
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Row, main, medians
