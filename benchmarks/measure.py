@@ -10,8 +10,8 @@ import msgspec
 
 T = TypeVar("T")
 
-Unit: TypeAlias = Literal["/s", "ms", "us"]
-"""`/s`: things per second, more is better. `ms`, `us`: time, less is better."""
+Unit: TypeAlias = Literal["/s", "MB/s", "ms", "us", "%", "MB"]
+"""`/s`: things per second, more is better, as is `MB/s`. Of the others less is better."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """How many times better we are: above 1 is better than the other, whatever the unit."""
         if not self.ours or not self.theirs:
             return None
-        return self.ours / self.theirs if self.unit == "/s" else self.theirs / self.ours
+        return self.ours / self.theirs if self.unit.endswith("/s") else self.theirs / self.ours
 
     @property
     def met(self) -> bool | None:
