@@ -1,6 +1,8 @@
 """What a reader sees who reads committed records only."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import TypeAlias
 
 import msgspec
@@ -10,6 +12,9 @@ from streamkit.codec.buffer import Buffer, view
 from streamkit.transactions.txnindex import Aborted
 
 Ranges: TypeAlias = Mapping[int, list[tuple[int, int]]]
+"""First and last offsets of aborted transactions by producer id, ascending."""
+
+_first = itemgetter(0)
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -56,11 +61,16 @@ def is_visible(header: BatchHeader, ranges: Ranges) -> bool:
         return False
     if not header.transactional or header.producer_id not in ranges:
         return True
-    return not any(first <= header.base_offset < last for first, last in ranges[header.producer_id])
+    # A producer has one transaction after the other, so the last that began before it is the one.
+    aborted = ranges[header.producer_id]
+    before = bisect_right(aborted, header.base_offset, key=_first)
+    return before == 0 or aborted[before - 1][1] <= header.base_offset
 
 
 def _ranges(aborted: Iterable[Aborted]) -> Ranges:
     ranges: dict[int, list[tuple[int, int]]] = {}
     for entry in aborted:
         ranges.setdefault(entry.producer_id, []).append((entry.first_offset, entry.last_offset))
+    for of_one in ranges.values():
+        of_one.sort()
     return ranges
