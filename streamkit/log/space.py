@@ -27,6 +27,7 @@ from math import inf
 from streamkit.clock import Clock
 from streamkit.errors import OutOfSpace
 from streamkit.log.control import PAGE_BYTES
+from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
 from streamkit.records import TopicPartition
 
@@ -86,7 +87,10 @@ class Space:
         return self._file.map(PAGE_BYTES, writable=True)
 
     def try_lock(self) -> bool:
-        """Take the lock on maintenance, if no process has it; whether it was taken."""
+        """Take the lock on maintenance, if no process has it; whether it was taken.
+
+        Raises StorageFailed.
+        """
         self.attach()
         # The flock is the open file's, so it keeps no other thread out that uses this object.
         if self._file is None or not self._turn.acquire(blocking=False):
@@ -94,6 +98,8 @@ class Space:
         taken = False
         try:
             taken = self._file.try_lock()
+        except OSError as error:
+            raise failure(error, f"{self._file.path}: cannot be locked") from error
         finally:
             if not taken:
                 self._turn.release()
@@ -160,7 +166,7 @@ class Space:
         freed = False
         self._mark_full(page)  # before: a producer would take what becomes free
         for name in (BALLAST, f"{BALLAST}.tmp"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # most likely it is not there
                 self._files.unlink(os.path.join(self._root, name))
                 freed = True
         self._mark_full(page)  # and after: who has just seen the ballast may have cleared it

@@ -13,7 +13,7 @@ from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clients.producer import Producer
 from streamkit.clock import ManualClock, SystemClock
 from streamkit.codec import encode
-from streamkit.errors import OutOfSpace
+from streamkit.errors import OutOfSpace, StorageFailed
 from streamkit.groups.offsets import OffsetCommit
 from streamkit.log.directory import Log
 from streamkit.log.files import Buffer, UnsyncedFiles
@@ -328,3 +328,35 @@ def test_a_producer_keeps_what_the_disk_has_no_room_for(small_mount, everything)
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         assert [value for _, value in everything(log.partition(TP))] == [b"x" * 20_000]
+
+
+class Unlockable(UnsyncedFiles):
+    """The real files, on a system without locks for the shared page."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def flock(self, fd: int, operation: int) -> None:  # type: ignore[override]
+        if self.broken and os.readlink(f"/proc/self/fd/{fd}").endswith(PAGE):
+            raise OSError(5, "Input/output error")
+        super().flock(fd, operation)
+
+    def unlink(self, path: str) -> None:  # type: ignore[override]
+        if self.broken:
+            raise OSError(5, "Input/output error")
+        os.unlink(path)
+
+
+def test_what_fails_about_the_page_is_an_error_of_the_log(tmp_path):
+    files = Unlockable()
+    with Log.open(tmp_path, files=files, maintenance=False) as log:
+        log.create_topic("events")
+        log.maintain()
+        files.broken = True
+        with pytest.raises(StorageFailed, match=r"maintenance: cannot be locked"):
+            log.maintain()
+        assert not log._space.give_up_ballast()
+        with pytest.raises(StorageFailed):
+            append(log)
+        files.broken = False
+        append(log)
