@@ -12,13 +12,18 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 
 import pytest
 from faulty_files import ALL, CHANGES, TAKES_SPACE, Fault, FaultyFiles, Killed
 
+from streamkit.backends.base import CommittedOffset
+from streamkit.backends.embedded import EmbeddedBackend
+from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.clients.producer import Producer
+from streamkit.clock import SystemClock
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import StorageFailed, StreamkitError
 from streamkit.fsck.check import check
@@ -48,6 +53,20 @@ class Story:
         self.acked: dict[TopicPartition, dict[int, bytes]] = {}
         self.tried: dict[TopicPartition, list[tuple[bytes, ...]]] = {}
         """Batches whose append has failed: each is there as a whole, once, or it is not."""
+        self.transactions: list[list[tuple[TopicPartition, bytes]]] = []
+        """What was sent in each transaction that was not to be aborted."""
+        self.committed: list[tuple[TopicPartition, bytes]] = []
+        """Of these, what was committed for sure."""
+        self.commits: dict[TopicPartition, list[int]] = {}
+        """Offsets that a group may have committed, the last one that it has for sure first."""
+        self.tables: dict[TopicPartition, dict[bytes, list[bytes]]] = {}
+        """By key, the last value that is there for sure (b"": none), and those tried since."""
+        self.retained = True
+        """No record goes by itself."""
+        self.sure = False
+        """A commit of the group was acknowledged."""
+        self.starts: dict[TopicPartition, int] = {}
+        """Below these offsets records may be gone."""
         self.numbers = count()
         self._log: Log | None = None
 
@@ -129,26 +148,84 @@ class Story:
         with self.may_fail():
             self.log().partition(tp).offset_at(at)
 
+    def backend(self) -> EmbeddedBackend:
+        log, clock = self.log(), SystemClock()
+        return EmbeddedBackend(log, OffsetsTopic(log, clock), clock=clock, closing=lambda: None)
+
+    def commit(self, tp: TopicPartition, offset: int, group: str = "readers") -> None:
+        self.commits.setdefault(tp, []).append(offset)
+        with self.may_fail():
+            self.backend().commit(group, {tp: CommittedOffset(offset)})
+            self.commits[tp] = [offset]
+            self.sure = True
+
+    def transact(self, *tps: TopicPartition, offset: int = -1, abort: bool = False) -> None:
+        """Send a record to each, and commit an offset, all at once or not at all."""
+        sent = [(tp, self.values(1, 20)[0]) for tp in tps]
+        if not abort:
+            self.transactions.append(sent)
+        with self.may_fail(), suppress(Aborted):
+            with (
+                Producer(self.backend(), transactional_id="mover") as producer,
+                producer.transaction() as transaction,
+            ):
+                for tp, value in sent:
+                    transaction.send(tp.topic, value, partition=tp.partition)
+                if offset >= 0:
+                    transaction.commit_offsets("movers", {TP: offset})
+                if abort:
+                    raise Aborted
+            self.committed += sent
+
+    def put(self, tp: TopicPartition, *keys: bytes) -> None:
+        """Append a new value for each key of a compacted topic, as one batch."""
+        values = self.values(len(keys), 30)
+        table = self.tables.setdefault(tp, {})
+        for key, value in zip(keys, values, strict=True):
+            table.setdefault(key, [b""]).append(value)
+        with self.may_fail():
+            batch = encode(list(values), keys=list(keys), timestamps=next(self.numbers))
+            self.log().partition(tp).append([batch])
+            for key, value in zip(keys, values, strict=True):
+                table[key] = [value]
+
+    def maintain(self) -> None:
+        with self.may_fail():
+            self.log().maintain()
+
+    def delete_records(self, tp: TopicPartition, before: int) -> None:
+        """What was acknowledged before that offset may go from now on, but it must not be half."""
+        self.starts[tp] = before
+        with self.may_fail():
+            self.log().delete_records(tp, before)
+
     def require(self, tp: TopicPartition, offset: int, value: bytes) -> None:
         """The record was appended there, or tried to be."""
         acked = self.acked.get(tp, {})
         if offset in acked:
             assert acked[offset] == value
         else:
-            assert any(value in values for values in self.tried.get(tp, ()))
+            sent = [(value,) for there, value in chain(*self.transactions) if there == tp]
+            assert any(value in values for values in (*self.tried.get(tp, ()), *sent))
+
+
+class Aborted(Exception):
+    """Raised in a transaction, to have it aborted."""
 
 
 def contents(log: Log, tp: TopicPartition) -> dict[int, bytes]:
+    """Every committed record."""
     partition = log.partition(tp)
     found: dict[int, bytes] = {}
     offset = partition.start_offset
-    while data := partition.read(offset):
-        some = columns(data, offset)
-        found |= dict(zip(some.offsets, some.values, strict=True))
-        for _, header in headers(data):
-            offset = header.next_offset
-    assert offset == partition.end_offset
-    return found
+    while True:
+        seen = partition.read_committed(offset)
+        for piece in seen.pieces:
+            some = columns(piece, offset)
+            found |= dict(zip(some.offsets, some.values, strict=True))
+        if seen.next_offset == offset:
+            return found
+        offset = seen.next_offset
 
 
 def hold(story: Story) -> None:
@@ -168,6 +245,7 @@ def hold(story: Story) -> None:
     if problems:
         repair(story.root, now=NOW, files=UnsyncedFiles())
     with Log.open(story.root, maintenance=False, fsync="never") as log:
+        hold_groups(story, log)
         for name in ours:
             tp = TopicPartition(name, 0)
             end = log.partition(tp).end_offset
@@ -183,8 +261,13 @@ def hold(story: Story) -> None:
 
 
 def hold_partition(story: Story, log: Log, tp: TopicPartition) -> None:
+    if tp in story.tables:
+        hold_table(log, tp, story.tables[tp])
+        return
     found = contents(log, tp)
-    acked = story.acked.get(tp, {})
+    start = log.partition(tp).start_offset
+    assert start in (0, story.starts.get(tp, 0)) or not story.retained
+    acked = {at: value for at, value in story.acked.get(tp, {}).items() if at >= start}
     assert {offset: found.get(offset) for offset in acked} == acked
     others = [value for offset, value in sorted(found.items()) if offset not in acked]
     assert len(set(found.values())) == len(found), "nothing is there twice"
@@ -192,9 +275,45 @@ def hold_partition(story: Story, log: Log, tp: TopicPartition) -> None:
         there = [value for value in others if value in values]
         assert there in ([], list(values)), "a batch is there as a whole or not at all"
         others = [value for value in others if value not in values]
-    assert others == [], "nothing is there that nobody appended"
+    sent = [value for there, value in chain(*story.transactions) if there == tp]
+    assert set(others) <= set(sent), "nothing is there that nobody appended"
+    if not story.transactions:
+        assert list(found) == list(range(start, log.partition(tp).end_offset))
+
+
+def hold_table(log: Log, tp: TopicPartition, table: dict[bytes, list[bytes]]) -> None:
+    """The latest value of each key is the last one acknowledged, or one that was tried since."""
     partition = log.partition(tp)
-    assert list(found) == list(range(partition.start_offset, partition.end_offset))
+    found: dict[bytes | None, bytes | None] = {}
+    offset = partition.start_offset
+    while data := partition.read(offset):
+        some = columns(data, offset)
+        found |= dict(zip(some.keys, some.values, strict=True))
+        for _, header in headers(data):
+            offset = header.next_offset
+    assert offset == partition.end_offset
+    for key, values in table.items():
+        assert found.get(key, b"") in values
+
+
+def hold_groups(story: Story, log: Log) -> None:
+    """Transactions and committed offsets, after what was left open is settled."""
+    clock = SystemClock()
+    with EmbeddedBackend(
+        log, OffsetsTopic(log, clock), clock=clock, closing=lambda: None
+    ) as backend:
+        if story.transactions:
+            with Producer(backend, transactional_id="mover"):
+                pass  # whoever takes the id over ends what the one before has left
+        for sent in story.transactions:
+            there = [(tp, value) for tp, value in sent if value in contents(log, tp).values()]
+            assert there in ([], sent), "a transaction is there as a whole or not at all"
+        for tp, value in story.committed:
+            assert value in contents(log, tp).values()
+        for tp, offsets in story.commits.items():
+            found = backend.committed("readers").get(tp)
+            at = found.offset if found is not None else None
+            assert at in offsets or (at is None and not story.sure)
 
 
 # What is told. To add a scenario, write a function and name it in SCENARIOS.
@@ -274,6 +393,46 @@ def lost_indexes(story: Story) -> None:
     story.append(TP)
 
 
+def commits(story: Story) -> None:
+    for offset in (3, 5, 9):
+        story.commit(TP, offset)
+
+
+def transactions(story: Story) -> None:
+    other = TopicPartition("events", 1)
+    story.transact(TP, other, offset=4)
+    story.transact(other, TP, abort=True)
+    story.transact(TP)
+    story.read()
+
+
+def deleted_records(story: Story) -> None:
+    story.append(TP, 2, 2, 2, 2, size=60)
+    story.delete_records(TP, 9)
+    story.maintain()
+    story.append(TP)
+
+
+def compaction(story: Story) -> None:
+    policy = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"}
+    story.create("table", 1, **policy)
+    table = TopicPartition("table", 0)
+    for number in range(6):
+        story.put(table, b"a", b"b", b"key %d" % number)
+    story.maintain()
+    story.put(table, b"a", b"c")
+    story.maintain()
+
+
+def retention(story: Story) -> None:
+    """Old segments go, as far as they are finished."""
+    story.alter("events", **{"retention.bytes": "0"})
+    story.retained = False
+    story.append(TP, 3, 3, 3, 3, size=60)
+    story.maintain()
+    story.append(TP)
+
+
 SCENARIOS = [
     beginning,
     appends,
@@ -284,6 +443,11 @@ SCENARIOS = [
     after_a_kill,
     lost_control,
     lost_indexes,
+    commits,
+    transactions,
+    deleted_records,
+    compaction,
+    retention,
 ]
 
 
@@ -293,7 +457,9 @@ def error(number: int) -> OSError:
 
 FAULTS: dict[str, Callable[[int], Fault]] = {
     "EIO once": lambda at: Fault(at, error(errno.EIO), ALL),
-    "EIO from then on": lambda at: Fault(at, error(errno.EIO), ALL, lasting=True),
+    "EIO from then on": lambda at: Fault(
+        at, error(errno.EIO), ALL - {"flock", "share"}, lasting=True
+    ),
     "ENOSPC once": lambda at: Fault(at, error(errno.ENOSPC), TAKES_SPACE),
     "ENOSPC from then on": lambda at: Fault(at, error(errno.ENOSPC), TAKES_SPACE, lasting=True),
     "half a write, then ENOSPC": lambda at: Fault(
@@ -308,6 +474,12 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
         at, Killed(), frozenset({"pwritev"}), short=True
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch) -> None:
+    """Nobody else does maintenance here: on a broken disk there is nothing to wait for."""
+    monkeypatch.setattr("streamkit.log.directory.PATIENCE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +543,10 @@ def test_the_scenarios_have_operations_to_fail(tmp_path, begun):
         story = told(scenario, tmp_path / scenario.__name__, Fault(10**9), begun)
         assert story.files.count > 8
         assert "fdatasync" in story.files.calls
+        if scenario is compaction:
+            assert (story.root / "table-0").glob("*.log") and "link" in story.files.calls
+        if scenario in (retention, deleted_records):
+            assert not (story.root / "events-0" / f"{0:020d}.log").exists()
 
 
 @pytest.mark.parametrize("number", [errno.EIO])
