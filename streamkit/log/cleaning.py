@@ -50,7 +50,7 @@ from streamkit.transactions.txnindex import Aborted, encode_entries
 logger = logging.getLogger(__name__)
 
 MEMORY = 64 << 20
-"""Bytes for the keys of one round: 2 million of them. With more, it takes several rounds."""
+"""Bytes for the keys of one round: 1.5 million of them. With more, it takes several rounds."""
 
 STEP_BYTES = 8 << 20
 """Bytes that one step reads, about: a fiftieth of a second."""
