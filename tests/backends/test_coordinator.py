@@ -10,9 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from faulty_files import FaultyFiles
 
 from streamkit.backends.coordinator import TransactionCoordinator
+from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.log.directory import Log
@@ -392,3 +395,24 @@ def test_the_clock_may_be_set_back(root, monkeypatch):
         assert coordinator.settle() == 1
         monkeypatch.undo()
         assert read(log, PARTITIONS[2]) == ["x"]
+
+
+def test_a_transaction_costs_three_syncs_and_one_more_per_partition_and_end(tmp_path):
+    files = FaultyFiles()
+    with (
+        Log.open(tmp_path / "log", files=files, maintenance=False) as log,
+        EmbeddedBackend(log, OffsetsTopic(log, log._clock), closing=lambda: None) as backend,
+        Producer(backend, transactional_id="app") as producer,
+    ):
+        backend.create_topic("a", 2)
+        for partitions, commits, syncs in ((1, True, 3), (2, True, 5), (1, False, 2)):
+            for _ in range(3):  # from the second on it is always the same
+                before = files.calls.count("fdatasync")
+                with suppress(KeyError), producer.transaction() as transaction:
+                    for partition in range(partitions):
+                        transaction.send("a", "x", partition=partition)
+                    producer._write(producer._sendable["a"].buffers[0])
+                    if not commits:
+                        raise KeyError
+                cost = files.calls.count("fdatasync") - before
+            assert cost == syncs

@@ -21,6 +21,7 @@ from streamkit.errors import (
     InvalidTopic,
     OffsetOutOfRange,
     PolicyViolation,
+    ProducerFenced,
     RecordTooLarge,
     TopicExists,
     UnknownGroup,
@@ -520,3 +521,103 @@ class TestGroups:
             assert len(backend.group("g").members) == 1
         if backend.url != "memory:":
             assert backend.group("g").state == "Empty"
+
+
+class TestTransactions:
+    @staticmethod
+    def send(backend, transactions, *values, at=T0, sequence=0):
+        """Append one batch to a partition within the present transaction."""
+        transactions.add([at])
+        producer_id, epoch = transactions.producer
+        batch = codec.encode(
+            values,
+            timestamps=0,
+            producer_id=producer_id,
+            producer_epoch=epoch,
+            base_sequence=sequence,
+            transactional=True,
+        )
+        return backend.append_encoded(at, batch)
+
+    @staticmethod
+    def values(backend, at=T0, **isolation):
+        position, found = 0, []
+        while batches := backend.fetch({at: position}, **isolation):
+            for batch in batches:
+                found += batch.columns().values
+                position = batch.next_offset
+        return found
+
+    def test_a_transaction_is_read_in_all_partitions_once_it_is_committed(self, backend):
+        transactions = backend.transactions("app", timeout=10)
+        transactions.begin()
+        self.send(backend, transactions, b"a", b"b")
+        self.send(backend, transactions, b"c", at=T1)
+        assert self.values(backend) == self.values(backend, T1) == []
+        assert self.values(backend, isolation="read_uncommitted") == [b"a", b"b"]
+        assert (backend.offsets(T0).end, backend.offsets(T0).log_end) == (0, 2)
+        transactions.commit()
+        assert (self.values(backend), self.values(backend, T1)) == ([b"a", b"b"], [b"c"])
+        transactions.close()
+
+    def test_an_aborted_one_is_passed_over(self, backend):
+        transactions = backend.transactions("app", timeout=10)
+        transactions.begin()
+        assert not transactions.abort(), "there was nothing yet"
+        before = transactions.producer
+        self.send(backend, transactions, b"a")
+        assert transactions.abort()
+        assert transactions.producer != before
+        transactions.begin()
+        self.send(backend, transactions, b"b")
+        transactions.commit()
+        assert self.values(backend) == [b"b"]
+        (batch,) = backend.fetch({T0: 0}, max_bytes=1)
+        assert (len(batch), batch.records()) == (0, [])
+        assert batch.next_offset > 0
+
+    def test_who_waits_is_woken_by_the_end_and_not_by_what_is_sent(self, backend):
+        transactions = backend.transactions("app", timeout=10)
+        self.send(backend, transactions, b"a")
+        assert not backend.wait({T0: 0}, 0.01)
+        assert backend.wait({T0: 0}, 0.01, isolation="read_uncommitted")
+        transactions.commit()
+        assert backend.wait({T0: 0}, 0.01)
+
+    def test_offsets_take_effect_with_it(self, backend):
+        transactions = backend.transactions("app", timeout=10)
+        with_member = backend.join("g", {"t": 2})
+        transactions.commit_offsets("g", {T0: CommittedOffset(3, "note")}, member=with_member)
+        assert (backend.committed("g"), backend.pending("g")) == ({}, {T0})
+        transactions.commit()
+        assert backend.committed("g") == {T0: CommittedOffset(3, "note")}
+        assert backend.pending("g") == frozenset()
+        with_member.leave()
+        with pytest.raises(Fenced):
+            transactions.commit_offsets("g", {T0: CommittedOffset(4)}, member=with_member)
+        with pytest.raises(UnknownTopic):
+            transactions.commit_offsets("g", {TopicPartition("no", 0): CommittedOffset(4)})
+        transactions.abort()
+        assert backend.committed("g")[T0].offset == 3
+
+    def test_the_next_producer_of_the_id_fences_the_one_before(self, backend):
+        first = backend.transactions("app", timeout=10)
+        self.send(backend, first, b"a")
+        second = backend.transactions("app", timeout=10)
+        for call in (first.commit, first.begin, first.abort, lambda: first.add([T1])):
+            with pytest.raises(ProducerFenced, match="app"):
+                call()
+        first.close()
+        self.send(backend, second, b"b")
+        second.commit()
+        second.close()
+        assert self.values(backend) == [b"b"]
+
+    def test_a_batch_with_a_sequence_is_appended_once(self, backend):
+        producer_id = backend.producer_id()
+        assert producer_id != backend.producer_id()
+        batch = codec.encode(
+            [b"a"], timestamps=0, producer_id=producer_id, producer_epoch=0, base_sequence=0
+        )
+        assert [backend.append_encoded(T0, batch) for _ in range(3)] == [0, 0, 0]
+        assert self.values(backend) == [b"a"]
