@@ -95,11 +95,16 @@ class TransactionIndex:
 
     def __init__(self, entries: Iterable[Aborted], *, begin: int, sparse: bool) -> None:
         """`begin`: from there on the log was walked; `sparse`: compaction may have taken markers"""
-        self._left = {entry.last_offset: entry for entry in entries}
         self._begin = begin
         self._sparse = sparse
         self.problems: list[tuple[int, str]] = []
         """Offset and text of each lie."""
+
+        self._left: dict[int, Aborted] = {}
+        for entry in entries:
+            if entry.last_offset in self._left:
+                self.problems.append((entry.last_offset, "two transactions with one marker"))
+            self._left[entry.last_offset] = entry
 
     def marker(self, header: BatchHeader, *, commit: bool, ended: Aborted | None) -> None:
         """A marker of the segment. `ended` is what following the producers makes of it."""
