@@ -236,18 +236,19 @@ class Cleaner:
         discard(self._files, self._segments)
 
     def _settled_end(self) -> End:
-        """The published end, once no walk after a power cut begins in a finished segment.
+        """The published end, once no walk after a power cut begins in what is finished by then.
 
         The position up to which the log is known to be synced is one in a file. With another file
         in its place, it would be in the middle of a batch, which would be cut as a torn one.
         """
+        end = self._end()
         self._sync()
         block = self._block()
         with self._sync_locked():
-            end = block.end() or self._end()
             synced = block.synced()
             if synced is None or synced.base < end.active_base:
-                # All that is before the active segment was synced just now.
+                # All that is before the active segment was synced just now. What others have
+                # appended and finished since may not be.
                 self._files.fsync_dir(self._directory)
                 block.publish_synced(Synced(end.active_base, 0, end.active_base))
                 block.flush()

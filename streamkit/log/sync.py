@@ -13,6 +13,9 @@ from streamkit.log.files import Files, OpenFile
 from streamkit.log.segment import INDEX, SNAPSHOT, TIMEINDEX, TXNINDEX
 from streamkit.log.segments import Segments
 
+ATTEMPTS = 10
+"""How often a file may be gone when it is about to be opened, until it counts as lost."""
+
 
 class Syncer:
     """Brings one partition to stable storage.
@@ -36,8 +39,15 @@ class Syncer:
             if self._done(block, end):
                 return
             with self.locked():
-                if not self._done(block, end):
-                    self._lead(block, block.end() or end)
+                for attempt in range(ATTEMPTS):
+                    if self._done(block, end):
+                        return
+                    try:
+                        return self._lead(block, block.end() or end)
+                    except FileNotFoundError:  # removed since it was listed, or lost
+                        self._segments.relist()
+                        if attempt == ATTEMPTS - 1:
+                            raise
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -58,12 +68,16 @@ class Syncer:
     def forked(self) -> None:
         """In a forked child: let go of what only the parent's threads hold."""
         self._mutex = threading.Lock()
+        if self._own is not None:
+            self._held.add(self._own)
         for directory in self._held:
             directory.abandon()
         self._held = set()
+        self._own = None
 
     def _done(self, block: ControlBlock, end: End) -> bool:
-        raise_sticky(block, self._segments.directory)
+        if block.errno:
+            raise_sticky(block, self._segments.directory)
         synced = block.synced()
         return synced is not None and synced.offset >= end.end_offset
 
@@ -71,12 +85,13 @@ class Syncer:
         synced = block.synced()
         since = synced.base if synced is not None else -1
         bases = self._segments.bases(end)
-        bases = bases[bisect_left(bases, since) :]
-        finished = [base for base in bases if base != end.active_base]
+        # Nearly always it is within one segment, and this goes without a list of all of them.
+        bases = bases[bisect_left(bases, since) :] if since != end.active_base else [since]
+        finished = bases[:-1]
         opened = [self._segments.file(base) for base in bases]
         for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
             opened += [self._segments.file(base, suffix, create=True) for base in finished]
-        if end.producers_end >= 0:
+        if finished and end.producers_end >= 0:
             # Lost, the snapshots would make a walk longer, but without an index of aborted
             # transactions nobody would walk at all.
             opened += self._there(*((base, TXNINDEX) for base in finished))

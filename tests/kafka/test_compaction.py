@@ -127,6 +127,7 @@ def test_a_brokers_cleaner_leaves_what_ours_does(ours, broker, tmp_path):
         time.sleep(0.1)
         if checkpoint.exists() and (text := checkpoint.read_bytes()):
             cleaned = decode_offsets(text).get(TP, -1)
+    expected = kafka.read(TP.topic)
     kafka.stop()
     assert cleaned == read_cleaned(RealFiles(), str(ours))[TP]
     # We keep the header of the last batch of every segment, which a broker does not.
@@ -136,3 +137,8 @@ def test_a_brokers_cleaner_leaves_what_ours_does(ours, broker, tmp_path):
     assert all(count == 0 for (_, _, count, _), *_ in extra)
     assert len(extra) <= len(list((ours / str(TP)).glob("*.log")))
     assert [each for each in here if each not in extra] == there
+    kafka = broker(ours)
+    kafka.start()
+    assert kafka.read(TP.topic) == expected
+    assert len(expected) > 300
+    kafka.stop()

@@ -880,6 +880,25 @@ def test_a_power_cut_after_a_round_finds_all_that_was_there(tmp_path):
         assert read(log.partition(TP)) == expected
 
 
+def test_what_others_finish_while_a_round_begins_is_not_said_to_be_synced(tmp_path):
+    with opened(tmp_path / "log", files=RealFiles()) as log:
+        log.create_topic("events", 1, CONFIG)
+        partition = log.partition(TP)
+        put(partition, a="1")
+        roll(partition)
+        put(partition, a="2")
+        sync = partition._cleaner._sync
+
+        def overtaken():
+            sync()
+            put(partition, a="3")
+            roll(partition)
+
+        partition._cleaner._sync = overtaken
+        compact(partition)
+        assert partition.synced_offset == 2
+
+
 def test_a_topic_deleted_in_the_middle_of_a_round_takes_nothing_of_it_over(log):
     partition = log.partition(TP)
     for number in range(60):
