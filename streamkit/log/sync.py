@@ -43,7 +43,8 @@ class Syncer:
                     if self._done(block, end):
                         return
                     try:
-                        return self._lead(block, block.end() or end)
+                        self._lead(block, block.end() or end)
+                        return
                     except FileNotFoundError:  # removed since it was listed, or lost
                         self._segments.relist()
                         if attempt == ATTEMPTS - 1:
