@@ -30,25 +30,39 @@ class Syncer:
         self._segments = segments
         self._mutex = threading.Lock()
         self._held: set[OpenFile] = set()
+        self._own: OpenFile | None = None
+        """The directory, for `sync`: under the mutex, as threads with one open file share locks."""
 
     def sync(self, block: ControlBlock, end: End) -> None:
         """Return when everything before `end` is on stable storage. Raises StorageFailed."""
         if self._done(block, end):
             return
         with self._mutex:
+            directory = self._own
+            if directory is None:
+                directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
+                self._own = directory
+            try:
+                directory.lock()
+                self._sync(block, end)
+            finally:
+                directory.unlock()  # not held, it does nothing: no interrupt comes in between
+
+    def forget(self) -> None:
+        """Let go of the directory: the one of that name may be another."""
+        self._own = None
+
+    def _sync(self, block: ControlBlock, end: End) -> None:
+        for attempt in range(ATTEMPTS):
             if self._done(block, end):
                 return
-            with self.locked():
-                for attempt in range(ATTEMPTS):
-                    if self._done(block, end):
-                        return
-                    try:
-                        self._lead(block, block.end() or end)
-                        return
-                    except FileNotFoundError:  # removed since it was listed, or lost
-                        self._segments.relist()
-                        if attempt == ATTEMPTS - 1:
-                            raise
+            try:
+                self._lead(block, block.end() or end)
+                return
+            except FileNotFoundError:  # removed since it was listed, or lost
+                self._segments.relist()
+                if attempt == ATTEMPTS - 1:
+                    raise
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -86,8 +100,7 @@ class Syncer:
         synced = block.synced()
         since = synced.base if synced is not None else -1
         bases = self._segments.bases(end)
-        # Nearly always it is within one segment, and this goes without a list of all of them.
-        bases = bases[bisect_left(bases, since) :] if since != end.active_base else [since]
+        bases = bases[bisect_left(bases, since) :]
         finished = bases[:-1]
         opened = [self._segments.file(base) for base in bases]
         for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
