@@ -166,19 +166,14 @@ class TransactionCoordinator:
             if known is not None and _same(known, marked):
                 self._topic.write([known.complete(self._clock.now())], durable=False)
 
-    def state(self, transactional_id: str) -> Transaction | None:
-        """Where a transactional id stands now."""
-        known = {one.transactional_id: one for one in self._topic.known()}
-        return known.get(transactional_id)
-
     # What anybody does for the others.
 
     def settle(self) -> int:
         """Finish what others have left behind, and say how many transactions that were.
 
         Decided ones are rolled forward; open ones are aborted if they have timed out or their
-        producer is dead. Costs next to nothing when there is nothing to do. What fails in one
-        transaction is logged, and tried again by the next call.
+        producer is dead. Costs next to nothing when there is nothing to do, and waits for nobody.
+        What fails in one transaction is logged, and tried again by the next call.
         """
         try:
             if not self._topic.exists():
@@ -192,7 +187,9 @@ class TransactionCoordinator:
 
     def _settle_all(self) -> int:
         done = 0
-        with self._topic.locked() as coordinator:
+        with self._topic.locked_if_free() as coordinator:
+            if coordinator is None:
+                return 0  # whoever is it does the same, or soon will
             self._cure(coordinator)
             for one in filter(self._is_left, coordinator):
                 try:

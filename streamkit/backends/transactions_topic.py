@@ -68,10 +68,17 @@ class TransactionsTopic:
                 self._log.create_topic(TOPIC, 1, _CONFIG)
 
     def known(self) -> list[Transaction]:
-        """All transactional ids as of now, by name; what is written next may change them."""
-        with self._lock:
+        """All transactional ids as of now, by name; what is written next may change them.
+
+        Without waiting: none, while another thread is the coordinator.
+        """
+        if not self._lock.acquire(blocking=False):
+            return []
+        try:
             self._refresh()
             return list(self._coordinator)
+        finally:
+            self._lock.release()
 
     @contextmanager
     def locked(self) -> Iterator[Coordinator]:
@@ -79,18 +86,42 @@ class TransactionsTopic:
 
         What the block is given is up to date; it changes by `write` and `bury` alone.
         """
-        with self._lock:
-            file = self._file or LockFile(self.folder / "coordinator")
-            self._file = None
-            try:
+        with self._lock, self._file_locked(wait=True):
+            yield self._coordinator
+
+    @contextmanager
+    def locked_if_free(self) -> Iterator[Coordinator | None]:
+        """The same without waiting: None when somebody else is the coordinator.
+
+        For whoever has other things to do: a process that was stopped keeps its locks.
+        """
+        if not self._lock.acquire(blocking=False):
+            yield None
+            return
+        try:
+            with self._file_locked(wait=False) as got:
+                yield self._coordinator if got else None
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _file_locked(self, *, wait: bool) -> Iterator[bool]:
+        file = self._file or LockFile(self.folder / "coordinator")
+        self._file = None
+        try:
+            got = True
+            if wait:
                 file.lock()
+            else:
+                got = file.try_lock()
+            if got:
                 self._refresh()
-                yield self._coordinator
-            except BaseException:
-                file.close()  # not only unlocked: an interrupt may have come before it is known
-                raise
-            file.unlock()
-            self._file = file
+            yield got
+        except BaseException:
+            file.close()  # not only unlocked: an interrupt may have come before it is known
+            raise
+        file.unlock()
+        self._file = file
 
     def cured(self) -> bool:
         """Whether somebody has looked, in this boot, for what the last power cut left behind."""

@@ -15,6 +15,7 @@ from faulty_files import FaultyFiles
 from streamkit.backends.coordinator import TransactionCoordinator
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
@@ -416,3 +417,18 @@ def test_a_transaction_costs_three_syncs_and_one_more_per_partition_and_end(tmp_
                         raise KeyError
                 cost = files.calls.count("fdatasync") - before
             assert cost == syncs
+
+
+def test_nobody_else_waits_for_a_coordinator_that_does_not_go_on(root, worker):
+    victim = worker("app")
+    assert victim.line() == "open"
+    with open_backend(root) as log:
+        log.append(PARTITIONS[0], [b"behind it"])
+        with LockFile(log._coordinator._topic.folder / "coordinator") as stopped:
+            stopped.lock()
+            victim.kill()
+            assert log._coordinator.settle() == 0
+            with Consumer(log, "a", group="g") as consumer:
+                assert consumer.poll(0.01) == []
+        with Consumer(log, "a") as consumer:
+            assert next(iter(consumer)).value == b"behind it"
