@@ -25,6 +25,7 @@ from streamkit.errors import (
     OutOfSpace,
     StorageFailed,
     TransactionError,
+    UsageError,
 )
 from streamkit.history.operations import Assign, Commit, Event, Poll, Scan, Seek, Send, Step
 from streamkit.log import directory
@@ -276,7 +277,7 @@ class Worker:
             raise
 
     def janitor(self) -> None:
-        """Removes and compacts, much more often than a log does by itself."""
+        """Removes and compacts far more often than a log does by itself; a topic comes and goes."""
         admin = Admin(self.log)
         self.record("invoke")
         self.record("ok")  # it is at work
@@ -284,6 +285,14 @@ class Worker:
             self.rest()
             with suppress(LogError):
                 admin.maintain()
+            with suppress(LogError, UsageError):
+                match self.dice.randrange(40):
+                    case 0:
+                        admin.create_topic("scratch", self.dice.randint(1, 3))
+                    case 1:
+                        admin.add_partitions("scratch", 4)
+                    case 2:
+                        admin.delete_topic("scratch")
 
     def final(self) -> None:
         """What is there in the end, read from start to end by somebody new."""
