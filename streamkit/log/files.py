@@ -172,18 +172,19 @@ class OpenFile:
 
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
         """Write every byte: a short write is followed by the rest, or by the error that cut it."""
-        pending = list(buffers)
+        if len(buffers) <= IOV_MAX:
+            written = self._files.pwritev(self._fd, buffers, position)
+            if written == sum(map(len, buffers)):  # as nearly always
+                return
+            pending = _without(list(buffers), written)
+            position += written
+        else:
+            pending = list(buffers)
         while pending:
             chunk = pending[:IOV_MAX]
             written = self._files.pwritev(self._fd, chunk, position)
             position += written
-            done = 0
-            while done < len(chunk) and written >= len(chunk[done]):
-                written -= len(chunk[done])
-                done += 1
-            del pending[:done]
-            if written:
-                pending[0] = memoryview(pending[0])[written:]
+            pending = _without(chunk, written) + pending[IOV_MAX:]
 
     def size(self) -> int:
         return self._files.size(self._fd)
@@ -237,6 +238,18 @@ class OpenFile:
 
     def __del__(self) -> None:
         self.abandon()
+
+
+def _without(buffers: list[Buffer], written: int) -> list[Buffer]:
+    """What is left of the buffers after so many bytes."""
+    done = 0
+    while done < len(buffers) and written >= len(buffers[done]):
+        written -= len(buffers[done])
+        done += 1
+    left = buffers[done:]
+    if written:
+        left[0] = memoryview(left[0])[written:]
+    return left
 
 
 def write_new(files: Files, path: str, data: bytes) -> None:

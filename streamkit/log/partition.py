@@ -209,14 +209,13 @@ class Partition:
             raise InvalidRequiredAcks(f'{self.tp}: acks={acks!r}: it is "all" or 1')
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
-        checked = [self._appender.check(batch) for batch in batches]
+        appender = self._appender
+        checked = [appender.check(batch) for batch in batches]
 
-        def write() -> tuple[End, Appended]:
-            with self._explained(), self._locked() as block:
-                before = self._believed(block.end())
-                return before, self._appender.append(block, before, checked, sequenced=sequenced)
+        def write(block: ControlBlock, end: End) -> tuple[End, Appended]:
+            return end, appender.append(block, end, checked, sequenced=sequenced)
 
-        before, appended = self._with_room(write, kept=self._own)
+        before, appended = self._change(write, kept=self._own)
         self._notify()
         if acks == "all":
             self.sync()
@@ -243,29 +242,45 @@ class Partition:
         """
         marker = Marker(commit, coordinator_epoch)
 
-        def write() -> bool:
-            with self._explained(), self._locked() as block:
-                end = self._believed(block.end())
-                return self._appender.append_marker(
-                    block, end, producer_id, producer_epoch, marker, bumped=bumped
-                )
+        def write(block: ControlBlock, end: End) -> bool:
+            return self._appender.append_marker(
+                block, end, producer_id, producer_epoch, marker, bumped=bumped
+            )
 
-        done = self._with_room(write, kept=True)
+        done = self._change(write, kept=True)
         if done:
             self._notify()
         return done
 
-    def _with_room(self, write: Callable[[], T], *, kept: bool) -> T:
-        """Do it; `kept`: on a full disk once more, in the room that is kept for this."""
+    def _change(self, write: Callable[[ControlBlock, End], T], *, kept: bool) -> T:
+        """Do it with the append lock; `kept`: on a full disk once more, in the room kept for it."""
         try:
-            return write()
+            return self._change_once(write)
         except OutOfSpace:
             if self._space is None:
                 raise
             self._space.ran_out()
             if not kept or not self._space.give_up_ballast():
                 raise
-        return write()
+        return self._change_once(write)
+
+    def _change_once(self, write: Callable[[ControlBlock, End], T]) -> T:
+        # What `_explained` and `_locked` do, which as context managers cost as much as an append.
+        try:
+            with self._appending:
+                while True:
+                    block = self._open()
+                    try:
+                        block.lock()
+                        if not block.gone:
+                            if block.dirty:
+                                self._finish_replacement(block)
+                            return write(block, self._believed(block.end()))
+                    finally:
+                        block.unlock()
+                    self._reopen(block)
+        except (OSError, CorruptLog, StorageFailed) as error:
+            self._explain(error)
 
     def _sync_rolled(self) -> None:
         try:
@@ -282,9 +297,11 @@ class Partition:
         Raises StorageFailed, also when an earlier sync of any process did.
         """
         if self._fsync == "always":
-            with self._explained():
+            try:
                 block = self._open()
                 self._syncer.sync(block, self._believed(block.end()))
+            except (OSError, CorruptLog, StorageFailed) as error:
+                self._explain(error)
 
     # Remove and replace.
 
@@ -295,16 +312,14 @@ class Partition:
         Raises OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic.
         """
 
-        def write() -> bool:
-            with self._explained(), self._locked() as block:
-                end = self._believed(block.end())
-                if end.end_position == 0 or end.end_offset != seen.end_offset:
-                    return False
-                self._appender.roll(block, end)
-                return True
+        def write(block: ControlBlock, end: End) -> bool:
+            if end.end_position == 0 or end.end_offset != seen.end_offset:
+                return False
+            self._appender.roll(block, end)
+            return True
 
         # Without a new segment nothing of the old one can be removed.
-        return self._with_room(write, kept=True)
+        return self._change(write, kept=True)
 
     def remove_before(self, offset: int) -> int:
         """Let the partition start at `offset`, and return where it starts then.
@@ -530,6 +545,7 @@ class Partition:
                 self._block = None
                 self._appender.forget()
                 self._committed.forget()
+                self._syncer.forget()
                 self._segments.close()
 
     def _open(self) -> ControlBlock:
@@ -575,11 +591,14 @@ class Partition:
         try:
             yield
         except (OSError, CorruptLog, StorageFailed) as error:
-            if self._deleted():
-                self._raise_gone()
-            if isinstance(error, OSError):
-                raise failure(error, str(error.filename or self.directory)) from error
-            raise
+            self._explain(error)
+
+    def _explain(self, error: OSError | CorruptLog | StorageFailed) -> NoReturn:
+        if self._deleted():
+            self._raise_gone()
+        if isinstance(error, OSError):
+            raise failure(error, str(error.filename or self.directory)) from error
+        raise error
 
     def _raise_gone(self) -> NoReturn:
         raise UnknownTopic(f"{self.tp}: deleted; its directory {self.directory} is gone")
@@ -606,4 +625,5 @@ class Partition:
         self._appender.forget()
         self._committed.forget()
         self._frozen.close()
+        self._syncer.forget()
         self._segments.close()

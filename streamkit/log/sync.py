@@ -38,6 +38,8 @@ class Syncer:
         if self._done(block, end):
             return
         with self._mutex:
+            if self._done(block, end):
+                return
             directory = self._own
             if directory is None:
                 directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
