@@ -15,9 +15,10 @@ def test_the_file_is_kafkas_and_back():
     assert encode_offsets({B0: 7, A0: 5}) == data
     assert decode_offsets(data) == {A0: 5, B0: 7}
     assert decode_offsets(b"0\n0\n") == {}
+    assert decode_offsets(b"") == {}, "a broker makes it so at first"
 
 
-@pytest.mark.parametrize("damaged", [b"", b"1\n0\n", b"0\n2\na 0 5\n", b"0\n1\na 0\n", b"\xff\n"])
+@pytest.mark.parametrize("damaged", [b"\n", b"1\n0\n", b"0\n2\na 0 5\n", b"0\n1\na 0\n", b"\xff\n"])
 def test_a_damaged_file_is_told(damaged):
     with pytest.raises(ValueError):
         decode_offsets(damaged)
