@@ -119,9 +119,11 @@ def _two(found: Evidence, value: Value, who: Operation) -> tuple[Operation, ...]
 
 
 def _find_visible(found: Evidence) -> None:
-    for writer, send in found.writes.values():
-        if send.tombstone and send.key is not None and writer.outcome == "info":
-            found.partition(send.partition).deleted.add(send.key)
+    for value, (writer, send) in found.writes.items():
+        if send.tombstone and send.key is not None and writer.outcome != "fail":
+            placed = value in found.seen or (writer.outcome == "ok" and value in found.offsets)
+            if not placed:  # it may stand anywhere, or have done its work and be gone
+                found.partition(send.partition).deleted.add(send.key)
     for at in found.partitions.values():
         for offset, value in at.values.items():
             write = found.writes.get(value)

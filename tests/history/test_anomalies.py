@@ -139,6 +139,20 @@ def test_a_key_may_have_been_deleted_by_who_was_killed(history):
     assert history.kinds() == {}
 
 
+def test_a_key_was_deleted_by_who_does_not_know_where(history):
+    history("w", Send("p", "a", None, "k"))
+    history("w", Send("p", "gone", None, "k", True))
+    history("f", Scan("p", 0, 3, []))
+    assert history.kinds() == {}
+
+
+def test_a_deletion_that_was_refused_deletes_nothing(history):
+    history("w", Send("p", "a", 0, "k"))
+    history("w", Send("p", "gone", None, "k", True), outcome="fail")
+    history("f", Scan("p", 0, 3, []))
+    assert history.kinds() == {"lost-write": 1}
+
+
 def test_a_deleted_record_does_not_come_back(history):
     history("w", Send("p", "a", 0, "k"))
     history("w", Send("p", "gone", 1, "k", True))
