@@ -128,7 +128,11 @@ class Segments:
 
     def rewrite_indexes(self, base: int, tally: Tally) -> None:
         """Replace both indexes by what a scan found."""
-        for suffix, data in ((INDEX, tally.index), (TIMEINDEX, tally.timeindex)):
+        # Without an `.index` both are made anew: so it comes last, and a half written `.timeindex`,
+        # which would hide the segment's latest records, is never believed.
+        with suppress(FileNotFoundError):
+            self._files.unlink(self.path(base, INDEX))
+        for suffix, data in ((TIMEINDEX, tally.timeindex), (INDEX, tally.index)):
             # Opened by its name: what is open already may have been replaced.
             self._view.forget(base, suffix)
             file = OpenFile(self._files, self.path(base, suffix), self._flags | os.O_CREAT)
@@ -149,7 +153,7 @@ class Segments:
         self.add_aborted(base, entries, 0)
 
     def cut_indexes(
-        self, base: int, index_bytes: int, timeindex_bytes: int, txnindex_bytes: int = 0
+        self, base: int, index_bytes: int, timeindex_bytes: int, txnindex_bytes: int
     ) -> None:
         """Take off entries beyond those that count."""
         sizes = ((INDEX, index_bytes), (TIMEINDEX, timeindex_bytes), (TXNINDEX, txnindex_bytes))

@@ -61,6 +61,7 @@ class Story:
         """Offsets that a group may have committed, the last one that it has for sure first."""
         self.tables: dict[TopicPartition, dict[bytes, list[bytes]]] = {}
         """By key, the last value that is there for sure (b"": none), and those tried since."""
+        self.lost_control = False
         self.retained = True
         """No record goes by itself."""
         self.sure = False
@@ -231,6 +232,8 @@ def contents(log: Log, tp: TopicPartition) -> dict[int, bytes]:
 def hold(story: Story) -> None:
     """What was promised is there, what else is there is whole, all is in order, and goes on."""
     report = check(story.root, now=NOW)
+    if not story.lost_control:  # else the control block says what is half done, if anything is
+        assert all(one.kind != "torn" for one in report.findings)
     problems = [one for one in report.findings if one.severity == "error"]
     assert all(one.kind == "storage" for one in problems), problems
     with Log.open(story.root, maintenance=False, fsync="never") as log:
@@ -381,6 +384,7 @@ def after_a_kill(story: Story) -> None:
 
 def lost_control(story: Story) -> None:
     (story.root / "events-0" / "control").unlink()
+    story.lost_control = True
     story.append(TP, 2)
     story.read()
 
@@ -536,6 +540,23 @@ def test_whatever_fails_nothing_acknowledged_is_lost(scenario, kind, tmp_path, b
         shutil.rmtree(root)
     assert not story.tried.get(TP), "without a fault everything is acknowledged"
     gc.collect()
+
+
+def test_a_topic_whose_creation_failed_in_a_sync_is_there_whole_or_not_at_all(tmp_path, begun):
+    def twice(story: Story) -> None:
+        story.create("other", 2)
+        if "other" in story.unsure:
+            story.create("other", 2)
+
+    failed = 0
+    for at in count(1):
+        fault = Fault(at, error(errno.EIO), frozenset({"fdatasync"}))
+        story = told(twice, tmp_path / f"{at}", fault, begun)
+        hold(story)
+        failed += story.files.hit is not None
+        if story.files.hit is None:
+            assert failed > 3
+            return
 
 
 def test_the_scenarios_have_operations_to_fail(tmp_path, begun):

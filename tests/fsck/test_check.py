@@ -83,7 +83,9 @@ def test_an_index_that_is_gone_lies_or_is_cut_is_found(kinds, segments, suffix, 
     lie = OFFSET_ENTRY.pack(1, 3) if suffix == ".index" else TIME_ENTRY.pack(7, 1)
     paths[1].write_bytes(lie)
     paths[2].write_bytes(paths[2].read_bytes() + b"x")
-    expected = [("warning", suffix[1:], f"events-0/{path.name}") for path in paths[:3]]
+    beyond = OFFSET_ENTRY.pack(500, 10**6) if suffix == ".index" else TIME_ENTRY.pack(10**6, 500)
+    paths[3].write_bytes(paths[3].read_bytes() + beyond)
+    expected = [("warning", suffix[1:], f"events-0/{path.name}") for path in paths]
     assert kinds() == expected
 
 

@@ -4,9 +4,11 @@ import random
 import shutil
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
+from faulty_files import CHANGES, Fault, FaultyFiles, Killed
 
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import ConfigError, LogInUse, StorageFailed
@@ -15,6 +17,7 @@ from streamkit.fsck.filler import fillers
 from streamkit.fsck.repair import copy_log, repair
 from streamkit.log.control import ERRNO_AT, PAGE_BYTES
 from streamkit.log.directory import Log
+from streamkit.log.files import UnsyncedFiles
 from streamkit.records import TopicPartition
 
 TP = TopicPartition("events", 0)
@@ -180,6 +183,34 @@ def test_a_copy_is_repaired_and_the_log_left_as_it_is(root, tmp_path, segments, 
         copy_log(root, tmp_path / "copy")
     with pytest.raises(ConfigError, match="within the log"):
         copy_log(root, root / "copy")
+
+
+@pytest.mark.parametrize("number", [1, -1])
+def test_a_repair_that_is_killed_loses_nothing_and_is_done_by_the_next(
+    root, segments, overwrite, tmp_path, number
+):
+    path = segments()[number]
+    bad = next(header for _, header in headers(path.read_bytes()))
+    overwrite(path, 70, b"\xff\xff")
+    lost = range(bad.base_offset, bad.next_offset)
+    for at in count(1):
+        copy = tmp_path / f"{at}"
+        shutil.copytree(root, copy)
+        files = FaultyFiles(Fault(at, Killed(), CHANGES), synced=False)
+        try:
+            repair(copy, now=NOW, files=files)
+        except Killed:
+            files.bury()
+        if at % 2:  # before the next repair somebody goes on with the log as it is
+            with Log.open(copy, fsync="never") as log:
+                assert log.partition(TP).append([encode([b"more"], timestamps=0)]) == RECORDS
+        repair(copy, now=NOW, files=UnsyncedFiles())
+        assert check(copy, now=NOW).clean
+        expected = {n: value(n) for n in range(RECORDS) if n not in lost}
+        assert contents(copy) == (expected | {RECORDS: b"more"} if at % 2 else expected)
+        if files.hit is None:
+            assert at > 20
+            return
 
 
 def test_a_log_in_use_is_not_repaired_and_who_uses_it_is_named(root):
