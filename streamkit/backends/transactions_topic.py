@@ -13,6 +13,7 @@ from streamkit.clock import Clock
 from streamkit.errors import DataError, TopicExists
 from streamkit.log.boot import boot_id
 from streamkit.log.directory import Log
+from streamkit.log.metadata import TRANSACTION_VERSION
 from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
 from streamkit.transactions.coordinator import Coordinator
@@ -137,6 +138,7 @@ class TransactionsTopic:
 
     def write(self, steps: Sequence[Transaction], *, durable: bool) -> None:
         """Append where transactional ids now stand, all or none. Only by the coordinator."""
+        self._log.require_feature(TRANSACTION_VERSION)
         batches: dict[int, list[Transaction]] = {}
         for step in steps:
             batches.setdefault(self._home(step.transactional_id), []).append(step)

@@ -163,6 +163,13 @@ class Catalog:
             _existing(self._topics.by_name, tp.topic)
             note_start(self._files, self._root, tp, offset)
 
+    def require_feature(self, feature: FeatureLevelRecord) -> None:
+        """Note for brokers that they have to know a feature, unless its level is as high."""
+        if self._now().features.get(feature.name, 0) < feature.level:
+            with self._changing():
+                if self._topics.features.get(feature.name, 0) < feature.level:
+                    self._append([feature])
+
     def producer_ids(self) -> range:
         """Ids for producers that nobody has had; on stable storage that they are taken."""
         with self._changing():
@@ -214,7 +221,7 @@ class Catalog:
 
     def _append(self, records: Sequence[MetadataRecord]) -> None:
         """Bring the records to stable storage, all or none, and apply them."""
-        all_of: list[MetadataRecord | FeatureLevelRecord] = [*records]
+        all_of = [*records]
         if self._metadata.end_offset == 0:
             all_of.insert(0, METADATA_VERSION)
         values = [encode_record(record) for record in all_of]

@@ -30,7 +30,7 @@ from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
 from streamkit.log.folders import holds_data, make_folder, remove_folder
 from streamkit.log.maintenance import Maintained, Maintenance
-from streamkit.log.metadata import Topic
+from streamkit.log.metadata import FeatureLevelRecord, Topic
 from streamkit.log.partition import Partition
 from streamkit.log.space import Space
 from streamkit.log.ticker import TICK_SECONDS, Ticker
@@ -222,6 +222,11 @@ class Log:
                 self._producer_ids = iter(self._catalog.producer_ids())
                 found = next(self._producer_ids)
             return found
+
+    def require_feature(self, feature: FeatureLevelRecord) -> None:
+        """Let only brokers that know the feature serve the log from now on. ReadOnlyLog."""
+        self._require_writable()
+        self._catalog.require_feature(feature)
 
     def partition(self, tp: TopicPartition) -> Partition:
         """The partition; the same object every time while the topic lives.

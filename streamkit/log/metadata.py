@@ -78,14 +78,9 @@ class ProducerIdsRecord:
     KEY = 15
 
 
-MetadataRecord: TypeAlias = (
-    TopicRecord | PartitionRecord | ConfigRecord | RemoveTopicRecord | ProducerIdsRecord
-)
-
-
 @dataclass(frozen=True, slots=True)
 class FeatureLevelRecord:
-    """Tells a broker which records to expect. It does not start without; we pass over it."""
+    """Tells a broker which records to expect, and to write."""
 
     name: str
     level: int
@@ -94,10 +89,24 @@ class FeatureLevelRecord:
 
 
 METADATA_VERSION = FeatureLevelRecord("metadata.version", 7)
-"""Kafka 3.3's: the oldest that Kafka 4 goes on from, and enough for what is written here."""
+"""Kafka 3.3's: the oldest that Kafka 4 goes on from, and enough for what is written here. A broker
+does not start without one."""
+
+TRANSACTION_VERSION = FeatureLevelRecord("transaction.version", 2)
+"""How transactions are written here. A broker that is not told would go on with none of their
+transactional ids: its own record of them, in an older version, can't say what ours does."""
+
+MetadataRecord: TypeAlias = (
+    TopicRecord
+    | PartitionRecord
+    | ConfigRecord
+    | RemoveTopicRecord
+    | FeatureLevelRecord
+    | ProducerIdsRecord
+)
 
 
-def encode_record(record: MetadataRecord | FeatureLevelRecord) -> bytes:
+def encode_record(record: MetadataRecord) -> bytes:
     """The value of the record in the log."""
     frame = bytearray((FRAME_VERSION, record.KEY, 0))
     if isinstance(record, TopicRecord):
@@ -145,6 +154,10 @@ def _decode(reader: "_Reader") -> MetadataRecord | None:
         return ConfigRecord(of, name, value, resource) if known else None
     if key == RemoveTopicRecord.KEY:
         return RemoveTopicRecord(reader.uuid())
+    if key == FeatureLevelRecord.KEY:
+        name = reader.string() or ""
+        (level,) = reader.unpack(">h")
+        return FeatureLevelRecord(name, level)
     if key == ProducerIdsRecord.KEY:
         _broker, _epoch, end = reader.unpack(">iqq")
         return ProducerIdsRecord(end)
@@ -211,6 +224,9 @@ class Topics:
         self.log_config: dict[str, str] = {}
         """What is configured for the log as a whole."""
 
+        self.features: dict[str, int] = {}
+        """Levels of what all brokers have to know; one that is not there is at 0."""
+
         self.next_producer_id = 0
         self.names: dict[str, str] = {}
 
@@ -219,6 +235,7 @@ class Topics:
         other.by_name = dict(self.by_name)
         other.removed = set(self.removed)
         other.log_config = dict(self.log_config)
+        other.features = dict(self.features)
         other.next_producer_id = self.next_producer_id
         other.names = dict(self.names)
         return other
@@ -234,6 +251,8 @@ class Topics:
                 self._set(replace(topic, partitions=count))
         elif isinstance(record, ConfigRecord):
             self._configure(record)
+        elif isinstance(record, FeatureLevelRecord):
+            self.features[record.name] = record.level
         elif isinstance(record, ProducerIdsRecord):
             self.next_producer_id = max(self.next_producer_id, record.end)
         else:

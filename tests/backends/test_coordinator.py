@@ -19,7 +19,15 @@ from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
-from streamkit.log.directory import Log
+from streamkit.codec import columns, encode
+from streamkit.log.directory import METADATA, Log
+from streamkit.log.metadata import (
+    METADATA_VERSION,
+    TRANSACTION_VERSION,
+    FeatureLevelRecord,
+    decode_record,
+    encode_record,
+)
 from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
 from streamkit.transactions.state import State
@@ -107,6 +115,28 @@ def until(condition, seconds=20.0):
 
 def is_settled(log):
     return all(log.offsets(tp).end == log.offsets(tp).log_end for tp in PARTITIONS)
+
+
+def features(root):
+    """Those that brokers are told of, in order, again if they are told again."""
+    with Log.open(root, read_only=True) as log:
+        records = map(decode_record, columns(log.partition(METADATA).read(0)).values)
+        return [one for one in records if isinstance(one, FeatureLevelRecord)]
+
+
+def test_brokers_are_told_once_how_transactions_are_written_here(root):
+    assert features(root) == [METADATA_VERSION]
+    for name in ("app", "other", "app"):
+        with Producer(root, transactional_id=name) as producer, producer.transaction() as some:
+            some.send("a", "x")
+    assert features(root) == [METADATA_VERSION, TRANSACTION_VERSION]
+    with Log.open(root) as log:  # as a broker does when it is asked to
+        log.partition(METADATA).append(
+            [encode([encode_record(FeatureLevelRecord("transaction.version", 0))], timestamps=5)]
+        )
+    with Producer(root, transactional_id="app"):
+        pass
+    assert features(root)[-1] == TRANSACTION_VERSION
 
 
 def test_a_producer_in_another_process_is_fenced(root, worker):

@@ -51,6 +51,7 @@ def test_a_config_record_is_kafkas():
 def test_a_feature_level_is_kafkas():
     record = FeatureLevelRecord("ab", 7)
     assert encode_record(record) == b"\x01\x0c\x00" + b"\x03ab" + b"\x00\x07" + b"\x00"
+    assert decode_record(encode_record(record)) == record
 
 
 def test_a_removal_is_kafkas():
@@ -73,6 +74,7 @@ RECORDS = st.one_of(
     st.builds(PartitionRecord, IDS, st.integers(0, 2**31 - 1)),
     st.builds(ConfigRecord, TEXT, TEXT, st.none() | TEXT),
     st.builds(RemoveTopicRecord, IDS),
+    st.builds(FeatureLevelRecord, TEXT, st.integers(0, 2**15 - 1)),
 )
 
 
@@ -99,7 +101,7 @@ def test_any_bytes_are_a_record_or_none_or_corrupt(data):
 
 
 def test_records_of_other_kinds_are_passed_over():
-    assert decode_record(b"\x01\x0c\x00anything") is None  # a feature level
+    assert decode_record(b"\x01\x1b\x00anything") is None  # a broker that registers
     assert decode_record(b"\x01\x04\x00\x04\x021\x02k\x02v\x00") is None  # a broker's config
 
 
