@@ -93,7 +93,10 @@ class Model:
                 self.tell(process, *sends)
             case "keyed" | "delete":
                 more = {"key": f"k{number}", "tombstone": action == "delete"}
-                self.tell(process, self.add("keyed", "there", **more)[1])
+                _, send = self.add("keyed", "there", **more)
+                if number == 1:  # it was not told where
+                    send = Send("keyed", send.value, None, send.key, send.tombstone)
+                self.tell(process, send)
             case "kill":
                 self.lives += 1
                 entry, send = self.add("p", "there" if number else "gone")
