@@ -11,7 +11,7 @@ import pytest
 from streamkit.clock import ManualClock, SystemClock
 from streamkit.codec import encode
 from streamkit.errors import LogError, OffsetOutOfRange, ReadOnlyLog
-from streamkit.log import directory, rounds
+from streamkit.log import directory, maintenance, rounds
 from streamkit.log.config import HOUR
 from streamkit.log.directory import Log
 from streamkit.log.files import UnsyncedFiles
@@ -299,7 +299,11 @@ def test_what_is_idle_is_looked_at_ever_more_rarely(tmp_path):
         assert files.looks > before + 2, "what has changed is looked at soon again"
 
 
-def test_a_segment_that_becomes_too_old_is_removed_in_time_though_nothing_changes(tmp_path):
+def test_a_segment_that_becomes_too_old_is_removed_in_time_though_nothing_changes(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(maintenance, "RARELY", 1e6)
+
     class Late(SystemClock):
         late = 0
 
@@ -326,15 +330,14 @@ def test_a_log_of_many_partitions_is_looked_at_in_steps(tmp_path, monkeypatch):
     looked = []
     with Log.open(tmp_path, fsync="never", maintenance=False) as log:
         log.create_topic("events", 300)
-        maintenance = log._maintenance
-        look = maintenance._look
+        look = log._maintenance._look
 
         def slow(tp: TopicPartition) -> None:
             looked.append(tp)
             look(tp)
             time.sleep(0.001)
 
-        monkeypatch.setattr(maintenance, "_look", slow)
+        monkeypatch.setattr(log._maintenance, "_look", slow)
         log._tick(True)
         assert len(looked) == 300
         looked.clear()

@@ -167,6 +167,23 @@ def test_maintenance_lets_producers_go_on_once_it_has_removed_something(open_log
     assert append(log) == count
 
 
+def test_producers_are_refused_before_there_is_room_for_others(open_log, disk, monkeypatch):
+    log = open_log()
+    log.create_topic("events")
+    log.maintain()
+    refused = []
+    unlink = disk.unlink
+
+    def watched(path: str) -> None:
+        refused.append(log._space.full)
+        unlink(path)
+
+    monkeypatch.setattr(disk, "unlink", watched)
+    log._space.give_up_ballast()
+    assert refused[0]
+    assert log._space.full
+
+
 def test_topics_are_deleted_on_a_full_disk(open_log, clock):
     log = open_log()
     log.create_topic("events")
