@@ -21,8 +21,8 @@ from streamkit.backends.base import Backend
 from streamkit.clients.producer import Producer
 
 SIZES = (1, 100, 500)
-APPENDS = 50
-ROUNDS = 21
+APPENDS = 10
+ROUNDS = 101
 TRANSACTION = 500
 
 PROCESSES = 8

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from streamkit.codec.header import (
     HEADER_BYTES,
     BatchHeader,
-    check,
     headers,
     read_header,
     stamp,
@@ -18,6 +17,7 @@ BACKEND: Literal["cython", "python"]
 
 if TYPE_CHECKING:  # the two are alike; one of them is enough to check against
     from streamkit.codec._native import QuickSend
+    from streamkit.codec.header import check
     from streamkit.codec.lanes import Lane, Lanes, are_bytes, fill_batches
     from streamkit.codec.latest import LatestOffsets, keep_latest
     from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
@@ -30,6 +30,7 @@ else:
             LatestOffsets,
             QuickSend,
             are_bytes,
+            check,
             columns,
             encode,
             fill_batches,
@@ -41,6 +42,7 @@ else:
 
         BACKEND = "cython"
     except ImportError:
+        from streamkit.codec.header import check
         from streamkit.codec.lanes import Lane, Lanes, are_bytes, fill_batches
         from streamkit.codec.latest import LatestOffsets, keep_latest
         from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records

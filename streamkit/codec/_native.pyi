@@ -5,6 +5,7 @@ from typing import Any
 
 from streamkit.codec.buffer import Buffer
 from streamkit.codec.compression import Compression
+from streamkit.codec.header import BatchHeader
 from streamkit.codec.lanes import Lane as Lane
 from streamkit.codec.lanes import Lanes as Lanes
 from streamkit.records import Columns, Headers, Record
@@ -34,6 +35,7 @@ class Builder:
     ) -> int: ...
     def build(self) -> bytes: ...
 
+def check(buf: Buffer, position: int = 0) -> BatchHeader: ...
 def columns(buf: Buffer, from_offset: int = 0) -> Columns: ...
 def records(
     buf: Buffer, topic: str, partition: int, from_offset: int = 0

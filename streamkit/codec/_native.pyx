@@ -27,7 +27,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -36,7 +36,8 @@ from google_crc32c import value as _crc32c
 from streamkit.codec import pure
 from streamkit.codec.batch import require_room, seal
 from streamkit.codec.compression import CODECS, MAX_INFLATED, codec_number, decompress
-from streamkit.codec.header import read_header
+from streamkit.codec.header import BatchHeader, read_header
+from streamkit.codec.header import check as check_unusual
 from streamkit.codec.latest import keep_latest as pure_keep_latest
 from streamkit.codec.latest import resealed
 from streamkit.errors import InvalidRecord
@@ -97,6 +98,7 @@ cdef int64_t _MAX_INFLATED = MAX_INFLATED
 
 include "_native_numbers.pxi"
 include "_native_record.pxi"
+include "_native_header.pxi"
 include "_native_encoding.pxi"
 include "_native_builder.pxi"
 include "_native_decoding.pxi"

@@ -62,12 +62,20 @@ class Appender:
         clock: Clock,
     ) -> None:
         self._tp = tp
-        self.config = config
         self._segments = segments
         self._producers = producers
         self._files = files
         self._clock = clock
         self._tail_checked = False
+        self.configure(config)
+
+    def configure(self, config: TopicConfig) -> None:
+        """Obey other configs from the next append on."""
+        self._config = config
+        # What every batch is held against is worked out once.
+        self._most = min(config.max_message_bytes, config.segment_bytes)
+        self._times_count = config.bounds_timestamps
+        self._stamps_times = config.timestamp_type == "LogAppendTime"
 
     def forget(self) -> None:
         """Look at the files again before the next append."""
@@ -87,17 +95,16 @@ class Appender:
                 f"{self._tp}: {header.count} records to append for the"
                 f" {header.last_offset_delta + 1} offsets that their batch takes"
             )
-        config = self.config
-        limit = min(config.max_message_bytes, config.segment_bytes)
-        if header.size > limit:
-            name = "max.message.bytes" if limit < config.segment_bytes else "segment.bytes"
+        if header.size > self._most:
+            limit = self._most
+            name = "max.message.bytes" if limit < self._config.segment_bytes else "segment.bytes"
             raise RecordTooLarge(
                 f"{self._tp}: a batch of {header.size} bytes, but the topic's {name} is {limit};"
                 " send smaller batches or raise it"
             )
-        if config.bounds_timestamps:
-            check_times(self._tp, config, batch, self._clock.now())
-        if config.timestamp_type == "LogAppendTime":
+        if self._times_count:
+            check_times(self._tp, self._config, batch, self._clock.now())
+        if self._stamps_times:
             now = self._clock.now()
             batch = with_append_time(bytes(batch), header, now)
             header = msgspec.structs.replace(header, max_timestamp=now)
@@ -115,14 +122,15 @@ class Appender:
             batches, first = self._unknown(end, batches, sequenced)
         else:
             first = end.end_offset
-        rest = list(batches)
-        while rest:
-            count = self._fitting(end, rest)
+        while batches:
+            count = self._fitting(end, batches)
             if count == 0:
                 end = self._roll(block, end)
-                continue
-            end = self._write(block, end, rest[:count])
-            del rest[:count]
+            elif count == len(batches):
+                return Appended(self._write(block, end, batches), first)
+            else:
+                end = self._write(block, end, batches[:count])
+                batches = batches[count:]
         return Appended(end, first)
 
     def append_marker(
@@ -158,7 +166,8 @@ class Appender:
 
     def _sound(self, block: ControlBlock, end: End) -> End:
         """The end to append at, once nothing of a killed writer is behind it."""
-        raise_sticky(block, self._segments.directory)
+        if block.errno:
+            raise_sticky(block, self._segments.directory)
         if block.dirty or not self._tail_checked:
             try:
                 return self._take_back_tail(block, end)
@@ -198,12 +207,14 @@ class Appender:
         Never 0 for an empty segment, though `segment.bytes` may be less now than when the batch
         was checked: it would be rolled for ever.
         """
-        config = self.config
+        config = self._config
         if end.end_position == 0:
             room = config.segment_bytes
         else:
             room = config.segment_bytes - end.end_position
-            total = sum(header.size for _, header in rest)
+            total = 0
+            for _, header in rest:
+                total += header.size
             if total > room and total <= config.segment_bytes:
                 return 0  # all of them in the next segment, published at once
             age = self._clock.now() - end.segment_created
@@ -225,35 +236,36 @@ class Appender:
         """One pwritev, the index entries, and then the publication of all of it."""
         tally = Tally(
             end.active_base,
-            self.config.index_interval_bytes,
-            max_timestamp=end.max_timestamp,
-            max_timestamp_offset=end.max_timestamp_offset,
-            indexed_timestamp=end.indexed_timestamp,
-            unindexed=end.unindexed_bytes,
+            self._config.index_interval_bytes,
+            end.max_timestamp,
+            end.max_timestamp_offset,
+            end.indexed_timestamp,
+            end.unindexed_bytes,
         )
         draft = self._producers.at(end).draft() if _have_producers(batches) else None
         aborted: list[Aborted] = []
         buffers: list[Buffer] = []
-        offset, position = end.end_offset, end.end_position
+        offset, position, epoch = end.end_offset, end.end_position, end.leader_epoch
         for batch, header in batches:
             if draft is not None:
                 marker = read_marker(batch) if header.control else None
                 ended = draft.follow(header, offset, marker)
                 aborted += () if ended is None else (ended,)
-            buffers.append(stamp(batch, offset, end.leader_epoch))
-            buffers.append(memoryview(batch)[16:])
-            last = offset + header.last_offset_delta
-            tally.add(last, header.max_timestamp, position, header.size)
+            buffers += stamp(batch, offset, epoch), memoryview(batch)[16:]
+            size, last = header.size, offset + header.last_offset_delta
+            tally.add(last, header.max_timestamp, position, size)
             offset = last + 1
-            position += header.size
+            position += size
+        base = end.active_base
         block.dirty = True
         try:
-            self._segments.file(end.active_base).write(buffers, end.end_position)
-            self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
+            self._segments.file(base).write(buffers, end.end_position)
+            if tally.index:  # the other one gets an entry only then, too
+                self._segments.add_entries(base, tally, end.index_bytes, end.timeindex_bytes)
             if aborted or (draft is not None and end.producers_end < 0):
                 # The first producer's segment gets one, though empty: see Segments.create.
                 entries = encode_entries(aborted)
-                self._segments.add_aborted(end.active_base, entries, end.txnindex_bytes)
+                self._segments.add_aborted(base, entries, end.txnindex_bytes)
         except OSError as error:
             self._take_back(block, end, error)
         after = msgspec.structs.replace(

@@ -132,7 +132,7 @@ class Partition:
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append or read on."""
         self.config = config
-        self._appender.config = config
+        self._appender.configure(config)
         self._reader.sparse = config.sparse
         self._frozen.config = config
 

@@ -51,7 +51,6 @@ class Tally:
         self,
         base: int,
         interval: int,
-        *,
         max_timestamp: int = -1,
         max_timestamp_offset: int = -1,
         indexed_timestamp: int = -1,

@@ -1,13 +1,25 @@
 """A batch's header, read without its records."""
 
+from collections.abc import Callable
 from struct import pack_into
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamkit import codec
 from streamkit.codec import BatchHeader, check, encode, headers, pure, read_header, stamp
 from streamkit.codec.compression import CODECS
 from streamkit.codec.crc import crc32c
+from streamkit.codec.header import check as pure_check
+from streamkit.errors import CorruptBatch
+
+try:
+    from streamkit.codec import _native as native
+except ImportError:
+    native = None
+
+not_built = pytest.mark.skipif(native is None, reason="the compiled codec is not built")
 
 NOW = 1_700_000_000_123
 
@@ -101,3 +113,38 @@ def test_the_package_serves_the_compiled_codec_when_it_is_built():
     for name in pure.__all__:
         assert getattr(codec, name) is getattr(serving, name)
         assert name in codec.__all__
+
+
+@not_built
+@given(st.data())
+def test_the_compiled_check_says_what_the_other_does_of_any_batch(data: st.DataObject) -> None:
+    values = data.draw(st.lists(st.binary(max_size=20), min_size=1, max_size=3))
+    given_ids = data.draw(st.sampled_from([(-1, -1, -1), (7, 3, 9), (2**40, 32767, 2**31 - 1)]))
+    batch = bytearray(
+        encode(
+            values,
+            timestamps=data.draw(st.integers(0, 2**40)),
+            compression=data.draw(st.sampled_from(["none", "lz4"])),
+            producer_id=given_ids[0],
+            producer_epoch=given_ids[1],
+            base_sequence=given_ids[2],
+            leader_epoch=data.draw(st.sampled_from([0, 5, 2**31 - 1])),
+        )
+    )
+    before = data.draw(st.binary(max_size=3))
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, 60))
+        batch[at] = data.draw(st.sampled_from([0, 1, 2, 127, 128, 255]))
+    if data.draw(st.booleans()):
+        batch[17:21] = crc32c(bytes(batch[21:])).to_bytes(4, "big")  # else nothing else is seen
+    cut = data.draw(st.integers(0, len(batch)))
+    some = before + bytes(batch) + b"rest" if data.draw(st.booleans()) else before + batch[:cut]
+    kind = data.draw(st.sampled_from([bytes, bytearray, memoryview]))
+
+    def told(check: Callable[..., BatchHeader]) -> object:
+        try:
+            return check(kind(some), len(before))
+        except CorruptBatch as error:
+            return type(error), str(error), error.position
+
+    assert told(native.check) == told(pure_check)
