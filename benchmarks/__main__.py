@@ -11,7 +11,17 @@ import msgspec
 
 from benchmarks.measure import Row, dump, show
 
-NAMES = ("codec", "produce", "consume", "durable", "processes", "compaction", "engine", "startup")
+NAMES = (
+    "codec",
+    "produce",
+    "consume",
+    "durable",
+    "processes",
+    "large",
+    "compaction",
+    "engine",
+    "startup",
+)
 
 
 def rows_of(name: str, scale: float) -> list[Row]:

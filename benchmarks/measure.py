@@ -63,7 +63,7 @@ def figure(value: float | None, unit: Unit) -> str:
     if value is None:
         return "–"
     if unit != "/s":
-        return f"{value:.3g} {unit}"
+        return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
     for size, letter in ((1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{letter}/s"

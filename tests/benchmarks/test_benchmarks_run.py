@@ -10,7 +10,17 @@ import msgspec
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["codec", "produce", "consume", "durable", "processes", "compaction", "engine", "startup"]
+NAMES = [
+    "codec",
+    "produce",
+    "consume",
+    "durable",
+    "processes",
+    "large",
+    "compaction",
+    "engine",
+    "startup",
+]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
