@@ -4,11 +4,11 @@ import mmap
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from streamkit.log.control import PAGE_BYTES
 from streamkit.log.files import Buffer, RealFiles
@@ -19,11 +19,100 @@ SECTOR = 512
 """What a disk writes whole or not at all."""
 
 
-def some_of(operations: list[T], chance: random.Random, lost: float) -> list[T]:
-    """The first few of them, as a journal would keep, or all."""
-    if chance.random() >= lost:
+class Fate(Protocol):
+    """What decides which of the unsynced operations a power cut lets through."""
+
+    sectors: bool
+    """Whether a write may be there in part."""
+
+    def first_of(self, operations: list[T]) -> list[T]:
+        """Those of which any may be there: all, or the first few, as a journal would keep them."""
+        ...
+
+    def keeps(self) -> bool: ...
+
+    def page(self, pages: list[bytes], start: int) -> bytes:
+        """One of the contents a mapped page has had, the stable one first, from `start` on."""
+        ...
+
+
+class Chance:
+    """By chance; how much gets lost is one for all."""
+
+    sectors = True
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._lost = chance.choice([0.0, 0.2, 0.5, 0.8, 1.0])
+
+    def first_of(self, operations: list[T]) -> list[T]:
+        if self.keeps():
+            return operations
+        return operations[: self._chance.randint(0, len(operations))]
+
+    def keeps(self) -> bool:
+        return self._chance.random() >= self._lost
+
+    def page(self, pages: list[bytes], start: int) -> bytes:
+        return self._chance.choice(pages[1:]) if self.keeps() else pages[0]
+
+
+class Everything:
+    """Nothing is lost."""
+
+    sectors = False
+
+    def first_of(self, operations: list[T]) -> list[T]:
         return operations
-    return operations[: chance.randint(0, len(operations))]
+
+    def keeps(self) -> bool:
+        return True
+
+    def page(self, pages: list[bytes], start: int) -> bytes:
+        return pages[-1]
+
+
+class Each:
+    """Every combination of whole operations that are there, one after the other.
+
+    It answers as it did the last time, up to the last answer that can still be another one.
+    """
+
+    sectors = False
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[int, int]] = []
+        self._at = 0
+
+    def more(self) -> bool:
+        """Begin again with other answers; False: there are no others."""
+        while self._answers and self._answers[-1][0] + 1 == self._answers[-1][1]:
+            self._answers.pop()
+        if not self._answers:
+            return False
+        answer, options = self._answers[-1]
+        self._answers[-1] = answer + 1, options
+        self._at = 0
+        return True
+
+    def _answer(self, options: int) -> int:
+        if self._at == len(self._answers):
+            self._answers.append((0, options))
+        answer, of = self._answers[self._at]
+        assert of == options
+        self._at += 1
+        return answer
+
+    def first_of(self, operations: list[T]) -> list[T]:
+        return operations
+
+    def keeps(self) -> bool:
+        return self._answer(2) == 0
+
+    def page(self, pages: list[bytes], start: int) -> bytes:
+        if start == 0:
+            self._page = pages[0] if pages[-1] != pages[0] and not self.keeps() else pages[-1]
+        return self._page
 
 
 @dataclass
@@ -40,23 +129,33 @@ class Inode:
     def copy(self) -> "Inode":
         return Inode(self.stable, list(self.writes), list(self.pages))
 
-    def after_power_cut(self, chance: random.Random, lost: float) -> bytes:
+    @property
+    def unsynced(self) -> int:
+        """How many things there are that may be lost or not."""
         if self.pages:
+            return int(self.pages[-1] != self.stable)
+        return len(self.writes)
+
+    def after_power_cut(self, fate: Fate) -> bytes:
+        if self.pages:
+            if not self.stable and not fate.keeps():
+                return b""
+            stable = self.stable.ljust(PAGE_BYTES, b"\0")
             made = b""
             for start in range(0, PAGE_BYTES, SECTOR):
-                page = self.stable if chance.random() < lost else chance.choice(self.pages)
-                made += page[start : start + SECTOR]
+                made += fate.page([stable, *self.pages], start)[start : start + SECTOR]
             return made
         data = bytearray(self.stable)
-        for position, some in some_of(self.writes, chance, lost):
+        for position, some in fate.first_of(self.writes):
             if some is None:
-                if chance.random() >= lost:
+                if fate.keeps():
                     del data[position:]
                     data += bytes(position - len(data))
                 continue
-            for start in range(0, len(some), SECTOR):
-                if chance.random() >= lost:
-                    piece = some[start : start + SECTOR]
+            step = SECTOR if fate.sectors else max(1, len(some))
+            for start in range(0, len(some), step):
+                if fate.keeps():
+                    piece = some[start : start + step]
                     data += bytes(max(0, position + start - len(data)))
                     data[position + start : position + start + len(piece)] = piece
         return bytes(data)
@@ -73,10 +172,14 @@ class Folder:
     def copy(self) -> "Folder":
         return Folder(dict(self.stable), list(self.changes))
 
-    def after_power_cut(self, chance: random.Random, lost: float) -> dict[str, int]:
+    @property
+    def unsynced(self) -> int:
+        return len(self.changes)
+
+    def after_power_cut(self, fate: Fate) -> dict[str, int]:
         names = dict(self.stable)
-        for change in some_of(self.changes, chance, lost):
-            if chance.random() >= lost:
+        for change in fate.first_of(self.changes):
+            if fate.keeps():
                 for name, node in change.items():
                     if node is None:
                         names.pop(name, None)
@@ -105,6 +208,11 @@ class Cut:
 
     nodes: dict[int, Inode | Folder]
     promised: Any
+
+    @property
+    def unsynced(self) -> int:
+        """How many things may be lost or not, each by itself."""
+        return sum(node.unsynced for node in self.nodes.values())
 
 
 class Disk(RealFiles):
@@ -163,20 +271,35 @@ class Disk(RealFiles):
         nodes = {number: node.copy() for number, node in self.nodes.items()}
         self.cuts.append(Cut(nodes, self._said()))
 
-    def leave(self, nodes: dict[int, Inode | Folder], target: Path, chance: random.Random) -> None:
+    def leave(
+        self, nodes: dict[int, Inode | Folder], target: Path, fate: Fate | random.Random
+    ) -> None:
         """Make in `target` what a power cut may leave."""
-        lost = chance.choice([0.0, 0.2, 0.5, 0.8, 1.0])
+        decides = Chance(fate) if isinstance(fate, random.Random) else fate
+        made: dict[int, bytes] = {}
 
         def make(number: int, path: Path) -> None:
             node = nodes[number]
             if isinstance(node, Inode):
-                path.write_bytes(node.after_power_cut(chance, lost))
+                if number not in made:  # by another name already
+                    made[number] = node.after_power_cut(decides)
+                path.write_bytes(made[number])
                 return
             path.mkdir()
-            for name, child in node.after_power_cut(chance, lost).items():
+            for name, child in node.after_power_cut(decides).items():
                 make(child, path / name)
 
         make(self._paths[self._root], target)
+
+    def leave_each(self, cut: Cut, folder: Path) -> Iterator[Path]:
+        """All that a power cut may leave, if operations are done whole or not at all."""
+        each = Each()
+        for number in count():
+            target = folder / f"{number}"
+            self.leave(cut.nodes, target, each)
+            yield target
+            if not each.more():
+                return
 
     # What the log calls.
 
@@ -235,7 +358,7 @@ class Disk(RealFiles):
             self._count()
             self._cut()
             inode = self._file(fd)
-            inode.stable, inode.writes = inode.after_power_cut(random.Random(), 0.0), []
+            inode.stable, inode.writes = inode.after_power_cut(Everything()), []
             self._cut()
 
     def fsync_dir(self, path: str) -> None:  # type: ignore[override]
@@ -244,7 +367,7 @@ class Disk(RealFiles):
             self._cut()
             folder = self.nodes[self._paths[path]]
             assert isinstance(folder, Folder)
-            folder.stable, folder.changes = folder.after_power_cut(random.Random(), 0.0), []
+            folder.stable, folder.changes = folder.after_power_cut(Everything()), []
             self._cut()
 
     def mkdir(self, path: str) -> None:  # type: ignore[override]
@@ -265,6 +388,13 @@ class Disk(RealFiles):
             self._parent(source).changes.append(change)
             for path in [p for p in self._paths if p == source or p.startswith(source + "/")]:
                 self._paths[target + path[len(source) :]] = self._paths.pop(path)
+
+    def link(self, source: str, target: str) -> None:  # type: ignore[override]
+        with self._lock:
+            self._count()
+            os.link(source, target)
+            self._paths[target] = number = self._paths[source]
+            self._parent(target).changes.append({os.path.basename(target): number})
 
     def unlink(self, path: str) -> None:  # type: ignore[override]
         with self._lock:
