@@ -40,7 +40,8 @@ def check_control(
 ) -> None:
     """`end` and `synced` are what is gone by: the block's, or found by walking without it."""
     if CONTROL not in names:
-        findings.add("warning", "control", CONTROL, "missing", ANEW)
+        # As in every directory of a broker.
+        findings.add("note", "control", CONTROL, "missing: who next opens the log makes it anew")
         return
     try:
         page = read_whole(files, os.path.join(findings.place.directory, CONTROL))

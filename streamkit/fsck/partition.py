@@ -23,7 +23,7 @@ from streamkit.log.opening import CONTROL, ReadOnlyEnd
 from streamkit.log.segment import LOG, SNAPSHOT, file_name
 from streamkit.log.segments import Segments
 from streamkit.log.view import existing
-from streamkit.transactions.producer import Producer
+from streamkit.transactions.producer import NONE, Producer
 from streamkit.transactions.producers import Producers
 from streamkit.transactions.snapshot import decode_snapshot
 
@@ -251,7 +251,7 @@ class _Pass:
                 true = self._producers.get(said.producer_id)
                 if true is None or self._found.holes:
                     continue  # where its batches are gone, the snapshot is what remembers it
-                if _essence(said) != _essence(true):
+                if _is_wrong(said, true, sparse=self._place.config.sparse):
                     self._findings.add(
                         "warning",
                         "snapshot",
@@ -286,6 +286,20 @@ def _good_batches(log: OpenFile, start: int, offset: int) -> tuple[int, int]:
             count += 1
             offset = found.header.next_offset
     return count, offset
+
+
+def _is_wrong(said: Producer, true: Producer, *, sparse: bool) -> bool:
+    """Whether a snapshot says what was never so, `true` being what the batches say."""
+    if not sparse:
+        return _essence(said) != _essence(true)
+    # Compaction takes away batches that the snapshot was made of, but never the last ones alone.
+    if said.epoch != true.epoch:
+        return said.epoch < true.epoch
+    return (said.open_from == NONE and true.open_from != NONE) or _last(said) < _last(true)
+
+
+def _last(producer: Producer) -> int:
+    return producer.batches[-1].last_offset if producer.batches else NONE
 
 
 def _essence(producer: Producer) -> tuple[int, int, int]:

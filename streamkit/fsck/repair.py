@@ -54,7 +54,8 @@ def _repair(files: Files, root: str, now: int) -> Iterator[str]:
     report = check(root, now=now, files=files)
     for found in report.partitions:
         if any(
-            one.severity != "note" or one.kind in ("torn", "leftover") for one in found.findings
+            one.severity != "note" or one.kind in ("torn", "leftover", "control")
+            for one in found.findings
         ):
             yield from mend(files, found.place, now)
     # By now the topics can be read, and every partition's transactions be followed.

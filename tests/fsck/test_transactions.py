@@ -124,6 +124,35 @@ def test_a_snapshot_that_cannot_be_read_is_a_note_and_one_that_lies_is_a_warning
     assert found(report()) == []
 
 
+@pytest.fixture
+def compacted(tmp_path: Path) -> Path:
+    """A table of three keys, whose early batches are gone; the snapshots tell of them."""
+    path = tmp_path / "compacted"
+    config = {"cleanup.policy": "compact", "segment.bytes": "1024"}
+    with open_backend(path) as backend:
+        backend.create_topic("events", 1, config)
+        with Producer(backend, transactional_id="t") as producer:
+            for number in range(24):
+                with producer.transaction() as transaction:
+                    transaction.send("events", f"{number} " * 50, key=f"{number % 3}")
+    with Log.open(path) as log:
+        for _ in range(3):
+            while (step := log.partition(TP).compact(force=True)) is not None and not step.done:
+                pass
+    return path
+
+
+def test_a_snapshot_may_know_of_more_than_compaction_has_left(compacted):
+    newest = sorted((compacted / "events-0").glob("*.snapshot"))[-1]
+    (known,) = decode_snapshot(newest.read_bytes(), "")
+    assert found(check(compacted, now=NOW)) == []
+    older = Known(known.producer_id, known.epoch - 3)
+    newest.write_bytes(encode_snapshot([older]))
+    assert found(check(compacted, now=NOW)) == [
+        ("warning", "snapshot", f"events-0/{newest.name}"),
+    ]
+
+
 def test_a_transaction_that_its_coordinator_does_not_know_is_hanging_and_can_be_aborted(
     root, report
 ):
