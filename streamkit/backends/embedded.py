@@ -238,21 +238,25 @@ class EmbeddedBackend:
         members = [member for member in self._members if member.thread == here]
         seen = getattr(self._seen, "wakes", 0)
         topics = self._log.topics()
+        found = False
 
         def ready() -> bool:
-            return (
+            nonlocal found
+            found = (
                 self._wakes != seen
                 or any(_is_over(partition, at, committed) for partition, at in partitions)
                 or any(member.changed() for member in members)
                 or self._log.topics() != topics
             )
+            return found
 
         deadline = self._clock.monotonic() + timeout
         while True:
             if committed:
                 self._settle_for(partitions)
             left = min(deadline - self._clock.monotonic(), _SETTLE_SECONDS)
-            if self._log.wait(ready, max(0.0, left)) and ready():
+            self._log.wait(ready, max(0.0, left))
+            if found or ready():
                 self._seen.wakes = self._wakes
                 return True
             # Another backend on the same log was woken, and the wait went on for too short a time.

@@ -41,11 +41,9 @@ class Inotify:
 
     def drain(self) -> None:
         """Read what has gathered; that it did is all there is to know."""
-        try:
-            while os.read(self.fd, 65536):
-                pass
-        except BlockingIOError:
-            return
+        # Not until there is nothing left: who sleeps on it is then woken once more.
+        with suppress(BlockingIOError):  # another thread was quicker
+            os.read(self.fd, 4096)
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -96,6 +94,7 @@ class Wake:
 
     def _start(self) -> None:
         self._sleepers: set[Sleeper] = set()
+        self._idle: list[Sleeper] = []
         self._lock = threading.Lock()
         self._inotify: Inotify | None = None
         self._tried = False
@@ -112,12 +111,13 @@ class Wake:
                 file = self._file = OpenFile(self._files, self._path, os.O_WRONLY | os.O_CREAT)
             file.write(TOUCH, 0)
 
-    def rouse(self) -> None:
-        """Let the waiters of this process look again."""
+    def rouse(self, but: Sleeper | None = None) -> None:
+        """Let the waiters of this process look again, `but` that one."""
         if self._sleepers:
             with self._lock:
                 for sleeper in self._sleepers:
-                    sleeper.rouse()
+                    if sleeper is not but:
+                        sleeper.rouse()
 
     def end_waits(self) -> None:
         """Make every `wait` of this process return now."""
@@ -141,13 +141,15 @@ class Wake:
         if ready():
             return True
         deadline = time.monotonic() + timeout
-        sleeper = Sleeper()
         poll = select.poll()
-        poll.register(sleeper.fd, select.POLLIN)
         with self._lock:
             inotify = self._watching()
+            # Kept from one wait to the next: to open and close it would be a good part of a wait.
+            sleeper = self._idle.pop() if self._idle else Sleeper()
+            sleeper.woken = False
             self._sleepers.add(sleeper)
         try:
+            poll.register(sleeper.fd, select.POLLIN)
             if inotify is not None:
                 poll.register(inotify.fd, select.POLLIN)
             while True:
@@ -162,10 +164,13 @@ class Wake:
                         sleeper.clear()
                     elif inotify is not None:
                         inotify.drain()
-                        self.rouse()  # another thread may be about to sleep on what was drained
+                        # Another thread may be about to sleep on what was drained.
+                        self.rouse(but=sleeper)
         finally:
             with self._lock:
                 self._sleepers.discard(sleeper)
+                # What has roused it since lets the next wait look once more than need be.
+                self._idle.append(sleeper)
 
     def _watching(self) -> Inotify | None:
         if not self._tried:
@@ -196,4 +201,5 @@ class Wake:
     def close(self) -> None:
         self._file = None
         self._inotify = None
+        self._idle = []
         self._tried = False
