@@ -301,8 +301,11 @@ class Backend(Protocol):
         """
         ...
 
-    def append_encoded(self, partition: TopicPartition, batch: bytes, *, acks: Acks = 1) -> int:
-        """Append one encoded record batch (base offset 0) and return the first record's offset."""
+    def append_encoded(self, partition: TopicPartition, *batches: bytes, acks: Acks = 1) -> int:
+        """Append encoded record batches (base offset 0), all of them or none.
+
+        Returns the first record's offset. Meant for a few: they go into one segment.
+        """
         ...
 
     def delete_records(self, partition: TopicPartition, before: int) -> int:

@@ -167,12 +167,13 @@ class EmbeddedBackend:
         )
         return target.append([batch], acks=acks)
 
-    def append_encoded(self, partition: TopicPartition, batch: bytes, *, acks: Acks = 1) -> int:
+    def append_encoded(self, partition: TopicPartition, *batches: bytes, acks: Acks = 1) -> int:
         _refuse_internal(partition.topic)
         target = self._log.partition(partition)
         if _is_compacted(target):
-            _check_keys(partition, codec.columns(batch).keys)
-        return target.append([batch], acks=acks)
+            for batch in batches:
+                _check_keys(partition, codec.columns(batch).keys)
+        return target.append(batches, acks=acks, together=True)
 
     def delete_records(self, partition: TopicPartition, before: int) -> int:
         return self._log.delete_records(partition, before)

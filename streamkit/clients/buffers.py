@@ -7,10 +7,18 @@ from itertools import count
 
 from streamkit import codec
 from streamkit.backends.base import TopicInfo
-from streamkit.clients.topic_config import compression_of, is_compacted, max_batch_bytes
+from streamkit.clients.topic_config import (
+    compression_of,
+    is_compacted,
+    max_batch_bytes,
+    segment_bytes,
+)
 from streamkit.codec import partition_for
 from streamkit.errors import UnknownPartition
 from streamkit.records import TopicPartition
+
+_AT_ONCE = 4
+"""Batches. More of them would leave the processor's cache before they are written."""
 
 _start = count(os.getpid())  # several producers do not all begin with partition 0
 
@@ -33,11 +41,14 @@ class Buffer:
         self.append = self.builder.append
         self.lane.builder = self.builder
 
-    def build(self) -> bytes:
-        """The batch that was filled; the next one is compressed as the topic says by now."""
-        batch = self.builder.build()
+    def take_out(self) -> None:
+        """The batch that was filled is to be written; another one begins.
+
+        That is compressed as the topic says by then.
+        """
+        self.lane.open = False
+        self.unwritten.append(self.builder.build())
         self.follow()
-        return batch
 
     def follow(self) -> None:
         """Compress as the topic says, from the next batch on."""
@@ -59,6 +70,7 @@ class TopicBuffers:
         "count",
         "info",
         "lanes",
+        "most_batches",
         "sticky",
     )
 
@@ -83,6 +95,8 @@ class TopicBuffers:
         self.compacted = is_compacted(info.config)
         # Half, so that a batch that is not full yet has room for one more large record.
         self.batch_bytes = min(self._asked_bytes, max_batch_bytes(info.config) // 2)
+        # So many are appended at once: a few, within a segment.
+        self.most_batches = max(1, min(_AT_ONCE, segment_bytes(info.config) // self.batch_bytes))
         self.buffers += (
             Buffer(self, TopicPartition(info.name, number))
             for number in range(self.count, info.partitions)

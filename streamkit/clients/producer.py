@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from math import inf
 from operator import itemgetter
 from types import TracebackType
@@ -230,7 +230,8 @@ class Producer:
             finally:
                 # Also what an error leaves half way waits for more, and no longer than usual.
                 for buffer in target.buffers:
-                    if len(buffer.builder) and buffer not in self._waiting:
+                    begun = buffer.unwritten or len(buffer.builder)
+                    if begun and buffer not in self._waiting:
                         self._wait_for_more(buffer)
 
     def send_and_wait(
@@ -411,13 +412,16 @@ class Producer:
         except (StreamkitError, OSError) as error:
             self._remember(error)  # that record was taken, so the next call has to tell
 
-    def _write(self, buffer: Buffer) -> None:
-        """Append what the buffer holds. A record that is too large is given up alone."""
+    def _write(self, buffer: Buffer, *, full_only: bool = False) -> None:
+        """Append what the buffer holds, or what is full of it.
+
+        A record that is too large is given up alone.
+        """
         refused: RecordTooLarge | None = None
         buffer.lane.open = False
-        while buffer.unwritten or len(buffer.builder):
+        while buffer.unwritten or (not full_only and len(buffer.builder)):
             if not buffer.unwritten:
-                buffer.unwritten.append(buffer.build())
+                buffer.take_out()
                 buffer.topic.turn(buffer)
             try:
                 self._append_all(buffer, buffer.unwritten)
@@ -440,12 +444,20 @@ class Producer:
                 if refused is not None:
                     self._remember(refused)
                 raise
-        self._waiting.pop(buffer, None)
+        if not len(buffer.builder):
+            self._waiting.pop(buffer, None)
         if refused is not None:
             raise refused
 
     def _append_all(self, buffer: Buffer, batches: "deque[bytes]") -> None:
         """Append batches, taking out each that is there; one that is too large goes as two."""
+        if len(batches) > 1 and not self._idempotent:
+            with suppress(RecordTooLarge):  # then one by one
+                while batches:
+                    some = list(islice(batches, buffer.topic.most_batches))
+                    self._append(buffer, *some)
+                    for _ in some:
+                        batches.popleft()
         while batches:
             try:
                 self._append(buffer, batches[0])
@@ -468,8 +480,11 @@ class Producer:
             else:
                 batches.popleft()
 
-    def _append(self, buffer: Buffer, batch: bytes) -> int:
-        """Append one batch to the topic that its records were sent to; its first offset."""
+    def _append(self, buffer: Buffer, *batches: bytes) -> int:
+        """Append batches to the topic that their records were sent to; the first offset.
+
+        All of them or none; only one at a time for a producer with an id.
+        """
         name = buffer.partition.topic
         try:
             info = self._backend.topic(name)
@@ -482,9 +497,10 @@ class Producer:
             if info != buffer.topic.info:
                 buffer.topic.follow(info)
             if self._idempotent:
+                (batch,) = batches
                 offset = self._append_once(buffer, batch)
             else:
-                offset = self._backend.append_encoded(buffer.partition, batch, acks=1)
+                offset = self._backend.append_encoded(buffer.partition, *batches, acks=1)
         except (UnknownTopic, UnknownPartition):
             if self._topics.get(name) is buffer.topic:
                 del self._topics[name]  # ask anew: it may come back
@@ -583,7 +599,7 @@ class Producer:
         when: Sequence[int] | int,
         partition: int | None,
     ) -> None:
-        at = 0
+        at = waiting = 0
         while True:
             if partition is not None:
                 buffers = [target.buffer(partition)]
@@ -591,16 +607,27 @@ class Producer:
                 # Looked at anew after every batch: the topic may have grown, its turn have come.
                 buffers = [target.sticky] if keys is None else target.buffers
             for buffer in buffers:
-                if buffer.unwritten:
-                    self._write(buffer)
+                if buffer.unwritten and buffer in self._waiting:
+                    self._write(buffer)  # it could not be written before
             builders = [buffer.builder for buffer in buffers]
             at, full = codec.fill_batches(builders, values, keys, when, at, target.batch_bytes)
             if full < 0:
                 break
-            self._write(buffers[full])
+            buffers[full].take_out()
+            target.turn(buffers[full])
+            waiting += 1
+            if waiting >= target.most_batches:
+                waiting = 0
+                self._write_full_of(target)
+        self._write_full_of(target)
         if len(values) > _FEW:
             for buffer in buffers:
                 self._write(buffer)
+
+    def _write_full_of(self, target: TopicBuffers) -> None:
+        for buffer in target.buffers:
+            if buffer.unwritten:
+                self._write(buffer, full_only=True)
 
     def _wait_for_more(self, buffer: Buffer) -> None:
         due = self._waiting[buffer] = self._monotonic() + self._linger
@@ -616,7 +643,7 @@ class Producer:
             self._thread.start()
         elif due < self._asleep_until:
             self._something.notify()
-        buffer.lane.open = True
+        buffer.lane.open = not buffer.unwritten
 
     def _write_after_linger(self) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from streamkit.codec.compression import CODECS, Compression
 
 _MAX_MESSAGE_BYTES = 1_048_588
+_SEGMENT_BYTES = 1 << 30
 
 
 def compression_of(config: Mapping[str, str]) -> Compression:
@@ -19,3 +20,7 @@ def is_compacted(config: Mapping[str, str]) -> bool:
 
 def max_batch_bytes(config: Mapping[str, str]) -> int:
     return int(config.get("max.message.bytes", _MAX_MESSAGE_BYTES))
+
+
+def segment_bytes(config: Mapping[str, str]) -> int:
+    return int(config.get("segment.bytes", _SEGMENT_BYTES))

@@ -111,11 +111,18 @@ class Appender:
         return batch, header
 
     def append(
-        self, block: ControlBlock, end: End, batches: Sequence[Checked], *, sequenced: bool = True
+        self,
+        block: ControlBlock,
+        end: End,
+        batches: Sequence[Checked],
+        *,
+        sequenced: bool = True,
+        together: bool = False,
     ) -> Appended:
         """Write and publish, but not what is there already. Needs the append lock.
 
-        `sequenced` is as in `Draft.check`. Raises what that does, OutOfSpace and StorageFailed.
+        `sequenced` is as in `Draft.check`, `together` as in `Partition.append`. Raises what the
+        former does, OutOfSpace and StorageFailed.
         """
         end = self._sound(block, end)
         if _have_producers(batches):
@@ -124,6 +131,8 @@ class Appender:
             first = end.end_offset
         while batches:
             count = self._fitting(end, batches)
+            if together and count < len(batches):
+                count = 0 if end.end_position else len(batches)
             if count == 0:
                 end = self._roll(block, end)
             elif count == len(batches):

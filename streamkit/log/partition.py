@@ -192,13 +192,16 @@ class Partition:
         *,
         acks: Literal["all", 1] = "all",
         sequenced: bool = True,
+        together: bool = False,
     ) -> int:
         """Append encoded batches in this order and return the first one's base offset.
 
         They are published together when they fit one segment, else segment by segment; a batch is
-        always whole or not there. With `acks="all"` they are on stable storage on return, with 1
-        in the page cache. Raises RecordTooLarge, CorruptBatch (a batch that is not well-formed),
-        OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic (deleted meanwhile).
+        always whole or not there. With `together` they are all in one segment, whatever its size
+        may be, so that after an error none of them is there. With `acks="all"` they are on stable
+        storage on return, with 1 in the page cache. Raises RecordTooLarge, CorruptBatch (a batch
+        that is not well-formed), OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic (deleted
+        meanwhile).
 
         Batches of a producer with an id may come again: one of its last five is not appended
         twice, and the first one's offset is then the one that it has. They are all refused when one
@@ -213,7 +216,7 @@ class Partition:
         checked = [appender.check(batch) for batch in batches]
 
         def write(block: ControlBlock, end: End) -> tuple[End, Appended]:
-            return end, appender.append(block, end, checked, sequenced=sequenced)
+            return end, appender.append(block, end, checked, sequenced=sequenced, together=together)
 
         before, appended = self._change(write, kept=self._own)
         self._notify()

@@ -295,6 +295,36 @@ def test_what_a_full_disk_refused_is_kept_and_written_when_there_is_room(log):
     assert [r.value for r in read(log, "one")] == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("after", [0, 1, 2, 5])
+def test_a_long_list_that_was_refused_half_way_is_written_once_and_in_order(log, after):
+    failing = Failing(log, after)
+    values = [b"%d" % n for n in range(1000)]
+    keys = [b"k%d" % (n % 7) for n in range(1000)]
+    with Producer(failing, batch_bytes=500, linger=3600) as producer:
+        producer.send("t", b"before", key=keys[0])
+        failing.error = OutOfSpace("full")
+        with pytest.raises(OutOfSpace):
+            producer.send_many("t", values, keys=keys)
+        failing.error = None
+        producer.send("t", b"after", key=keys[0])
+    found = {key: [r.value for r in read(log, "t") if r.key == key] for key in keys}
+    assert (found[keys[0]][0], found[keys[0]][-1]) == (b"before", b"after")
+    for key in keys:
+        sent = [value for value, its in zip(values, keys, strict=True) if its == key]
+        kept = [value for value in found[key] if value not in (b"before", b"after")]
+        assert kept == sent[: len(kept)]  # what the error came before was not taken
+
+
+def test_of_a_long_list_with_a_wrong_key_all_before_it_is_appended(log):
+    with Producer(log, batch_bytes=500, linger=3600) as producer:
+        with pytest.raises(InvalidRecord):
+            producer.send_many(
+                "one", [b"%d" % n for n in range(200)] + [b"x"], timestamps=[0] * 200 + [-(2**70)]
+            )
+        producer.flush()
+    assert [r.value for r in read(log, "one")] == [b"%d" % n for n in range(200)]
+
+
 def test_of_a_batch_in_two_parts_only_what_is_missing_is_tried_again(log):
     log.create_topic("small", 1, {"max.message.bytes": "1000"})
     failing = Failing(log, after=1)

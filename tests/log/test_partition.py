@@ -132,6 +132,19 @@ def test_batches_appended_together_share_a_segment_if_one_can_hold_them(log, bat
     assert [offset for offset, _ in everything(partition)] == list(range(12))
 
 
+def test_batches_that_must_stay_together_do_in_any_segment(log, batch, everything):
+    log.create_topic("small", config={"segment.bytes": "1024"})
+    partition = log.partition(TopicPartition("small", 0))
+    first = partition.append([batch(b"x" * 300)])
+    some = [batch(b"%d" % n * 300) for n in range(5)]
+    with pytest.raises(RecordTooLarge):
+        partition.append([*some, batch(b"x" * 2000)], together=True)
+    assert partition.end_offset == 1
+    assert partition.append(some, together=True) == first + 1
+    assert logs(partition) == [f"{0:020d}.log", f"{1:020d}.log"]
+    assert [value for _, value in everything(partition)][1:] == [b"%d" % n * 300 for n in range(5)]
+
+
 def test_a_segment_older_than_segment_ms_is_followed_by_another(tmp_path, batch):
     clock = Hours()
     with Log.open(tmp_path, fsync="never", clock=clock) as log:
