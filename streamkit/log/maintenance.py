@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import pairwise
 from math import inf
@@ -17,7 +17,7 @@ from streamkit.clock import Clock
 from streamkit.errors import ConfigError, StreamkitError, UnknownTopic
 from streamkit.log.boot import boot_id
 from streamkit.log.cleaning import Compacted
-from streamkit.log.config import TopicConfig
+from streamkit.log.config import HOUR, TopicConfig
 from streamkit.log.control import END, PAGE_BYTES, SYNCED, End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.metadata import Topic
@@ -39,6 +39,12 @@ SOON = 1.0
 
 AHEAD = 60_000
 """So far (ms) the time of a file may be ahead of the clock: clocks are set by that much."""
+
+JUMP = 3_600_000
+DOUBT_SECONDS = 600.0
+"""When the clock goes forward by an hour (in ms) more than time does, nothing is removed because of
+its age for ten minutes: who has set it wrong can set it right. A sleeping machine wakes up so, too.
+"""
 
 RARELY = 5.0
 LOOKS_PER_SECOND = 30
@@ -65,6 +71,9 @@ class _Seen:
     finished: list[Extent] = field(default_factory=list)
     beside: int = 0
     """Bytes of all its files but the active segment's log."""
+
+    ahead: dict[int, float] = field(default_factory=dict)
+    """By base, since when (monotonic) segments are known whose files were written in the future."""
 
     clean_to: int = 0
     """The offset up to which it was compacted."""
@@ -116,6 +125,9 @@ class Maintenance:
         self._seen: dict[TopicPartition, _Seen] = {}
         self._heap: list[tuple[float, TopicPartition]] = []
         self._said: set[str] = set()
+        self._shift: float | None = None
+        self._doubt = ""
+        self._doubt_until = 0.0
         self._begin()
 
     def _begin(self) -> None:
@@ -148,6 +160,7 @@ class Maintenance:
             self._guarded(getattr(duty, "__qualname__", "a duty"), duty)
         self._guarded("the list of topics", self._follow)
         now = self._clock.monotonic()
+        self._watch_clock(now)
         until = inf if everything else now + STEP_SECONDS
         for tp in list(self._seen) if everything else self._due(now):
             self._guarded(str(tp), lambda tp=tp: self._look(tp))  # type: ignore[misc]
@@ -174,11 +187,23 @@ class Maintenance:
         except UnknownTopic:
             return  # deleted meanwhile
         except (StreamkitError, OSError) as error:
-            problem = f"{what}: {error}"
-            self._problems.append(problem)
-            if problem not in self._said:
-                self._said.add(problem)
-                logger.warning("%s: maintenance: %s", self._root, problem)
+            self._problem(f"{what}: {error}")
+
+    def _problem(self, problem: str) -> None:
+        self._problems.append(problem)
+        if problem not in self._said:
+            self._said.add(problem)
+            logger.warning("%s: maintenance: %s", self._root, problem)
+
+    def _watch_clock(self, now: float) -> None:
+        shift = self._clock.now() - now * 1000
+        if self._shift is not None and shift - self._shift > JUMP:
+            hours = round((shift - self._shift) / HOUR)
+            self._doubt = f"set forward by {hours} hours; nothing is removed for its age yet"
+            self._doubt_until = now + DOUBT_SECONDS
+        self._shift = shift
+        if now < self._doubt_until:
+            self._problem(f"the clock: {self._doubt}")
 
     # Which partitions there are, and whose turn it is.
 
@@ -229,16 +254,20 @@ class Maintenance:
         if end is None:
             return  # nobody has used it yet
         self._measure(tp, seen, end)
-        extents = [*seen.finished, self._active(tp, end)]
+        extents = self._believed(seen, [*seen.finished, self._active(tp, end)])
+        config = seen.config
+        if self._clock.monotonic() < self._doubt_until:
+            config = replace(config, retention_ms=-1)
         removal = expired(
-            extents, seen.config, start=end.start_offset, stable=end.stable_offset, now=now
+            extents, config, start=end.start_offset, stable=end.stable_offset, now=now
         )
         age = now - end.segment_created
         rolls = end.end_position > 0 and age >= seen.config.roll_ms(tp, end.active_base)
         rolls = rolls or (removal is not None and removal.segments == len(extents))
         if rolls or removal is not None:
             self._act(tp, end, removal, rolls=rolls)
-            seen.key = ()
+            seen.end = end = self._published(tp) or end
+            self._measure(tp, seen, end)
         if seen.config.compacted:
             self._look_for_dirt(tp, seen)
         busy = rolls or removal is not None or before is None or end != before
@@ -286,26 +315,35 @@ class Maintenance:
         seen.beside = sum(size for name, (size, _) in sizes.items() if name != active)
         bases = [base for base in listed(self._files, directory) if base <= end.active_base]
         seen.finished = [
-            Extent(base, after, sizes[name][0], self._appended(tp, name, sizes[name][1]))
+            Extent(base, after, *sizes[name])
             for base, after in pairwise(bases)
             if (name := file_name(base, LOG)) in sizes
         ]
+        seen.ahead = {base: since for base, since in seen.ahead.items() if base in bases}
         seen.key = key
 
     def _active(self, tp: TopicPartition, end: End) -> Extent:
-        name = file_name(end.active_base, LOG)
-        written = self._files.measure(os.path.join(self._root, str(tp), name))[1]
-        appended = self._appended(tp, name, written)
-        return Extent(end.active_base, end.end_offset, end.end_position, appended)
+        path = os.path.join(self._root, str(tp), file_name(end.active_base, LOG))
+        return Extent(
+            end.active_base, end.end_offset, end.end_position, self._files.measure(path)[1]
+        )
 
-    def _appended(self, tp: TopicPartition, name: str, written: int) -> int:
-        """When a segment was last appended to, if its file was last written at `written`."""
-        now = self._clock.now()
-        if written <= now + AHEAD:
-            return written
-        # By a clock that was wrong then. Left so, it would keep the segment until that time.
-        self._files.date(os.path.join(self._root, str(tp), name), now)
-        return now
+    def _believed(self, seen: _Seen, extents: list[Extent]) -> list[Extent]:
+        """The extents, with the ages of those that were written in the future corrected.
+
+        The clock was wrong then, or it is now: a machine may wake up in 1970. So nothing is noted
+        by it: such a segment is as old as the time that it has been known here.
+        """
+        now, since = self._clock.now(), self._clock.monotonic()
+        believed = []
+        for extent in extents:
+            if extent.appended > now + AHEAD:
+                known = since - seen.ahead.setdefault(extent.base, since)
+                extent = replace(extent, appended=now - round(known * 1000))
+            else:
+                seen.ahead.pop(extent.base, None)
+            believed.append(extent)
+        return believed
 
     def _act(self, tp: TopicPartition, end: End, removal: Removal | None, *, rolls: bool) -> None:
         with self._borrow(tp) as partition:
@@ -349,17 +387,20 @@ class Maintenance:
 
     def _within_limit(self) -> None:
         limit = self._limit()
-        if limit < 0:
+        if limit < 0 or self._total() <= limit:
             return
-        total = sum(seen.size for seen in self._seen.values())
-        if total <= limit:
-            return
+        if any(seen.finished for seen in self._seen.values()):
+            # What was removed since it was measured must not cost others their records.
+            for tp in list(self._seen):
+                self._guarded(str(tp), lambda tp=tp: self._remeasure(tp))  # type: ignore[misc]
+        left = self._total()
         finished = {
-            tp: [extent for extent in seen.finished if extent.end <= seen.end.stable_offset]
+            tp: self._believed(seen, [e for e in seen.finished if e.end <= seen.end.stable_offset])
             for tp, seen in self._seen.items()
             if seen.config.deletes and not tp.topic.startswith("__") and seen.end is not None
         }
-        for tp, before in over(total, limit, finished).items():
+        before_this = len(self._removed)
+        for tp, before in over(left, limit, finished).items():
             gone = [extent for extent in finished[tp] if extent.end <= before]
             size = sum(extent.size for extent in gone)
             removal = Removal(before, len(gone), size, "max.disk.bytes")
@@ -371,13 +412,22 @@ class Maintenance:
                 lambda tp=tp, end=end, removal=removal: self._act(tp, end, removal, rolls=False),  # type: ignore[misc]
             )
             self._schedule(tp, seen, 0.0)
-        left = total - sum(removal.size for _, removal in self._removed)
+        left -= sum(removal.size for _, removal in self._removed[before_this:])
         if left > limit:
             raise ConfigError(
                 f"the partitions have {left} bytes, and max.disk.bytes is {limit}; what is left is"
                 " in active segments, or in topics that do not delete: raise the limit, delete"
                 " topics, or give them a smaller segment.bytes"
             )
+
+    def _total(self) -> int:
+        return sum(seen.size for seen in self._seen.values())
+
+    def _remeasure(self, tp: TopicPartition) -> None:
+        seen = self._seen[tp]
+        seen.end = self._published(tp)
+        if seen.end is not None:
+            self._measure(tp, seen, seen.end)
 
 
 def _exists(tp: TopicPartition, topics: Mapping[str, Topic]) -> bool:

@@ -80,12 +80,83 @@ def test_a_time_in_the_far_future_pins_no_segment(log):
     assert bases(partition) == [3, 6]
 
 
-def test_a_file_of_the_future_is_kept_from_now_on(log):
+def test_a_file_of_the_future_is_as_old_as_it_is_known(tmp_path):
+    clock = ManualClock(now=round(time.time() * 1000))
+    with Log.open(tmp_path / "log", fsync="never", maintenance=False, clock=clock) as log:
+        partition = fill(log, retention_ms=str(DAY), segment_ms=str(1000 * DAY))
+        appended(partition, 0, -1000 * DAY)
+        for base in (3, 6):
+            appended(partition, base, -2 * HOUR)
+        assert log.maintain().removed == ()
+        clock.advance(DAY - HOUR)
+        assert log.maintain().removed == ()
+        clock.advance(2 * HOUR)
+        log.maintain()
+        assert bases(partition) == [3, 6]
+
+
+class SetClock(SystemClock):
+    """A machine's clock that somebody sets, while time goes on as ever."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self.ahead
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["opened again", "still open"])
+def test_a_machine_that_wakes_up_in_1970_removes_nothing_when_its_clock_is_set(tmp_path, again):
+    clock = SetClock()
+    log = Log.open(tmp_path / "log", fsync="never", maintenance=False, clock=clock)
     partition = fill(log, retention_ms=str(DAY))
-    appended(partition, 0, -1000 * DAY)
-    assert log.maintain().removed == ()
-    modified = (Path(partition.directory) / f"{0:020d}.log").stat().st_mtime
-    assert abs(modified - time.time()) < 600
+    clock.ahead = HOUR - clock.now()
+    for _ in range(2):
+        assert log.maintain().removed == ()
+    if again:
+        log.close()
+        log = Log.open(tmp_path / "log", fsync="never", maintenance=False, clock=clock)
+        log.maintain()
+        log.close()
+        log = Log.open(tmp_path / "log", fsync="never", maintenance=False, clock=clock)
+    clock.ahead = 0
+    for _ in range(2):
+        assert log.maintain().removed == ()
+    assert bases(partition) == [0, 3, 6]
+    log.close()
+
+
+def test_a_clock_that_is_set_forward_removes_nothing_for_a_while_and_says_so(tmp_path, monkeypatch):
+    clock = SetClock()
+    with Log.open(tmp_path / "log", fsync="never", maintenance=False, clock=clock) as log:
+        partition = fill(log, retention_ms=str(DAY), segment_ms=str(1000 * DAY))
+        log.maintain()
+        clock.ahead = 365 * DAY
+        done = log.maintain()
+        assert done.removed == ()
+        (problem,) = done.problems
+        assert "set forward by 8760 hours" in problem
+        clock.ahead = 0
+        log.maintain()
+        assert bases(partition) == [0, 3, 6]
+        monkeypatch.setattr(maintenance, "DOUBT_SECONDS", 0.0)
+        clock.ahead = 365 * DAY
+        assert log.maintain().removed, "it stays so: then it is the time"
+
+
+def test_what_has_just_been_removed_does_not_count_for_the_limit_of_all(log):
+    other, partition = fill(log, "other", count=90), fill(log, count=90)
+    log.maintain()
+    sizes = other.figures().bytes, partition.figures().bytes
+    beside = 3 * maintenance.PAGE_BYTES + 2 * len(bases(other)) * 64  # control blocks, indexes
+    log.alter_topic("events", {"retention.bytes": "4000"})
+    log.alter_config({"max.disk.bytes": str(sizes[0] + 8000 + beside)})
+    (removed,) = log.maintain().removed
+    assert removed[0] == partition.tp
+    assert other.start_offset == 0
+    log.alter_config({"max.disk.bytes": str(sizes[0] + 3000 + beside)})
+    log.delete_records(partition.tp, -1)
+    log._pass(patience=1.0, everything=False)  # no partition's turn: what it knows is old
+    assert other.start_offset == 0
 
 
 def test_when_all_is_too_old_all_of_it_goes_and_the_offsets_go_on(log, tmp_path):
