@@ -87,31 +87,33 @@ def test_a_child_forked_while_a_thread_holds_the_locks_takes_none_of_them_along(
             os.waitpid(pid, 0)
 
 
-def test_a_child_lives_on_without_the_locks_of_a_parent_that_is_killed(tmp_path):
-    with Log.open(tmp_path, fsync="never") as log:
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("doing", ["pwritev", "fdatasync"])
+def test_a_child_lives_on_without_the_locks_of_a_parent_that_is_killed(tmp_path, doing):
+    with Log.open(tmp_path) as log:
         log.create_topic("events")
         read_end, write_end = os.pipe()
 
         def parent():
-            # Dies while holding the append lock, after forking a child that lives on.
+            # Dies while holding the append or the sync lock, after forking a child that lives on.
             files = log.partition(TP)._files
             partition = log.partition(TP)
             partition.append([value()])
 
-            def dying(fd, buffers, position):
+            def dying(fd, *_):
                 if os.fork() == 0:
                     os.write(write_end, b"%d\n" % os.getpid())
                     time.sleep(60)
                     os._exit(0)
                 os.kill(os.getpid(), 9)
 
-            type(files).pwritev = staticmethod(dying)
+            setattr(type(files), doing, staticmethod(dying))
             partition.append([value()])
 
         assert forked(parent) == -9
         grandchild = int(os.read(read_end, 20))
         try:
-            assert log.partition(TP).append([value()]) == 1
+            assert log.partition(TP).append([value()]) == (1 if doing == "pwritev" else 2)
         finally:
             os.kill(grandchild, 9)
             os.close(read_end)
