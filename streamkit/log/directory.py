@@ -354,6 +354,9 @@ class Log:
             )
         if before <= end.start_offset:
             return end.start_offset
+        # A power cut must not let the log end below its start: what is appended there next would
+        # be taken for deleted by whoever goes by the note.
+        partition.sync()
         self._catalog.note_start(tp, before)
         return partition.remove_before(before)
 

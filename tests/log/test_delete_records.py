@@ -102,6 +102,20 @@ def test_the_start_outlives_its_control_block(log):
     assert (partition.start_offset, partition.end_offset) == (4, 9)
 
 
+def test_no_start_is_noted_above_what_a_power_cut_leaves(tmp_path, monkeypatch):
+    synced = []
+    with Log.open(tmp_path / "log", maintenance=False) as log:
+        partition = make(log)
+        note = log._catalog.note_start
+        monkeypatch.setattr(
+            log._catalog,
+            "note_start",
+            lambda tp, offset: (synced.append(partition.synced_offset), note(tp, offset)),
+        )
+        assert log.delete_records(TP, -1) == 9
+    assert synced == [9]
+
+
 def test_who_only_reads_a_log_without_control_blocks_sees_the_start_too(log):
     make(log)
     log.delete_records(TP, 4)
