@@ -1,7 +1,6 @@
 """What processes notice of each other: appends, members of a group that are killed or come.
 
-Wake-up is measured one way: a record or a byte says when it was sent, by the clock that all
-processes share, and whoever was woken by it compares.
+Wake-up is measured one way, by the clock that all processes share.
 """
 
 import select
@@ -13,13 +12,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 
-from benchmarks.measure import Row, main, medians
-from benchmarks.scratch import new_topic, running, scratch
+from benchmarks.measure import Row, interleaved, main, medians
+from benchmarks.scratch import VALUE, new_topic, running, scratch
 from streamkit.backends.base import Backend
+from streamkit.clients.consumer import Consumer
+from streamkit.records import TopicPartition
 
 WAKES = 300
 ROUNDS = 5
 IDLE_SECONDS = 5.0
+JOIN_SECONDS = 1.0
 
 # Waking up.
 
@@ -32,44 +34,54 @@ with open_backend(sys.argv[1]) as log:
     os.write(1, b"r")
     while True:
         log.wait({tp: at}, 60.0)
+        woken = time.perf_counter_ns()
         for batch in log.fetch({tp: at}):
-            now = time.perf_counter_ns()
             at = batch.next_offset
-            for value in batch.columns().values:
-                os.write(1, struct.pack("=q", now - int(value)))
+            batch.columns()
+            os.write(1, struct.pack("=qq", woken, time.perf_counter_ns()))
 """
 
 READING = """
 import os, struct, time
 os.write(1, b"r")
-while sent := os.read(0, 8):
-    os.write(1, struct.pack("=q", time.perf_counter_ns() - struct.unpack("=q", sent)[0]))
+while os.read(0, 1):
+    woken = time.perf_counter_ns()
+    os.write(1, struct.pack("=qq", woken, woken))
 """
 
 
-def wake_ups(command: Sequence[str], send: Callable[["subprocess.Popen[bytes]"], object]) -> float:
-    """The median time in µs until the other process has what was sent; it sleeps in between."""
+def wake_ups(
+    command: Sequence[str], send: Callable[["subprocess.Popen[bytes]"], object]
+) -> dict[str, float]:
+    """Medians in µs. The other process sleeps in between.
+
+    `woken`: from when `send` has returned until the other process runs. `read`: from when it was
+    called until the other has what was sent.
+    """
     with running(command) as process:
         assert process.stdout is not None
-        took = []
+        woken, read = [], []
         for _ in range(WAKES):
             time.sleep(0.001)
+            called = time.perf_counter_ns()
             send(process)
-            (nanoseconds,) = struct.unpack("=q", process.stdout.read(8))
-            took.append(nanoseconds / 1000)
-        return median(took)
+            returned = time.perf_counter_ns()
+            runs, has = struct.unpack("=qq", process.stdout.read(16))
+            woken.append((runs - returned) / 1000)
+            read.append((has - called) / 1000)
+        return {"woken": median(woken), "read": median(read)}
 
 
-def wake_by_log(log: Backend) -> float:
+def wake_by_log(log: Backend) -> dict[str, float]:
     tp = new_topic(log)
     command = [sys.executable, "-c", TAILING, log.url, tp.topic]
-    return wake_ups(command, lambda _: log.append(tp, [b"%d" % time.perf_counter_ns()]))
+    return wake_ups(command, lambda _: log.append(tp, [VALUE]))
 
 
-def wake_by_pipe() -> float:
+def wake_by_pipe() -> dict[str, float]:
     def send(process: "subprocess.Popen[bytes]") -> None:
         assert process.stdin is not None
-        process.stdin.write(struct.pack("=q", time.perf_counter_ns()))
+        process.stdin.write(b"x")
 
     return wake_ups([sys.executable, "-c", READING], send)
 
@@ -101,6 +113,69 @@ def idle(log: Backend, seconds: float) -> float:
         return float(process.stdout.read()) * 100
 
 
+# Coming and going.
+
+JOINING = """
+import os, sys
+from streamkit.clients.consumer import Consumer
+with Consumer(sys.argv[1], sys.argv[2], group="join") as consumer:
+    while not consumer.assignment:
+        consumer.poll(0.05)
+    os.write(1, b"r")
+    while True:
+        consumer.poll(1.0)
+"""
+
+PRODUCING = """
+import os, sys, time
+from streamkit.backends.locate import open_backend
+from streamkit.records import TopicPartition
+with open_backend(sys.argv[1]) as log:
+    os.write(1, b"r")
+    while True:
+        for number in range(PARTITIONS):
+            log.append(TopicPartition(sys.argv[2], number), [b"x"])
+        time.sleep(0.002)
+""".replace("PARTITIONS", "4")
+
+
+def pauses(log: Backend, seconds: float) -> tuple[float, float]:
+    """The longest pause in ms of partitions that stay: while another joins; with none joining."""
+    topic = new_topic(log, 4).topic
+    with (
+        running([sys.executable, "-c", PRODUCING, log.url, topic]),
+        Consumer(log, topic, group="join") as consumer,
+    ):
+        longest_pauses(consumer, seconds)  # until all is warm
+        alone = longest_pauses(consumer, 2 * seconds)
+        with running([sys.executable, "-c", JOINING, log.url, topic], ready=False) as process:
+            meanwhile = longest_pauses(consumer, seconds, until=lambda: _is_ready(process))
+        stayed = consumer.assignment & alone.keys()
+        return max(meanwhile[tp] for tp in stayed), max(alone[tp] for tp in stayed)
+
+
+def longest_pauses(
+    consumer: Consumer[bytes | None], seconds: float, until: Callable[[], bool] = lambda: True
+) -> dict[TopicPartition, float]:
+    """Read until that is so, and so many seconds more; the longest pause of each partition, ms."""
+    began = time.perf_counter()
+    end: float | None = None
+    last: dict[TopicPartition, float] = {}
+    longest: dict[TopicPartition, float] = {}
+    while end is None or time.perf_counter() < end:
+        for record in consumer.poll(0.05):
+            tp, now = TopicPartition(record.topic, record.partition), time.perf_counter()
+            longest[tp] = max(longest.get(tp, 0.0), (now - last.get(tp, began)) * 1e3)
+            last[tp] = now
+        if end is None and until():
+            end = time.perf_counter() + seconds
+    return longest
+
+
+def _is_ready(process: "subprocess.Popen[bytes]") -> bool:
+    return bool(select.select([process.stdout], [], [], 0)[0])
+
+
 # Taking over.
 
 MEMBER = """
@@ -120,7 +195,7 @@ def take_over(log: Backend) -> float:
     member = log.join("bench", {"unit": 8})
     with running([sys.executable, "-c", MEMBER, log.url], ready=False) as process:
         assert process.stdout is not None
-        while not select.select([process.stdout], [], [], 0)[0]:
+        while not _is_ready(process):
             member.release(member.poll().revoking)
             log.wait({}, 0.01)
         process.kill()
@@ -135,27 +210,30 @@ def take_over(log: Backend) -> float:
 def measure(scale: float) -> list[Row]:
     rounds = ROUNDS if scale >= 1 else 1
     with scratch() as (log, _):
-        got = medians(
-            {
-                "wake": partial(wake_by_log, log),
-                "wake raw": wake_by_pipe,
-                "take over": partial(take_over, log),
-            },
-            rounds,
-        )
+        woken = interleaved({"log": partial(wake_by_log, log), "pipe": wake_by_pipe}, rounds)
+        got = medians({"take over": partial(take_over, log)}, rounds)
         at_rest = idle(log, max(0.1, IDLE_SECONDS * min(scale, 1)))
-    return [
-        Row(
-            path="wake another process",
-            ours=got["wake"],
+        joins = [pauses(log, max(0.2, JOIN_SECONDS * min(scale, 1))) for _ in range(rounds)]
+
+    def wake(path: str, what: str, beside: str, theirs: float, goal: float | None) -> Row:
+        ours = median(one[what] for one in woken["log"])
+        note = {"woken": "from one call's return to the other's", "read": "both calls included"}
+        return Row(
+            path=path,
+            ours=ours,
             beside=beside,
             theirs=theirs,
             unit="us",
             goal=goal,
-            note="append to fetch, one way; median",
+            note=note[what],
         )
-        for beside, theirs, goal in (("limit", 100.0, 1.0), ("pipe", got["wake raw"], None))
-    ] + [
+
+    pipe = {what: median(one[what] for one in woken["pipe"]) for what in ("woken", "read")}
+    first, second = "wake another process", "append, and another process has read it"
+    return [
+        wake(first, "woken", "limit", 100.0, 1.0),
+        wake(first, "woken", "pipe", pipe["woken"], None),
+        wake(second, "read", "pipe", pipe["read"], None),
         Row(
             path="idle consumer",
             ours=at_rest,
@@ -172,6 +250,14 @@ def measure(scale: float) -> list[Row]:
             theirs=100.0,
             unit="ms",
             goal=1.0,
+        ),
+        Row(
+            path="longest pause of what stays while a member joins",
+            ours=median(meanwhile for meanwhile, _ in joins),
+            beside="with none joining",
+            theirs=median(alone for _, alone in joins),
+            unit="ms",
+            note="a record every 2 ms",
         ),
     ]
 
