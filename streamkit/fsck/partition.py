@@ -151,6 +151,8 @@ class _Pass:
                 offset=end.start_offset,
                 lost=Lost(end.start_offset, first - 1),
             )
+        # Those before it are of segments that are being removed, or whose removal was killed.
+        self._snapshots = [at for at in self._snapshots if at >= first]
         if first in self._snapshots:
             self._snapshots.remove(first)
             entries = self._snapshot(first)

@@ -12,12 +12,18 @@ from streamkit.fsck.check import Report, check
 from streamkit.fsck.exclusive import exclusively
 from streamkit.fsck.finding import Finding
 from streamkit.fsck.mend import mend
+from streamkit.groups import offsets as groups
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
 from streamkit.log.directory import Log
 from streamkit.log.files import Files, RealFiles, write_new
 from streamkit.log.folders import is_deleted, make_folder, remove_folder
+from streamkit.log.opening import CONTROL
 from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
+from streamkit.transactions import records as transactions
+
+_SPEAKING = (f"{transactions.TOPIC}-", f"{groups.TOPIC}-")
+"""Partitions that say what has been done to others, the first of them also to the second."""
 
 
 def repair(path: str | os.PathLike[str], *, now: int, files: Files | None = None) -> list[str]:
@@ -38,12 +44,26 @@ def copy_log(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
         raise ConfigError(f"--to {target}: not empty; name a directory that is not there yet")
     if os.path.commonpath([root, target]) == root:
         raise ConfigError(f"--to {target}: within the log itself")
-    for folder, _, names in os.walk(root):
-        into = os.path.join(target, os.path.relpath(folder, root))
-        os.makedirs(into, exist_ok=True)
-        for name in sorted(names):
-            with suppress(FileNotFoundError):  # removed by retention meanwhile
-                shutil.copy2(os.path.join(folder, name), os.path.join(into, name))
+    _copy(root, target)
+
+
+def _copy(folder: str, into: str) -> None:
+    """What speaks of other files is copied before them, as they only grow meanwhile."""
+    os.makedirs(into, exist_ok=True)
+    _copy_entry(folder, into, CONTROL)  # before the files of a later end are listed
+    names = set(os.listdir(folder)) - {CONTROL}
+    first = [name for prefix in _SPEAKING for name in names if name.startswith(prefix)]
+    for name in (*first, *sorted(names.difference(first))):
+        _copy_entry(folder, into, name)
+
+
+def _copy_entry(folder: str, into: str, name: str) -> None:
+    source, target = os.path.join(folder, name), os.path.join(into, name)
+    with suppress(FileNotFoundError):  # removed by retention meanwhile
+        if os.path.isdir(source):
+            _copy(source, target)
+        else:
+            shutil.copy2(source, target)
 
 
 def _repair(files: Files, root: str, now: int) -> Iterator[str]:

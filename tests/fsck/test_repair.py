@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from faulty_files import CHANGES, Fault, FaultyFiles, Killed
 
+from streamkit.backends.base import CommittedOffset
+from streamkit.backends.locate import open_backend
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import ConfigError, LogInUse, StorageFailed
 from streamkit.fsck.check import check
@@ -185,6 +187,25 @@ def test_a_copy_is_repaired_and_the_log_left_as_it_is(root, tmp_path, segments, 
         copy_log(root, tmp_path / "copy")
     with pytest.raises(ConfigError, match="within the log"):
         copy_log(root, root / "copy")
+
+
+def test_a_copy_made_while_the_log_is_used_says_no_more_than_it_has(root, tmp_path, monkeypatch):
+    copy2 = shutil.copy2
+    used = [TP, TopicPartition("Another", 0)]  # before and behind that of the offsets, by name
+    with open_backend(root) as backend:
+        backend.create_topic("Another")
+
+        def copy_while_it_is_used(source: str, target: str) -> None:
+            copy2(source, target)
+            for tp in used:
+                end = backend.append(tp, [value(0)] * 3) + 3
+                backend.commit("g", {tp: CommittedOffset(end)})
+
+        copy_while_it_is_used(root / "meta.properties", tmp_path / "not part of it")
+        monkeypatch.setattr(shutil, "copy2", copy_while_it_is_used)
+        copy_log(root, tmp_path / "copy")
+    assert check(tmp_path / "copy", now=NOW).clean
+    assert len(contents(tmp_path / "copy")) > RECORDS
 
 
 @pytest.mark.parametrize("number", [1, -1])
