@@ -42,7 +42,8 @@ _POLL_SECONDS = 0.005
 
 _LEAVE_SECONDS = 0.2
 """Who leaves makes the next generation itself if it gets the coordinator's lock in this time. Else
-the others make it: they see that the member's lock is free."""
+the others make it: they see that the member's lock is free. A fenced one waits as long to see who
+has taken its place."""
 
 _LOOK_SECONDS = 0.001
 _RESET_SECONDS = 5.0
@@ -257,13 +258,22 @@ class LockMembership:
             who = f"member {self._id} of group {self.group!r} is fenced: "
             if self._over == "left":
                 raise Fenced(f"{who}it has left the group")
-            instance_id = self._said.instance_id
-            if instance_id is not None and (heir := self._files.instance(instance_id)) is not None:
+            heir = self._heir()
+            if heir is not None:
+                instance_id = self._said.instance_id
                 raise FencedInstanceId(
                     f"{who}{heir.name} has taken over its instance id {instance_id!r}; two members "
                     "that live at once need two ids"
                 )
             raise Fenced(who + self._over)
+
+    def _heir(self) -> MemberFile | None:
+        """Who has taken over this member's instance id; None: nobody, or it has none."""
+        if self._said.instance_id is None:
+            return None
+        # With the lock, as one that is joining has removed our file, and makes its own next.
+        with self._files.coordinator_if_free(_LEAVE_SECONDS):
+            return self._files.instance(self._said.instance_id)
 
     def _check_unit(self, unit: Unit) -> None:
         file = self._held.get(unit)

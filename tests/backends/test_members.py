@@ -625,6 +625,31 @@ def test_a_newer_member_of_the_same_instance_fences_the_older(path):
         assert newer.poll().owned == ALL
 
 
+def test_while_the_newer_member_is_joining_the_older_waits_to_see_it(path, monkeypatch):
+    with open_backend(path) as log:
+        older = static(log, "s")
+        raised = []
+
+        def work() -> None:
+            try:
+                older.check()
+            except Fenced as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=work)
+        displace = GroupFiles.displace
+
+        def displaced(files, instance_id):
+            displace(files, instance_id)
+            thread.start()
+            thread.join(0.02)  # it can't end yet
+
+        monkeypatch.setattr(GroupFiles, "displace", displaced)
+        static(log, "s")
+        thread.join()
+        assert [type(error) for error in raised] == [FencedInstanceId]
+
+
 def test_a_static_member_that_leaves_is_expected_back_but_does_not_keep_a_group_active(path):
     with open_backend(path) as log:
         static(log, "s").leave()
