@@ -3,6 +3,7 @@
 import os
 from itertools import pairwise
 
+from streamkit.fsck.finding import Lost
 from streamkit.fsck.place import Findings
 from streamkit.log.checkpoints import (
     EPOCHS,
@@ -10,7 +11,7 @@ from streamkit.log.checkpoints import (
     decode_epochs,
     decode_partition_metadata,
 )
-from streamkit.log.control import END, ERRNO_AT, PAGE_BYTES, End, Synced
+from streamkit.log.control import END, ERRNO_AT, PAGE_BYTES, SYNCED, End, Synced
 from streamkit.log.files import Files, read_whole
 from streamkit.log.opening import CONTROL
 
@@ -66,7 +67,21 @@ def check_control(
         )
     if end is None or synced is None:
         return
-    if end.start_offset > end.end_offset or synced.offset > end.end_offset:
+    said = SYNCED.decode(page)
+    if said is not None and said[1].offset > end.end_offset:
+        # Who next opens the log goes on from the end that is there.
+        findings.add(
+            "error",
+            "end",
+            CONTROL,
+            f"all below offset {said[1].offset} was on stable storage, and what is there ends at"
+            f" {end.end_offset}: files were cut, or copied in part. Restore the partition from a"
+            " backup, before anything is appended",
+            "let the log go on from where it ends",
+            offset=end.end_offset,
+            lost=Lost(end.end_offset, said[1].offset - 1),
+        )
+    elif end.start_offset > end.end_offset or synced.offset > end.end_offset:
         problem = (
             f"offsets {end.start_offset} to {end.end_offset - 1}, synced below {synced.offset}"
         )

@@ -118,6 +118,17 @@ def _topics(files: Files, root: str, report: Report) -> Mapping[str, Topic] | No
     try:
         with Log.open(root, read_only=True, create=False, files=files) as log:
             return log.topics()
+    except UnknownTopic:
+        report.findings.append(
+            Finding(
+                "error",
+                "topics",
+                str(METADATA),
+                "the directory is missing: nobody knows the topics and their configs. Restore it"
+                " from a backup; the records of the topics are where they were",
+            )
+        )
+        return None
     except CorruptLog as error:
         file = META_PROPERTIES if META_PROPERTIES in str(error) else str(METADATA)
         report.findings.append(

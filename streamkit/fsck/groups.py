@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from streamkit.errors import DataError
+from streamkit.errors import DataError, UnknownTopic
 from streamkit.fsck.finding import Finding
 from streamkit.fsck.latest import Said
 from streamkit.fsck.partition import Checked
@@ -31,7 +31,10 @@ def check_groups(log: Log, partitions: Iterable[Checked]) -> Iterator[Finding]:
             topic = topics.get(key.partition.topic)
             if topic is None or key.partition.partition >= topic.partitions:
                 continue  # deleted, or another topic of the name: the group forgets it by itself
-            end = log.partition(key.partition).end_offset
+            try:
+                end = log.partition(key.partition).end_offset
+            except UnknownTopic:
+                continue  # its directory is missing, which is a finding of its own
             if commit.offset > end:
                 yield _finding(
                     checked,

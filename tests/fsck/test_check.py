@@ -9,6 +9,7 @@ import pytest
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import LogNotFound, UnknownTopic
 from streamkit.fsck.check import check
+from streamkit.fsck.repair import repair
 from streamkit.groups.offsets import OffsetCommit, OffsetKey, encode_commit, encode_key
 from streamkit.log.control import DIRTY_AT, END, ERRNO_AT, PAGE_BYTES, SYNCED
 from streamkit.log.directory import Log
@@ -198,6 +199,35 @@ def test_directories_that_are_missing_or_belong_to_nobody_are_found(root, kinds)
         ("note", "leftover", f"events-7.{'0f' * 16}-delete"),
         ("error", "orphan", "ghost-3"),
     ]
+
+
+def test_a_group_that_reads_a_missing_partition_keeps_nothing_else_from_being_checked(root, kinds):
+    commit(root, "g", {TP: 31, TopicPartition("events", 1): 5})
+    shutil.rmtree(root / "events-1")
+    assert [kind for _, kind, _ in kinds()] == ["missing", "committed"]
+
+
+def test_without_the_metadata_the_rest_is_checked(root, checked, segments, overwrite):
+    shutil.rmtree(root / "__cluster_metadata-0")
+    overwrite(segments()[1], 70, b"\xff\xff")
+    report = checked()
+    assert [one.kind for one in report.findings] == ["topics", "damage"]
+    assert "directory is missing" in report.findings[0].problem
+
+
+def test_a_cut_below_what_was_on_stable_storage_is_an_error_with_what_it_costs(
+    root, checked, segments
+):
+    with Log.open(root) as log:
+        log.partition(TP).sync()
+    path = segments()[-1]
+    found = [header for _, header in headers(path.read_bytes())]
+    os.truncate(path, found[-1].size // 2)  # in its first batch
+    (finding,) = [one for one in checked().findings if one.severity == "error"]
+    assert (finding.kind, finding.where) == ("end", f"events-0/control (events-0@{int(path.stem)})")
+    assert (finding.lost.first, finding.lost.last) == (int(path.stem), 29)
+    repair(root, now=NOW)
+    assert checked().findings == []
 
 
 def test_what_recoveries_put_aside_and_what_was_left_half_done_is_noted(folder, checked):
