@@ -352,9 +352,9 @@ class Appender:
         what = f"{self._tp}@{end.end_offset}: the append to {self._segments.directory} failed"
         if error.errno in FULL:
             raise OutOfSpace(
-                f"{what}: {error.strerror}. Nothing of it was kept; free some space, send it again"
+                f"{what}: {error.strerror}. It was taken back whole; free some space"
             ) from error
-        raise StorageFailed(f"{what}: {error}. Nothing of it was kept") from error
+        raise StorageFailed(f"{what}: {error}. It was taken back whole") from error
 
 
 def _have_producers(batches: Sequence[Checked]) -> bool:

@@ -65,7 +65,10 @@ class Files(Protocol):
 class RealFiles:
     """The operating system's own files."""
 
-    open = staticmethod(os.open)
+    @staticmethod
+    def open(path: str, flags: int, mode: int = 0o666) -> int:
+        return os.open(path, flags, mode)
+
     close = staticmethod(os.close)
     pread = staticmethod(os.pread)
     pwritev = staticmethod(os.pwritev)

@@ -64,6 +64,8 @@ def test_the_files_are_kafkas_and_a_few_of_our_own(tmp_path):
     metadata = (tmp_path / "events-0" / "partition.metadata").read_text()
     assert metadata.startswith("version: 0\ntopic_id: ")
     assert len(topic.topic_id) == 32
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(path.stat().st_mode & 0o111 for path in files), "none is a program"
 
 
 def test_a_newer_format_is_refused(tmp_path):

@@ -239,7 +239,7 @@ def test_a_full_disk_takes_back_what_was_half_written(tmp_path, files, batch, ev
         partition.append([batch(b"kept")])
         for room in (0, 1, 30, 75):
             files.fail["pwritev"] = room
-            with pytest.raises(OutOfSpace, match=r"events-0@1: .*No space left.*send it again"):
+            with pytest.raises(OutOfSpace, match=r"events-0@1: .*No space left.*free some space"):
                 partition.append([batch(b"lost" * 10)])
             path = os.path.join(partition.directory, "0" * 20 + ".log")
             assert os.path.getsize(path) == len(batch(b"kept"))
