@@ -35,7 +35,8 @@ def make_folder(files: Files, path: str, topic_id: bytes) -> None:
     page = bytearray(PAGE_BYTES)
     SYNCED.store(page, Synced(0, 0, 0))
     _write(files, made, CONTROL, page, sync=True)
-    _write(files, made, EPOCHS, encode_epochs([(0, 0)]))
+    # Torn, it would keep a broker from starting.
+    _write(files, made, EPOCHS, encode_epochs([(0, 0)]), sync=True)
     for suffix in (LOG, INDEX, TIMEINDEX):
         _write(files, made, file_name(0, suffix), b"")
     files.fsync_dir(made)

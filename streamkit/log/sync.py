@@ -96,7 +96,10 @@ class Syncer:
         if block.errno:
             raise_sticky(block, self._segments.directory)
         synced = block.synced()
-        return synced is not None and synced.offset >= end.end_offset
+        if synced is None or synced.offset < end.end_offset:
+            return False
+        # An empty segment that was begun by age holds nothing, but has a name to be synced.
+        return synced.base >= end.active_base
 
     def _lead(self, block: ControlBlock, end: End) -> None:
         synced = block.synced()
@@ -104,6 +107,8 @@ class Syncer:
         bases = self._segments.bases(end)
         bases = bases[bisect_left(bases, since) :]
         finished = bases[:-1]
+        # Also where the finished ones were all removed since: the active one's name is not synced.
+        rolled = since != end.active_base
         opened = [self._segments.file(base) for base in bases]
         for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
             opened += [self._segments.file(base, suffix, create=True) for base in finished]
@@ -115,10 +120,10 @@ class Syncer:
         try:
             for file in opened:
                 file.sync()
-            if finished:
+            if rolled:
                 self._files.fsync_dir(self._segments.directory)
             block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
-            if finished:
+            if rolled:
                 block.flush()
         except OSError as error:
             if block.gone:  # deleted meanwhile: nothing has failed

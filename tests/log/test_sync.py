@@ -89,6 +89,28 @@ def test_finished_segments_are_synced_with_their_indexes_and_their_names(tmp_pat
         assert partition.synced_offset == 2
 
 
+@pytest.mark.parametrize("removed", ["before the sync", "after the sync", "not"])
+def test_a_segment_that_was_begun_by_age_has_a_durable_name(durable, files, removed):
+    partition = durable.partition(TP)
+    partition.append([value()])
+    assert partition.synced_offset == 1
+    files.calls.clear()
+    assert partition.roll(partition.published())
+    if removed == "before the sync":
+        partition.remove_before(1)
+        partition.append([value()])
+    else:
+        partition.sync()
+        assert "fsync_dir" in files.calls
+        if removed == "after the sync":
+            partition.remove_before(1)
+        files.calls.clear()
+        partition.append([value()])
+        assert files.calls.count("fdatasync") == 1
+        return
+    assert "fsync_dir" in files.calls
+
+
 def test_a_roll_without_acks_is_synced_in_the_background(tmp_path):
     with Log.open(tmp_path) as log:
         log.create_topic("events", 1, {"segment.bytes": "1024"})
