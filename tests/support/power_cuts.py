@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 SECTOR = 512
 """What a disk writes whole or not at all."""
+
+ALWAYS = inf
+"""In place of when something was done: it may be lost or not, whenever it was."""
 
 
 class Fate(Protocol):
@@ -29,10 +33,12 @@ class Fate(Protocol):
         """Those of which any may be there: all, or the first few, as a journal would keep them."""
         ...
 
-    def keeps(self) -> bool: ...
+    def keeps(self, when: float) -> bool:
+        """Whether an operation is there that was done as the `when`-th of all."""
+        ...
 
-    def page(self, pages: list[bytes], start: int) -> bytes:
-        """One of the contents a mapped page has had, the stable one first, from `start` on."""
+    def page(self, stable: bytes, later: list[tuple[int, bytes]], start: int) -> bytes:
+        """One of the contents that a mapped page has had, for the sector that begins at `start`."""
         ...
 
 
@@ -46,15 +52,15 @@ class Chance:
         self._lost = chance.choice([0.0, 0.2, 0.5, 0.8, 1.0])
 
     def first_of(self, operations: list[T]) -> list[T]:
-        if self.keeps():
+        if self.keeps(ALWAYS):
             return operations
         return operations[: self._chance.randint(0, len(operations))]
 
-    def keeps(self) -> bool:
+    def keeps(self, when: float) -> bool:
         return self._chance.random() >= self._lost
 
-    def page(self, pages: list[bytes], start: int) -> bytes:
-        return self._chance.choice(pages[1:]) if self.keeps() else pages[0]
+    def page(self, stable: bytes, later: list[tuple[int, bytes]], start: int) -> bytes:
+        return self._chance.choice(later)[1] if self.keeps(ALWAYS) else stable
 
 
 class Everything:
@@ -65,22 +71,23 @@ class Everything:
     def first_of(self, operations: list[T]) -> list[T]:
         return operations
 
-    def keeps(self) -> bool:
+    def keeps(self, when: float) -> bool:
         return True
 
-    def page(self, pages: list[bytes], start: int) -> bytes:
-        return pages[-1]
+    def page(self, stable: bytes, later: list[tuple[int, bytes]], start: int) -> bytes:
+        return later[-1][1]
 
 
 class Each:
-    """Every combination of whole operations that are there, one after the other.
+    """Every combination of the last operations, done or not, those before `since` all done.
 
     It answers as it did the last time, up to the last answer that can still be another one.
     """
 
     sectors = False
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self._since = since
         self._answers: list[tuple[int, int]] = []
         self._at = 0
 
@@ -106,12 +113,13 @@ class Each:
     def first_of(self, operations: list[T]) -> list[T]:
         return operations
 
-    def keeps(self) -> bool:
-        return self._answer(2) == 0
+    def keeps(self, when: float) -> bool:
+        return when < self._since or self._answer(2) == 0
 
-    def page(self, pages: list[bytes], start: int) -> bytes:
+    def page(self, stable: bytes, later: list[tuple[int, bytes]], start: int) -> bytes:
+        when, page = later[-1]
         if start == 0:
-            self._page = pages[0] if pages[-1] != pages[0] and not self.keeps() else pages[-1]
+            self._page = page if page == stable or self.keeps(when) else stable
         return self._page
 
 
@@ -120,41 +128,40 @@ class Inode:
     """A file: what of it is on stable storage, and what has been written since."""
 
     stable: bytes = b""
-    writes: list[tuple[int, bytes | None]] = field(default_factory=list)
-    """(position, bytes), or (new size, None)."""
+    writes: list[tuple[int, int, bytes | None]] = field(default_factory=list)
+    """(when, position, bytes), or (when, new size, None)."""
 
-    pages: list[bytes] = field(default_factory=list)
-    """What a mapped file has held since: the kernel writes it back whenever it likes."""
+    pages: list[tuple[int, bytes]] = field(default_factory=list)
+    """What a mapped file has held since when: the kernel writes it back whenever it likes."""
 
     def copy(self) -> "Inode":
         return Inode(self.stable, list(self.writes), list(self.pages))
 
     @property
-    def unsynced(self) -> int:
-        """How many things there are that may be lost or not."""
+    def unsynced(self) -> list[float]:
+        """When those things were done that may be lost or not."""
         if self.pages:
-            return int(self.pages[-1] != self.stable)
-        return len(self.writes)
+            when, page = self.pages[-1]
+            return [] if page == self.stable else [when]
+        return [when for when, _, _ in self.writes]
 
     def after_power_cut(self, fate: Fate) -> bytes:
         if self.pages:
-            if not self.stable and not fate.keeps():
-                return b""
             stable = self.stable.ljust(PAGE_BYTES, b"\0")
             made = b""
             for start in range(0, PAGE_BYTES, SECTOR):
-                made += fate.page([stable, *self.pages], start)[start : start + SECTOR]
-            return made
+                made += fate.page(stable, self.pages, start)[start : start + SECTOR]
+            return b"" if not self.stable and not any(made) else made
         data = bytearray(self.stable)
-        for position, some in fate.first_of(self.writes):
+        for when, position, some in fate.first_of(self.writes):
             if some is None:
-                if fate.keeps():
+                if fate.keeps(when):
                     del data[position:]
                     data += bytes(position - len(data))
                 continue
             step = SECTOR if fate.sectors else max(1, len(some))
             for start in range(0, len(some), step):
-                if fate.keeps():
+                if fate.keeps(when):
                     piece = some[start : start + step]
                     data += bytes(max(0, position + start - len(data)))
                     data[position + start : position + start + len(piece)] = piece
@@ -166,20 +173,20 @@ class Folder:
     """A directory: the names that are on stable storage, and what was done to them since."""
 
     stable: dict[str, int] = field(default_factory=dict)
-    changes: list[dict[str, int | None]] = field(default_factory=list)
-    """Each one whole or not at all: names, and the node each stands for now (None: removed)."""
+    changes: list[tuple[int, dict[str, int | None]]] = field(default_factory=list)
+    """When, and names with the node each stands for now (None: removed); whole or not at all."""
 
     def copy(self) -> "Folder":
         return Folder(dict(self.stable), list(self.changes))
 
     @property
-    def unsynced(self) -> int:
-        return len(self.changes)
+    def unsynced(self) -> list[float]:
+        return [when for when, _ in self.changes]
 
     def after_power_cut(self, fate: Fate) -> dict[str, int]:
         names = dict(self.stable)
-        for change in fate.first_of(self.changes):
-            if fate.keeps():
+        for when, change in fate.first_of(self.changes):
+            if fate.keeps(when):
                 for name, node in change.items():
                     if node is None:
                         names.pop(name, None)
@@ -209,10 +216,10 @@ class Cut:
     nodes: dict[int, Inode | Folder]
     promised: Any
 
-    @property
-    def unsynced(self) -> int:
-        """How many things may be lost or not, each by itself."""
-        return sum(node.unsynced for node in self.nodes.values())
+    def last(self, most: int) -> float:
+        """Since when so many things were done, or fewer, that may be lost or not."""
+        done = sorted(when for node in self.nodes.values() for when in node.unsynced)
+        return done[-most] if len(done) >= most else 0.0
 
 
 class Disk(RealFiles):
@@ -226,6 +233,7 @@ class Disk(RealFiles):
         self._said = promised
         self._lock = threading.RLock()
         self._numbers = count(1)
+        self._whens = count(1)
         self._paths: dict[str, int] = {}
         self._fds: dict[int, int] = {}
         self.calls = 0
@@ -251,6 +259,9 @@ class Disk(RealFiles):
         assert isinstance(folder, Folder)
         return folder
 
+    def _changed(self, path: str, change: dict[str, int | None]) -> None:
+        self._parent(path).changes.append((next(self._whens), change))
+
     def _file(self, fd: int) -> Inode:
         inode = self.nodes[self._fds[fd]]
         assert isinstance(inode, Inode)
@@ -267,7 +278,9 @@ class Disk(RealFiles):
         for path, number in self._paths.items():
             node = self.nodes[number]
             if isinstance(node, Inode) and node.pages:
-                node.pages = [*node.pages[-3:], Path(path).read_bytes()]
+                page = Path(path).read_bytes()
+                if page != node.pages[-1][1]:
+                    node.pages = [*node.pages[-3:], (next(self._whens), page)]
         nodes = {number: node.copy() for number, node in self.nodes.items()}
         self.cuts.append(Cut(nodes, self._said()))
 
@@ -291,9 +304,9 @@ class Disk(RealFiles):
 
         make(self._paths[self._root], target)
 
-    def leave_each(self, cut: Cut, folder: Path) -> Iterator[Path]:
-        """All that a power cut may leave, if operations are done whole or not at all."""
-        each = Each()
+    def leave_each(self, cut: Cut, folder: Path, *, most: int) -> Iterator[Path]:
+        """All that may be left of the last so many operations, if each is whole or not at all."""
+        each = Each(cut.last(most))
         for number in count():
             target = folder / f"{number}"
             self.leave(cut.nodes, target, each)
@@ -311,11 +324,11 @@ class Disk(RealFiles):
             if path not in self._paths:
                 self._paths[path] = number = next(self._numbers)
                 self.nodes[number] = Inode()
-                self._parent(path).changes.append({os.path.basename(path): number})
+                self._changed(path, {os.path.basename(path): number})
             self._fds[fd] = self._paths[path]
             node = self.nodes[self._paths[path]]
             if flags & os.O_TRUNC and isinstance(node, Inode):
-                node.writes.append((0, None))
+                node.writes.append((next(self._whens), 0, None))
             return fd
 
     def close(self, fd: int) -> None:  # type: ignore[override]
@@ -326,13 +339,13 @@ class Disk(RealFiles):
     def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:  # type: ignore[override]
         with self._lock:
             self._count()
-            self._file(fd).writes.append((position, b"".join(buffers)))
+            self._file(fd).writes.append((next(self._whens), position, b"".join(buffers)))
             return os.pwritev(fd, buffers, position)
 
     def truncate(self, fd: int, size: int) -> None:  # type: ignore[override]
         with self._lock:
             self._count()
-            self._file(fd).writes.append((size, None))
+            self._file(fd).writes.append((next(self._whens), size, None))
             os.ftruncate(fd, size)
 
     def allocate(self, fd: int, size: int) -> None:  # type: ignore[override]
@@ -343,12 +356,12 @@ class Disk(RealFiles):
     def map(self, fd: int, size: int, *, writable: bool) -> mmap.mmap:  # type: ignore[override]
         page = MappedPage(fd, size, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         inode = self._file(fd)
-        inode.pages.append(page[:])
+        inode.pages.append((next(self._whens), page[:]))
 
         def flushed() -> None:
             with self._lock:
                 self._cut()
-                inode.stable, inode.pages = page[:], [page[:]]
+                inode.stable, inode.pages = page[:], [(next(self._whens), page[:])]
 
         page.flushed = flushed
         return page
@@ -376,7 +389,7 @@ class Disk(RealFiles):
             os.mkdir(path)
             self._paths[path] = number = next(self._numbers)
             self.nodes[number] = Folder()
-            self._parent(path).changes.append({os.path.basename(path): number})
+            self._changed(path, {os.path.basename(path): number})
 
     def rename(self, source: str, target: str) -> None:  # type: ignore[override]
         with self._lock:
@@ -385,7 +398,7 @@ class Disk(RealFiles):
             number = self._paths[source]
             assert os.path.dirname(source) == os.path.dirname(target)
             change = {os.path.basename(source): None, os.path.basename(target): number}
-            self._parent(source).changes.append(change)
+            self._changed(source, change)
             for path in [p for p in self._paths if p == source or p.startswith(source + "/")]:
                 self._paths[target + path[len(source) :]] = self._paths.pop(path)
 
@@ -394,18 +407,18 @@ class Disk(RealFiles):
             self._count()
             os.link(source, target)
             self._paths[target] = number = self._paths[source]
-            self._parent(target).changes.append({os.path.basename(target): number})
+            self._changed(target, {os.path.basename(target): number})
 
     def unlink(self, path: str) -> None:  # type: ignore[override]
         with self._lock:
             self._count()
             os.unlink(path)
-            self._parent(path).changes.append({os.path.basename(path): None})
+            self._changed(path, {os.path.basename(path): None})
             del self._paths[path]
 
     def rmdir(self, path: str) -> None:  # type: ignore[override]
         with self._lock:
             self._count()
             os.rmdir(path)
-            self._parent(path).changes.append({os.path.basename(path): None})
+            self._changed(path, {os.path.basename(path): None})
             del self._paths[path]
