@@ -37,9 +37,15 @@ def check_leftovers(files: Files, findings: Findings, names: set[str]) -> None:
 
 
 def check_control(
-    files: Files, findings: Findings, names: set[str], end: End | None, synced: Synced | None
+    files: Files,
+    findings: Findings,
+    names: set[str],
+    end: End | None,
+    synced: Synced | None,
+    *,
+    walked: bool,
 ) -> None:
-    """`end` and `synced` are what is gone by: the block's, or found by walking without it."""
+    """`end` and `synced` are what is gone by: the block's, or found by walking (`walked`)."""
     if CONTROL not in names:
         # As in every directory of a broker.
         findings.add("note", "control", CONTROL, "missing: who next opens the log makes it anew")
@@ -67,7 +73,7 @@ def check_control(
         )
     if end is None or synced is None:
         return
-    said = SYNCED.decode(page)
+    said = SYNCED.decode(page) if walked else None
     if said is not None and said[1].offset > end.end_offset:
         # Who next opens the log goes on from the end that is there.
         findings.add(

@@ -171,7 +171,7 @@ def _places(
             report.findings.append(
                 Finding("note", "leftover", name, "of a deletion or creation", repair="remove it")
             )
-        elif match is not None and any(base_of(file) is not None for file in files.listdir(path)):
+        elif match is not None and _has_segments(files, path):
             tp = TopicPartition(match[1], int(match[2]))
             if topics is None:
                 places.append(Place(tp, path, topic_id_of(files, path) or "", _SPARSE))
@@ -242,6 +242,13 @@ def _orphan(files: Files, path: str, name: str, *, deleted: bool) -> Finding:
     return Finding(
         "note", "leftover", name, "an empty partition that no topic has", repair="remove it"
     )
+
+
+def _has_segments(files: Files, directory: str) -> bool:
+    try:
+        return any(base_of(name) is not None for name in files.listdir(directory))
+    except FileNotFoundError:
+        return False  # a topic's, that is being deleted just now
 
 
 def _size(files: Files, directory: str) -> int:

@@ -110,12 +110,15 @@ class _Pass:
 
     def run(self) -> Checked:
         found = self._found
-        found.end = end = self._source.end()
+        if self._source.end() is None:
+            raise Replaced
+        synced = self._source.synced()
+        found.end = end = self._source.end()  # not before it, as both grow
         if end is None:
             raise Replaced
         names = set(self._files.listdir(self._place.directory))
         check_leftovers(self._files, self._findings, names)
-        check_control(self._files, self._findings, names, end, self._source.synced())
+        check_control(self._files, self._findings, names, end, synced, walked=self._source.walks)
         check_epochs(self._files, self._findings, names, end)
         check_topic_id(self._files, self._findings, names)
         self._snapshots = sorted(
