@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from streamkit.cli.output import iso, json_line, text_of
-from streamkit.cli.positions import parse_position
+from streamkit.cli.positions import check_inside, parse_position
 from streamkit.cli.reading import Extent, read_alone, read_as_member
 from streamkit.cli.settings import open_log
 from streamkit.engine.signals import stop_on_signals
@@ -84,6 +84,8 @@ def consume(
     with open_log(context, read_only=group is None) as log, stop_on_signals() as stop:
         partitions = _partitions(log, topic, partition)
         if group is None:
+            for at in partitions:
+                check_inside(log, at, start)
             records = read_alone(log, partitions, start, extent, stop)
         else:
             records = read_as_member(log, topic, group, start, extent, stop)

@@ -18,6 +18,7 @@ from streamkit.errors import (
     LogError,
     LogNotFound,
     OffsetOutOfRange,
+    OutOfSpace,
     PolicyViolation,
     ReadOnlyLog,
     UnknownPartition,
@@ -357,7 +358,12 @@ class Log:
         # A power cut must not let the log end below its start: what is appended there next would
         # be taken for deleted by whoever goes by the note.
         partition.sync()
-        self._catalog.note_start(tp, before)
+        try:
+            self._catalog.note_start(tp, before)
+        except OutOfSpace:  # what is to make room must not fail for want of it
+            if self._space is None or not self._space.give_up_ballast():
+                raise
+            self._catalog.note_start(tp, before)
         return partition.remove_before(before)
 
     def maintain(self) -> Maintained:

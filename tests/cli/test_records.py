@@ -172,6 +172,7 @@ def test_a_group_goes_on_where_it_stood(log, streamkit):
         (["consume", "numbrs"], ["no topic", "numbers"]),
         (["consume", "numbers", "--partition", "1"], ["numbers has no partition 1"]),
         (["consume", "numbers", "--from", "soon"], ["--from", "'soon'", "earliest"]),
+        (["consume", "numbers", "--from", "offset:11"], ["numbers-0@11", "from 0 to 10"]),
         (["consume", "numbers", "--format", "{valeu}"], ["no field 'valeu'", "'value'"]),
         (["consume", "numbers", "--format", "{offset:zz}"], ["--format", "zz"]),
         (["consume", "numbers", "--format", "{value!x}"], ["--format", "x"]),

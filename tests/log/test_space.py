@@ -195,6 +195,17 @@ def test_topics_are_deleted_on_a_full_disk(open_log, clock):
     append(log)
 
 
+def test_records_are_deleted_on_a_full_disk(open_log, disk, clock):
+    log = open_log()
+    log.create_topic("events", 1, {"segment.bytes": "500000"})
+    log.maintain()
+    count = fill(log)
+    disk.free = 0
+    assert log.delete_records(TP, count // 2) == count // 2
+    clock.advance(1000)
+    append(log)
+
+
 def test_a_transaction_is_ended_on_a_full_disk(open_log):
     log = open_log()
     log.create_topic("events")
