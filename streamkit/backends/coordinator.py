@@ -40,6 +40,8 @@ class TransactionCoordinator:
         self._topic = TransactionsTopic(log, clock)
         self._owners = Owners(self._topic.folder / "producers")
         self._told: set[Transaction] = set()
+        self._undated: dict[str, tuple[int, float]] = {}
+        """Open transactions from a time to come: when they began, and when they were seen here."""
         if not log.read_only:
             log.add_duty(self.settle)
 
@@ -112,6 +114,8 @@ class TransactionCoordinator:
             known = coordinator.require(transactional_id)
             if last is not None and _same(known, last):
                 return None
+            if known.state.resting and producer == (known.producer_id, known.producer_epoch):
+                return None  # every end raises the epoch: nothing was begun since
             step = known.end(
                 *producer, commit=commit, now=self._clock.now(), spare_id=self._spare_id(known)
             )
@@ -214,8 +218,19 @@ class TransactionCoordinator:
         if one.state.decided:
             # The clock may have been set back; then nobody knows how old it is.
             return not 0 <= now - one.updated_at < LEFT_ALONE or not self._lives(one)
+        return self._timed_out(one, now) or not self._lives(one)
+
+    def _timed_out(self, one: Transaction, now: int) -> bool:
         due = one.times_out_at
-        return due is None or due <= now or not self._lives(one)
+        if due is None or one.started_at <= now:
+            self._undated.pop(one.transactional_id, None)
+            return due is None or due <= now
+        # The clock was set back since: it counts from when it is first seen here, by another clock.
+        seen, at = self._undated.get(one.transactional_id, (None, 0.0))
+        if seen != one.started_at:
+            at = self._clock.monotonic()
+            self._undated[one.transactional_id] = one.started_at, at
+        return (self._clock.monotonic() - at) * 1000 >= one.timeout
 
     def _lives(self, one: Transaction) -> bool:
         return self._owners.lives(one.transactional_id)

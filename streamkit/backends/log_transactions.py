@@ -179,6 +179,10 @@ class LogTransactions:
         if decided is None:
             self._at = replace(before, begun=False)
             return
+        if decided.state.resting:
+            # Asked again after an interrupt, and others have finished it meanwhile.
+            self._at = _Standing((decided.producer_id, decided.producer_epoch))
+            return
         try:
             self._coordinator.sync(self.transactional_id)
         except LogError as error:

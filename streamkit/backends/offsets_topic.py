@@ -131,16 +131,24 @@ class OffsetsTopic:
 
     def forget(self, group: str) -> None:
         """Append tombstones for all that is known of the group."""
-        self._bury(
-            group, [GroupKey(group), *(OffsetKey(group, tp) for tp in self.committed(group))]
-        )
+        known = self.committed(group).keys() | self.pending(group)
+        self._bury(group, [GroupKey(group), *(OffsetKey(group, tp) for tp in sorted(known))])
 
     def forget_topic(self, topic: str) -> None:
-        """Append tombstones for what any group has committed of a topic."""
-        for group in self.groups():
-            keys = [OffsetKey(group, tp) for tp in self.committed(group) if tp.topic == topic]
-            if keys:
-                self._bury(group, keys)
+        """Append tombstones for what any group has committed of a topic, or may have when an open
+        transaction ends."""
+        with self._lock:
+            self._refresh()
+            keys = {
+                OffsetKey(group, tp) for group, offsets in self._commits.items() for tp in offsets
+            }
+            keys |= {key for records in self._open.values() for key, _, _ in records}
+        of_topic: dict[str, list[Key]] = {}
+        for key in sorted(keys, key=lambda key: (key.group, key.partition)):
+            if key.partition.topic == topic:
+                of_topic.setdefault(key.group, []).append(key)
+        for group, some in of_topic.items():
+            self._bury(group, some)
 
     def _bury(self, group: str, keys: Sequence[Key]) -> None:
         raw = [schema.encode_key(key) for key in keys]
@@ -223,15 +231,22 @@ class OffsetsTopic:
             case OffsetKey(group, partition) as key:
                 if value is not None:
                     self._commit(key, schema.decode_commit(value), offset)
-                elif group in self._commits:
-                    self._commits[group].pop(partition, None)
-                    if not self._commits[group]:
-                        del self._commits[group]
+                else:
+                    self._forget(key)
             case GroupKey(group):
                 if value is not None:
                     self._groups[group] = schema.decode_group(value)
                 else:
                     self._groups.pop(group, None)
+
+    def _forget(self, key: OffsetKey) -> None:
+        """Take in a tombstone. It counts more than what was appended before and is undecided."""
+        if key.group in self._commits:
+            self._commits[key.group].pop(key.partition, None)
+            if not self._commits[key.group]:
+                del self._commits[key.group]
+        for records in self._open.values():
+            records[:] = [one for one in records if one[0] != key]
 
     def _commit(self, key: OffsetKey, commit: OffsetCommit, offset: int) -> None:
         offsets = self._commits.setdefault(key.group, {})

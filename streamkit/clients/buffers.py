@@ -47,7 +47,9 @@ class Buffer:
         That is compressed as the topic says by then.
         """
         self.lane.open = False
-        self.unwritten.append(self.builder.build())
+        # One compiled call: an interrupt while the batch is made would else lose it between leaving
+        # the builder and getting here.
+        self.unwritten.extend(map(codec.Builder.build, (self.builder,)))
         self.follow()
 
     def follow(self) -> None:

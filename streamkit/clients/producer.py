@@ -437,6 +437,8 @@ class Producer:
                     error.add_note(f"given up: {where}")
                     self._spoiled = self._spoiled or error
                 elif self._transactions is not None:
+                    # Even if nothing else waits here: the commit tries it again, or fails.
+                    self._waiting.setdefault(buffer, inf)
                     error.add_note(f"not appended to the transaction: {where}")
                 else:
                     self._waiting[buffer] = self._monotonic() + _RETRY_SECONDS
@@ -466,8 +468,7 @@ class Producer:
                 if len(columns) == 1:
                     raise
                 middle = len(columns) // 2
-                batches.popleft()
-                batches.extendleft(
+                first, second = (
                     codec.encode(
                         columns.values[part],
                         keys=columns.keys[part],
@@ -475,8 +476,11 @@ class Producer:
                         headers=None if columns.headers is None else columns.headers[part],
                         compression=buffer.topic.compression,
                     )
-                    for part in (slice(middle, None), slice(0, middle))
+                    for part in (slice(0, middle), slice(middle, None))
                 )
+                # In this order: an interrupt in between loses nothing.
+                batches.insert(1, second)
+                batches[0] = first
             else:
                 batches.popleft()
 

@@ -135,8 +135,9 @@ class Builder:
             max_timestamp=self._max,
             compression=self._compression,
         )
-        self._records.clear()
-        self._count = 0
+        empty = bytearray()
+        # Without a call in between, no interrupt comes between emptying it and returning.
+        self._records, self._count = empty, 0
         return batch
 
 

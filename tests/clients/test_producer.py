@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from streamkit import codec
 from streamkit.backends.locate import open_backend
 from streamkit.clients import producer as producer_module
+from streamkit.clients.buffers import Buffer
 from streamkit.clients.producer import Appended, Producer
 from streamkit.errors import (
     InvalidRecord,
@@ -474,6 +476,25 @@ def test_a_deleted_topic_is_told_and_one_made_anew_is_found(log):
         log.create_topic("one", 4)
         producer.send("one", b"b", partition=3)
     assert [r.value for r in read(log, "one")] == [b"b"]
+
+
+def test_an_interrupt_while_a_batch_is_made_loses_nothing(log):
+    # It comes when the call returns in which it arrived: the first one that is not Python's own.
+    def interrupt(frame, event, _):
+        if event == "c_return" and frame.f_code is Buffer.take_out.__code__:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    with Producer(log) as producer:
+        producer.send("one", "taken")
+        sys.setprofile(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                producer.flush()
+        finally:
+            sys.setprofile(None)
+        producer.send("one", "later")
+    assert [record.value for record in read(log, "one")] == [b"taken", b"later"]
 
 
 def test_a_closed_producer_refuses(log):

@@ -375,6 +375,22 @@ class TestErrors:
             with Producer(log, transactional_id="app"):
                 assert read(log) == [b"a"]
 
+    @pytest.mark.parametrize("many", [False, True])
+    def test_a_full_batch_that_could_not_be_appended_is_not_left_out(self, log, many):
+        failing = Failing(log)
+        with Producer(failing, transactional_id="app", batch_bytes=100) as producer:
+            with producer.transaction() as transaction:
+                failing.before["append_encoded"] = [OutOfSpace("the disk is full")]
+                with suppress(OutOfSpace):
+                    if many:
+                        transaction.send_many("one", [b"x" * 1000])
+                    else:
+                        transaction.send("one", b"x" * 1000)
+                        transaction.send("other", "tells of the error, and is not taken")
+                transaction.send("other", "y")
+            assert read(log) == [b"x" * 1000]
+            assert read(log, "other") == [b"y"]
+
     def test_an_interrupted_commit_says_that_it_is_committed(self, log, producer):
         coordinator = log._coordinator
         for name in ("end", "sync", "mark"):
@@ -393,6 +409,48 @@ class TestErrors:
         with producer.transaction() as transaction:
             transaction.send("one", "last")
         assert read(log) == [b"end", b"sync", b"mark", b"last"]
+
+    @pytest.mark.parametrize("commit", [True, False])
+    def test_others_may_finish_what_an_interrupt_left_before_it_is_gone_on_with(
+        self, log, producer, commit
+    ):
+        coordinator = log._coordinator
+        sync = coordinator.sync
+
+        def interrupted(name):
+            sync(name)
+            coordinator.sync = sync
+            with coordinator._topic.locked() as known:
+                coordinator._finish(known.require(name))
+            raise KeyboardInterrupt
+
+        coordinator.sync = interrupted
+        with pytest.raises(KeyboardInterrupt) as raised, producer.transaction() as transaction:
+            transaction.send("one", "interrupted")
+            producer.flush()
+            if not commit:
+                raise ZeroDivisionError
+        if commit:
+            assert raised.value.__notes__ == ["the transaction of 'app' is committed"]
+        with producer.transaction() as transaction:
+            transaction.send("one", "next")
+        assert read(log) == ([b"interrupted", b"next"] if commit else [b"next"])
+
+    def test_a_commit_of_what_was_interrupted_before_it_began_commits_nothing(self, log, producer):
+        coordinator = log._coordinator
+        add = coordinator.add
+
+        def interrupted(*_, **__):
+            coordinator.add = add
+            raise KeyboardInterrupt
+
+        coordinator.add = interrupted
+        with producer.transaction() as transaction, suppress(KeyboardInterrupt):
+            transaction.commit_offsets("g", {ONE: 1})
+        assert log.committed("g") == {}
+        with producer.transaction() as transaction:
+            transaction.send("one", "next")
+        assert read(log) == [b"next"]
 
     def test_an_interrupt_before_the_decision_aborts(self, log, producer):
         coordinator = log._coordinator
@@ -444,6 +502,22 @@ class TestOffsets:
             transaction.commit_offsets("g", {ONE: 3})
             log.commit("g", {ONE: CommittedOffset(7)})
         assert log.committed("g")[ONE].offset == 7
+
+    @pytest.mark.parametrize("forget", ["topic", "group"])
+    def test_offsets_that_were_forgotten_meanwhile_do_not_come_back(self, log, producer, forget):
+        other = TopicPartition("other", 1)
+        with producer.transaction() as transaction:
+            transaction.commit_offsets("g", {ONE: 7, other: 8})
+            transaction.commit_offsets("h", {ONE: 9})
+            assert log.pending("g") == {ONE, other}
+            if forget == "topic":
+                log.delete_topic("one")
+                log.create_topic("one")
+            else:
+                log.commit("g", {ONE: CommittedOffset(1)})  # so that there is a group
+                log.delete_group("g")
+        assert log.committed("g") == ({other: CommittedOffset(8)} if forget == "topic" else {})
+        assert log.committed("h") == ({} if forget == "topic" else {ONE: CommittedOffset(9)})
 
     def test_another_process_sees_the_same_offsets(self, tmp_path):
         with open_backend(tmp_path / "log") as log:
