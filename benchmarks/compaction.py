@@ -24,7 +24,8 @@ KEYS = 300_000
 VALUE = b"x" * 80
 CHUNK = 1 << 20
 ROUNDS = 3
-GOAL = 300e6
+GOAL = 300.0
+"""MB/s."""
 TP = TopicPartition("t", 0)
 
 
@@ -57,7 +58,7 @@ def compact(records: int, size: int, compression: Compression = "none") -> float
             began = time.process_time()
             while (step := partition.compact(force=True)) is not None and not step.done:
                 pass
-            return size / (time.process_time() - began)
+            return size / 1e6 / (time.process_time() - began)
 
 
 def copy(records: int, left: float) -> float:
@@ -76,7 +77,7 @@ def copy(records: int, left: float) -> float:
                     if write:
                         os.write(fd, memoryview(chunk)[: int(len(chunk) * left)])
         os.close(fd)
-        return size / (time.process_time() - began)
+        return size / 1e6 / (time.process_time() - began)
 
 
 def chunks(path: Path) -> list[bytes]:
@@ -120,6 +121,7 @@ def measure(scale: float) -> list[Row]:
             ours=figures["compact"],
             beside="goal",
             theirs=GOAL,
+            unit="MB/s",
             goal=1.0,
             note=note,
         ),
@@ -128,6 +130,7 @@ def measure(scale: float) -> list[Row]:
             ours=figures["compact"],
             beside="read, check, write the same bytes",
             theirs=figures["copy"],
+            unit="MB/s",
             note=note,
         ),
         Row(
@@ -135,6 +138,7 @@ def measure(scale: float) -> list[Row]:
             ours=figures["lz4"],
             beside="read, check, write the same bytes",
             theirs=figures["copy"],
+            unit="MB/s",
             note="bytes before compression",
         ),
     ]
