@@ -18,6 +18,7 @@ from streamkit.log.failure import FULL
 from streamkit.log.files import Buffer, Files
 from streamkit.log.producer_state import ProducerState
 from streamkit.log.recovery import cut_tail
+from streamkit.log.retention import AHEAD
 from streamkit.log.segment import Tally
 from streamkit.log.segments import Segments
 from streamkit.log.stamping import with_append_time
@@ -227,7 +228,8 @@ class Appender:
             if total > room and total <= config.segment_bytes:
                 return 0  # all of them in the next segment, published at once
             age = self._clock.now() - end.segment_created
-            if age >= config.roll_ms(self._tp, end.active_base):
+            # Begun in a time to come, by a clock that was wrong: else it would not end until then.
+            if age >= config.roll_ms(self._tp, end.active_base) or age < -AHEAD:
                 return 0
             if end.index_bytes >= config.segment_index_bytes:
                 return 0

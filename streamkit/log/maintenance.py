@@ -23,7 +23,7 @@ from streamkit.log.files import Files, OpenFile
 from streamkit.log.metadata import Topic
 from streamkit.log.opening import CONTROL
 from streamkit.log.partition import Partition
-from streamkit.log.retention import Extent, Removal, expired, next_expiry, over
+from streamkit.log.retention import AHEAD, Extent, Removal, expired, next_expiry, over
 from streamkit.log.rounds import Rounds
 from streamkit.log.segment import LOG, file_name
 from streamkit.log.view import listed
@@ -36,9 +36,6 @@ STEP_SECONDS = 0.02
 
 SOON = 1.0
 """Seconds until a partition is looked at again in which something has changed."""
-
-AHEAD = 60_000
-"""So far (ms) the time of a file may be ahead of the clock: clocks are set by that much."""
 
 JUMP = 3_600_000
 DOUBT_SECONDS = 600.0
@@ -262,7 +259,8 @@ class Maintenance:
             extents, config, start=end.start_offset, stable=end.stable_offset, now=now
         )
         age = now - end.segment_created
-        rolls = end.end_position > 0 and age >= seen.config.roll_ms(tp, end.active_base)
+        ended = age >= seen.config.roll_ms(tp, end.active_base) or age < -AHEAD
+        rolls = end.end_position > 0 and ended
         rolls = rolls or (removal is not None and removal.segments == len(extents))
         if rolls or removal is not None:
             self._act(tp, end, removal, rolls=rolls)

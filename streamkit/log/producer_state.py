@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 EXPIRATION = 24 * 3600 * 1000
 """Kafka's default of `producer.id.expiration.ms`."""
 
-CHECK_EXPIRED = 10 * 60 * 1000
-"""How often to look for producers to forget, in ms, besides at every roll."""
+CHECK_SECONDS = 600.0
+"""How often to look for producers to forget, besides at every roll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class ProducerState:
         self._clock = clock
         self._producers: Producers | None = None
         self._place = _Place(-1, 0, 0)
-        self._alive: dict[int, int] = {}
-        self._checked = 0
+        self._alive: dict[int, float] = {}
+        """When producers have appended through this process, by the monotonic clock."""
+        self._checked = 0.0
 
     def forget(self) -> None:
         """Load it anew when it is needed next: the files may be others."""
@@ -69,10 +70,10 @@ class ProducerState:
         found, self._producers = self._producers, None
         assert found is not None, "a draft is of a state"
         found.adopt(draft)
-        now = self._clock.now()
+        now = self._clock.monotonic()
         self._alive.update(dict.fromkeys(draft.changed, now))
-        if now - self._checked >= CHECK_EXPIRED:
-            self._expire(found, now, end)
+        if now - self._checked >= CHECK_SECONDS:
+            self._expire(found, end)
         self._keep(found, end)
 
     def snapshot(self, end: End) -> None:
@@ -85,7 +86,7 @@ class ProducerState:
                 self._snapshots.write(end.end_offset, ())
                 return
             producers = self.at(end)
-            self._expire(producers, self._clock.now(), end)
+            self._expire(producers, end)
             self._snapshots.write(end.end_offset, producers)
         except OSError as error:
             logger.warning(
@@ -115,7 +116,7 @@ class ProducerState:
                 producer_id,
                 end.end_offset,
             )
-        self._expire(found, self._clock.now(), end)
+        self._expire(found, end)
         return found
 
     def _catch_up(self, producers: Producers, end: End) -> None:
@@ -130,15 +131,19 @@ class ProducerState:
             size = end.end_position if active else self._segments.size(following)
             follow(self._segments, producers, following, position, size)
 
-    def _expire(self, producers: Producers, now: int, end: End) -> None:
+    def _expire(self, producers: Producers, end: End) -> None:
         """Forget those that have long been silent.
 
         A batch is as old as its records, as in Kafka. But whoever imports old records is not
-        silent: not in this process, and not as long as its last batch stands in a young segment.
+        silent: not in this process, whatever the wall clock is set to, and not as long as its last
+        batch stands in a young segment.
         """
-        self._checked = now
-        self._alive = dict(one for one in self._alive.items() if now - one[1] < EXPIRATION)
+        self._checked = here = self._clock.monotonic()
+        self._alive = dict(
+            one for one in self._alive.items() if (here - one[1]) * 1000 < EXPIRATION
+        )
         keep = set(self._alive)
+        now = self._clock.now()
         if now - end.segment_created < EXPIRATION:
             keep |= {
                 one.producer_id

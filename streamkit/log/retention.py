@@ -11,6 +11,9 @@ from typing import Literal, TypeAlias
 from streamkit.log.config import TopicConfig
 from streamkit.records import TopicPartition
 
+AHEAD = 60_000
+"""So far (ms) a time that was noted may be ahead of the clock: clocks are set back by that much."""
+
 Why: TypeAlias = Literal["start", "retention.bytes", "retention.ms", "max.disk.bytes"]
 
 
