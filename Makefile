@@ -17,7 +17,7 @@ test: $(VENV)/.test $(VENV)/.flights  ## install what tests need and run them al
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-kafka: $(VENV)/.test $(KAFKA)/.complete  ## hold the log's files against Apache Kafka itself (needs Java 17, Maven)
-	$(BIN)/python -m pytest tests/kafka
+	$(BIN)/python -m pytest -n 2 tests/kafka
 
 lint: $(VENV)/.lint  ## format, style, types, layers
 	$(BIN)/ruff format --check .

@@ -7,20 +7,26 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import aiokafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streamkit.backends.base import Backend, Isolation
+from streamkit.backends.locate import open_backend
+from streamkit.clients.admin import Admin
+from streamkit.clients.consumer import Consumer
+from streamkit.clients.producer import Producer
 from streamkit.codec import columns, encode, headers
 from streamkit.codec.compression import CODECS
+from streamkit.fsck.check import check
 from streamkit.log.checkpoints import encode_id
 from streamkit.log.partition import Partition
-from streamkit.records import Headers
+from streamkit.records import Headers, TopicPartition
 
 T = TypeVar("T")
 
@@ -36,6 +42,20 @@ class Row(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+Place: TypeAlias = tuple[str, int, str]
+"""A topic, a partition, and with what isolation it is read."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What we make of a directory, opened read-only."""
+
+    records: dict[Place, list[Row]]
+    committed: dict[str, dict[TopicPartition, int]]
+    faults: list[str]
+    """What fsck finds wrong."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +100,22 @@ class Broker:
             log.retention.ms=-1
             offsets.topic.num.partitions=1
             offsets.topic.replication.factor=1
+            transaction.state.log.num.partitions=3
+            transaction.state.log.replication.factor=1
+            transaction.state.log.min.isr=1
             {settings}
             """
         )
         self._kafka = kafka
         self._process: subprocess.Popen[bytes] | None = None
 
-    def format(self) -> None:
-        """Make the directory one of Kafka's own."""
+    def format(self, release: str = "") -> None:
+        """Make the directory one of Kafka's own, with the features of a release; "": the newest."""
         cluster = encode_id(b"a cluster of one")
-        self._kafka.run("kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._properties)
+        options = ["--release-version", release] if release else []
+        self._kafka.run(
+            "kafka.tools.StorageTool", "format", *options, "-t", cluster, "-c", self._properties
+        )
 
     def start(self) -> None:
         """Return when it serves clients."""
@@ -171,12 +197,17 @@ class Broker:
 
         _within_a_minute(sent())
 
-    def read(self, topic: str, partition: int = 0) -> list[Row]:
+    def read(
+        self, topic: str, partition: int = 0, isolation: str = "read_uncommitted"
+    ) -> list[Row]:
         """All rows there are."""
 
         async def read() -> list[Row]:
             tp = aiokafka.TopicPartition(topic, partition)
-            async with aiokafka.AIOKafkaConsumer(bootstrap_servers=self.url) as consumer:
+            client = aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=self.url, isolation_level=isolation
+            )
+            async with client as consumer:
                 consumer.assign([tp])
                 await consumer.seek_to_beginning(tp)
                 end = (await consumer.end_offsets([tp]))[tp]
@@ -190,6 +221,83 @@ class Broker:
                 return rows
 
         return _within_a_minute(read())
+
+    def everything(self, places: Iterable[Place]) -> "dict[Place, list[Row]]":
+        return {place: self.read(*place) for place in places}
+
+    def committed(self, group: str) -> dict[TopicPartition, int]:
+        """The offsets that a group has committed."""
+        found = self.ask(lambda admin: admin.list_consumer_group_offsets(group))
+        return {TopicPartition(*tp): at.offset for tp, at in found.items()}
+
+    def transactional_ids(self) -> dict[str, tuple[int, str]]:
+        """Producer id and state of each, as Kafka's tool says."""
+        tool = "org.apache.kafka.tools.TransactionsCommand"
+        said = self._kafka.run(tool, "--bootstrap-server", self.url, "list")
+        rows = re.findall(r"^(\S+)\s+1\s+(\d+)\s+(\w+)\s*$", said, re.MULTILINE)
+        return {name: (int(producer), state) for name, producer, state in rows}
+
+    def transact(self, name: str, *outcomes: str) -> None:
+        """One transaction after the other: "commit", "abort", or "open", which is left so.
+
+        Each sends a record to partition 0 of "orders" and one to that of "table", and commits
+        for the group of the same name that it is at offset 10 + the transaction's number.
+        """
+
+        async def transacted() -> None:
+            producer = aiokafka.AIOKafkaProducer(bootstrap_servers=self.url, transactional_id=name)
+            await producer.start()
+            for number, outcome in enumerate(outcomes):
+                await producer.begin_transaction()
+                value = b"%s %d: %s" % (name.encode(), number, outcome.encode())
+                for topic in ("orders", "table"):
+                    await producer.send_and_wait(topic, value, key=name.encode(), partition=0)
+                place = aiokafka.TopicPartition("orders", 0)
+                await producer.send_offsets_to_transaction({place: 10 + number}, name)
+                if outcome == "commit":
+                    await producer.commit_transaction()
+                elif outcome == "abort":
+                    await producer.abort_transaction()
+            if "open" in outcomes:
+                await producer._sender.close()  # as if it died: closing it would abort
+                await producer.client.close()
+                producer._closed = True
+            else:
+                await producer.stop()
+
+        _within_a_minute(transacted())
+
+    def copy(self, name: str, count: int) -> None:
+        """Have Kafka's Java client copy records of orders-0 in transactions of ten.
+
+        They go to "invoices", some in transactions that are aborted and done again; offsets are
+        committed with them for the group of the same name.
+        """
+        tool = "org.apache.kafka.tools.TransactionalMessageCopier"
+        options = "--input-topic orders --input-partition 0 --output-topic invoices"
+        options += f" --transactional-id {name} --consumer-group {name} --max-messages {count}"
+        options += f" --transaction-size 10 --enable-random-aborts --broker-list {self.url}"
+        self._kafka.run(tool, *options.split())
+
+    def leave_open(self, name: str, topic: str) -> None:
+        """Kill Kafka's Java client in the middle of a transaction over a topic of one partition."""
+        tool = "org.apache.kafka.tools.ProducerPerformance"
+        options = f"--topic {topic} --num-records 100000 --record-size 100 --throughput 500"
+        options += f" --transaction-duration-ms 60000 --transactional-id {name}"
+        before = len(self.read(topic))
+        process = subprocess.Popen(
+            self._kafka.command(tool, *options.split(), "--bootstrap-server", self.url),
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while len(self.read(topic)) == before:
+                assert time.monotonic() < deadline, "it sends nothing"
+                assert process.poll() is None, "it has ended"
+                time.sleep(0.1)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _within_a_minute(work: Coroutine[Any, Any, T]) -> T:
@@ -277,3 +385,65 @@ def read():
         return found
 
     return rows
+
+
+@pytest.fixture(scope="session")
+def seen():
+    """`seen(root)`: all of it."""
+
+    def made(root: Path) -> Seen:
+        records: dict[Place, list[Row]] = {}
+        with open_backend(root, read_only=True) as log:
+            for name, topic in log.topics().items():
+                for number in range(topic.partitions):
+                    for isolation in ("read_committed", "read_uncommitted"):
+                        records[name, number, isolation] = _rows(log, name, number, isolation)
+            committed = {
+                group: {tp: at.offset for tp, at in log.committed(group).items()}
+                for group in log.groups()
+            }
+        found = check(root, now=int(time.time() * 1000)).findings
+        return Seen(records, committed, [str(one) for one in found if one.severity != "note"])
+
+    return made
+
+
+def _rows(log: Backend, topic: str, partition: int, isolation: Isolation) -> list[Row]:
+    places = [TopicPartition(topic, partition)]
+    with Consumer(log, partitions=places, isolation=isolation) as consumer:
+        return [
+            Row(one.offset, one.timestamp, one.key, one.value, tuple(one.headers))
+            for one in consumer.until_end()
+        ]
+
+
+@pytest.fixture(scope="session")
+def go_on():
+    """`go_on(root, ids)`: use every transactional id, of which the producer ids are known."""
+
+    def gone_on(root: Path, ids: dict[str, int]) -> None:
+        """Every transactional id, and a new one, is ours again, and nothing is open any more."""
+        given = {}
+        for name in (*ids, "new"):
+            with Producer(root, transactional_id=name) as producer:
+                given[name], epoch = producer._transactions.producer
+                assert epoch > 0 or name == "new"
+                with producer.transaction() as transaction:
+                    transaction.send("orders", f"ours again: {name}", partition=0)
+        assert given.items() >= ids.items()
+        assert len(set(given.values())) == len(given)
+        with Producer(root, idempotent=True) as producer:
+            producer.send("orders", b"ours, plain", partition=0)
+        with Admin(root) as admin:
+            for topic in admin.topics():
+                for tp, offsets in admin.offsets(topic).items():
+                    assert offsets.end == offsets.log_end, tp
+        place = TopicPartition("orders", 0)
+        with Consumer(root, partitions=[place]) as consumer:
+            values = [one.value for one in consumer.until_end()]
+        assert values[-len(given) - 1 :] == [
+            *(f"ours again: {name}".encode() for name in given),
+            b"ours, plain",
+        ]
+
+    return gone_on

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from kafka_dump import Dump
 
 from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
@@ -16,40 +17,6 @@ from streamkit.records import TopicPartition
 ORDERS = TopicPartition("orders", 0)
 STAMPED = TopicPartition("stamped", 0)
 OFFSETS = TopicPartition("__consumer_offsets", 0)
-
-# Every line the tool prints about files in order. What it finds wrong it says in other lines.
-BATCH = re.compile(r"baseOffset: \d+ .* compresscodec: (?P<codec>\w+) .* isvalid: true")
-RECORD = re.compile(
-    r"\| offset: (?P<offset>\d+) (?P<kind>\w+): (?P<time>-?\d+) keySize: (?P<key_size>-?\d+) "
-    r"valueSize: (?P<value_size>-?\d+) sequence: -1 headerKeys: \[(?P<headers>.*?)\]"
-    r"(?: key: (?P<key>.*?))?(?: payload: (?P<value>.*))?"
-)
-PLAIN = re.compile(
-    r"|Dumping /.*|Log starting offset: \d+|offset: \d+ position: \d+|timestamp: \d+ offset: \d+"
-    r"|/.* is empty\.|/.* passed sanity check\."
-)
-# Kafka 4.3's tool takes any file that does not begin with offset 0 for one with a gap after -1.
-NO_GAP = re.compile(r"Non-consecutive offsets in /.*/0*(\d+)\.log\n {2}-1 is followed by \1\n")
-
-
-class Dump:
-    """What the tool printed of some files."""
-
-    def __init__(self, text: str) -> None:
-        self.complaints: list[str] = []
-        self.records: list[re.Match[str]] = []
-        self.codecs: list[str] = []
-        self.entries = 0
-        """Entries of indexes."""
-        for line in NO_GAP.sub("", text).split("\n"):
-            if found := RECORD.fullmatch(line):
-                self.records.append(found)
-            elif found := BATCH.fullmatch(line):
-                self.codecs.append(found["codec"])
-            elif PLAIN.fullmatch(line):
-                self.entries += line.startswith(("offset: ", "timestamp: "))
-            else:
-                self.complaints.append(line)
 
 
 @pytest.fixture
