@@ -18,6 +18,8 @@ app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete c
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
+_NOTE_WIDTH = 40
+
 
 @app.command("list")
 def list_(context: typer.Context, json: Json = False) -> None:
@@ -87,7 +89,7 @@ def describe(context: typer.Context, group: str, json: Json = False) -> None:
                 (
                     *(row[key] for key in ("topic", "partition", "committed", "end", "lag")),
                     _age(row["behind_seconds"]),
-                    row["note"] or None,
+                    _short(row["note"]),
                 )
                 for row in streams
             ],
@@ -255,6 +257,11 @@ def _positions(log: "Backend", info: "GroupInfo") -> list[dict[str, Any]]:
         }
         for at, position in Admin(log).positions(info.group).items()
     ]
+
+
+def _short(text: str) -> str | None:
+    """A note so that it fits beside the rest; an app's are long, and whole in the JSON."""
+    return (text if len(text) <= _NOTE_WIDTH else text[: _NOTE_WIDTH - 1] + "…") or None
 
 
 def _age(seconds: float | None) -> str | None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from streamkit.errors import OffsetOutOfRange
+from streamkit.errors import ConfigError, OffsetOutOfRange
 from streamkit.records import TopicPartition
 from streamkit.replay.times import Point, parse_time
 
@@ -23,11 +23,19 @@ Position: TypeAlias = Offset | Point
 
 _OFFSET = re.compile(r"offset:(\d+)$")
 
+_SURELY_TIME = 1_000_000
+"""Less than so many ms after 1970, a quarter of an hour, is an offset without its word."""
+
 
 def parse_position(text: str, now: int, *, key: str) -> Position:
     """Read `offset:N`, or any point in time. Raises ConfigError naming `key`."""
-    if match := _OFFSET.match(text.strip()):
+    text = text.strip()
+    if match := _OFFSET.match(text):
         return Offset(int(match[1]))
+    if text.startswith("offset:"):
+        raise ConfigError(f"{key} {text!r}: write offset:10; offsets begin at 0")
+    if text.isdecimal() and int(text) < _SURELY_TIME:
+        raise ConfigError(f"{key} {text!r}: for an offset write offset:{text}, for a time a date")
     return parse_time(text, now, key=key)
 
 
@@ -37,7 +45,7 @@ def check_inside(log: "Backend", partition: TopicPartition, position: Position) 
     if isinstance(position, Offset) and not bounds.start <= position.number <= bounds.end:
         raise OffsetOutOfRange(
             f"{partition}@{position.number}: the partition goes from {bounds.start} to"
-            f" {bounds.end}; name the partition that you mean"
+            f" {bounds.end}; give an offset that it has, or name the partition that you mean"
         )
 
 

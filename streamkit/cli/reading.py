@@ -5,8 +5,9 @@ reached the end that the topic had when they began.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 from streamkit.backends.base import Backend, Batch, CommittedOffset, Membership
@@ -37,11 +38,13 @@ def read_alone(
     """Records of these partitions from `start` on; nothing is committed."""
     positions = {at: offset_at(log, at, start) for at in partitions}
     ends = {at: log.offsets(at).end for at in partitions}
+    withheld = _Withheld(log, extent)
     given = 0
     while not stop.is_set():
         if not extent.follow:
             positions = {at: offset for at, offset in positions.items() if offset < ends[at]}
             if not positions:
+                withheld.say(partitions)
                 return
         batches = _fetch(log, positions)
         for batch in batches:
@@ -54,7 +57,33 @@ def read_alone(
             positions[batch.partition] = batch.next_offset
         if not batches:
             sys.stdout.flush()
+            withheld.say(partitions)
             log.wait(positions, WAIT)
+
+
+class _Withheld:
+    """Says where open transactions keep records back, so that nobody takes them for lost."""
+
+    def __init__(self, log: Backend, extent: Extent) -> None:
+        self._log = log
+        self._patience = PATIENCE if extent.follow else 0.0
+        self._since: dict[tuple[TopicPartition, int], float] = {}
+
+    def say(self, partitions: Iterable[TopicPartition]) -> None:
+        """Each place once; who follows may wait a little for a transaction that goes on."""
+        now = monotonic()
+        for at in partitions:
+            bounds = self._log.offsets(at)
+            if bounds.end == bounds.log_end:
+                continue
+            since = self._since.setdefault((at, bounds.end), now)
+            if now - since >= self._patience:
+                self._since[at, bounds.end] = inf
+                note(
+                    f"{at}@{bounds.end}: a transaction is open since there, and nothing of"
+                    f" {bounds.end} to {bounds.log_end - 1} is shown before it has ended; if its"
+                    " producer was killed, `streamkit log maintain` aborts it"
+                )
 
 
 def _fetch(log: Backend, positions: dict[TopicPartition, int]) -> list[Batch]:
@@ -147,6 +176,7 @@ class _Owned:
 def _read_owned(
     owned: _Owned, ends: dict[TopicPartition, int], extent: Extent, stop: Stop
 ) -> Iterator[Record[bytes | None]]:
+    withheld = _Withheld(owned.log, extent)
     given = 0
     began = committed = monotonic()
     while not stop.is_set():
@@ -163,6 +193,7 @@ def _read_owned(
             owned.positions[batch.partition] = batch.next_offset
         if not extent.follow:
             if owned.positions and all(at >= ends.get(p, 0) for p, at in owned.positions.items()):
+                withheld.say(owned.positions)
                 break
             if not owned.positions and monotonic() - began > PATIENCE:
                 note("every partition is held by other members of the group")
@@ -172,5 +203,6 @@ def _read_owned(
             committed = monotonic()
         if not batches:
             sys.stdout.flush()
+            withheld.say(owned.positions)
             owned.log.wait(owned.positions, WAIT)
     owned.commit()

@@ -53,8 +53,11 @@ def list_(
         bool, typer.Option("--internal", help="Streamkit's own topics (`__...`), too.")
     ] = False,
 ) -> None:
-    """List the topics, with how many records they hold and the bytes that these take on disk."""
-    columns = ["topic", "partitions", "records", "bytes"]
+    """List the topics, with how many offsets they hold and the bytes that these take on disk.
+
+    Each record has one; so have records that compaction removed, and the ends of transactions.
+    """
+    columns = ["topic", "partitions", "offsets", "bytes"]
     with open_log(context, read_only=True) as log:
         rows: list[tuple[str, int, int | None, int | None]] = []
         for name, topic in sorted(log.topics().items()):
@@ -66,8 +69,8 @@ def list_(
                 note(str(error))
                 rows.append((name, topic.partitions, None, None))
                 continue
-            records = sum(partition.end - partition.start for partition in held)
-            rows.append((name, len(held), records, sum(partition.bytes for partition in held)))
+            offsets = sum(partition.end - partition.start for partition in held)
+            rows.append((name, len(held), offsets, sum(partition.bytes for partition in held)))
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:

@@ -1,5 +1,8 @@
 """`streamkit log config` and `streamkit log maintain`: what is kept, and removing the rest now."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -40,11 +43,12 @@ def config(
 
 
 def maintain(context: typer.Context, json: Json = False) -> None:
-    """Remove now what retention does not keep any more, and say what.
+    """Remove now what retention does not keep any more, compact, and say what was done.
 
-    The processes that write to the log do it by themselves, about once a second.
+    The processes that write to the log do it by themselves, about once a second. So is this:
+    transactions whose producer was killed are aborted.
     """
-    with open_log(context) as log:
+    with open_log(context) as log, _quiet():
         done = log.maintain()
     removed = [
         {
@@ -56,12 +60,45 @@ def maintain(context: typer.Context, json: Json = False) -> None:
         }
         for tp, removal in done.removed
     ]
+    compacted = [
+        {
+            "partition": str(tp),
+            "clean_to": one.clean_to,
+            "removed_records": one.removed_records,
+            "written": one.written,
+        }
+        for tp, one in done.compacted
+    ]
     if json:
         rolled = [str(tp) for tp in done.rolled]
-        print_json({"removed": removed, "rolled": rolled, "problems": done.problems})
-    elif removed:
-        print_table(None, list(removed[0]), [list(row.values()) for row in removed])
+        print_json(
+            {
+                "removed": removed,
+                "compacted": compacted,
+                "rolled": rolled,
+                "problems": done.problems,
+            }
+        )
     else:
-        note("nothing to remove")
+        for title, rows in (("removed", removed), ("compacted", compacted)):
+            if rows:
+                print_table(title, list(rows[0]), [list(row.values()) for row in rows])
+        if not removed and not compacted:
+            note("nothing to remove")
     if done.problems:
         raise LogError("\n".join(done.problems))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Maintenance logs the problems that it also gives, and that are said here as errors."""
+    logger = logging.getLogger("streamkit.log.maintenance")
+    logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False

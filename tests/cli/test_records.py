@@ -10,8 +10,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
 from streamkit.cli.main import app
+from streamkit.clients.producer import Producer
 from streamkit.records import TopicPartition
 
 
@@ -173,6 +175,8 @@ def test_a_group_goes_on_where_it_stood(log, streamkit):
         (["consume", "numbers", "--partition", "1"], ["numbers has no partition 1"]),
         (["consume", "numbers", "--from", "soon"], ["--from", "'soon'", "earliest"]),
         (["consume", "numbers", "--from", "offset:11"], ["numbers-0@11", "from 0 to 10"]),
+        (["consume", "numbers", "--from", "7"], ["--from '7'", "write offset:7"]),
+        (["consume", "numbers", "--from", "offset:-7"], ["--from 'offset:-7'", "begin at 0"]),
         (["consume", "numbers", "--format", "{valeu}"], ["no field 'valeu'", "'value'"]),
         (["consume", "numbers", "--format", "{offset:zz}"], ["--format", "zz"]),
         (["consume", "numbers", "--format", "{value!x}"], ["--format", "x"]),
@@ -373,6 +377,10 @@ def test_lag_and_reset(log, streamkit):
     assert "numbers" in streamkit("groups", "describe", "g").stdout
     told = json.loads(streamkit("groups", "describe", "g", "--json").stdout)["partitions"]
     assert (told[0]["lag"], told[0]["behind_seconds"]) == (0, 0.0)
+    noted = {TopicPartition("numbers", 0): CommittedOffset(10, "n" * 300)}
+    with open_backend(log) as backend:
+        backend.commit("g", noted)
+    assert "nnn…" in streamkit("groups", "describe", "g").stdout
     shifted = ("groups", "reset", "g", "--to", "shift:-3", "--topic", "numbers:0", "--json")
     dry = streamkit(*shifted, "--dry-run")
     assert json.loads(dry.stdout)[0]["after"] == 7 and "nothing was changed" in dry.stderr
@@ -445,3 +453,21 @@ def test_records_removed_before_they_were_read_are_told(log, streamkit, group):
     told = streamkit("consume", "numbers", *group)
     assert told.stdout.split() == list("56789")
     assert ("numbers-0@2 to 4 were removed" in told.stderr) == bool(group)
+
+
+def test_what_an_open_transaction_keeps_back_is_told(log, streamkit):
+    fill(log, 3)
+    with Producer(log, transactional_id="x") as producer:
+        transaction = producer.transaction()
+        transaction.__enter__()
+        transaction.send("numbers", "open")
+        producer.flush()
+        streamkit("produce", "numbers", input="after\n")
+        for group in ([], ["--group", "readers"]):
+            told = streamkit("consume", "numbers", *group)
+            assert told.stdout.split() == list("012")
+            assert "numbers-0@3: a transaction is open since there" in told.stderr
+            assert "3 to 4" in told.stderr and "log maintain" in told.stderr
+        transaction.__exit__(ValueError, ValueError(), None)
+    told = streamkit("consume", "numbers")
+    assert (told.stdout.split(), told.stderr) == ([*"012", "after"], "")

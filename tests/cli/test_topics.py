@@ -36,7 +36,7 @@ def topics(log, monkeypatch):
 
 def test_sizes_are_listed_and_internal_topics_on_request(topics):
     (orders,) = json.loads(topics("list", "--json").stdout)
-    assert (orders["topic"], orders["partitions"], orders["records"]) == ("orders", 2, 3)
+    assert (orders["topic"], orders["partitions"], orders["offsets"]) == ("orders", 2, 3)
     assert 3000 < orders["bytes"] < 3300
     names = [row["topic"] for row in json.loads(topics("list", "--internal", "--json").stdout)]
     assert names == ["__consumer_offsets", "orders"]
@@ -95,7 +95,7 @@ def test_a_topic_that_cannot_be_used_does_not_hide_the_others(topics, log):
     with Log.open(log.url) as other, other._catalog._changing():
         other._catalog._append([ConfigRecord("odd", "min.insync.replicas", "2")])
     listed = topics("list", "--json")
-    rows = {row["topic"]: row["records"] for row in json.loads(listed.stdout)}
+    rows = {row["topic"]: row["offsets"] for row in json.loads(listed.stdout)}
     assert rows == {"odd": None, "orders": 3}
     assert "'odd'" in listed.stderr and "min.insync.replicas" in listed.stderr
     topics("alter", "odd", "--delete-config", "min.insync.replicas")

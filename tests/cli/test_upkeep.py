@@ -83,3 +83,25 @@ def test_maintenance_says_what_it_has_removed(run, log, tmp_path):
         1,
         "retention.bytes",
     )
+
+
+def test_what_could_not_be_kept_small_is_said_once_and_compaction_is_listed(tmp_path, caplog):
+    other = str(tmp_path / "other")
+    config = {"cleanup.policy": "compact", "segment.bytes": "4096"}
+    with open_backend(other) as backend:
+        backend.create_topic("table", 1, config)
+        for _ in range(9):
+            values = [b"v" * 100] * 20
+            backend.append(
+                TopicPartition("table", 0),
+                values,
+                keys=[b"%d" % (number % 2) for number in range(20)],
+            )
+    result = CliRunner().invoke(app, ["--log", other, "log", "maintain", "--json"])
+    done = json.loads(result.stdout)
+    assert [one["partition"] for one in done["compacted"]] == ["table-0"]
+    CliRunner().invoke(app, ["--log", other, "log", "config", "max.disk.bytes=10"])
+    caplog.clear()
+    result = CliRunner().invoke(app, ["--log", other, "log", "maintain"])
+    assert result.exit_code == 1
+    assert "max.disk.bytes" in result.stderr and not caplog.records
