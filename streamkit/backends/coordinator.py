@@ -5,8 +5,10 @@ carried out in the partitions, in the order of docs/transactions.md.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
+from types import MappingProxyType
 
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.owners import Owners
@@ -40,6 +42,7 @@ class TransactionCoordinator:
         self._topic = TransactionsTopic(log, clock)
         self._owners = Owners(self._topic.folder / "producers")
         self._told: set[Transaction] = set()
+        self._unseen: set[TopicPartition] = set()
         self._undated: dict[str, tuple[int, float]] = {}
         """Open transactions from a time to come: when they began, and when they were seen here."""
         if not log.read_only:
@@ -172,43 +175,36 @@ class TransactionCoordinator:
 
     # What anybody does for the others.
 
-    def settle(self) -> int:
+    def settle(self, stuck: Mapping[Partition, int] = MappingProxyType({})) -> int:
         """Finish what others have left behind, and say how many transactions that were.
 
         Decided ones are rolled forward; open ones are aborted if they have timed out or their
-        producer is dead. Costs next to nothing when there is nothing to do, and waits for nobody.
-        What fails in one transaction is logged, and tried again by the next call.
+        producer is dead. `stuck`: partitions whose last stable offset has not moved, and since when
+        (ms): what is open there and nowhere else is aborted. Costs next to nothing when there is
+        nothing to do, and waits for nobody. What fails in one transaction is logged, and tried
+        again by the next call.
         """
         try:
             if not self._topic.exists():
                 return 0
-            if self._topic.cured() and not any(map(self._is_left, self._topic.known())):
+            known = self._topic.known()
+            unknown = [one for one, since in stuck.items() if not _explained(one, since, known)]
+            if not unknown and self._topic.cured() and not any(map(self._is_left, known)):
                 return 0
-            return self._settle_all()
+            return self._settle_all(unknown)
         except (StreamkitError, OSError) as error:
             logger.warning("transactions that were left open could not be ended: %s", error)
             return 0
 
-    def _settle_all(self) -> int:
+    def _settle_all(self, stuck: Iterable[Partition]) -> int:
         done = 0
         with self._topic.locked_if_free() as coordinator:
             if coordinator is None:
                 return 0  # whoever is it does the same, or soon will
             self._cure(coordinator)
             for one in filter(self._is_left, coordinator):
-                try:
-                    self._settle(one)
-                    done += 1
-                except (StreamkitError, OSError) as error:
-                    if one in self._told:
-                        continue
-                    self._told.add(one)
-                    logger.warning(
-                        "transactional id %r is %s, and its transaction cannot be ended: %s",
-                        one.transactional_id,
-                        one.state.title,
-                        error,
-                    )
+                done += self._tried(one, partial(self._settle, one))
+            self._abort_unknown(coordinator, stuck)
         return done
 
     def _is_left(self, one: Transaction) -> bool:
@@ -259,38 +255,82 @@ class TransactionCoordinator:
         """Once per boot: abort what is open in partitions and open nowhere else.
 
         What is said here of a transaction's partitions is not synced before they are written to.
-        A power cut may take it, and leave records there that nobody would ever end.
+        A power cut may take it, and leave records there that nobody would ever end. A partition
+        that cannot be looked at keeps nobody from beginning; then it is tried again.
         """
         if self._topic.cured():
             return
+        all_done = True
         for decided in coordinator.unfinished():
-            self._finish(decided)
+            all_done &= self._tried(decided, partial(self._finish, decided))
+        if self._abort_unknown(coordinator, self._all_partitions()) and all_done:
+            self._topic.set_cured()
+
+    def _tried(self, one: Transaction, do: Callable[[], None]) -> bool:
+        """Whether it could be done; what fails is logged, once for each state of a transaction."""
+        try:
+            do()
+        except (StreamkitError, OSError) as error:
+            if one not in self._told:
+                self._told.add(one)
+                logger.warning(
+                    "transactional id %r is %s, and its transaction cannot be ended: %s",
+                    one.transactional_id,
+                    one.state.title,
+                    error,
+                )
+            return False
+        return True
+
+    def _abort_unknown(self, coordinator: Coordinator, partitions: Iterable[Partition]) -> bool:
+        """Abort what is open in these partitions and open nowhere else; whether all could be.
+
+        Safe at any time: under the coordinator's lock, every transaction is known before its first
+        record is in a partition.
+        """
+        all_done = True
         by_id = {one.producer_id: one for one in coordinator}
         unsaid: dict[str, set[TopicPartition]] = {}
-        for partition, producer_id, epoch in self._open_transactions():
-            known = by_id.get(producer_id)
-            if known is None or known.producer_epoch != epoch:
-                self._abort_in(partition, producer_id, epoch, known)
-            elif partition.tp not in known.partitions:
-                unsaid.setdefault(known.transactional_id, set()).add(partition.tp)
-        for transactional_id, partitions in unsaid.items():
+        for partition in partitions:
+            try:
+                for producer_id, epoch in partition.open_transactions().items():
+                    known = by_id.get(producer_id)
+                    if known is not None and known.state.decided:
+                        continue  # its marker is still to come, and may be a commit
+                    if known is None or known.producer_epoch != epoch:
+                        self._abort_in(partition, producer_id, epoch, known)
+                    elif partition.tp not in known.partitions:
+                        unsaid.setdefault(known.transactional_id, set()).add(partition.tp)
+            except UnknownTopic:
+                continue  # deleted just now
+            except (StreamkitError, OSError) as error:
+                all_done = False
+                if partition.tp not in self._unseen:
+                    self._unseen.add(partition.tp)
+                    logger.warning(
+                        "%s: whether a power cut has left a transaction open is not known: %s",
+                        partition.tp,
+                        error,
+                    )
+        for transactional_id, unsaid_there in unsaid.items():
             known = coordinator.require(transactional_id)
-            now = self._clock.now()
-            opened = known.add(known.producer_id, known.producer_epoch, partitions, now=now)
-            fenced = opened.fence(now=now, spare_id=self._spare_id(opened))
-            self._topic.write([fenced], durable=False)
-            self._finish(fenced)
-        self._topic.set_cured()
+            all_done &= self._tried(known, partial(self._abort_known, known, unsaid_there))
+        return all_done
 
-    def _open_transactions(self) -> Iterator[tuple[Partition, int, int]]:
-        """What is open in any partition, with the id and epoch of its producer."""
+    def _abort_known(self, known: Transaction, unsaid: Iterable[TopicPartition]) -> None:
+        """Abort the transaction that its id is about to have, in partitions it does not name."""
+        now = self._clock.now()
+        opened = known.add(known.producer_id, known.producer_epoch, unsaid, now=now)
+        fenced = opened.fence(now=now, spare_id=self._spare_id(opened))
+        self._topic.write([fenced], durable=False)
+        self._finish(fenced)
+
+    def _all_partitions(self) -> Iterator[Partition]:
         for name, topic in self._log.topics().items():
             for number in range(topic.partitions):
                 partition = self._partition(TopicPartition(name, number))
-                if partition is None or partition.stable_offset == partition.end_offset:
-                    continue
-                for producer_id, epoch in partition.open_transactions().items():
-                    yield partition, producer_id, epoch
+                if partition is not None:
+                    yield partition
 
     def _abort_in(
         self, partition: Partition, producer_id: int, epoch: int, known: Transaction | None
@@ -301,7 +341,7 @@ class TransactionCoordinator:
         else:
             epoch, bumped = min(epoch + 1, MAX_EPOCH), epoch < MAX_EPOCH
         logger.warning(
-            "%s: aborting the transaction of producer %d that a power cut left open",
+            "%s: aborting the transaction of producer %d, of which no transactional id tells",
             partition.tp,
             producer_id,
         )
@@ -316,6 +356,15 @@ class TransactionCoordinator:
     def _spare_id(self, known: Transaction | None) -> int:
         """A new producer id, if the next step of a transactional id may need one."""
         return self._log.producer_id() if known is None or known.exhausted else -1
+
+
+def _explained(partition: Partition, since: int, known: Iterable[Transaction]) -> bool:
+    """Whether a transaction that is known may hold a partition's readers up since then (ms)."""
+    return any(
+        partition.tp in one.partitions and one.started_at <= since
+        for one in known
+        if not one.state.resting
+    )
 
 
 def _same(known: Transaction, decided: Transaction) -> bool:

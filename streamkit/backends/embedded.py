@@ -90,6 +90,9 @@ class EmbeddedBackend:
         self._producers: list[LogTransactions] = []
         self._wakes = 0
         self._settled_at = -_SETTLE_SECONDS
+        self._stuck: dict[TopicPartition, tuple[int, int]] = {}
+        """Last stable offsets that readers wait at, and since when (ms)."""
+
         self._seen = threading.local()
 
     @property
@@ -288,14 +291,22 @@ class EmbeddedBackend:
 
     def _settle_for(self, partitions: Iterable[tuple[Partition, int]]) -> None:
         """Who waits for the end of a transaction sees to it that it ends, whoever is dead."""
-        if self._log.read_only or not any(
-            partition.stable_offset != partition.end_offset for partition, _ in partitions
-        ):
+        if self._log.read_only:
             return
+        open_in = [one for one, _ in partitions if one.stable_offset != one.end_offset]
         now = self._clock.monotonic()
-        if now - self._settled_at >= _SETTLE_SECONDS / 2:
-            self._settled_at = now
-            self._coordinator.settle()
+        if not open_in or now - self._settled_at < _SETTLE_SECONDS / 2:
+            return
+        self._settled_at = now
+        stuck: dict[Partition, int] = {}
+        for partition in open_in:
+            stable = partition.stable_offset
+            seen, since = self._stuck.get(partition.tp, (-1, 0))
+            if seen == stable:
+                stuck[partition] = since
+            else:
+                self._stuck[partition.tp] = stable, self._clock.now()
+        self._coordinator.settle(stuck)
 
     # Groups.
 

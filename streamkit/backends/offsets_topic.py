@@ -228,7 +228,7 @@ class OffsetsTopic:
 
     def _apply(self, raw_key: bytes, value: bytes | None, offset: int) -> None:
         match schema.decode_key(raw_key):
-            case OffsetKey(group, partition) as key:
+            case OffsetKey() as key:
                 if value is not None:
                     self._commit(key, schema.decode_commit(value), offset)
                 else:
