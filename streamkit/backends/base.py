@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+from streamkit.log.config import OWN_TOPICS
 from streamkit.log.maintenance import Maintained
 from streamkit.records import Columns, Headers, Record, TopicPartition
 
@@ -35,7 +36,7 @@ class TopicInfo:
 
     @property
     def internal(self) -> bool:
-        return self.name.startswith("__")
+        return self.name in OWN_TOPICS
 
 
 @dataclass(frozen=True, slots=True)

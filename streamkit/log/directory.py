@@ -26,7 +26,13 @@ from streamkit.errors import (
 from streamkit.log.broker import keep_brokers_out
 from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
-from streamkit.log.config import LOG_CONFIGS, METADATA_TOPIC, LogConfig, TopicConfig
+from streamkit.log.config import (
+    LOG_CONFIGS,
+    METADATA_TOPIC,
+    OWN_TOPICS,
+    LogConfig,
+    TopicConfig,
+)
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
 from streamkit.log.folders import holds_data, make_folder, remove_folder
@@ -334,7 +340,7 @@ class Log:
         """
         self._require_writable()
         partition = self.partition(tp)
-        if tp.topic.startswith("__"):
+        if tp.topic in OWN_TOPICS:
             raise InvalidTopic(f"{tp}: a topic of the log's own; its records are not deleted")
         if not partition.config.deletes:
             raise PolicyViolation(

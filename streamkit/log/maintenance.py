@@ -17,7 +17,7 @@ from streamkit.clock import Clock
 from streamkit.errors import ConfigError, StreamkitError, UnknownTopic
 from streamkit.log.boot import boot_id
 from streamkit.log.cleaning import Compacted
-from streamkit.log.config import HOUR, TopicConfig
+from streamkit.log.config import HOUR, OWN_TOPICS, TopicConfig
 from streamkit.log.control import END, PAGE_BYTES, SYNCED, End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.metadata import Topic
@@ -395,7 +395,7 @@ class Maintenance:
         finished = {
             tp: self._believed(seen, [e for e in seen.finished if e.end <= seen.end.stable_offset])
             for tp, seen in self._seen.items()
-            if seen.config.deletes and not tp.topic.startswith("__") and seen.end is not None
+            if seen.config.deletes and tp.topic not in OWN_TOPICS and seen.end is not None
         }
         before_this = len(self._removed)
         for tp, before in over(left, limit, finished).items():

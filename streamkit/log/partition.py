@@ -25,7 +25,7 @@ from streamkit.log.block import ControlBlock
 from streamkit.log.cleaning import MEMORY, STEP_BYTES, Cleaner, Compacted
 from streamkit.log.committed import CommittedReader, Visible
 from streamkit.log.compaction import Dirt
-from streamkit.log.config import TopicConfig
+from streamkit.log.config import OWN_TOPICS, TopicConfig
 from streamkit.log.control import End
 from streamkit.log.failure import failure
 from streamkit.log.files import Buffer, Files, write_new
@@ -90,7 +90,7 @@ class Partition:
         self._read_only = read_only
         self._notify = notify
         self._space = space
-        self._own = tp.topic.startswith("__")
+        self._own = tp.topic in OWN_TOPICS
         """One of the log's own: appends to it have to go on when the disk is full."""
 
         self._segments = Segments(files, directory, writable=not read_only)

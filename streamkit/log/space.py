@@ -10,7 +10,7 @@ All processes of a log share one mapped page, the file `maintenance` in its root
 the file is what one takes who does maintenance.
 
 The ballast is a file of a MiB that is good for nothing. When an append to a topic of the log's own
-(`__…`) meets a full disk, the ballast is removed and that append done again. From then on producers
+meets a full disk, the ballast is removed and that append done again. From then on producers
 are refused in all processes, or they would take that room as well. As soon as there is room for a
 new ballast they go on.
 """

@@ -158,6 +158,12 @@ class TestTopics:
         with pytest.raises(InvalidTopic, match="internal"):
             backend.create_topic("__transaction.state")  # like it, but for the dot
 
+    def test_a_name_like_those_of_its_own_is_anybodys(self, backend):
+        made = backend.create_topic("__heartbeat")
+        backend.append(TopicPartition("__heartbeat", 0), [b"x"])
+        assert not made.internal
+        assert backend.delete_records(TopicPartition("__heartbeat", 0), -1) == 1
+
     def test_what_partitions_hold_is_told(self, backend):
         backend.append(T1, [b"x" * 1000] * 3)
         empty, full = backend.partitions("t")

@@ -5,10 +5,22 @@ from dataclasses import replace
 import pytest
 
 from streamkit.errors import ConfigError, InvalidTopic
-from streamkit.log.config import LogConfig, TopicConfig, check_topic_name
+from streamkit.groups import offsets as groups
+from streamkit.log.config import (
+    METADATA_TOPIC,
+    OWN_TOPICS,
+    LogConfig,
+    TopicConfig,
+    check_topic_name,
+)
 from streamkit.records import TopicPartition
+from streamkit.transactions import records as transactions
 
 TP = TopicPartition("events", 0)
+
+
+def test_the_topics_of_the_log_itself_are_those_that_others_keep_in_it():
+    assert {METADATA_TOPIC, groups.TOPIC, transactions.TOPIC} == OWN_TOPICS
 
 
 def test_configs_are_parsed():

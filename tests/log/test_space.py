@@ -132,6 +132,23 @@ def test_offsets_are_committed_on_a_full_disk_and_all_producers_wait(open_log, e
     assert one.partition(TP).end_offset == count
 
 
+def test_the_room_for_the_log_itself_is_not_for_topics_that_are_named_like_its_own(open_log, disk):
+    log = open_log()
+    mine = TopicPartition("__heartbeat", 0)
+    log.create_topic("__heartbeat")
+    log.create_topic("events")
+    log.maintain()
+    commit(log, 0)
+    fill(log)
+    disk.free = 0
+    with pytest.raises(OutOfSpace, match="taken back whole"):
+        append(log, 1, mine)
+    assert (Path(log.path) / BALLAST).exists()
+    commit(log, 1)
+    with pytest.raises(OutOfSpace, match="kept for offsets"):
+        append(log, 1, mine)
+
+
 def test_producers_go_on_by_themselves_when_there_is_room(open_log, disk, clock):
     one, other = open_log(), open_log()
     one.create_topic("events")
