@@ -1,5 +1,6 @@
 """A log: one directory of partitions, opened by as many processes as you like."""
 
+import logging
 import os
 import resource
 import threading
@@ -43,6 +44,8 @@ from streamkit.log.space import Space
 from streamkit.log.ticker import TICK_SECONDS, Ticker
 from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
+
+logger = logging.getLogger(__name__)
 
 METADATA = TopicPartition(METADATA_TOPIC, 0)
 METADATA_TOPIC_ID = bytes(15) + b"\x01"
@@ -96,6 +99,7 @@ class Log:
         self._ticks = read_only or not maintenance
         """Whether the thread runs, or never will."""
         self._passed = -1
+        self._hindered = ""
         self._borrowed: set[Partition] = set()
         self._metadata = self._partition(
             METADATA, METADATA_TOPIC_ID.hex(), TopicConfig(max_message_bytes=MAX_MESSAGE)
@@ -410,7 +414,13 @@ class Log:
         mine = self._space.last_pass == self._passed
         found = None
         if asked or mine or not 0 <= since < TAKE_OVER:
-            found = self._pass(patience=1.0 if asked else 0.0, everything=asked)
+            try:
+                found = self._pass(patience=1.0 if asked else 0.0, everything=asked)
+                self._hindered = ""
+            except LogError as error:
+                if self._hindered != (said := str(error)):  # said once, until it is over
+                    logger.warning("maintenance: %s", error)
+                self._hindered = said
         if found is None:
             self._maintenance.rest()
         return BUSY_SECONDS if self._maintenance.waiting else TICK_SECONDS

@@ -91,19 +91,31 @@ class Space:
 
         Raises StorageFailed.
         """
-        self.attach()
+        file = self._lockable()
         # The flock is the open file's, so it keeps no other thread out that uses this object.
-        if self._file is None or not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(blocking=False):
             return False
         taken = False
         try:
-            taken = self._file.try_lock()
+            taken = file.try_lock()
         except OSError as error:
-            raise failure(error, f"{self._file.path}: cannot be locked") from error
+            raise failure(error, f"{file.path}: cannot be locked") from error
         finally:
             if not taken:
                 self._turn.release()
         return taken
+
+    def _lockable(self) -> OpenFile:
+        """The page's file; there need be no room to map it. Raises StorageFailed."""
+        self.attach()
+        with self._mutex:
+            if self._file is None:
+                path = os.path.join(self._root, PAGE)
+                try:
+                    self._file = OpenFile(self._files, path, os.O_RDWR | os.O_CREAT)
+                except OSError as error:
+                    raise failure(error, f"{path}: cannot be opened") from error
+            return self._file
 
     def unlock(self) -> None:
         """Let go of the lock, which this process must have."""
