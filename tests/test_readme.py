@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.clients.consumer import Consumer
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -86,6 +88,22 @@ def test_the_test_of_the_app_passes(shop: Path) -> None:
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(re.findall(r"\]\(([^)#]+)\)", README))
+
+
+def test_the_transaction_of_the_guide_invoices_each_order_once(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "transactions.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    again = program.replace("admin.create_topic(", "admin.topic(")
+    for code in (program, again):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    with Consumer(tmp_path / "data", "invoices", value_type=str) as consumer:
+        values = [record.value for record in consumer.until_end()]
+    assert values == [f"invoice for {thing}" for thing in ("book", "lamp", "chair")] * 2
 
 
 def test_the_make_targets_are_there() -> None:

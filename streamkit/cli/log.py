@@ -17,7 +17,10 @@ from streamkit.errors import LogNotFound, UnknownPartition, UnknownTopic, neares
 if TYPE_CHECKING:
     from streamkit.fsck.dump import Line
 
-app = typer.Typer(no_args_is_help=True, help="Look into the files of the log, and keep them few.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The log as a whole: its configs, its upkeep, and what stands in its files.",
+)
 app.command("config")(upkeep.config)
 app.command("maintain")(upkeep.maintain)
 

@@ -94,6 +94,7 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Event streaming in one pip install: a partitioned log in a directory, connectors, "
     "processing, replay.",

@@ -45,8 +45,8 @@ def config(
 def maintain(context: typer.Context, json: Json = False) -> None:
     """Remove now what retention does not keep any more, compact, and say what was done.
 
-    The processes that write to the log do it by themselves, about once a second. So is this:
-    transactions whose producer was killed are aborted.
+    Transactions whose producer was killed are aborted, too. The processes that write to the log
+    do all of it by themselves, about once a second.
     """
     with open_log(context) as log, _quiet():
         done = log.maintain()

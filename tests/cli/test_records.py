@@ -238,6 +238,11 @@ def test_the_log_may_be_named_anywhere(log, tmp_path):
     assert [row["topic"] for row in json.loads(listed.stdout)] == ["x"]
 
 
+def test_the_help_says_the_defaults(streamkit):
+    assert "[default: ./streamkit-data]" in streamkit("--help").stdout
+    assert "[default: {value}]" in streamkit("consume", "--help").stdout
+
+
 def test_the_version_names_the_codec():
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
