@@ -1,5 +1,6 @@
 """Configs of topics and of the whole log: Kafka's names, checked and parsed."""
 
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from streamkit.errors import ConfigError, InvalidTopic, nearest
 from streamkit.log.segment import MAX_INDEX_BYTES
 from streamkit.records import TopicPartition
 
-COMPRESSIONS = ("producer", "uncompressed", "none", "gzip", "snappy", "lz4", "zstd")
+COMPRESSIONS = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
 MAX_INT = 2**31 - 1
 MAX_LONG = 2**63 - 1
 HOUR = 3_600_000
@@ -35,12 +36,15 @@ def check_topic_name(name: str) -> None:
         raise InvalidTopic(f"topic name {name!r}: the log keeps its topics and configs there")
 
 
+_WHOLE = re.compile(r"[+-]?[0-9]+\Z")
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise ValueError("not a whole number") from None
+        # What Python takes besides, as 1_000, a broker does not start on.
+        if not _WHOLE.match(value.strip()):
+            raise ValueError("not a whole number")
+        number = int(value)
         if not low <= number <= high:
             raise ValueError(f"not between {low} and {high}")
         return number
@@ -66,7 +70,7 @@ def _cleanup(value: str) -> str:
 
 def _fraction(value: str) -> float:
     try:
-        number = float(value)
+        number = float(value.replace("_", "no digit"))
     except ValueError:
         raise ValueError("not a number") from None
     if not 0 <= number <= 1:
