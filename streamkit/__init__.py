@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         PartitionInfo,
         TopicInfo,
     )
+    from streamkit.backends.locate import open_backend
     from streamkit.clients.admin import Admin
     from streamkit.clients.consumer import Consumer
     from streamkit.clients.lag import GroupPosition
@@ -88,6 +89,7 @@ _MODULES = {
     ),
     "streamkit.app": ("App",),
     "streamkit.clients.admin": ("Admin",),
+    "streamkit.backends.locate": ("open_backend",),
     "streamkit.clients.consumer": ("Consumer",),
     "streamkit.clients.lag": ("GroupPosition",),
     "streamkit.clients.producer": (
@@ -226,6 +228,7 @@ __all__ = [
     "UsageError",
     "Window",
     "__version__",
+    "open_backend",
     "tumbling",
 ]
 
