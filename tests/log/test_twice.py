@@ -146,3 +146,31 @@ def test_members_and_transactional_ids_of_both_exclude_each_other(root):
         with Producer(one, transactional_id="x") as third, third.transaction() as transaction:
             transaction.send("events", b"good")
     assert check(root, now=0).clean
+
+
+SHARED = ["control", "wake", "maintenance", "events-0/control", "events-0/cleaner"]
+
+
+@pytest.mark.parametrize("lost", [*SHARED, "events-0/leader-epoch-checkpoint"])
+def test_a_file_that_both_share_can_be_lost_under_them(root, logs, everything, lost):
+    one, other = logs
+    for log in logs:
+        log.partition(TP).append([value()])
+        log.maintain()
+    (root / lost).unlink(missing_ok=True)
+    for number, log in enumerate(logs * 2):
+        assert log.partition(TP).append([value()]) == 2 + number
+        log.create_topic(f"made-{number}")
+        assert log.maintain().problems == ()
+        assert log.wait(lambda: True, 1.0)
+        log.partition(TP).sync()
+    third = Log.open(root, fsync="never", maintenance=False)
+    assert third.partition(TP).append([value()]) == 6
+    third.create_topic("made-by-third")
+    for log in (*logs, third):
+        assert len(everything(log.partition(TP))) == 7
+        assert len(log.topics()) == 6
+    third.close()
+    one.close()
+    other.close()
+    assert [one for one in check(root, now=0).findings if one.severity == "error"] == []
