@@ -89,7 +89,7 @@ class Catalog:
             topics = self._topics.by_name
             if name in topics:
                 raise TopicExists(
-                    f"topic {name!r} exists, with {topics[name].partitions} partitions"
+                    f"topic {name!r} exists already (partitions: {topics[name].partitions})"
                 )
             like = name.replace(".", "_")
             for other in topics:
@@ -119,8 +119,8 @@ class Catalog:
             topic = _existing(self._topics.by_name, name)
             if total <= topic.partitions:
                 raise InvalidPartitions(
-                    f"topic {name!r} has {topic.partitions} partitions, and {total} were asked for:"
-                    " partitions can only be added, as their records would be lost"
+                    f"topic {name!r}: partitions can only be added, as the records of those removed"
+                    f" would be lost; asked for: {total}, there are: {topic.partitions}"
                 )
             numbers = range(topic.partitions, total)
             self._make_directories(name, topic.topic_id, numbers)
@@ -213,7 +213,8 @@ class Catalog:
                 self._sweep()
                 yield
             except OSError as error:
-                raise failure(error, f"{error.filename or self._root}: no topic change") from error
+                where = error.filename or self._root
+                raise failure(error, f"{where}: topics cannot be made or changed") from error
             finally:
                 if self._lock_file is not None:
                     self._lock_file.unlock()

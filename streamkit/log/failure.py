@@ -14,5 +14,6 @@ def failure(error: OSError, what: str) -> LogError:
         return ReadOnlyLog(
             f"{what}: {error.strerror}; open the log read-only, or let this user write there"
         )
-    kind = OutOfSpace if error.errno in FULL else StorageFailed
-    return kind(f"{what}: {error.strerror}")
+    if error.errno in FULL:
+        return OutOfSpace(f"{what}: {error.strerror}; free some space")
+    return StorageFailed(f"{what}: {error.strerror}")
