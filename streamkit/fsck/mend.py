@@ -28,7 +28,7 @@ from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile, write_new
 from streamkit.log.opening import open_block
 from streamkit.log.recovery import cut_tail, recover
-from streamkit.log.segment import INDEX, SNAPSHOT, TIMEINDEX, TXNINDEX, file_name
+from streamkit.log.segment import INDEX, LOG, SNAPSHOT, TIMEINDEX, TXNINDEX, file_name
 from streamkit.log.segments import Segments
 from streamkit.log.sync import Syncer
 from streamkit.log.view import existing
@@ -100,8 +100,11 @@ class _Mending:
 
     def _remove_leftovers(self) -> None:
         """Files that nothing goes on from. What a cleaner left, the next one finishes."""
-        for name in self._files.listdir(self._place.directory):
-            if name.endswith((".tmp", ".deleted")):
+        names = set(self._files.listdir(self._place.directory))
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            indexes_nothing = suffix in (INDEX, TIMEINDEX, TXNINDEX) and stem + LOG not in names
+            if indexes_nothing or suffix in (".tmp", ".deleted"):
                 self._files.unlink(os.path.join(self._place.directory, name))
 
     def _close_holes(self, block: ControlBlock, found: Checked) -> Iterator[str]:
