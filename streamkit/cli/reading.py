@@ -149,6 +149,8 @@ class _Owned:
                 self.positions.pop(leaving, None)
             self._member.release(ownership.revoking)
         gained = ownership.owned - ownership.revoking - self.positions.keys()
+        # Not those that others know of a topic of that name which was deleted.
+        gained = frozenset(at for at in gained if at.partition < count)
         if gained:
             # First what is pending: it may have been committed by the time of the second question.
             pending = self.log.pending(self._group)

@@ -255,38 +255,45 @@ class Consumer(Generic[V]):
         """
         deadline = self._clock.monotonic() + timeout
         with self._lock:
-            while True:
-                if self._closed:
-                    raise UsageError("the consumer is closed")
-                self._retire()
-                self._keep_group()
-                if ends is not None:
-                    for partition in self._positions.keys() - ends.keys():
-                        ends[partition] = self._end(partition)
-                if self._chunk is not None:
-                    return True
-                if self._fetched:
-                    chunk = self._fetched.popleft()
-                    if chunk.records:
-                        self._open(chunk, ends)
-                    else:
-                        self._pass_over(chunk)
-                    continue
-                wanted = self._reading()
-                if ends is not None:
-                    wanted = self._behind(ends)
-                    if not wanted and not self._later:
-                        return False
-                if self._fetch(wanted):
-                    continue
-                left = deadline - self._clock.monotonic()
-                if left <= 0:
+            try:
+                return self._filled(deadline, ends)
+            except UnknownPartition:
+                self._still_there()  # what has this name by now may have fewer
+                raise
+
+    def _filled(self, deadline: float, ends: dict[TopicPartition, int] | None) -> bool:
+        while True:
+            if self._closed:
+                raise UsageError("the consumer is closed")
+            self._retire()
+            self._keep_group()
+            if ends is not None:
+                for partition in self._positions.keys() - ends.keys():
+                    ends[partition] = self._end(partition)
+            if self._chunk is not None:
+                return True
+            if self._fetched:
+                chunk = self._fetched.popleft()
+                if chunk.records:
+                    self._open(chunk, ends)
+                else:
+                    self._pass_over(chunk)
+                continue
+            wanted = self._reading()
+            if ends is not None:
+                wanted = self._behind(ends)
+                if not wanted and not self._later:
                     return False
-                if self._uncommitted():
-                    left = min(left, _COMMIT_SECONDS)
-                if self._later:
-                    left = min(left, _LATER_SECONDS)
-                self._backend.wait(wanted, left, isolation=self._isolation)
+            if self._fetch(wanted):
+                continue
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                return False
+            if self._uncommitted():
+                left = min(left, _COMMIT_SECONDS)
+            if self._later:
+                left = min(left, _LATER_SECONDS)
+            self._backend.wait(wanted, left, isolation=self._isolation)
 
     def _retire(self) -> None:
         """Be done with what was given out; forget the chunk when that is all of it."""
@@ -680,7 +687,12 @@ class Consumer(Generic[V]):
             self._member.release(ownership.revoking)
         # Not only what was gained just now: an error may have come between it and its beginning.
         if new := ownership.owned - ownership.revoking - self._positions.keys():
-            self._begin(sorted(new))
+            self._begin(tp for tp in sorted(new) if self._exists(tp))
+
+    def _exists(self, partition: TopicPartition) -> bool:
+        """Else a member that has not noticed yet, or is away, knows the topic as it was before it
+        was deleted and made anew with fewer."""
+        return partition.partition < self._backend.topic(partition.topic).partitions
 
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         self._forget(partitions)

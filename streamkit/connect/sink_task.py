@@ -136,7 +136,14 @@ class SinkTask:
         mine = {unit for unit in now.owned - now.revoking if isinstance(unit, TopicPartition)}
         for lost in self._positions.keys() - mine:
             del self._positions[lost]
-        gained = mine - self._positions.keys()
+        topics = self._topics()
+        # Not those that others know of a topic of that name which was deleted.
+        gained = {
+            partition
+            for partition in mine - self._positions.keys()
+            if (topic := topics.get(partition.topic)) is None
+            or partition.partition < topic.partitions
+        }
         if not gained:
             return
         committed = self._backend.committed(self._group)

@@ -93,6 +93,31 @@ def test_members_are_told_which_topic_is_gone_and_the_group_goes_on_with_the_oth
         assert [record.value for record in one.until_end()] == [b"next"]
 
 
+def test_a_topic_made_anew_with_fewer_partitions_is_read_beside_members_that_knew_more(log, path):
+    log.create_topic("v", 4)
+    with (
+        Consumer(path, "v", group="g", instance_id="a", session_timeout=1) as away,
+        Consumer(path, "v", group="g") as old,
+        Admin(path) as other,
+    ):
+        away.close()
+        other.delete_topic("v")
+        other.create_topic("v", 1)
+        log.append(TopicPartition("v", 0), [b"new"])
+        with pytest.raises(UnknownTopic, match="anew"):
+            while True:
+                old.poll()
+        old.close()
+        with Consumer(log, "v", group="g") as new:
+            found = []
+            while (
+                not found
+            ):  # the away one's partitions are kept for it, and then given to this one
+                found = new.poll(0.1)
+            assert [record.value for record in found] == [b"new"]
+            assert new.assignment == {TopicPartition("v", 0)}
+
+
 def test_a_commit_of_offsets_in_a_deleted_topic_is_refused(log):
     log.append(T0, [b"1"])
     log.commit("g", {T0: CommittedOffset(1)})
