@@ -55,13 +55,15 @@ class CommittedReader:
         self._read = read
         self._walked = walked
         self._rebuild = rebuild
-        self._known: dict[int, list[Aborted]] = {}
+        self._known: tuple[int, dict[int, list[Aborted]]] = (-1, {})
+        """The indexes of finished segments, and as of which `rewrites`: as one value, so that a
+        thread that is late adds to the ones that it began with."""
+
         self._active: tuple[int, int, list[Aborted]] = (-1, 0, [])
-        self._rewrites = -1
 
     def forget(self) -> None:
         """The files may be others from now on."""
-        self._known = {}
+        self._known = (-1, {})
         self._active = (-1, 0, [])
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> Visible:
@@ -104,21 +106,24 @@ class CommittedReader:
         for _ in range(ATTEMPTS):
             end = self._end()
             view = self._segments.view(end)
-            if end.rewrites != self._rewrites:
-                self.forget()
-                self._rewrites = end.rewrites
+            rewrites, known = self._known
+            if rewrites != end.rewrites:
+                known = {}
+                self._known = end.rewrites, known
             try:
-                return self._aborted_in(end, view, start, stop)
+                return self._aborted_in(end, view, known, start, stop)
             except FileNotFoundError as error:  # a segment was removed or merged meanwhile
                 self._segments.relist()
                 gone = error
         raise gone
 
-    def _aborted_in(self, end: End, view: View, start: int, stop: int) -> list[Aborted]:
+    def _aborted_in(
+        self, end: End, view: View, known: dict[int, list[Aborted]], start: int, stop: int
+    ) -> list[Aborted]:
         found: list[Aborted] = []
         base: int | None = view.base_for(start, end)
         while base is not None:
-            entries = self._entries(end, view, base)
+            entries = self._entries(end, view, known, base)
             since = bisect_left(entries, start, key=lambda entry: entry.last_offset)
             some = aborted_in(entries[since:], start, stop)
             found += some.aborted
@@ -127,23 +132,25 @@ class CommittedReader:
             base = view.after(base)
         return found
 
-    def _entries(self, end: End, view: View, base: int) -> list[Aborted]:
+    def _entries(
+        self, end: End, view: View, known: dict[int, list[Aborted]], base: int
+    ) -> list[Aborted]:
         walked = self._walked(base)
         if walked is not None:
             return walked
         if base == end.active_base:
             return self._of_active(end, view, base)
-        known = self._known.get(base)
-        if known is None:
+        entries = known.get(base)
+        if entries is None:
             try:
                 file = view.file(base, TXNINDEX)
-                known = _decoded(file.read(file.size(), 0), base, view.after(base) or base)
+                entries = _decoded(file.read(file.size(), 0), base, view.after(base) or base)
             except FileNotFoundError:
-                known = None
-            if known is None:
-                known = self._rebuild(base)
-            self._known[base] = known
-        return known
+                entries = None
+            if entries is None:
+                entries = self._rebuild(base)
+            known[base] = entries
+        return entries
 
     def _of_active(self, end: End, view: View, base: int) -> list[Aborted]:
         size = end.txnindex_bytes

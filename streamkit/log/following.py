@@ -48,18 +48,21 @@ def follow_from(
     name: str,
     reach: int,
     plain_until: int = 0,
+    settled: int = 0,
 ) -> Followed:
     """The producers at the end of these segments, from the newest snapshot at or below `reach`.
 
     `size_of(base)` is how many bytes of a segment count. With no snapshot that can be read, the
-    walk begins with the first segment. Below `plain_until` no batch has a producer id. `name` is
-    the partition's, for messages.
+    walk begins with the first segment. Below `plain_until` no batch has a producer id. `settled` is
+    a last stable offset that was published: what a snapshot has open from before it was ended, were
+    the marker gone by compaction. `name` is the partition's, for messages.
     """
     began, entries = _newest(snapshots, bases[0], reach)
     if began < plain_until:
         began, entries = plain_until, []
     never = not entries and began in (0, plain_until)
     producers = Producers(name, entries, began)
+    producers.settle(settled)
     first = max(bisect_right(bases, began) - 1, 0)
     aborted: dict[int, list[Aborted]] = {}
     last = -1

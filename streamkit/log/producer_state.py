@@ -107,7 +107,9 @@ class ProducerState:
         earlier = bases[-2] if len(bases) > 1 else bases[-1]
         known = earlier == 0 or earlier in self._snapshots.offsets()
         reach = earlier if known else end.end_offset
-        found = load(self._tp, self._segments, self._snapshots, end, reach=reach).producers
+        found = load(
+            self._tp, self._segments, self._snapshots, end, reach=reach, settled=end.stable_offset
+        ).producers
         for producer_id in found.settle(end.stable_offset):
             logger.error(
                 "%s: the marker that ended a transaction of producer %d was not found: the log is"
@@ -121,6 +123,8 @@ class ProducerState:
 
     def _catch_up(self, producers: Producers, end: End) -> None:
         """Follow what others have appended since."""
+        # Compaction may have taken the markers by now of what was open the last time.
+        producers.settle(end.stable_offset)
         place = self._place
         bases = self._segments.bases(end)
         same = place.rewrites == end.rewrites and place.base in bases
@@ -161,14 +165,17 @@ def load(
     *,
     reach: int,
     last: int | None = None,
+    settled: int = 0,
 ) -> Followed:
     """Follow the log from the newest snapshot at or below `reach` to the published end.
 
-    `last` is the segment to end with, when not with the active one.
+    `last` is the segment to end with, when not with the active one; `settled` as in `follow_from`.
     """
     bases = [base for base in segments.bases(end) if last is None or base <= last]
 
     def size_of(base: int) -> int:
         return end.end_position if base == end.active_base else segments.size(base)
 
-    return follow_from(snapshots, segments, bases, size_of, name=str(tp), reach=reach)
+    return follow_from(
+        snapshots, segments, bases, size_of, name=str(tp), reach=reach, settled=settled
+    )

@@ -214,6 +214,12 @@ class Draft:
                     f" after sequence {entry.last_sequence} in epoch {entry.epoch}; a batch between"
                     " them is missing, or was sent before the last few"
                 )
+        if entry.open_from >= 0 and epoch > entry.epoch:
+            raise InvalidTxnState(
+                f"{self._where(header)}: epoch {epoch}, but a transaction of epoch {entry.epoch} is"
+                f" open since offset {entry.open_from}, and would be committed together with this"
+                " one; abort, and begin again when it has ended"
+            )
         if entry.open_from >= 0 and not header.transactional:
             raise InvalidTxnState(
                 f"{self._where(header)}: a batch outside of a transaction, but the producer has had"
@@ -263,9 +269,19 @@ class Draft:
             return None
         entry = self.get(header.producer_id) or Producer(header.producer_id)
         if header.control:
-            return None if marker is None else self._end(entry, header, base_offset, marker)
+            if marker is not None:
+                return self._end(entry, header, base_offset, marker)
+            if header.count == 0:
+                # Compaction has emptied a marker and kept its header, for the epoch.
+                gone = Marker(commit=True, coordinator_epoch=entry.coordinator_epoch)
+                self._end(entry, header, base_offset, gone)
+            return None
         batch = Batch(last_sequence(header), last_offset, header.last_offset_delta)
         open_from = entry.open_from
+        if open_from >= 0 and entry.epoch < header.producer_epoch:
+            # `check` lets none in before the marker: compaction has taken that since.
+            self._close(open_from)
+            open_from = NONE
         # A batch that compaction has emptied keeps its header for the sequence alone: its
         # transaction was decided long ago, and the marker may be gone.
         if open_from < 0 and header.transactional and header.count > 0:
@@ -296,11 +312,14 @@ class Draft:
         first = entry.open_from
         if first < 0:
             return None
-        if self.opened.pop(first, None) is None:
-            self.closed.add(first)
+        self._close(first)
         if marker.commit:
             return None
         return Aborted(entry.producer_id, first, offset, self.stable_offset)
+
+    def _close(self, first: int) -> None:
+        if self.opened.pop(first, None) is None:
+            self.closed.add(first)
 
     def _require_sense(self, header: BatchHeader, sequenced: bool) -> None:
         if header.control:

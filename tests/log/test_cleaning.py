@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from streamkit.clock import ManualClock
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import CorruptLog, OffsetOutOfRange, OutOfSpace
+from streamkit.log import committed
 from streamkit.log.cleaned import read_cleaned
 from streamkit.log.control import END, PAGE_BYTES, SYNCED, Synced
 from streamkit.log.directory import Log
@@ -470,6 +471,98 @@ def test_who_was_stopped_in_the_middle_of_reading_sees_nothing_that_was_aborted(
         committed._read = stopped
         assert read(reader) == [(2, b"b", b"committed")]
         assert committed._read is plainly
+
+
+def test_who_missed_a_marker_that_is_gone_does_not_take_its_transaction_for_open(
+    partition, tmp_path, clock
+):
+    one, two = Producer(partition, 1), Producer(partition, 2)
+    with opened(tmp_path / "log", clock=clock) as other:
+        there = other.partition(TP)
+        two.put(b="open")
+        assert set(there.open_transactions()) == {2}
+        partition.append_marker(2, 1, True, 0, True)  # which raises the epoch
+        put(partition, b="later")
+        roll(partition)
+        for _ in range(4):
+            compact(partition)
+            clock.advance(2000)
+        assert [(h.base_offset, h.count) for h in batches(partition)] == [(1, 0), (2, 1)]
+        one.partition = there
+        one.put(a="2")
+        one.end(commit=True)
+        assert partition.stable_offset == partition.end_offset
+        assert there.open_transactions() == {}
+
+
+def test_a_thread_that_is_late_does_not_bring_back_an_index_that_was_replaced(
+    partition, monkeypatch
+):
+    one = Producer(partition, 1)
+    for _ in range(3):  # segments that become one
+        one.put(a="aborted")
+        one.end(commit=False)
+        roll(partition)
+    found = partition.aborted(0, partition.end_offset)
+    assert len(found) == len(bases(partition)) - 1 == 3
+    partition._committed.forget()
+    decoded = committed._decoded
+
+    def late(raw, base, end):
+        """Meanwhile there is a round, and another thread that reads after it."""
+        monkeypatch.undo()
+        entries = decoded(raw, base, end)
+        compact(partition)
+        assert len(bases(partition)) == 2
+        assert partition.aborted(0, 1)
+        return entries
+
+    monkeypatch.setattr(committed, "_decoded", late)
+    partition.aborted(0, 1)
+    assert committed._decoded is decoded
+    assert partition.aborted(0, partition.end_offset) == found
+
+
+@pytest.mark.parametrize("known", ["followed", "loaded", "rebooted"])
+def test_a_transaction_that_is_open_is_not_mistaken_for_one_whose_marker_is_gone(
+    partition, tmp_path, clock, known
+):
+    def batch(epoch: int, **values: str) -> bytes:
+        return encode(
+            [value.encode() for value in values.values()],
+            keys=[key.encode() for key in values],
+            timestamps=clock.now(),
+            producer_id=2,
+            producer_epoch=epoch,
+            base_sequence=0,
+            transactional=True,
+        )
+
+    with opened(tmp_path / "log", clock=clock) as other:
+        there = other.partition(TP)
+        partition.append([batch(0, b="1")])
+        if known == "followed":
+            assert set(there.open_transactions()) == {2}
+        roll(partition)  # the snapshot has it open
+        partition.append_marker(2, 1, True, 0, True)
+        put(partition, b="later")
+        roll(partition)
+        for _ in range(4):
+            compact(partition)
+            clock.advance(2000)
+        put(partition, c="plain")
+        partition.append([batch(1, b="open")])
+        first = partition.end_offset - 1
+        if known == "rebooted":
+            partition.close()
+            (Path(partition.directory) / "control").unlink()
+        one = Producer(there, 1)
+        one.put(a="2")
+        one.end(commit=True)
+        assert there.stable_offset == first
+        there.append_marker(2, 2, False, 0, True)
+        assert there.stable_offset == there.end_offset
+        assert [value for _, _, value in read(there)] == [b"later", b"plain", b"2"]
 
 
 Action = st.one_of(

@@ -63,7 +63,7 @@ class Model:
                 return "error", InvalidProducerEpoch
             if sequence != following:
                 return "error", OutOfOrderSequence
-            if self.open_from(pid) is not None and not transactional:
+            if self.open_from(pid) is not None and (epoch > present or not transactional):
                 return "error", InvalidTxnState
         return "at", self.add(count, pid, epoch, sequence, transactional, None)
 
