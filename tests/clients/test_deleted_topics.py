@@ -112,7 +112,7 @@ def test_a_topic_made_anew_with_fewer_partitions_is_read_beside_members_that_kne
             found = []
             while (
                 not found
-            ):  # the away one's partitions are kept for it, and then given to this one
+            ):  # the away one's are kept for it for a second
                 found = new.poll(0.1)
             assert [record.value for record in found] == [b"new"]
             assert new.assignment == {TopicPartition("v", 0)}
