@@ -47,6 +47,10 @@ class Files(Protocol):
         """A file's size in bytes, and when it was last written: wall-clock ms."""
         ...
 
+    def room(self, path: str) -> int:
+        """How many bytes are free on the disk of a directory."""
+        ...
+
     def date(self, path: str, written: int) -> None:
         """Say that the file was last written at that time: wall-clock ms."""
         ...
@@ -94,6 +98,11 @@ class RealFiles:
     def measure(path: str) -> tuple[int, int]:
         found = os.stat(path)
         return found.st_size, found.st_mtime_ns // 1_000_000
+
+    @staticmethod
+    def room(path: str) -> int:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
     @staticmethod
     def date(path: str, written: int) -> None:

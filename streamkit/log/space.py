@@ -218,6 +218,9 @@ class Space:
     def _made(self, path: str) -> bool:
         temporary = f"{path}.tmp"
         try:
+            # Else it would fill up, for a moment, what was just given up for offsets.
+            if self._files.room(self._root) < 2 * BALLAST_BYTES:
+                return False
             file = OpenFile(self._files, temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             # Not zeros: a file system that compresses would keep no room for them.
             file.write([os.urandom(BALLAST_BYTES)], 0)

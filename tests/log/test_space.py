@@ -356,6 +356,18 @@ def test_a_real_file_system_fills_up_under_two_processes(small_mount, everything
         assert {value for _, value in found[:-1]} == {b"x" * 1000}
 
 
+def test_what_was_given_up_for_offsets_is_not_filled_by_a_try(tmp_path):
+    files = UnsyncedFiles()
+    with Log.open(tmp_path, files=files) as log:
+        log.create_topic("events")
+        files.room = lambda path: BALLAST_BYTES  # type: ignore[method-assign]
+        log.maintain()
+        assert not (tmp_path / BALLAST).exists()
+        files.room = lambda path: 2 * BALLAST_BYTES  # type: ignore[method-assign]
+        log.maintain()
+        assert (tmp_path / BALLAST).exists()
+
+
 def test_a_producer_keeps_what_the_disk_has_no_room_for(small_mount, everything):
     filler = small_mount / "filler"
     with Log.open(small_mount / "log") as log:
