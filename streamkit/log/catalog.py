@@ -26,7 +26,14 @@ from streamkit.log.cleaned import forget_cleaned
 from streamkit.log.config import KNOWN, TopicConfig, check_topic_name
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile
-from streamkit.log.folders import holds_data, is_deleted, make_folder, remove_folder, topic_id_of
+from streamkit.log.folders import (
+    holds_data,
+    is_deleted,
+    make_folder,
+    remove_folder,
+    set_aside,
+    topic_id_of,
+)
 from streamkit.log.metadata import (
     BROKER_RESOURCE,
     METADATA_VERSION,
@@ -183,8 +190,11 @@ class Catalog:
             topic = _existing(self._topics.by_name, name)
             # Said first, done then: a process killed in between leaves files that belong to nobody.
             self._append([RemoveTopicRecord(topic.topic_id)])
-            for number in range(topic.partitions):
-                remove_folder(self._files, self.directory(TopicPartition(name, number)))
+            paths = [self.directory(TopicPartition(name, n)) for n in range(topic.partitions)]
+            aside = [set_aside(self._files, path) for path in paths if self._files.exists(path)]
+            self._files.fsync_dir(self._root)
+            for path in aside:
+                remove_folder(self._files, path)
             self._files.fsync_dir(self._root)
             return topic
 

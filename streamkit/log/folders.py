@@ -57,20 +57,28 @@ def is_deleted(path: str) -> bool:
 
 
 def remove_folder(files: Files, path: str) -> None:
-    """Rename a partition's directory as Kafka does, then remove it; one that is gone is fine.
-
-    The control file goes first: who still has it mapped sees at the next append that the
-    partition is no more.
-    """
+    """Remove a partition's directory; one that is gone is fine."""
     if not files.exists(path):
         return
     if not is_deleted(path):
-        with suppress(FileNotFoundError):
-            files.unlink(os.path.join(path, CONTROL))
-        renamed = _deleted_name(path)
-        files.rename(path, renamed)
-        path = renamed
+        path = set_aside(files, path)
+        files.fsync_dir(os.path.dirname(path))
     _remove(files, path)
+
+
+def set_aside(files: Files, path: str) -> str:
+    """Rename a partition's directory as Kafka does before it removes it; returns the new name.
+
+    To be on stable storage before it is emptied: a power cut that kept the old name and lost the
+    topic's id would leave records that nobody knows of, and that are never removed. The control
+    file goes at once: who still has it mapped sees at the next append that the partition is no
+    more.
+    """
+    with suppress(FileNotFoundError):
+        files.unlink(os.path.join(path, CONTROL))
+    renamed = _deleted_name(path)
+    files.rename(path, renamed)
+    return renamed
 
 
 def _deleted_name(path: str) -> str:

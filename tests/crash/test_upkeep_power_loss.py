@@ -67,20 +67,23 @@ class Promised:
 class SmallDisk(Disk):
     """One on which so many bytes still fit."""
 
-    room = 1 << 40
+    free = 1 << 40
+
+    def room(self, path: str) -> int:
+        return self.free
 
     def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:  # type: ignore[override]
         with self._lock:
             end = position + sum(map(len, buffers))
             wanted = max(0, end - os.fstat(fd).st_size)
-            if wanted > self.room:
+            if wanted > self.free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self.room -= wanted
+            self.free -= wanted
             return super().pwritev(fd, buffers, position)
 
     def unlink(self, path: str) -> None:  # type: ignore[override]
         with self._lock:
-            self.room += os.path.getsize(path)
+            self.free += os.path.getsize(path)
             super().unlink(path)
 
 
@@ -228,10 +231,16 @@ def hold_partition(log: Log, tp: TopicPartition, promised: Promised, rows: list[
     found = contents(log, tp)
     assert all(rows[offset] == row for offset, row in found.items())
     there = {offset: rows[offset] for offset in range(start, end)}
-    if partition.config.compacted:
-        assert latest(found) == latest(there)
-    else:
+    if not partition.config.compacted:
         assert found == there
+        return
+    # A gap where nothing was synced yet may be compaction's: so it is not cut there.
+    synced = dict(promised.synced).get(tp, 0)
+    known = latest(found)
+    for key, value in latest({at: row for at, row in there.items() if at < synced}).items():
+        later = [row[1] for at, row in there.items() if at >= synced and row[0] == key]
+        assert known.pop(key, None) in [value, *later]
+    assert known.keys() <= {row[0] for at, row in there.items() if at >= synced}
 
 
 def hold_group(log: Log, promised: Promised) -> None:
@@ -347,13 +356,13 @@ def a_full_disk(story: Story) -> None:
         story.commit(backend, 1)
         maintain(story)
         assert (Path(story.log.path) / space.BALLAST).exists()
-        story.disk.room = 0
+        story.disk.free = 0
         for offset in (2, 3):
             with pytest.raises(OutOfSpace):
                 story.log.partition(EVENTS).append([encode([b"refused"], timestamps=NOW)])
             story.commit(backend, offset)
         assert not (Path(story.log.path) / space.BALLAST).exists()
-        story.disk.room = 1 << 30
+        story.disk.free = 1 << 30
         story.clock.advance(2000)
         story.fill(EVENTS, 2)
         assert (Path(story.log.path) / space.BALLAST).exists()
