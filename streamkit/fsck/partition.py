@@ -1,6 +1,7 @@
 """One partition, every byte of it: batches, their indexes, producers, and where it ends."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ from streamkit.transactions.snapshot import decode_snapshot
 
 PASSES = 5
 """How often a partition is walked again because its files were replaced meanwhile."""
+PAUSE_SECONDS = 0.2
+"""… and after how long: a round of compaction replaces one segment after the other."""
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that were looked at since the last call."""
@@ -73,6 +76,7 @@ def check_partition(
         except (Replaced, FileNotFoundError):
             if not files.exists(place.directory):
                 return Checked(place)
+            time.sleep(PAUSE_SECONDS)
             continue
         if before is not None:
             seen = {(one.kind, one.file, one.position) for one in before.findings}
