@@ -478,3 +478,23 @@ def test_a_power_cut_in_the_middle_of_a_repair_loses_no_more_than_was_lost(
         with Log.open(left / "log", fsync="never", maintenance=False) as log:
             assert contents(log, EVENTS) == expected
             log.partition(EVENTS).append([encode([b"more"], timestamps=NOW)])
+
+
+def test_a_deleted_topic_leaves_no_records_behind_whatever_is_lost(tmp_path, reboot):
+    story = Story(tmp_path / "disk")
+    begin(story, "events", SMALL)
+    story.fill(EVENTS, 1)
+    story.disk.cuts.clear()
+    story.delete("events")
+    story.log.close()
+    for number, cut in enumerate(story.disk.cuts):
+        within = tmp_path / f"cut-{number}"
+        within.mkdir()
+        for left in story.disk.leave_each(cut, within, most=8):
+            reboot()
+            with Log.open(left / "log", fsync="never", maintenance=False) as log:
+                there = "events" in log.topics()
+                log.create_topic("another")  # who changes topics next clears up
+            findings = check(left / "log", now=NOW).findings
+            assert there or not [one for one in findings if one.kind == "orphan"]
+            shutil.rmtree(left)
