@@ -91,13 +91,12 @@ class TransactionCoordinator:
         """
         with self._topic.locked() as coordinator:
             known = coordinator.require(transactional_id)
-            steps = []
             if marked is not None and _same(known, marked):
+                # Not written: what follows at once says as much to whoever reads it.
                 known = known.complete(self._clock.now())
-                steps.append(known)
             step = known.add(*producer, partitions, now=self._clock.now())
             if step is not known:
-                self._topic.write([*steps, step], durable=False)
+                self._topic.write([step], durable=False)
 
     def end(
         self,

@@ -4,6 +4,8 @@ The two must agree for ever: a key that moved to another partition would lose it
 state. The same holds for the names of groups and transactions, which Kafka hashes in another way.
 """
 
+from functools import lru_cache
+
 from streamkit.codec.buffer import Buffer
 
 _SEED = 0x9747B28C
@@ -33,6 +35,7 @@ def partition_for(key: Buffer, count: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % count
 
 
+@lru_cache(maxsize=1024)
 def partition_of_name(name: str, count: int) -> int:
     """Which of `count` partitions of an internal topic keeps this group or transactional id.
 

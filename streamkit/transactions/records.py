@@ -11,6 +11,9 @@ The partitions are null in an Empty state, and an empty array once a transaction
 value is a tombstone: the transactional id is forgotten.
 """
 
+from functools import lru_cache
+from struct import Struct
+
 from streamkit.codec.partitioner import partition_of_name
 from streamkit.codec.primitives import Reader, Writer
 from streamkit.errors import DataError
@@ -20,6 +23,9 @@ from streamkit.transactions.transaction import NONE, Transaction
 
 TOPIC = "__transaction_state"
 _PREVIOUS, _NEXT, _VERSION = 0, 1, 2
+_HEAD = Struct(">hqhib")
+_TIMES = Struct(">qq")
+_I16, _I64 = Struct(">h"), Struct(">q")
 
 
 def partition_of(transactional_id: str, count: int) -> int:
@@ -42,35 +48,48 @@ def decode_key(raw: bytes) -> str | None:
 
 def encode_value(transaction: Transaction, version: int = 1) -> bytes:
     """Version 0 has no place for the tagged fields: with it, no producer of version 2 is safe."""
-    out = Writer(flexible=version >= 1)
-    out.i16(version)
-    out.i64(transaction.producer_id)
-    out.i16(transaction.producer_epoch)
-    out.i32(transaction.timeout)
-    out.i8(transaction.state)
-    if transaction.state is State.EMPTY:
+    flexible = version >= 1
+    raw = _HEAD.pack(
+        version,
+        transaction.producer_id,
+        transaction.producer_epoch,
+        transaction.timeout,
+        transaction.state,
+    )
+    raw += _encode_partitions(
+        None if transaction.state is State.EMPTY else transaction.partitions, flexible
+    )
+    raw += _TIMES.pack(transaction.updated_at, transaction.started_at)
+    if not flexible:
+        return raw
+    count, tags = 0, b""
+    for tag, layout, value, default in (
+        (_PREVIOUS, _I64, transaction.previous_producer_id, NONE),
+        (_NEXT, _I64, transaction.next_producer_id, NONE),
+        (_VERSION, _I16, transaction.version, 0),
+    ):
+        if value != default:
+            count += 1
+            tags += bytes((tag, layout.size)) + layout.pack(value)
+    return raw + bytes((count,)) + tags
+
+
+@lru_cache(maxsize=256)  # from one step of a transaction to the next they are mostly the same
+def _encode_partitions(partitions: frozenset[TopicPartition] | None, flexible: bool) -> bytes:
+    out = Writer(flexible)
+    if partitions is None:
         out.count(-1)
-    else:
-        by_topic: dict[str, list[int]] = {}
-        for topic, partition in sorted(transaction.partitions):
-            by_topic.setdefault(topic, []).append(partition)
-        out.count(len(by_topic))
-        for topic, ids in by_topic.items():
-            out.string(topic)
-            out.count(len(ids))
-            for partition in ids:
-                out.i32(partition)
-            out.tags()
-    out.i64(transaction.updated_at)
-    out.i64(transaction.started_at)
-    tags: dict[int, bytes] = {}
-    if transaction.previous_producer_id != NONE:
-        tags[_PREVIOUS] = transaction.previous_producer_id.to_bytes(8, "big", signed=True)
-    if transaction.next_producer_id != NONE:
-        tags[_NEXT] = transaction.next_producer_id.to_bytes(8, "big", signed=True)
-    if transaction.version:
-        tags[_VERSION] = transaction.version.to_bytes(2, "big", signed=True)
-    out.tags(tags)
+        return out.done()
+    by_topic: dict[str, list[int]] = {}
+    for topic, partition in sorted(partitions):
+        by_topic.setdefault(topic, []).append(partition)
+    out.count(len(by_topic))
+    for topic, ids in by_topic.items():
+        out.string(topic)
+        out.count(len(ids))
+        for partition in ids:
+            out.i32(partition)
+        out.tags()
     return out.done()
 
 

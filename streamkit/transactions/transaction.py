@@ -6,8 +6,9 @@ its caller has only not heard of it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from streamkit.errors import (
     ConcurrentTransactions,
@@ -28,8 +29,7 @@ VERSION = 2
 that a late batch or request can't land in the next one. Clients of 0 and 1 keep their epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class RollForward:
+class RollForward(msgspec.Struct, frozen=True):
     """What is left to do for a decided transaction: a marker into each partition, in this order.
 
     Each partition says itself whether it has the marker already (`Draft.check_marker`, which
@@ -43,8 +43,7 @@ class RollForward:
     partitions: tuple[TopicPartition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """A transactional id and where its present or last transaction stands.
 
     Times are in ms since 1970 UTC (−1: none), `timeout` is in ms. `previous_producer_id` is the
@@ -240,7 +239,7 @@ class Transaction:
     def _to(self, state: State, now: int, **fields: Any) -> "Transaction":
         if state not in TRANSITIONS[self.state]:
             raise self._not_from(state)
-        return replace(
+        return msgspec.structs.replace(
             self, state=state, updated_at=now, previous_producer_id=self.producer_id, **fields
         )
 

@@ -343,7 +343,7 @@ class TestInOneProcess:
         with Producer(log, transactional_id="app"):
             pass
         with topic.locked() as coordinator:
-            from dataclasses import replace
+            from msgspec.structs import replace
 
             worn = replace(coordinator.require("app"), producer_epoch=2**15 - 4)
             topic.write([worn], durable=True)

@@ -1,10 +1,9 @@
 """One transactional id: epochs, fencing, retries, and what is left to do."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamkit.errors import (
     ConcurrentTransactions,
