@@ -81,6 +81,7 @@ def test_a_segment_begun_in_a_time_to_come_ends_and_others_end_by_their_age_agai
     clock.set(-YEAR)
     if by == "maintenance":
         log.maintain()
+        assert bases(log) == [0, 1]
     append(log, clock)
     assert bases(log) == [0, 1]
     append(log, clock)
