@@ -7,11 +7,13 @@ used from several threads; a `Membership` belongs to the thread that made it.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from streamkit.log.config import OWN_TOPICS
-from streamkit.log.maintenance import Maintained
 from streamkit.records import Columns, Headers, Record, TopicPartition
+
+if TYPE_CHECKING:
+    from streamkit.log.maintenance import Maintained
 
 Acks: TypeAlias = Literal["all", 1]
 """`"all"`: on stable storage when the call returns. `1`: in the page cache, safe from any process
@@ -270,7 +272,7 @@ class Backend(Protocol):
         """Set configs of the log as a whole; None gives a key its default again. ConfigError."""
         ...
 
-    def maintain(self) -> Maintained:
+    def maintain(self) -> "Maintained":
         """Remove now what retention does not keep, and the like; what was done. ReadOnlyLog."""
         ...
 

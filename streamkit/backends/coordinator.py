@@ -45,8 +45,6 @@ class TransactionCoordinator:
         self._unseen: set[TopicPartition] = set()
         self._undated: dict[str, tuple[int, float]] = {}
         """Open transactions from a time to come: when they began, and when they were seen here."""
-        if not log.read_only:
-            log.add_duty(self.settle)
 
     # What producers ask for.
 

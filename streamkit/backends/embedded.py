@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from streamkit import codec
 from streamkit.backends.base import (
@@ -20,12 +20,11 @@ from streamkit.backends.base import (
     Transactions,
     Unit,
 )
-from streamkit.backends.coordinator import TransactionCoordinator
 from streamkit.backends.fetched import EmbeddedBatch
 from streamkit.backends.group_files import MemberFile
-from streamkit.backends.log_transactions import LogTransactions
 from streamkit.backends.members import LockMembership, fenced, group_files
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.settling import Settling
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.compression import CODECS, Compression
 from streamkit.errors import (
@@ -39,13 +38,17 @@ from streamkit.errors import (
 from streamkit.groups import offsets as schema
 from streamkit.groups.offsets import OffsetCommit
 from streamkit.log.boot import boot_id
-from streamkit.log.config import METADATA_TOPIC
+from streamkit.log.config import METADATA_TOPIC, TRANSACTIONS_TOPIC
 from streamkit.log.directory import Log
-from streamkit.log.maintenance import Maintained
+from streamkit.log.late import loading
 from streamkit.log.metadata import Topic
 from streamkit.log.partition import Partition
 from streamkit.records import Headers, TopicPartition
-from streamkit.transactions import records as transactions
+
+if TYPE_CHECKING:  # loaded by the few who need it
+    from streamkit.backends.coordinator import TransactionCoordinator
+    from streamkit.backends.log_transactions import LogTransactions
+    from streamkit.log.maintenance import Maintained
 
 Committed: TypeAlias = Mapping[TopicPartition, CommittedOffset]
 
@@ -58,7 +61,7 @@ _SETTLE_SECONDS = 1.0
 INTERNAL = {
     METADATA_TOPIC: "it says which topics there are",
     schema.TOPIC: "it holds the offsets and members of all groups",
-    transactions.TOPIC: "it says how transactions ended",
+    TRANSACTIONS_TOPIC: "it says how transactions ended",
 }
 """The topics that the log keeps for itself."""
 
@@ -76,7 +79,7 @@ class EmbeddedBackend:
         *,
         url: str | None = None,
         clock: Clock | None = None,
-        transactions: TransactionCoordinator | None = None,
+        settling: Settling | None = None,
         closing: Callable[[], None] | None = None,
     ) -> None:
         self._log = log
@@ -85,7 +88,7 @@ class EmbeddedBackend:
         self._clock = clock or SystemClock()
         self._closing = closing if closing is not None else log.close
         self._closed = False
-        self._coordinator = transactions or TransactionCoordinator(log, self._clock)
+        self._settling = settling or Settling(log, self._clock)
         self._members: list[LockMembership] = []
         self._producers: list[LogTransactions] = []
         self._wakes = 0
@@ -98,6 +101,10 @@ class EmbeddedBackend:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def _coordinator(self) -> "TransactionCoordinator":
+        return self._settling.coordinator()
 
     # Topics.
 
@@ -130,7 +137,7 @@ class EmbeddedBackend:
     def alter_log(self, config: Mapping[str, str | None]) -> None:
         self._log.alter_config(config)
 
-    def maintain(self) -> Maintained:
+    def maintain(self) -> "Maintained":
         return self._log.maintain()
 
     def topics(self) -> dict[str, TopicInfo]:
@@ -190,6 +197,9 @@ class EmbeddedBackend:
 
     def transactions(self, transactional_id: str, *, timeout: float) -> Transactions:
         self._writable(f"transactional id {transactional_id!r}")
+        with loading():
+            from streamkit.backends.log_transactions import LogTransactions
+
         opened = LogTransactions(
             self._coordinator,
             self._offsets,
@@ -306,7 +316,7 @@ class EmbeddedBackend:
                 stuck[partition] = since
             else:
                 self._stuck[partition.tp] = stable, self._clock.now()
-        self._coordinator.settle(stuck)
+        self._settling.settle(stuck)
 
     # Groups.
 
@@ -345,7 +355,7 @@ class EmbeddedBackend:
     def pending(self, group: str) -> frozenset[TopicPartition]:
         found = self._offsets.pending(group)
         if found and not self._log.read_only:
-            self._coordinator.settle()
+            self._settling.settle()
             found = self._offsets.pending(group)
         return frozenset(found)
 

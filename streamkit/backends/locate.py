@@ -6,16 +6,19 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from streamkit.backends.base import Backend
-from streamkit.backends.coordinator import TransactionCoordinator
-from streamkit.backends.embedded import EmbeddedBackend
-from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import SystemClock
 from streamkit.errors import UsageError
-from streamkit.log.directory import Log
+from streamkit.log.late import loading
+
+if TYPE_CHECKING:  # who only describes an app, or asks for help, opens no log
+    from streamkit.backends.embedded import EmbeddedBackend
+    from streamkit.backends.offsets_topic import OffsetsTopic
+    from streamkit.backends.settling import Settling
+    from streamkit.log.directory import Log
 
 DEFAULT_PATH = "./streamkit-data"
 
@@ -64,9 +67,9 @@ def directory_of(text: str) -> Path:
 
 @dataclass(slots=True)
 class _Open:
-    log: Log
-    offsets: OffsetsTopic
-    transactions: TransactionCoordinator
+    log: "Log"
+    offsets: "OffsetsTopic"
+    settling: "Settling"
     uses: int = 0
 
 
@@ -75,16 +78,20 @@ _logs: dict[tuple[str, bool], _Open] = {}
 _logs_lock = threading.Lock()
 
 
-def _shared(path: Path, *, read_only: bool, create: bool) -> EmbeddedBackend:
+def _shared(path: Path, *, read_only: bool, create: bool) -> "EmbeddedBackend":
+    with loading():
+        from streamkit.backends.embedded import EmbeddedBackend
+        from streamkit.backends.offsets_topic import OffsetsTopic
+        from streamkit.backends.settling import Settling
+        from streamkit.log.directory import Log
+
     key = (os.path.realpath(path), read_only)
     with _logs_lock:
         opened = _logs.get(key)
         if opened is None:
             log = Log.open(path, create=create, read_only=read_only)
             clock = SystemClock()
-            opened = _logs[key] = _Open(
-                log, OffsetsTopic(log, clock), TransactionCoordinator(log, clock)
-            )
+            opened = _logs[key] = _Open(log, OffsetsTopic(log, clock), Settling(log, clock))
         opened.uses += 1
 
     def closing() -> None:
@@ -98,12 +105,17 @@ def _shared(path: Path, *, read_only: bool, create: bool) -> EmbeddedBackend:
         opened.log,
         opened.offsets,
         url=str(path),
-        transactions=opened.transactions,
+        settling=opened.settling,
         closing=closing,
     )
 
 
-def _temporary() -> EmbeddedBackend:
+def _temporary() -> "EmbeddedBackend":
+    with loading():
+        from streamkit.backends.embedded import EmbeddedBackend
+        from streamkit.backends.offsets_topic import OffsetsTopic
+        from streamkit.log.directory import Log
+
     directory = tempfile.mkdtemp(prefix="streamkit-")
     fsync: Literal["never"] = "never"
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from streamkit.backends.base import (
     CommittedOffset,
@@ -16,8 +17,10 @@ from streamkit.clients.reset import At, By, MovedOffset, Target, plan_reset
 from streamkit.clients.start import Start, checked_start
 from streamkit.clock import SystemClock
 from streamkit.errors import UsageError
-from streamkit.log.maintenance import Maintained
 from streamkit.records import TopicPartition
+
+if TYPE_CHECKING:
+    from streamkit.log.maintenance import Maintained
 
 
 class Admin:
@@ -96,7 +99,7 @@ class Admin:
         """Set configs for the whole log, e.g. max.disk.bytes; None: the default. ConfigError."""
         self._backend.alter_log(config)
 
-    def maintain(self) -> Maintained:
+    def maintain(self) -> "Maintained":
         """Remove now what retention does not keep any more; what was done, and what could not be.
 
         It is done by itself about once a second by one of the processes that write the log.

@@ -19,7 +19,8 @@ MIN_SEGMENT_BYTES = 1024
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 MAX_NAME = 249
 METADATA_TOPIC = "__cluster_metadata"
-OWN_TOPICS = frozenset({METADATA_TOPIC, "__consumer_offsets", "__transaction_state"})
+TRANSACTIONS_TOPIC = "__transaction_state"
+OWN_TOPICS = frozenset({METADATA_TOPIC, "__consumer_offsets", TRANSACTIONS_TOPIC})
 """What the log keeps for itself, with Kafka's names. Others that begin with __ are anybody's."""
 
 
