@@ -220,18 +220,19 @@ class EmbeddedBackend:
     ) -> list[Batch]:
         committed = isolation == "read_committed"
         readable = [
-            (partition, position)
+            (partition, position, end)
             for tp, position in positions.items()
-            if position != _end(partition := self._log.partition(tp), committed)
+            if position != (end := _end(partition := self._log.partition(tp), committed))
         ]
         each = max(1, max_bytes // max(1, len(readable)))
         batches: list[Batch] = []
-        for partition, position in readable:
+        for partition, position, end in readable:
             if committed:
                 pieces, next_offset = partition.read_committed(position, each)
                 raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             else:
-                raw, next_offset = partition.read(position, each), position
+                raw = partition.read(position, each)
+                next_offset = position if raw else max(position, end)  # a gap up to the end
                 for _, header in codec.headers(raw):
                     next_offset = header.next_offset
             if next_offset != position:

@@ -84,6 +84,8 @@ class CommittedReader:
         if stable <= offset <= end.end_offset:
             return Visible([], offset)
         data = self._read(offset, max_bytes)
+        if not data:
+            return Visible([], stable)  # a gap up to the end, left by a power cut or compaction
         at = attributes = 0
         next_offset = offset
         while at < len(data):

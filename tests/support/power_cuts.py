@@ -274,7 +274,8 @@ class Disk(RealFiles):
         if self.calls == self.killed_at:
             raise Killed
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Take a cut: now the power goes."""
         for path, number in self._paths.items():
             node = self.nodes[number]
             if isinstance(node, Inode) and node.pages:
@@ -360,7 +361,7 @@ class Disk(RealFiles):
 
         def flushed() -> None:
             with self._lock:
-                self._cut()
+                self.cut()
                 inode.stable, inode.pages = page[:], [(next(self._whens), page[:])]
 
         page.flushed = flushed
@@ -369,19 +370,19 @@ class Disk(RealFiles):
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         with self._lock:
             self._count()
-            self._cut()
+            self.cut()
             inode = self._file(fd)
             inode.stable, inode.writes = inode.after_power_cut(Everything()), []
-            self._cut()
+            self.cut()
 
     def fsync_dir(self, path: str) -> None:  # type: ignore[override]
         with self._lock:
             self._count()
-            self._cut()
+            self.cut()
             folder = self.nodes[self._paths[path]]
             assert isinstance(folder, Folder)
             folder.stable, folder.changes = folder.after_power_cut(Everything()), []
-            self._cut()
+            self.cut()
 
     def mkdir(self, path: str) -> None:  # type: ignore[override]
         with self._lock:
