@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamkit.backends.base import CommittedOffset
 from streamkit.clients.consumer import Consumer
+from streamkit.clients.open_transaction import OpenTransaction
+from streamkit.clients.sent_topics import SentTopics
 from streamkit.errors import StreamkitError, UsageError
 from streamkit.records import Headers, TopicPartition
 
@@ -25,9 +27,11 @@ class Transaction:
     aborts it. For the thread that began it; a producer has one at a time.
     """
 
-    def __init__(self, producer: "Producer") -> None:
+    def __init__(self, producer: "Producer", topics: SentTopics, open_: OpenTransaction) -> None:
         """Use `Producer.transaction`."""
         self._producer = producer
+        self._topics = topics
+        self._open = open_
         self._thread: int | None = None
         self._over = False
 
@@ -43,15 +47,14 @@ class Transaction:
     ) -> None:
         """As `Producer.send`. Raises ProducerFenced when the producer's time is over."""
         self._require_open()
-        producer = self._producer
-        with producer._lock:
-            outside, producer._topics = producer._topics, producer._sendable
+        with self._open.lock:
+            outside, self._topics.opened = self._topics.opened, self._topics.within
             try:
-                producer.send(
+                self._producer.send(
                     topic, value, key=key, partition=partition, timestamp=timestamp, headers=headers
                 )
             finally:
-                producer._topics = outside
+                self._topics.opened = outside
 
     def send_many(
         self,
@@ -64,15 +67,14 @@ class Transaction:
     ) -> None:
         """As `Producer.send_many`."""
         self._require_open()
-        producer = self._producer
-        with producer._lock:
-            outside, producer._topics = producer._topics, producer._sendable
+        with self._open.lock:
+            outside, self._topics.opened = self._topics.opened, self._topics.within
             try:
-                producer.send_many(
+                self._producer.send_many(
                     topic, values, keys=keys, partition=partition, timestamps=timestamps
                 )
             finally:
-                producer._topics = outside
+                self._topics.opened = outside
 
     def commit_offsets(
         self,
@@ -88,7 +90,7 @@ class Transaction:
         """
         self._require_open()
         if isinstance(group, Consumer):
-            self._producer._commit_offsets(*group.handing_over(offsets))
+            self._open.commit_offsets(*group.handing_over(offsets))
         elif offsets is None:
             raise UsageError(f"name the offsets to commit for group {group!r}, or a consumer of it")
         else:
@@ -96,7 +98,7 @@ class Transaction:
                 TopicPartition(*tp): CommittedOffset(at) if isinstance(at, int) else at
                 for tp, at in offsets.items()
             }
-            self._producer._commit_offsets(group, chosen, None)
+            self._open.commit_offsets(group, chosen, None)
 
     def __enter__(self) -> "Transaction":
         self._begin()
@@ -130,14 +132,14 @@ class Transaction:
     def _begin(self) -> None:
         if self._over or self._thread is not None:
             raise UsageError("a transaction is begun once; ask the producer for another one")
-        self._producer._begin_transaction(self)
+        self._open.begin()
         self._thread = threading.get_ident()
 
     def _end(self, error: BaseException | None) -> None:
         self._over = True
         if error is None:
             try:
-                self._producer._commit_transaction()
+                self._open.commit()
             except BaseException as problem:
                 self._abort_after(problem)
                 raise
@@ -147,7 +149,7 @@ class Transaction:
     def _abort_after(self, error: BaseException) -> None:
         """Abort; what goes wrong with that is told with the error that is under way."""
         try:
-            if self._producer._drop_transaction():
+            if self._open.drop():
                 error.add_note("the transaction was aborted")
         except (StreamkitError, OSError) as problem:
             if str(problem) != str(error):

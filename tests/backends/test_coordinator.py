@@ -443,7 +443,7 @@ def test_a_transaction_costs_three_syncs_and_one_more_per_partition_and_end(tmp_
                 with suppress(KeyError), producer.transaction() as transaction:
                     for partition in range(partitions):
                         transaction.send("a", "x", partition=partition)
-                    producer._write(producer._sendable["a"].buffers[0])
+                    producer._writer.write(producer._topics.within["a"].buffers[0])
                     if not commits:
                         raise KeyError
                 cost = files.calls.count("fdatasync") - before

@@ -10,7 +10,7 @@ import pytest
 
 from streamkit import codec
 from streamkit.backends.locate import open_backend
-from streamkit.clients import producer as producer_module
+from streamkit.clients import writer
 from streamkit.clients.buffers import Buffer
 from streamkit.clients.producer import Appended, Producer
 from streamkit.errors import (
@@ -418,7 +418,7 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(log):
     failing.error = OutOfSpace("full")
     producer = Producer(failing, linger=0.001)
     producer.send("one", b"a")
-    until(lambda: producer._error is not None)
+    until(lambda: producer._writer.error is not None)
     with pytest.raises(OutOfSpace):
         producer.send("one", b"not taken")
     failing.error = None
@@ -427,12 +427,12 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(log):
 
 
 def test_a_batch_that_waits_for_another_try_holds_up_no_other(log, monkeypatch):
-    monkeypatch.setattr(producer_module, "_RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(writer, "_RETRY_SECONDS", 3600.0)
     failing = Failing(log)
     failing.error = OutOfSpace("full")
     producer = Producer(failing, linger=0.001)
     producer.send("one", b"a")
-    until(lambda: producer._error is not None)
+    until(lambda: producer._writer.error is not None)
     failing.error = None
     with pytest.raises(OutOfSpace):
         producer.send("t", b"not taken")

@@ -1,0 +1,108 @@
+"""How a producer's batches get into the log: each into its own topic, and once."""
+
+from collections.abc import Iterable
+from functools import partial
+from itertools import count
+
+from streamkit.backends.base import Acks, Backend, Transactions
+from streamkit.clients.buffers import Buffer
+from streamkit.clients.sent_topics import SentTopics
+from streamkit.clients.sequences import Sequences
+from streamkit.errors import (
+    InvalidProducerEpoch,
+    ProducerFenced,
+    UnknownPartition,
+    UnknownTopic,
+)
+from streamkit.records import TopicPartition
+
+
+class Appends:
+    """Appends one producer's batches. For one thread at a time; `sync` for any."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        topics: SentTopics,
+        *,
+        acks: Acks,
+        idempotent: bool,
+        transactions: Transactions | None,
+        transactional_id: str | None,
+    ) -> None:
+        """`idempotent`: with sequences, so that what is tried again is not appended twice."""
+        self._backend = backend
+        self._topics = topics
+        self._acks = acks
+        self._transactions = transactions
+        self._transactional_id = transactional_id
+        self.idempotent = idempotent or transactions is not None
+        self._sequences: Sequences | None = None
+        self._number = count()
+        # What was appended last to each partition and is not known to be on stable storage yet.
+        self.unsynced: dict[TopicPartition, int] = {}
+
+    def start_anew(self) -> None:
+        """In a forked child: the id, and what is not synced yet, are the parent's."""
+        self._sequences = None
+        self.unsynced.clear()
+
+    def append(self, buffer: Buffer, *batches: bytes, waiting: Iterable[Buffer]) -> int:
+        """Append batches to the topic that their records were sent to; the first offset.
+
+        All of them or none; only one at a time for a producer with an id. `waiting`: where more
+        is about to go.
+        """
+        name = buffer.partition.topic
+        try:
+            info = self._backend.topic(name)
+            if info.topic_id != buffer.topic.info.topic_id:
+                # Its partitions may be others: a key's records would go to the wrong one.
+                raise UnknownTopic(
+                    f"topic {name!r} was deleted and made anew since it was sent to; what is sent "
+                    "now goes to the new one"
+                )
+            if info != buffer.topic.info:
+                buffer.topic.follow(info)
+            if self.idempotent:
+                (batch,) = batches
+                offset = self._append_once(buffer, batch, waiting)
+            else:
+                offset = self._backend.append_encoded(buffer.partition, *batches, acks=1)
+        except (UnknownTopic, UnknownPartition):
+            self._topics.forget(buffer.topic)
+            raise
+        if self._acks == "all":
+            self.unsynced[buffer.partition] = next(self._number)
+        return offset
+
+    def _append_once(self, buffer: Buffer, batch: bytes, waiting: Iterable[Buffer]) -> int:
+        """Append a batch as this producer's, with the sequence that comes next."""
+        append = partial(self._backend.append_encoded, buffer.partition, acks=1)
+        place = buffer.topic.info.topic_id, buffer.partition
+        if self._transactions is None:
+            if self._sequences is None:
+                self._sequences = Sequences((self._backend.producer_id(), 0))
+            return self._sequences.append(place, batch, append)
+        # All that is known by now: each step of the coordinator is an append of its own.
+        self._transactions.add({buffer.partition, *(one.partition for one in waiting)})
+        producer = self._transactions.producer
+        if self._sequences is None or self._sequences.producer != producer:
+            self._sequences = Sequences(producer, transactional=True)
+        try:
+            return self._sequences.append(place, batch, append)
+        except InvalidProducerEpoch as error:
+            raise ProducerFenced(
+                f"transactional id {self._transactional_id!r}: the transaction was ended by"
+                " others, because it took longer than its time-out or another producer has taken"
+                f" the id; begin a new producer ({error})"
+            ) from error
+
+    def sync(self, partition: TopicPartition) -> None:
+        """Return when what was appended to a partition before the call is on stable storage."""
+        self._backend.sync([partition])
+
+    def synced(self, partition: TopicPartition, last: int) -> None:
+        """Up to `last`, of `unsynced`, a partition is on stable storage."""
+        if self.unsynced.get(partition) == last:
+            del self.unsynced[partition]
