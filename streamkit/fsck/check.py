@@ -15,10 +15,11 @@ from streamkit.fsck.transactions import check_transactions
 from streamkit.groups import offsets as groups
 from streamkit.log.checkpoints import META_PROPERTIES
 from streamkit.log.config import METADATA_TOPIC, TopicConfig
-from streamkit.log.directory import METADATA, METADATA_TOPIC_ID, Log
+from streamkit.log.directory import Log
 from streamkit.log.files import Files, RealFiles
 from streamkit.log.folders import holds_data, is_deleted, topic_id_of
 from streamkit.log.metadata import RemoveTopicRecord, Topic, decode_record
+from streamkit.log.root import METADATA, METADATA_TOPIC_ID
 from streamkit.log.segment import base_of
 from streamkit.records import TopicPartition
 from streamkit.transactions import records as transactions

@@ -1,69 +1,39 @@
 """A log: one directory of partitions, opened by as many processes as you like."""
 
-import logging
 import os
-import resource
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from typing import Literal
-from uuid import uuid4
+from typing import TYPE_CHECKING, Literal
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.errors import (
-    ConfigError,
     InvalidTopic,
     LogError,
-    LogNotFound,
     OffsetOutOfRange,
     OutOfSpace,
     PolicyViolation,
     ReadOnlyLog,
-    UnknownPartition,
 )
 from streamkit.log.broker import keep_brokers_out
 from streamkit.log.catalog import Catalog
-from streamkit.log.checkpoints import META_PROPERTIES, Properties, encode_id
-from streamkit.log.config import (
-    LOG_CONFIGS,
-    METADATA_TOPIC,
-    OWN_TOPICS,
-    LogConfig,
-    TopicConfig,
-)
-from streamkit.log.failure import failure
-from streamkit.log.files import Files, OpenFile, RealFiles, UnsyncedFiles, read_whole, write_new
-from streamkit.log.folders import holds_data, make_folder, remove_folder
-from streamkit.log.maintenance import Maintained, Maintenance
+from streamkit.log.checkpoints import Properties
+from streamkit.log.config import LOG_CONFIGS, OWN_TOPICS, LogConfig, TopicConfig
+from streamkit.log.files import Files, RealFiles, UnsyncedFiles
 from streamkit.log.metadata import FeatureLevelRecord, Topic
 from streamkit.log.partition import Partition
+from streamkit.log.partitions import Partitions
+from streamkit.log.root import METADATA, METADATA_TOPIC_ID, WAKE, allow_open_files, read_root
 from streamkit.log.space import Space
-from streamkit.log.ticker import TICK_SECONDS, Ticker
+from streamkit.log.upkeep import Upkeep
 from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
 
-logger = logging.getLogger(__name__)
-
-METADATA = TopicPartition(METADATA_TOPIC, 0)
-METADATA_TOPIC_ID = bytes(15) + b"\x01"
-"""The id that Kafka reserves for its metadata log."""
+if TYPE_CHECKING:  # loaded when it is first done
+    from streamkit.log.maintenance import Maintained, Maintenance
 
 MAX_MESSAGE = 64 << 20
 """A topic is created in one batch, whatever number of partitions it has."""
-
-CONTROL = "control"
-WAKE = "wake"
-
-MAX_OPEN_FILES = 65_536
-
-BUSY_SECONDS = 0.15
-"""Between two passes while something is compacted: a quarter of a processor, then."""
-
-TAKE_OVER = 1_500_000
-"""So many microseconds after the last pass another process does the next one."""
 
 PATIENCE_SECONDS = 30.0
 
@@ -94,32 +64,18 @@ class Log:
         self._brokers = None if read_only else keep_brokers_out(files, path)
         self._wake = Wake(files, os.path.join(path, WAKE), writable=not read_only)
         self._lock = threading.Lock()
-        self._ticker = Ticker(self._tick)
-        self._space = None if read_only else Space(files, path, clock=clock, ask=self._ticker.ask)
-        self._ticks = read_only or not maintenance
-        """Whether the thread runs, or never will."""
-        self._passed = -1
-        self._hindered = ""
-        self._borrowed: set[Partition] = set()
+        self._space = None if read_only else Space(files, path, clock=clock, ask=self._ask)
         self._metadata = self._partition(
             METADATA, METADATA_TOPIC_ID.hex(), TopicConfig(max_message_bytes=MAX_MESSAGE)
         )
         self._catalog = Catalog(path, self._metadata, files=files, clock=clock)
-        self._partitions: dict[TopicPartition, Partition] = {}
-        self._topics: Mapping[str, Topic] | None = None
+        self._partitions = Partitions(self._catalog, self._partition)
         self._producer_ids: Iterator[int] = iter(())
-        self._maintenance = Maintenance(
-            path,
-            files=files,
-            clock=clock,
-            topics=self._catalog.topics,
-            parse=_config_of,
-            borrow=self._borrow,
-            limit=lambda: self.config.max_disk_bytes,
-            full=lambda: self._space is not None and self._space.full,
+        self._upkeep = (
+            None
+            if self._space is None
+            else Upkeep(self._make_maintenance, self._space, clock=clock, thread=maintenance)
         )
-        if self._space is not None:
-            self._maintenance.add_duty(self._space.restore)
         _open_logs.add(self)
 
     @classmethod
@@ -145,20 +101,8 @@ class Log:
         if files is None:
             files = UnsyncedFiles() if fsync == "never" else RealFiles()
         root = os.path.abspath(path)
-        properties_path = os.path.join(root, META_PROPERTIES)
-        if not files.exists(properties_path):
-            if read_only or not create:
-                raise LogNotFound(
-                    f"{root}: no log here ({META_PROPERTIES} is missing); check the path, or open"
-                    " it to write and it is made"
-                )
-            _make_root(files, root)
-        try:
-            data = read_whole(files, properties_path)
-        except OSError as error:
-            raise failure(error, f"{properties_path}: cannot be read") from error
-        properties = Properties.decode(data, properties_path)
-        _allow_open_files()
+        properties = read_root(files, root, create=create and not read_only)
+        allow_open_files()
         return cls(
             root,
             properties,
@@ -246,38 +190,7 @@ class Log:
         """
         if tp == METADATA:
             return self._metadata
-        topics = self._catalog.topics()
-        if topics is not self._topics:
-            self._follow(topics)
-        found = self._partitions.get(tp)
-        return found if found is not None else self._open_partition(tp)
-
-    def _open_partition(self, tp: TopicPartition) -> Partition:
-        topic = self._catalog.topic(tp.topic)
-        if not 0 <= tp.partition < topic.partitions:
-            raise UnknownPartition(
-                f"{tp}: topic {topic.name!r} has partitions 0 to {topic.partitions - 1}"
-            )
-        with self._lock:
-            found = self._partitions.get(tp)
-            if found is None:
-                found = self._partition(tp, topic.topic_id, _config_of(topic))
-                self._partitions[tp] = found
-            return found
-
-    def _follow(self, topics: Mapping[str, Topic]) -> None:
-        """Forget partitions of deleted topics, and give the others the configs of today."""
-        with self._lock:
-            for tp, partition in list(self._partitions.items()):
-                topic = topics.get(tp.topic)
-                if topic is None or topic.topic_id != partition.topic_id:
-                    del self._partitions[tp]
-                elif topic.config != partition.config.given:
-                    try:
-                        partition.configure(_config_of(topic))
-                    except ConfigError:
-                        del self._partitions[tp]  # who opens it is told what a broker wrote there
-            self._topics = topics
+        return self._partitions.partition(tp)
 
     def _partition(self, tp: TopicPartition, topic_id: str, config: TopicConfig) -> Partition:
         return Partition(
@@ -292,23 +205,6 @@ class Log:
             notify=self._appended,
             space=self._space,
         )
-
-    @contextmanager
-    def _borrow(self, tp: TopicPartition) -> Iterator[Partition]:
-        """A partition for a while. If nobody uses it here, its files are not kept open."""
-        partition = self._partitions.get(tp)
-        if partition is not None and self.partition(tp) is partition:
-            yield partition
-            return
-        topic = self._catalog.topic(tp.topic)
-        partition = self._partition(tp, topic.topic_id, _config_of(topic))
-        # Kept where a forked child finds it: else that would hold its locks as well.
-        self._borrowed.add(partition)
-        try:
-            yield partition
-        finally:
-            self._borrowed.discard(partition)
-            partition.close()
 
     def _require_writable(self) -> None:
         if self.read_only:
@@ -376,7 +272,7 @@ class Log:
             self._catalog.note_start(tp, before)
         return partition.remove_before(before)
 
-    def maintain(self) -> Maintained:
+    def maintain(self) -> "Maintained":
         """Do now what is due: end and remove old segments, compact, and what others do besides.
 
         A thread does the same from time to time (see `open`). This one looks at every partition,
@@ -384,7 +280,8 @@ class Log:
         at it for half a minute.
         """
         self._require_writable()
-        found = self._pass(patience=PATIENCE_SECONDS, everything=True, to_the_end=True)
+        assert self._upkeep is not None
+        found = self._upkeep.run(patience=PATIENCE_SECONDS, everything=True, to_the_end=True)
         if found is None:
             raise LogError(
                 f"{self.path}: another process does maintenance, and has not finished for"
@@ -396,55 +293,33 @@ class Log:
         """Have `duty` called with every maintenance that this process does.
 
         Called in the thread of maintenance, and by one process at a time; quick when there is
-        nothing to do. What it raises is logged, once.
+        nothing to do. What it raises is logged, once. Raises ReadOnlyLog.
         """
-        self._maintenance.add_duty(duty)
+        self._require_writable()
+        assert self._upkeep is not None
+        self._upkeep.add_duty(duty)
+
+    def _make_maintenance(self) -> "Maintenance":
+        from streamkit.log.maintenance import Maintenance
+
+        return Maintenance(
+            self.path,
+            files=self._files,
+            clock=self._clock,
+            topics=self._catalog.topics,
+            borrow=self._partitions.borrow,
+            limit=lambda: self.config.max_disk_bytes,
+            full=lambda: self._space is not None and self._space.full,
+        )
+
+    def _ask(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.ask()
 
     def _appended(self) -> None:
-        if not self._ticks:
-            self._ticks = True
-            self._ticker.start()
+        if self._upkeep is not None and not self._upkeep.ticks:
+            self._upkeep.start()
         self._wake.notify()
-
-    def _tick(self, asked: bool) -> float:
-        """Do maintenance, if it is this process's turn; in how many seconds to look again."""
-        assert self._space is not None
-        since = self._microseconds() - self._space.last_pass
-        # Who did it last goes on with it, having seen what there is; unless it was stopped.
-        mine = self._space.last_pass == self._passed
-        found = None
-        if asked or mine or not 0 <= since < TAKE_OVER:
-            try:
-                found = self._pass(patience=1.0 if asked else 0.0, everything=asked)
-                self._hindered = ""
-            except LogError as error:
-                if self._hindered != (said := str(error)):  # said once, until it is over
-                    logger.warning("maintenance: %s", error)
-                self._hindered = said
-        if found is None:
-            self._maintenance.rest()
-        return BUSY_SECONDS if self._maintenance.waiting else TICK_SECONDS
-
-    def _pass(
-        self, *, patience: float, everything: bool, to_the_end: bool = False
-    ) -> Maintained | None:
-        """One pass; None when another process is at it for `patience` seconds."""
-        space = self._space
-        assert space is not None
-        deadline = time.monotonic() + patience
-        while not space.try_lock():
-            if time.monotonic() >= deadline or self._ticker.closed:
-                return None
-            time.sleep(0.02)
-        try:
-            return self._maintenance.run(everything=everything, to_the_end=to_the_end)
-        finally:
-            self._passed = self._microseconds()
-            space.note_pass(self._passed)
-            space.unlock()
-
-    def _microseconds(self) -> int:
-        return int(self._clock.monotonic() * 1_000_000)
 
     # Waiting.
 
@@ -470,14 +345,9 @@ class Log:
 
     def close(self) -> None:
         """End the maintenance of this process, and let go of all files. Twice is fine."""
-        self._ticker.close()
-        self._ticks = True
-        self._maintenance.rest()
-        with self._lock:
-            for partition in self._partitions.values():
-                partition.close()
-            self._partitions = {}
-            self._topics = None
+        if self._upkeep is not None:
+            self._upkeep.close()
+        self._partitions.close()
         self._metadata.close()
         self._wake.close()
         if self._space is not None:
@@ -495,72 +365,11 @@ class Log:
         self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()
-        for partition in [*self._partitions.values(), *self._borrowed]:
-            partition.forked()
-        self._borrowed = set()
+        self._partitions.forked()
         if self._space is not None:
             self._space.forked()
-        self._ticks = self._ticks and not self._ticker.started
-        self._ticker.forked()
-        self._maintenance.forked()
-
-
-def _config_of(topic: Topic) -> TopicConfig:
-    try:
-        parsed = TopicConfig.parse(topic.config)
-    except ConfigError as error:  # refused when set here: a broker has set it
-        raise ConfigError(
-            f"topic {topic.name!r} is not used, as it was configured by a broker: {error}. Where it"
-            f" does not matter: streamkit topics alter {topic.name} --delete-config <the config>"
-        ) from None
-    return replace(parsed, once_compacted=topic.once_compacted)
-
-
-def _allow_open_files() -> None:
-    """Raise the soft limit of open files: a partition in use takes five, and 1,024 are usual."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # some systems allow less than they say
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _make_root(files: Files, root: str) -> None:
-    """Make an empty log. The properties come last: with them it is one."""
-    try:
-        _make_directory(files, root)
-        lock = OpenFile(files, os.path.join(root, CONTROL), os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise ReadOnlyLog(f"{root}: no log can be made here: {error.strerror}") from error
-    try:
-        lock.lock()
-        path = os.path.join(root, META_PROPERTIES)
-        if files.exists(path):
-            return  # by another process, while this one waited
-        metadata = os.path.join(root, str(METADATA))
-        if files.exists(metadata) and not holds_data(files, metadata):
-            remove_folder(files, metadata)  # of a process killed half way
-        if not files.exists(metadata):
-            make_folder(files, metadata, METADATA_TOPIC_ID)
-        OpenFile(files, os.path.join(root, WAKE), os.O_WRONLY | os.O_CREAT)
-        files.fsync_dir(root)  # all of it has its name before the properties say that it is there
-        properties = Properties(encode_id(uuid4().bytes), encode_id(uuid4().bytes))
-        write_new(files, path, properties.encode())
-    except OSError as error:
-        raise failure(error, f"{root}: no log can be made here") from error
-    finally:
-        lock.unlock()
-
-
-def _make_directory(files: Files, path: str) -> None:
-    """Make it, and what is missing above it: each is durable once its parent was fsynced."""
-    parent = os.path.dirname(path)
-    if not files.exists(parent):
-        _make_directory(files, parent)
-    with suppress(FileExistsError):
-        files.mkdir(path)
-    with suppress(PermissionError):  # not to be read: then it is not ours, and was there before
-        files.fsync_dir(parent)
+        if self._upkeep is not None:
+            self._upkeep.forked()
 
 
 def _after_fork_in_child() -> None:

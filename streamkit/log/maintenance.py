@@ -6,7 +6,7 @@ bounded, and looks at a partition the more rarely the longer nothing has changed
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
@@ -23,6 +23,7 @@ from streamkit.log.files import Files, OpenFile
 from streamkit.log.metadata import Topic
 from streamkit.log.opening import CONTROL
 from streamkit.log.partition import Partition
+from streamkit.log.partitions import config_of
 from streamkit.log.retention import AHEAD, Extent, Removal, expired, next_expiry, over
 from streamkit.log.rounds import Rounds
 from streamkit.log.segment import LOG, file_name
@@ -94,7 +95,6 @@ class Maintenance:
         files: Files,
         clock: Clock,
         topics: Callable[[], Mapping[str, Topic]],
-        parse: Callable[[Topic], TopicConfig],
         borrow: Callable[[TopicPartition], AbstractContextManager[Partition]],
         limit: Callable[[], int],
         full: Callable[[], bool],
@@ -107,12 +107,10 @@ class Maintenance:
         self._files = files
         self._clock = clock
         self._current = topics
-        self._parse = parse
         self._borrow = borrow
         self._limit = limit
         self._full = full
         self._rounds = Rounds(borrow, clock=clock)
-        self._duties: list[Callable[[], object]] = []
         self.forked()
 
     def forked(self) -> None:
@@ -133,10 +131,6 @@ class Maintenance:
         self._compacted: list[tuple[TopicPartition, Compacted]] = []
         self._problems: list[str] = []
 
-    def add_duty(self, duty: Callable[[], object]) -> None:
-        """Have `duty` called with every pass; it is quick when there is nothing to do."""
-        self._duties.append(duty)
-
     @property
     def waiting(self) -> bool:
         """Whether the next pass should be soon: something is being compacted."""
@@ -146,14 +140,20 @@ class Maintenance:
         """Another process does it from now on, or none: give up what is under way."""
         self._rounds.give_up()
 
-    def run(self, *, everything: bool = False, to_the_end: bool = False) -> Maintained:
-        """Do what is due. Needs the lock on the page.
+    def run(
+        self,
+        duties: Sequence[Callable[[], object]] = (),
+        *,
+        everything: bool = False,
+        to_the_end: bool = False,
+    ) -> Maintained:
+        """Do what is due, the duties of others first. Needs the lock on the page.
 
         With `everything` all partitions are looked at; with `to_the_end` all that is dirty enough
         is compacted, and not only for a while.
         """
         self._begin()
-        for duty in list(self._duties):
+        for duty in list(duties):
             self._guarded(getattr(duty, "__qualname__", "a duty"), duty)
         self._guarded("the list of topics", self._follow)
         now = self._clock.monotonic()
@@ -219,7 +219,7 @@ class Maintenance:
 
     def _add(self, topic: Topic) -> None:
         try:
-            config = self._parse(topic)
+            config = config_of(topic)
         except ConfigError:
             for number in range(topic.partitions):
                 self._seen.pop(TopicPartition(topic.name, number), None)

@@ -21,7 +21,7 @@ from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.codec import columns, encode
 from streamkit.errors import StorageFailed
-from streamkit.log.directory import METADATA, Log
+from streamkit.log.directory import Log
 from streamkit.log.metadata import (
     METADATA_VERSION,
     TRANSACTION_VERSION,
@@ -30,6 +30,7 @@ from streamkit.log.metadata import (
     encode_record,
 )
 from streamkit.log.partition import Partition
+from streamkit.log.root import METADATA
 from streamkit.records import TopicPartition
 from streamkit.transactions.state import State
 

@@ -11,7 +11,8 @@ from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import SystemClock
-from streamkit.log.directory import METADATA, Log
+from streamkit.log.directory import Log
+from streamkit.log.root import METADATA
 from streamkit.records import TopicPartition
 
 ORDERS = TopicPartition("orders", 0)

@@ -155,7 +155,7 @@ def test_what_has_just_been_removed_does_not_count_for_the_limit_of_all(log):
     assert other.start_offset == 0
     log.alter_config({"max.disk.bytes": str(sizes[0] + 3000 + beside)})
     log.delete_records(partition.tp, -1)
-    log._pass(patience=1.0, everything=False)  # no partition's turn: what it knows is old
+    log._upkeep.run(patience=1.0, everything=False)  # no partition's turn: what it knows is old
     assert other.start_offset == 0
 
 
@@ -172,7 +172,7 @@ def test_when_all_is_too_old_all_of_it_goes_and_the_offsets_go_on(log, tmp_path)
     assert (partition.start_offset, partition.end_offset) == (9, 9)
     append(partition)
     assert partition.end_offset == 10
-    assert log.maintain() == directory.Maintained()
+    assert log.maintain() == maintenance.Maintained()
 
 
 def test_the_oldest_go_when_there_are_more_bytes_than_retention_bytes(log):
@@ -244,7 +244,7 @@ def test_the_oldest_of_all_topics_go_when_the_directory_has_too_many_bytes(log):
     assert "raise the limit" in done.problems[0]
     log.alter_config({"max.disk.bytes": None})
     assert log.config.max_disk_bytes == -1
-    assert log.maintain() == directory.Maintained()
+    assert log.maintain() == maintenance.Maintained()
 
 
 def size_of(log: Log) -> int:
@@ -262,7 +262,7 @@ def test_other_limits_count_from_the_next_pass_on_and_new_topics_are_seen(log):
     log.maintain()
     assert partition.start_offset == 9
     log.delete_topic("events")
-    assert log.maintain() == directory.Maintained()
+    assert log.maintain() == maintenance.Maintained()
     partition = fill(log, retention_ms=str(DAY))
     appended(partition, 0, 2 * DAY)
     log.maintain()
@@ -276,7 +276,7 @@ def test_a_partition_that_nobody_has_opened_since_the_machine_started_is_kept_to
     (tmp_path / "events-0" / "control").unlink()
     with Log.open(tmp_path, fsync="never", maintenance=False) as log:
         log.maintain()
-        assert log._partitions == {}, "opened for good by maintenance"
+        assert log._partitions._opened == {}, "opened for good by maintenance"
         assert log.partition(TP).start_offset == 3
 
 
@@ -334,14 +334,14 @@ def test_who_did_the_last_pass_goes_on_until_it_fails_to(tmp_path):
         other.add_duty(lambda: passes.append("other"))
         clock.advance(5000)
         for log in (one, other, one, other):
-            log._tick(False)
+            log._upkeep._tick(False)
             clock.advance(600)
         assert passes == ["one", "one"]
         clock.advance(1000)
         for log in (other, one):
-            log._tick(False)
+            log._upkeep._tick(False)
         assert passes == ["one", "one", "other"]
-        one._tick(True)  # asked for: now, whoever's turn it is
+        one._upkeep._tick(True)  # asked for: now, whoever's turn it is
         assert passes == ["one", "one", "other", "one"]
 
 
@@ -360,13 +360,13 @@ def test_what_is_idle_is_looked_at_ever_more_rarely(tmp_path):
         files.looks = 0
         for _ in range(600):
             clock.advance(1000)
-            log._tick(False)
+            log._upkeep._tick(False)
         assert 100 < files.looks < 150
         append(partition, 1)
         before = files.looks
         for _ in range(9):
             clock.advance(1000)
-            log._tick(False)
+            log._upkeep._tick(False)
         assert files.looks > before + 2, "what has changed is looked at soon again"
 
 
@@ -389,11 +389,11 @@ def test_a_segment_that_becomes_too_old_is_removed_in_time_though_nothing_change
         partition = fill(log, retention_ms="300000")
         for _ in range(294):
             clock.late += 1000
-            log._tick(False)
+            log._upkeep._tick(False)
         assert partition.start_offset == 0
         for _ in range(10):
             clock.late += 1000
-            log._tick(False)
+            log._upkeep._tick(False)
         assert partition.start_offset == 9
 
 
@@ -401,22 +401,22 @@ def test_a_log_of_many_partitions_is_looked_at_in_steps(tmp_path, monkeypatch):
     looked = []
     with Log.open(tmp_path, fsync="never", maintenance=False) as log:
         log.create_topic("events", 300)
-        look = log._maintenance._look
+        look = log._upkeep.maintenance._look
 
         def slow(tp: TopicPartition) -> None:
             looked.append(tp)
             look(tp)
             time.sleep(0.001)
 
-        monkeypatch.setattr(log._maintenance, "_look", slow)
-        log._tick(True)
+        monkeypatch.setattr(log._upkeep.maintenance, "_look", slow)
+        log._upkeep._tick(True)
         assert len(looked) == 300
         looked.clear()
         log.create_topic("others", 300)
-        log._tick(False)
+        log._upkeep._tick(False)
         assert 0 < len(looked) < 100
         for _ in range(100):
-            log._tick(False)
+            log._upkeep._tick(False)
         assert len({tp for tp in looked if tp.topic == "others"}) == 300
 
 
@@ -493,7 +493,7 @@ def test_what_is_dirty_is_compacted_and_then_left_alone(log, everything):
     assert {tp.topic for tp, _ in done.compacted} == {"events", "clean"}
     assert len(everything(partition)) < before / 4
     assert len(everything(clean)) == 19
-    assert log.maintain() == directory.Maintained()
+    assert log.maintain() == maintenance.Maintained()
 
 
 def test_a_round_goes_on_over_several_passes(log, everything, monkeypatch):
@@ -502,14 +502,14 @@ def test_a_round_goes_on_over_several_passes(log, everything, monkeypatch):
     monkeypatch.setattr(Partition, "compact", lambda self: compact(self, 1))
     partition = fill_compacted(log, "events", 6)
     partition.close()
-    log._partitions.clear()  # as in a process that has not used it
+    log._partitions._opened.clear()  # as in a process that has not used it
     passes = 1
-    assert log._tick(True) < 1
-    while log._tick(True) < 1:
+    assert log._upkeep._tick(True) < 1
+    while log._upkeep._tick(True) < 1:
         passes += 1
         assert passes < 1000
     assert passes > 2
-    assert log._borrowed == set()
+    assert log._partitions._borrowed == set()
     assert len(everything(log.partition(TP))) < 5
 
 
@@ -521,13 +521,13 @@ def test_who_loses_the_turn_gives_up_the_round(tmp_path, monkeypatch, everything
     options = {"fsync": "never", "clock": clock, "maintenance": False}
     with Log.open(tmp_path, **options) as one, Log.open(tmp_path, **options) as other:
         partition = fill_compacted(one, "events", 6)
-        one._tick(True)
-        assert one._maintenance.waiting
+        one._upkeep._tick(True)
+        assert one._upkeep.maintenance.waiting
         assert other.partition(TP).compact() is None
         clock.advance(100)
-        other._tick(True)
-        one._tick(False)
-        while other._tick(True) < 1:
+        other._upkeep._tick(True)
+        one._upkeep._tick(False)
+        while other._upkeep._tick(True) < 1:
             pass
         assert len(everything(partition)) < 5
 
@@ -535,7 +535,7 @@ def test_who_loses_the_turn_gives_up_the_round(tmp_path, monkeypatch, everything
 def test_nothing_is_compacted_while_the_disk_is_full(log, everything):
     partition = fill_compacted(log, "events", 6)
     log._space.give_up_ballast()
-    log._maintenance._duties.clear()  # else there is room again
+    log._upkeep._duties.clear()  # else there is room again
     assert log.maintain().compacted == ()
     assert len(everything(partition)) == 19
 
@@ -547,4 +547,4 @@ def test_a_corrupt_partition_is_not_compacted_again_and_again(log, everything):
     path.write_bytes(b"\0" * path.stat().st_size)
     assert "corrupt" in log.maintain().problems[0]
     assert len(everything(other)) < 5
-    assert log._tick(False) == 1
+    assert log._upkeep._tick(False) == 1

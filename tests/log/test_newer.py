@@ -10,7 +10,8 @@ from streamkit.codec import encode
 from streamkit.errors import UnsupportedFormat
 from streamkit.fsck.check import check
 from streamkit.fsck.repair import repair
-from streamkit.log.directory import METADATA, Log
+from streamkit.log.directory import Log
+from streamkit.log.root import METADATA
 from streamkit.records import TopicPartition
 
 TP = TopicPartition("events", 0)

@@ -39,7 +39,7 @@ def test_without_its_page_maintenance_says_why_at_once_and_blames_no_other_proce
         with pytest.raises(StorageFailed, match=r"maintenance: cannot be opened"):
             log.maintain()
         for _ in range(3):
-            log._tick(False)
+            log._upkeep._tick(False)
         assert len([one for one in caplog.records if "cannot be opened" in one.message]) == 1
         files.broken = False
         assert log.maintain().problems == ()
