@@ -29,7 +29,7 @@ bench: $(VENV)/.bench $(VENV)/.flights  ## measure each path beside its peer or 
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer than the tests do
-	STREAMKIT_SOAK=1 $(BIN)/python -m pytest tests/crash -n 2 --timeout 1800
+	STREAMKIT_SOAK=1 $(BIN)/python -m pytest tests/crash tests/simulation -n 2 --timeout 1800
 
 clean:  ## remove the private environment, builds, caches and the demo's data
 	rm -rf $(VENV) build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
