@@ -9,43 +9,32 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import NoReturn
 
 from streamkit.clock import Clock
-from streamkit.codec import (
-    HEADER_BYTES,
-    BatchHeader,
-    LatestOffsets,
-    check,
-    keep_latest,
-    read_header,
-)
-from streamkit.codec.latest import emptied, with_horizon
-from streamkit.errors import CorruptBatch, CorruptLog, TruncatedBatch
+from streamkit.codec import LatestOffsets
+from streamkit.errors import CorruptBatch
 from streamkit.log.block import ControlBlock
 from streamkit.log.cleaned import note_cleaned, read_cleaned
 from streamkit.log.compaction import (
     Dirt,
-    LastBatches,
     Transactions,
     grouped,
-    is_last,
-    keeps_tombstones,
     last_batches,
     measured,
 )
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End, Synced
 from streamkit.log.files import Buffer, Files, OpenFile
+from streamkit.log.finished import FinishedSegments
 from streamkit.log.retention import Extent
+from streamkit.log.rewrite import Rewrite
 from streamkit.log.segment import INDEX, LOG, TIMEINDEX, TXNINDEX, Tally, file_name
 from streamkit.log.segments import Segments
 from streamkit.log.swap import CLEANED, decide, decided, discard, finish, install, settle
 from streamkit.log.view import existing
 from streamkit.records import TopicPartition
-from streamkit.transactions.markers import read_marker
 from streamkit.transactions.producer import Producer
-from streamkit.transactions.txnindex import Aborted, encode_entries
+from streamkit.transactions.txnindex import Aborted
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +44,6 @@ MEMORY = 64 << 20
 STEP_BYTES = 8 << 20
 """Bytes that one step reads, about: a fiftieth of a second."""
 
-READ_BYTES = 1 << 20
 WRITE_BYTES = 1 << 20
 
 
@@ -101,6 +89,7 @@ class Cleaner:
         (of appends and of syncs), what it knows of producers and of aborted transactions."""
         self._tp = tp
         self._segments = segments
+        self._finished = FinishedSegments(tp, segments, files=files)
         self._files = files
         self._clock = clock
         self._end = end
@@ -115,12 +104,12 @@ class Cleaner:
         self._lock: OpenFile | None = None
         self._root_lock: OpenFile | None = None
         self._steps: Iterator[int] | None = None
-        self._read = self._written = self._removed = self._clean_to = 0
+        self._written = self._removed = self._clean_to = 0
 
     def dirt(self, config: TopicConfig) -> Dirt:
         """How much there is to compact."""
         end = self._end()
-        return self._measured(self._extents(end), end, config)
+        return self._measured(self._finished.extents(end), end, config)
 
     def step(
         self, config: TopicConfig, budget: int, *, memory: int, force: bool
@@ -135,12 +124,12 @@ class Cleaner:
                 return None
             if not self._take_lock():
                 return None
-            self._read = self._written = self._removed = 0
+            self._finished.read = self._written = self._removed = 0
             self._steps = self._round(config, memory)
-        until = self._read + budget
+        until = self._finished.read + budget
         try:
             for _ in self._steps:
-                if self._read >= until:
+                if self._finished.read >= until:
                     return self._state(done=False)
         except BaseException:
             with suppress(OSError):  # else the next round removes it
@@ -151,7 +140,7 @@ class Cleaner:
         return self._state(done=True)
 
     def _state(self, *, done: bool) -> Compacted:
-        return Compacted(self._read, self._written, self._removed, self._clean_to, done)
+        return Compacted(self._finished.read, self._written, self._removed, self._clean_to, done)
 
     def close(self) -> None:
         """Give up the round; the next one begins anew."""
@@ -193,7 +182,7 @@ class Cleaner:
     def _cleaned_round(self, config: TopicConfig, memory: int) -> Iterator[int]:
         self._tidy()
         end = self._settled_end()
-        extents = self._extents(end)
+        extents = self._finished.extents(end)
         now = self._clock.now()
         dirt = self._measured(extents, end, config)
         latest = LatestOffsets(memory)
@@ -204,7 +193,7 @@ class Cleaner:
         self._clean_to = yield from self._note_keys(
             extents, dirt, Transactions(aborted or ()), latest
         )
-        rewrite = _Rewrite(
+        rewrite = Rewrite(
             config=config,
             clean_to=self._clean_to,
             now=now,
@@ -254,17 +243,6 @@ class Cleaner:
                 block.flush()
         return end
 
-    def _extents(self, end: End) -> list[Extent]:
-        """The finished segments."""
-        bases = existing(self._files, self._directory, end)
-        extents: list[Extent] = []
-        for base, following in zip(bases, [*bases[1:], end.active_base], strict=True):
-            if base < end.active_base:
-                with suppress(FileNotFoundError):  # removed meanwhile
-                    size, appended = self._files.measure(self._segments.path(base))
-                    extents.append(Extent(base, following, size, appended))
-        return extents
-
     def _measured(self, extents: list[Extent], end: End, config: TopicConfig) -> Dirt:
         now = self._clock.now()
         first_dirty = read_cleaned(self._files, self._root).get(self._tp, -1)
@@ -275,20 +253,9 @@ class Cleaner:
             config,
             active_base=end.active_base,
             stable_offset=end.stable_offset,
-            oldest_dirty=now if dirty is None else self._first_time(dirty, now),
+            oldest_dirty=now if dirty is None else self._finished.first_time(dirty, now),
             now=now,
         )
-
-    def _first_time(self, extent: Extent, now: int) -> int:
-        """The time of a segment's first batch, as Kafka counts it; `now` when it has none."""
-        try:
-            head = OpenFile(self._files, self._segments.path(extent.base), os.O_RDONLY).read(
-                HEADER_BYTES, 0
-            )
-            timestamp = read_header(head).max_timestamp
-        except (CorruptBatch, FileNotFoundError):
-            return now
-        return timestamp if timestamp > 0 else now
 
     def _note_keys(
         self,
@@ -301,7 +268,7 @@ class Cleaner:
         for extent in extents:
             if extent.end <= dirt.first_dirty or extent.base >= dirt.uncleanable:
                 continue
-            for header, batch, position in self._batches(extent):
+            for header, batch, position in self._finished.batches(extent):
                 if header.base_offset >= dirt.uncleanable:
                     break
                 yield 0
@@ -311,45 +278,12 @@ class Cleaner:
                     try:
                         latest.add(batch, dirt.first_dirty)
                     except CorruptBatch as error:
-                        self._raise_corrupt(extent, position, error)
+                        self._finished.raise_corrupt(extent, position, error)
                     if latest.full:
                         return header.next_offset
         return dirt.uncleanable
 
-    def _batches(self, extent: Extent) -> Iterator[tuple[BatchHeader, memoryview, int]]:
-        """Header, bytes and position of every batch of a finished segment."""
-        file = OpenFile(self._files, self._segments.path(extent.base), os.O_RDONLY)
-        position, wanted = 0, READ_BYTES
-        size = file.size()
-        while position < size:
-            data = memoryview(file.read(wanted, position))
-            at, wanted = 0, READ_BYTES
-            try:
-                while at < len(data):
-                    left = len(data) - at
-                    last = position + len(data) >= size
-                    if left < HEADER_BYTES and not last:
-                        break
-                    header = read_header(data, at)
-                    if header.size > left:
-                        if not last:
-                            wanted = max(READ_BYTES, header.size)
-                            break
-                        raise TruncatedBatch(f"{header.size} bytes, {left} are there", at)
-                    yield header, data[at : at + header.size], position + at
-                    at += header.size
-            except CorruptBatch as error:
-                self._raise_corrupt(extent, position + at, error)
-            self._read += at
-            position += at
-
-    def _raise_corrupt(self, extent: Extent, position: int, error: CorruptBatch) -> NoReturn:
-        raise CorruptLog(
-            f"{self._tp}: {self._segments.path(extent.base)} is corrupt at byte {position}:"
-            f" {error}. The partition is not compacted; restore the file from a backup"
-        ) from error
-
-    def _write(self, group: list[Extent], rewrite: "_Rewrite") -> Generator[int, None, bool]:
+    def _write(self, group: list[Extent], rewrite: Rewrite) -> Generator[int, None, bool]:
         """Write what stays of some segments into the `.cleaned` files of one.
 
         Returns whether it is anything else than before.
@@ -361,12 +295,12 @@ class Cleaner:
         pending = written = 0
         changed = len(group) > 1
         for extent in group:
-            for header, batch, position in self._batches(extent):
+            for header, batch, position in self._finished.batches(extent):
                 final = extent is group[-1] and position + header.size >= extent.size
                 try:
                     kept = rewrite.kept(header, batch, final=final)
                 except CorruptBatch as error:
-                    self._raise_corrupt(extent, position, error)
+                    self._finished.raise_corrupt(extent, position, error)
                 changed = changed or kept is None or kept[0] is not batch
                 if kept is not None:
                     data, timestamp, removed = kept
@@ -450,81 +384,3 @@ class Cleaner:
                 lock.unlock()
             finally:
                 lock.abandon()
-
-
-class _Rewrite:
-    """Everything by which a round decides what stays."""
-
-    def __init__(
-        self,
-        *,
-        config: TopicConfig,
-        clean_to: int,
-        now: int,
-        latest: LatestOffsets,
-        aborted: list[Aborted] | None,
-        last: LastBatches,
-    ) -> None:
-        """`aborted`: all there are; None when the partition has had no producers."""
-        self.config = config
-        self._clean_to = clean_to
-        self._now = now
-        self._horizon = now + config.delete_retention_ms
-        self._latest = latest
-        self._aborted = aborted
-        self._transactions = Transactions(aborted or ())
-        self._last = last
-
-    def entries(self, start: int, stop: int) -> bytes | None:
-        """The index of aborted transactions of a segment, once its batches were looked at.
-
-        None: there is none.
-        """
-        if self._aborted is None:
-            return None
-        return encode_entries(
-            entry
-            for entry in self._aborted
-            if start <= entry.last_offset < stop
-            and (entry.last_offset >= self._clean_to or self._transactions.is_needed(entry))
-        )
-
-    def kept(
-        self, header: BatchHeader, batch: memoryview, *, final: bool
-    ) -> tuple[Buffer, int, int] | None:
-        """What stays of a batch, its largest timestamp, and how many records went; None: nothing.
-
-        `final`: it is the last one of what becomes a segment. It stays, if only as a header, so
-        that the segment ends where the next one begins: what is missing is then seen to be lost.
-        """
-        if header.base_offset >= self._clean_to:
-            return batch, header.max_timestamp, 0
-        data: Buffer | None = batch
-        stays = header.count
-        if header.control:
-            marker = read_marker(batch)
-            if self._transactions.ends_nothing(header, marker) and header.count:
-                if not header.has_delete_horizon:
-                    data = with_horizon(batch, self._horizon)
-                elif header.base_timestamp <= self._now:
-                    stays = 0
-        elif self._transactions.is_aborted(header):
-            stays = 0
-        elif header.count:
-            stays, sifted = keep_latest(
-                batch,
-                self._latest,
-                tombstones=keeps_tombstones(header, self._now),
-                horizon=self._horizon,
-            )
-            data = batch if sifted is None else sifted
-        if stays:
-            assert data is not None
-            timestamp = header.max_timestamp if data is batch else read_header(data).max_timestamp
-            return data, timestamp, header.count - stays
-        whole = header.next_offset == self._clean_to
-        if not (final or whole or is_last(header, self._last)):
-            return None
-        check(batch)  # a damaged header must not get a right checksum
-        empty = emptied(header)
-        return batch if batch == empty else empty, header.max_timestamp, header.count
