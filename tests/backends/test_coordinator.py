@@ -479,7 +479,7 @@ def transactional(value, producer_id, epoch=0):
 
 def test_a_transaction_that_no_id_tells_of_holds_readers_up_for_moments_only(root, monkeypatch):
     # As in a copy of a directory in use, or by a producer that was stopped for days.
-    monkeypatch.setattr("streamkit.backends.embedded._SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr("streamkit.backends.waiting._SETTLE_SECONDS", 0.02)
     with open_backend(root) as log, Producer(log, transactional_id="app") as producer:
         with producer.transaction() as transaction:
             transaction.send("a", "one", partition=0)
@@ -499,7 +499,7 @@ def test_a_transaction_that_no_id_tells_of_holds_readers_up_for_moments_only(roo
 
 
 def test_readers_that_wait_end_no_transaction_that_goes_on(root, monkeypatch):
-    monkeypatch.setattr("streamkit.backends.embedded._SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr("streamkit.backends.waiting._SETTLE_SECONDS", 0.02)
     with open_backend(root) as log, Producer(log, transactional_id="app") as producer:
         tp = TopicPartition("a", 0)
         with producer.transaction() as transaction:
