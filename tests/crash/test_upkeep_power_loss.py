@@ -36,7 +36,7 @@ SOAK = "STREAMKIT_SOAK" in os.environ
 LAST = 5 if SOAK else 4
 """So many of the last unsynced operations are lost in every combination."""
 
-BY_CHANCE = 10 if SOAK else 2
+BY_CHANCE = 15 if SOAK else 2
 SMALL = {"segment.bytes": "1024", "index.interval.bytes": "200"}
 COMPACTED = {**SMALL, "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"}
 EVENTS = TopicPartition("events", 0)
@@ -133,10 +133,11 @@ class Story:
             self.promise(synced=tuple({**dict(self.promised.synced), tp: len(known)}.items()))
 
     def fill(self, tp: TopicPartition, records: int, *, acks: str = "all") -> None:
-        """Append records, each as a batch of its own."""
+        """Append records, each as a batch of its own; every fifth key is used only once."""
         for number in range(records):
-            row = b"key %d" % (number % 3), b"%d " % len(self.rows[tp]) * 30
-            self.append(tp, row, acks=acks)
+            offset = len(self.rows[tp])
+            key = b"only %d" % offset if number % 5 == 4 else b"key %d" % (number % 3)
+            self.append(tp, (key, b"%d " % offset * 30), acks=acks)
 
     def may_start(self, tp: TopicPartition, least: int, most: int) -> None:
         self.promise(starts=tuple({**dict(self.promised.starts), tp: (least, most)}.items()))
