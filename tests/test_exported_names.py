@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,34 @@ def test_importing_loads_nothing_heavy(code: str) -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.split()
     assert not HEAVY & {module.partition(".")[0] for module in loaded}
+
+
+def _loaded(program: str) -> set[str]:
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+    )
+
+
+def test_who_opens_no_log_does_not_load_it() -> None:
+    assert "streamkit.log.directory" not in _loaded("from streamkit import *")
+
+
+def test_what_few_programs_need_is_loaded_when_they_do(tmp_path: Path) -> None:
+    opened = f"from streamkit import *\nlog = open_backend({str(tmp_path)!r})\n"
+    with streamkit.open_backend(tmp_path) as log:
+        log.create_topic("t")
+        log.append(streamkit.TopicPartition("t", 0), [b""])
+    read = _loaded(f"{opened}assert log.fetch({{TopicPartition('t', 0): 0}})")
+    assert "streamkit.log.partition" in read
+    cleaning, coordinator = "streamkit.log.cleaning", "streamkit.backends.coordinator"
+    assert not {cleaning, coordinator} & read
+    maintained = _loaded(f"{opened}log.maintain()")
+    assert cleaning in maintained
+    assert coordinator not in maintained, "nobody has begun a transaction"
+    assert coordinator in _loaded(f"{opened}log.transactions('t', timeout=1.0)")
+    assert coordinator in _loaded(f"{opened}log.maintain()"), "it ends what others leave open"

@@ -38,12 +38,6 @@ from streamkit.transactions.txnindex import Aborted
 
 logger = logging.getLogger(__name__)
 
-MEMORY = 64 << 20
-"""Bytes for the keys of one round: 1.5 million of them. With more, it takes several rounds."""
-
-STEP_BYTES = 8 << 20
-"""Bytes that one step reads, about: a fiftieth of a second."""
-
 WRITE_BYTES = 1 << 20
 
 

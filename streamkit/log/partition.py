@@ -1,14 +1,10 @@
 """One partition: append, read, sync, seek by time; many threads and processes at once."""
 
-import errno
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Literal, NamedTuple, NoReturn, TypeVar
-
-import msgspec
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamkit.clock import Clock
 from streamkit.errors import (
@@ -16,35 +12,41 @@ from streamkit.errors import (
     InvalidRequiredAcks,
     LogError,
     OutOfSpace,
-    ReadOnlyLog,
     StorageFailed,
     UnknownTopic,
 )
+from streamkit.log.access import Access
 from streamkit.log.append import Appended, Appender
 from streamkit.log.block import ControlBlock
-from streamkit.log.cleaning import MEMORY, STEP_BYTES, Cleaner, Compacted
 from streamkit.log.committed import CommittedReader, Visible
-from streamkit.log.compaction import Dirt
 from streamkit.log.config import OWN_TOPICS, TopicConfig
 from streamkit.log.control import End
-from streamkit.log.failure import failure
-from streamkit.log.files import Buffer, Files, write_new
-from streamkit.log.folders import topic_id_of
-from streamkit.log.opening import ReadOnlyEnd, open_block
+from streamkit.log.files import Buffer, Files
+from streamkit.log.late import loading
 from streamkit.log.producer_state import ProducerState, load
 from streamkit.log.reader import Reader
-from streamkit.log.segment import TXNINDEX, Tally
+from streamkit.log.reindexing import Reindexing
 from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
 from streamkit.log.space import Space
-from streamkit.log.swap import decided, finish, remove_before
+from streamkit.log.swap import remove_before
 from streamkit.log.sync import Syncer, raise_sticky
 from streamkit.records import TopicPartition
 from streamkit.transactions.markers import Marker
 from streamkit.transactions.producer import Producer
-from streamkit.transactions.txnindex import Aborted, encode_entries
+from streamkit.transactions.txnindex import Aborted
+
+if TYPE_CHECKING:
+    from streamkit.log.cleaning import Cleaner, Compacted
+    from streamkit.log.compaction import Dirt
 
 logger = logging.getLogger(__name__)
+
+MEMORY = 64 << 20
+"""Bytes for the keys of a round of compaction: 1.5 million of them. With more, it takes several."""
+
+STEP_BYTES = 8 << 20
+"""Bytes that one step of compaction reads, about: a fiftieth of a second."""
 
 T = TypeVar("T")
 
@@ -99,34 +101,35 @@ class Partition:
         self._appender = Appender(
             tp, config, self._segments, self._producers, files=files, clock=clock
         )
-        self._reader = Reader(
-            tp, self._segments, end=self._end, reindex=self._reindex, sparse=config.sparse
-        )
         self._syncer = Syncer(files, self._segments)
-        self._frozen = ReadOnlyEnd(files, self._segments, config=config)
+        self._access = Access(
+            tp,
+            topic_id,
+            self._segments,
+            config,
+            files=files,
+            clock=clock,
+            read_only=read_only,
+            sync_locked=self._syncer.locked,
+            lost=self._lost,
+        )
+        # Asked for at every turn: without a call more.
+        self._end = self._access.end
+        self._open = self._access.open
+        reindexing = Reindexing(
+            tp, self._segments, self._snapshots, self._access, files=files, read_only=read_only
+        )
+        self._reader = Reader(
+            tp, self._segments, end=self._end, reindex=reindexing.reindex, sparse=config.sparse
+        )
         self._committed = CommittedReader(
             self._segments,
             end=self._end,
             read=self._reader.read,
-            walked=self._frozen.aborted if read_only else lambda base: None,
-            rebuild=self._rebuild_aborted,
+            walked=self._access.frozen.aborted if read_only else lambda base: None,
+            rebuild=reindexing.rebuild_aborted,
         )
-        self._cleaner = Cleaner(
-            tp,
-            self._segments,
-            files=files,
-            clock=clock,
-            end=self._end,
-            block=self._open,
-            locked=self._locked,
-            sync_locked=self._syncer.locked,
-            sync=self.sync,
-            producers=self.producers,
-            aborted=self._committed.aborted,
-        )
-        self._block: ControlBlock | None = None
-        self._opening = threading.Lock()
-        self._appending = threading.Lock()
+        self._cleaning: Cleaner | None = None
         self._compacting = threading.Lock()
 
     def configure(self, config: TopicConfig) -> None:
@@ -134,7 +137,7 @@ class Partition:
         self.config = config
         self._appender.configure(config)
         self._reader.sparse = config.sparse
-        self._frozen.config = config
+        self._access.configure(config)
 
     def __repr__(self) -> str:
         return f"<Partition {self.tp} in {self.directory}>"
@@ -160,7 +163,7 @@ class Partition:
     @property
     def synced_offset(self) -> int:
         """Everything before it is on stable storage."""
-        synced = (self._frozen if self._read_only else self._open()).synced()
+        synced = self._access.synced()
         return synced.offset if synced is not None else self.start_offset
 
     @property
@@ -170,12 +173,12 @@ class Partition:
 
     def published(self) -> End:
         """All that the control block says, as of one moment."""
-        with self._explained():
+        with self._access.explained():
             return self._end()
 
     def figures(self) -> Figures:
         """All of it as of one moment, but for segments that go just then."""
-        with self._explained():
+        with self._access.explained():
             end = self._end()
             sizes = [end.end_position]
             for base in self._segments.bases(end):
@@ -258,32 +261,14 @@ class Partition:
     def _change(self, write: Callable[[ControlBlock, End], T], *, kept: bool) -> T:
         """Do it with the append lock; `kept`: on a full disk once more, in the room kept for it."""
         try:
-            return self._change_once(write)
+            return self._access.change(write)
         except OutOfSpace:
             if self._space is None:
                 raise
             self._space.ran_out()
             if not kept or not self._space.give_up_ballast():
                 raise
-        return self._change_once(write)
-
-    def _change_once(self, write: Callable[[ControlBlock, End], T]) -> T:
-        # What `_explained` and `_locked` do, which as context managers cost as much as an append.
-        try:
-            with self._appending:
-                while True:
-                    block = self._open()
-                    try:
-                        block.lock()
-                        if not block.gone:
-                            if block.dirty:
-                                self._finish_replacement(block)
-                            return write(block, self._believed(block.end()))
-                    finally:
-                        block.unlock()
-                    self._reopen(block)
-        except (OSError, CorruptLog, StorageFailed) as error:
-            self._explain(error)
+        return self._access.change(write)
 
     def _sync_rolled(self) -> None:
         try:
@@ -302,9 +287,9 @@ class Partition:
         if self._fsync == "always":
             try:
                 block = self._open()
-                self._syncer.sync(block, self._believed(block.end()))
+                self._syncer.sync(block, self._access.believed(block.end()))
             except (OSError, CorruptLog, StorageFailed) as error:
-                self._explain(error)
+                self._access.explain(error)
 
     # Remove and replace.
 
@@ -331,26 +316,49 @@ class Partition:
         below it are removed; the active one stays. An offset beyond the end counts as the end, one
         below the start changes nothing. Raises StorageFailed, ReadOnlyLog, UnknownTopic.
         """
-        with self._explained(), self._locked() as block:
+        with self._access.explained(), self._access.locked() as block:
             raise_sticky(block, self.directory)
             end = remove_before(
                 self._segments,
                 block,
-                self._believed(block.end()),
+                self._access.believed(block.end()),
                 offset,
                 durable=self._fsync == "always",
             )
         self._notify()  # a reader that waits at an offset that is gone is told so
         return end.start_offset
 
-    def dirt(self) -> Dirt:
+    @property
+    def _cleaner(self) -> "Cleaner":
+        """Loaded, and made, by the few who compact."""
+        if self._cleaning is None:
+            with loading():
+                from streamkit.log.cleaning import Cleaner
+
+                if self._cleaning is None:  # by another thread, since
+                    self._cleaning = Cleaner(
+                        self.tp,
+                        self._segments,
+                        files=self._files,
+                        clock=self._clock,
+                        end=self._end,
+                        block=self._open,
+                        locked=self._access.locked,
+                        sync_locked=self._syncer.locked,
+                        sync=self.sync,
+                        producers=self.producers,
+                        aborted=self._committed.aborted,
+                    )
+        return self._cleaning
+
+    def dirt(self) -> "Dirt":
         """How much there is to compact, whatever the topic's policy is."""
-        with self._explained():
+        with self._access.explained():
             return self._cleaner.dirt(self.config)
 
     def compact(
         self, budget: int = STEP_BYTES, *, memory: int = MEMORY, force: bool = False
-    ) -> Compacted | None:
+    ) -> "Compacted | None":
         """Go on with a round of compaction, or begin one if it is due; one step of it.
 
         None: there is nothing to do, as the topic is not compacted or not dirty enough (which
@@ -363,7 +371,7 @@ class Partition:
         if not self.config.compacted or not self._compacting.acquire(blocking=False):
             return None
         try:
-            with self._explained():
+            with self._access.explained():
                 raise_sticky(self._open(), self.directory)
                 return self._cleaner.step(self.config, budget, memory=memory, force=force)
         finally:
@@ -372,7 +380,8 @@ class Partition:
     def stop_compacting(self) -> None:
         """Give up the round that is under way, if there is one."""
         with self._compacting:
-            self._cleaner.close()
+            if self._cleaning is not None:
+                self._cleaning.close()
 
     # Read.
 
@@ -383,7 +392,7 @@ class Partition:
         for whoever decodes (see `verify`). Raises OffsetOutOfRange, and CorruptLog when what is at
         `offset` is no batch.
         """
-        with self._explained():
+        with self._access.explained():
             return self._reader.read(offset, max_bytes)
 
     def read_committed(self, offset: int, max_bytes: int = 1 << 20) -> Visible:
@@ -392,12 +401,12 @@ class Partition:
         May find nothing and yet move on: read again from its `next_offset`. Raises what `read`
         does.
         """
-        with self._explained():
+        with self._access.explained():
             return self._committed.read(offset, max_bytes)
 
     def aborted(self, start: int, stop: int) -> list[Aborted]:
         """The aborted transactions with offsets in `start` … `stop` − 1, by their markers."""
-        with self._explained():
+        with self._access.explained():
             return self._committed.aborted(start, stop)
 
     def open_transactions(self) -> dict[int, int]:
@@ -409,7 +418,7 @@ class Partition:
 
     def producers(self) -> list[Producer]:
         """What is known of every producer that has an id, as of now."""
-        with self._explained():
+        with self._access.explained():
             if self._read_only:
                 end = self._end()
                 if end.producers_end < 0:
@@ -418,193 +427,30 @@ class Partition:
                 return list(
                     load(self.tp, self._segments, self._snapshots, end, reach=reach).producers
                 )
-            with self._locked() as block:
-                return list(self._producers.at(self._believed(block.end())))
+            with self._access.locked() as block:
+                return list(self._producers.at(self._access.believed(block.end())))
 
     def verify(self, offset: int, max_bytes: int = 1 << 20) -> None:
         """Look at the checksums of what `read(offset, max_bytes)` returns.
 
         For whoever could not decode it: raises CorruptLog, naming the file and the byte.
         """
-        with self._explained():
+        with self._access.explained():
             self._reader.verify(offset, max_bytes)
 
     def offset_at(self, timestamp: int) -> int | None:
         """The first offset whose record's timestamp is >= `timestamp` (ms); None: there is none."""
-        with self._explained():
+        with self._access.explained():
             return self._reader.offset_at(timestamp)
 
-    def _reindex(self, base: int) -> None:
-        """Make a segment's indexes anew from its batches' headers."""
-        if self._read_only:
-            return  # a walk from the segment's start finds everything, too
-        with self._locked() as block:
-            end = self._believed(block.end())
-            if block.dirty:
-                return  # a writer died; the next append sets that right first
-            active = base == end.active_base
-            self._segments.relist()  # what is open may have been replaced
-            size = end.end_position if active else self._segments.size(base)
-            tally = Tally(base, self.config.index_interval_bytes)
-            found = self._segments.scan(base, size, tally, check_from=size)
-            if found.problem is not None:
-                # What lies behind the damage is found by the old index only.
-                logger.error(
-                    "%s: corrupt at byte %d: %s",
-                    self._segments.path(base),
-                    found.end,
-                    found.problem,
-                )
-                return
-            if not active:
-                tally.seal()
-            self._segments.rewrite_indexes(base, tally)
-            if active:
-                block.publish(
-                    msgspec.structs.replace(
-                        end,
-                        indexed_timestamp=tally.indexed_timestamp,
-                        index_bytes=len(tally.index),
-                        timeindex_bytes=len(tally.timeindex),
-                        unindexed_bytes=tally.unindexed,
-                    )
-                )
+    # Closing.
 
-    def _rebuild_aborted(self, base: int) -> list[Aborted]:
-        """Make a segment's index of aborted transactions anew. Raises FileNotFoundError."""
-        if self._read_only:
-            # What there is of a broker's files is all: it makes none where nothing was aborted.
-            return [] if self._frozen.walks else self._aborted_of(self._end(), base)
-        with self._locked() as block:
-            end = self._believed(block.end())
-            self._segments.relist()  # what is open may have been replaced
-            entries = self._aborted_of(end, base)
-            data = encode_entries(entries)
-            if base != end.active_base:
-                write_new(self._files, self._segments.path(base, TXNINDEX), data)
-                self._segments.relist()
-                return entries
-            self._segments.rewrite_aborted(base, data)
-            if len(data) != end.txnindex_bytes:
-                block.publish(msgspec.structs.replace(end, txnindex_bytes=len(data)))
-        return entries
-
-    def _aborted_of(self, end: End, base: int) -> list[Aborted]:
-        found = load(self.tp, self._segments, self._snapshots, end, reach=base, last=base)
-        if base not in found.aborted:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), base)
-        return found.aborted[base]
-
-    # Opening, closing.
-
-    def _end(self) -> End:
-        if self._read_only:
-            try:
-                return self._believed(self._frozen.end())
-            except FileNotFoundError:
-                self._raise_gone()
-        block = self._open()
-        if block.gone:  # half a microsecond; else a reader of a lost file would wait for ever
-            self._reopen(block)
-            block = self._open()
-        return self._believed(block.end())
-
-    def _believed(self, end: End | None) -> End:
-        if end is None:
-            raise CorruptLog(
-                f"{self.directory}/control: overwritten by something else. Stop all processes that"
-                " use this log and delete the file: it is made anew from the log"
-            )
-        return end
-
-    @contextmanager
-    def _locked(self) -> Iterator[ControlBlock]:
-        """Hold the append lock against all threads and processes."""
-        with self._appending:
-            while True:
-                block = self._open()
-                try:
-                    block.lock()
-                    if not block.gone:
-                        if block.dirty:
-                            self._finish_replacement(block)
-                        yield block
-                        return
-                finally:
-                    # Not held, unlocking does nothing: so an interrupt cannot come in between.
-                    block.unlock()
-                self._reopen(block)
-
-    def _finish_replacement(self, block: ControlBlock) -> None:
-        """Whoever died with the lock may have been replacing segments."""
-        end = block.end()
-        if end is not None and decided(self._files, self.directory):
-            finish(self._files, self._segments, block, end)
-
-    def _reopen(self, gone: ControlBlock) -> None:
-        """The control file is not the directory's any more: look what is there instead."""
-        with self._opening:
-            if self._block is gone:
-                self._block = None
-                self._appender.forget()
-                self._committed.forget()
-                self._syncer.forget()
-                self._segments.close()
-
-    def _open(self) -> ControlBlock:
-        block = self._block
-        if block is not None:
-            return block
-        if self._read_only:
-            raise ReadOnlyLog(f"{self.tp}: {self.directory} was opened read-only")
-        with self._opening:
-            if self._block is None:
-                self._block = self._opened()
-            return self._block
-
-    def _opened(self) -> ControlBlock:
-        try:
-            block = open_block(
-                self._files,
-                self._segments,
-                self._syncer.locked,
-                config=self.config,
-                now=self._clock.now(),
-            )
-        except FileNotFoundError:
-            self._raise_gone()
-        except OSError as error:
-            raise failure(error, f"{self.directory}: cannot be opened") from error
-        if self._deleted():
-            self._raise_gone()
-        return block
-
-    def _deleted(self) -> bool:
-        """Whether the directory is gone, or that of another topic of the same name."""
-        try:
-            found = topic_id_of(self._files, self.directory)
-        except OSError:
-            return False  # out of descriptors, say: nobody can tell just now
-        # None: the file is lost. Then it is enough that the directory is there.
-        return found != self.topic_id if found else not self._files.exists(self.directory)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """To who is in the middle of something, a deleted topic looks like a broken disk."""
-        try:
-            yield
-        except (OSError, CorruptLog, StorageFailed) as error:
-            self._explain(error)
-
-    def _explain(self, error: OSError | CorruptLog | StorageFailed) -> NoReturn:
-        if self._deleted():
-            self._raise_gone()
-        if isinstance(error, OSError):
-            raise failure(error, str(error.filename or self.directory)) from error
-        raise error
-
-    def _raise_gone(self) -> NoReturn:
-        raise UnknownTopic(f"{self.tp}: deleted; its directory {self.directory} is gone")
+    def _lost(self) -> None:
+        """The control file is not the directory's any more: nothing known of the others counts."""
+        self._appender.forget()
+        self._committed.forget()
+        self._syncer.forget()
+        self._segments.close()
 
     def forked(self) -> None:
         """In a forked child: let go of locks and files that are the parent's.
@@ -612,21 +458,15 @@ class Partition:
         The child's copies of the descriptors share the parent's flocks: a child that kept them
         would hold a killed parent's locks. It opens its own.
         """
-        self._opening = threading.Lock()
-        self._appending = threading.Lock()
+        self._access.forked()
         self._compacting = threading.Lock()
         self._syncer.forked()
-        self._cleaner.forked()
-        if self._block is not None:
-            self._block.abandon()
+        if self._cleaning is not None:
+            self._cleaning.forked()
         self.close()
 
     def close(self) -> None:
         """Let go of the files. Used again, it opens them again."""
         self.stop_compacting()
-        self._block = None
-        self._appender.forget()
-        self._committed.forget()
-        self._frozen.close()
-        self._syncer.forget()
-        self._segments.close()
+        self._access.close()
+        self._lost()

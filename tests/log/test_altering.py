@@ -97,7 +97,7 @@ def test_a_batch_that_was_checked_before_segments_became_smaller_is_still_writte
     large = partition._appender.check(batch(b"x" * 4000))
     log.alter_topic("events", {"segment.bytes": "1024"})
     assert log.partition(TP).config.segment_bytes == 1024
-    with partition._locked() as block:
+    with partition._access.locked() as block:
         partition._appender.append(block, block.end(), [large])
     assert partition.end_offset == 2
 
