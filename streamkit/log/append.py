@@ -3,15 +3,16 @@
 import errno
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from streamkit.clock import Clock
 from streamkit.codec import check, stamp
-from streamkit.codec.header import CONTROL, TRANSACTIONAL, BatchHeader
-from streamkit.errors import MalformedBatch, OutOfSpace, RecordTooLarge, StorageFailed
+from streamkit.codec.header import CONTROL, TRANSACTIONAL
+from streamkit.errors import OutOfSpace, StorageFailed
 from streamkit.log.block import ControlBlock
+from streamkit.log.checks import Checked
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
 from streamkit.log.failure import FULL
@@ -21,9 +22,7 @@ from streamkit.log.recovery import cut_tail
 from streamkit.log.retention import AHEAD
 from streamkit.log.segment import Tally
 from streamkit.log.segments import Segments
-from streamkit.log.stamping import with_append_time
 from streamkit.log.sync import raise_sticky
-from streamkit.log.times import check_times
 from streamkit.records import TopicPartition
 from streamkit.transactions.markers import Marker, encode_marker, read_marker
 from streamkit.transactions.txnindex import ENTRY_BYTES, Aborted, encode_entries
@@ -32,8 +31,6 @@ BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
 _OF_PRODUCERS = TRANSACTIONAL | CONTROL
-
-Checked: TypeAlias = tuple[Buffer, BatchHeader]
 
 
 class Appended(NamedTuple):
@@ -73,43 +70,11 @@ class Appender:
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append on."""
         self._config = config
-        # What every batch is held against is worked out once.
-        self._most = min(config.max_message_bytes, config.segment_bytes)
-        self._times_count = config.bounds_timestamps
-        self._stamps_times = config.timestamp_type == "LogAppendTime"
 
     def forget(self) -> None:
         """Look at the files again before the next append."""
         self._tail_checked = False
         self._producers.forget()
-
-    def check(self, batch: Buffer) -> Checked:
-        """Hold a batch against the topic's config, before any lock is taken."""
-        header = check(batch)
-        if header.size != len(batch):
-            raise MalformedBatch(
-                f"{self._tp}: {len(batch)} bytes to append, but their batch has {header.size}",
-                header.size,
-            )
-        if header.count != header.last_offset_delta + 1:
-            raise MalformedBatch(
-                f"{self._tp}: {header.count} records to append for the"
-                f" {header.last_offset_delta + 1} offsets that their batch takes"
-            )
-        if header.size > self._most:
-            limit = self._most
-            name = "max.message.bytes" if limit < self._config.segment_bytes else "segment.bytes"
-            raise RecordTooLarge(
-                f"{self._tp}: a batch of {header.size} bytes, but the topic's {name} is {limit};"
-                " send smaller batches or raise it"
-            )
-        if self._times_count:
-            check_times(self._tp, self._config, batch, self._clock.now())
-        if self._stamps_times:
-            now = self._clock.now()
-            batch = with_append_time(bytes(batch), header, now)
-            header = msgspec.structs.replace(header, max_timestamp=now)
-        return batch, header
 
     def append(
         self,

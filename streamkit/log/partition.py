@@ -18,6 +18,7 @@ from streamkit.errors import (
 from streamkit.log.access import Access
 from streamkit.log.append import Appended, Appender
 from streamkit.log.block import ControlBlock
+from streamkit.log.checks import Checks
 from streamkit.log.committed import CommittedReader, Visible
 from streamkit.log.config import OWN_TOPICS, TopicConfig
 from streamkit.log.control import End
@@ -98,6 +99,7 @@ class Partition:
         self._segments = Segments(files, directory, writable=not read_only)
         self._snapshots = Snapshots(files, directory)
         self._producers = ProducerState(tp, self._segments, self._snapshots, clock=clock)
+        self._checks = Checks(tp, config, clock=clock)
         self._appender = Appender(
             tp, config, self._segments, self._producers, files=files, clock=clock
         )
@@ -135,6 +137,7 @@ class Partition:
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append or read on."""
         self.config = config
+        self._checks.configure(config)
         self._appender.configure(config)
         self._reader.sparse = config.sparse
         self._access.configure(config)
@@ -216,7 +219,8 @@ class Partition:
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
         appender = self._appender
-        checked = [appender.check(batch) for batch in batches]
+        check = self._checks.check
+        checked = [check(batch) for batch in batches]
 
         def write(block: ControlBlock, end: End) -> tuple[End, Appended]:
             return end, appender.append(block, end, checked, sequenced=sequenced, together=together)

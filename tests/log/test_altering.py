@@ -94,7 +94,7 @@ def test_a_smaller_segment_size_ends_the_active_segment(pair):
 def test_a_batch_that_was_checked_before_segments_became_smaller_is_still_written(log, batch):
     partition = log.partition(TP)
     partition.append([batch(b"first")])
-    large = partition._appender.check(batch(b"x" * 4000))
+    large = partition._checks.check(batch(b"x" * 4000))
     log.alter_topic("events", {"segment.bytes": "1024"})
     assert log.partition(TP).config.segment_bytes == 1024
     with partition._access.locked() as block:
