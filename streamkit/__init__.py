@@ -13,7 +13,8 @@ from streamkit._version import __version__
 
 if TYPE_CHECKING:
     from streamkit.app import App
-    from streamkit.backends.base import (
+    from streamkit.backends.locate import open_backend
+    from streamkit.backends.values import (
         CommittedOffset,
         GroupInfo,
         MemberInfo,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         PartitionInfo,
         TopicInfo,
     )
-    from streamkit.backends.locate import open_backend
     from streamkit.clients.admin import Admin
     from streamkit.clients.consumer import Consumer
     from streamkit.clients.lag import GroupPosition
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from streamkit.records import Record, TopicPartition
 
 _MODULES = {
-    "streamkit.backends.base": (
+    "streamkit.backends.values": (
         "CommittedOffset",
         "GroupInfo",
         "MemberInfo",

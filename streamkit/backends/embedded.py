@@ -5,19 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from streamkit import codec
-from streamkit.backends.base import (
-    Acks,
-    Batch,
-    CommittedOffset,
-    GroupInfo,
-    Isolation,
-    Membership,
-    OffsetRange,
-    PartitionInfo,
-    TopicInfo,
-    Transactions,
-    Unit,
-)
+from streamkit.backends.base import Batch, Membership, Transactions
 from streamkit.backends.embedded_groups import Committed, EmbeddedGroups
 from streamkit.backends.fetched import EmbeddedBatch
 from streamkit.backends.offsets_topic import OffsetsTopic
@@ -28,6 +16,16 @@ from streamkit.backends.refusals import (
     refuse_without_keys,
 )
 from streamkit.backends.settling import Settling
+from streamkit.backends.values import (
+    Acks,
+    CommittedOffset,
+    GroupInfo,
+    Isolation,
+    OffsetRange,
+    PartitionInfo,
+    TopicInfo,
+    Unit,
+)
 from streamkit.backends.waiting import Waiting, end_of
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.compression import CODECS, Compression

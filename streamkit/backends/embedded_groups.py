@@ -4,18 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from streamkit.backends.base import (
-    CommittedOffset,
-    GroupInfo,
-    MemberInfo,
-    Membership,
-    Unit,
-)
+from streamkit.backends.base import Membership
 from streamkit.backends.group_files import MemberFile
 from streamkit.backends.members import LockMembership, fenced, group_files
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.refusals import refuse_read_only
 from streamkit.backends.settling import Settling
+from streamkit.backends.values import CommittedOffset, GroupInfo, MemberInfo, Unit
 from streamkit.clock import Clock
 from streamkit.errors import UnknownGroup, UsageError, nearest
 from streamkit.groups import offsets as schema

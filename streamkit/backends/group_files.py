@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from streamkit.backends.base import Unit
 from streamkit.backends.lockfile import LockFile, process
+from streamkit.backends.values import Unit
 from streamkit.errors import OutOfSpace, UsageError
 from streamkit.groups.generation import Joined
 

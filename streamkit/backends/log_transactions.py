@@ -7,9 +7,10 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from streamkit.backends.base import CommittedOffset, Membership
+from streamkit.backends.base import Membership
 from streamkit.backends.coordinator import TransactionCoordinator
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
 from streamkit.errors import LogError, OutcomeUnknown, StreamkitError, TransactionError, UsageError
 from streamkit.groups.offsets import OffsetCommit
 from streamkit.records import TopicPartition

@@ -25,10 +25,10 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from streamkit.backends.base import Ownership, Unit
 from streamkit.backends.group_files import GroupFiles, MemberFile, check_group, file_name
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import Ownership, Unit
 from streamkit.clock import Clock
 from streamkit.errors import Fenced, FencedInstanceId, GroupActive
 from streamkit.groups import offsets as schema

@@ -11,7 +11,8 @@ from streamkit.errors import ConfigError, UnknownGroup, UnknownPartition, neares
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
-    from streamkit.backends.base import Backend, GroupInfo, MemberInfo
+    from streamkit.backends.base import Backend
+    from streamkit.backends.values import GroupInfo, MemberInfo
     from streamkit.clients.reset import MovedOffset
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete consumer groups.")

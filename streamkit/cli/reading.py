@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import inf
 from time import monotonic
 
-from streamkit.backends.base import Backend, Batch, CommittedOffset, Membership
+from streamkit.backends.base import Backend, Batch, Membership
+from streamkit.backends.values import CommittedOffset
 from streamkit.cli.output import note
 from streamkit.cli.positions import Position, offset_at
 from streamkit.engine.signals import Stop

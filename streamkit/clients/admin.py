@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from streamkit.backends.base import (
+from streamkit.backends.values import (
     CommittedOffset,
     GroupInfo,
     OffsetRange,

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import count
 
-from streamkit.backends.base import Acks, Backend, Transactions
+from streamkit.backends.base import Backend, Transactions
+from streamkit.backends.values import Acks
 from streamkit.clients.buffers import Buffer
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clients.sequences import Sequences

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import count
 
 from streamkit import codec
-from streamkit.backends.base import TopicInfo
+from streamkit.backends.values import TopicInfo
 from streamkit.clients.topic_config import (
     compression_of,
     is_compacted,

@@ -7,7 +7,8 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from streamkit.backends.base import CommittedOffset, Isolation, Membership
+from streamkit.backends.base import Membership
+from streamkit.backends.values import CommittedOffset, Isolation
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.fetching import Fetching
 from streamkit.clients.following import Following

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from streamkit.backends.base import Backend, Isolation
+from streamkit.backends.base import Backend
+from streamkit.backends.values import Isolation
 from streamkit.clients.chunk import Chunk
 from streamkit.clients.following import Following
 from streamkit.clients.group_offsets import GroupOffsets

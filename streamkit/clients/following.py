@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from streamkit.backends.base import Backend, Isolation, Membership
+from streamkit.backends.base import Backend, Membership
+from streamkit.backends.values import Isolation
 from streamkit.clients.group_offsets import GroupOffsets
 from streamkit.clients.read_topics import ReadTopics
 from streamkit.clients.reading import Reading

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership
+from streamkit.backends.base import Backend, Membership
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.chunk import Chunk
 from streamkit.clients.read_topics import ReadTopics
 from streamkit.clients.reading import Reading

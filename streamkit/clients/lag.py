@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from streamkit.backends.base import Backend, CommittedOffset
+from streamkit.backends.base import Backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.errors import CorruptLog, OffsetOutOfRange
 from streamkit.records import TopicPartition
 

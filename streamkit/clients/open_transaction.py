@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from streamkit.backends.base import CommittedOffset, Membership, Transactions
+from streamkit.backends.base import Membership, Transactions
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clients.writer import Writer
 from streamkit.errors import InvalidTxnState, StreamkitError, UsageError

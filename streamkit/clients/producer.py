@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from streamkit import codec
-from streamkit.backends.base import Acks, Transactions
+from streamkit.backends.base import Transactions
+from streamkit.backends.values import Acks
 from streamkit.clients.appends import Appends
 from streamkit.clients.buffers import TopicBuffers
 from streamkit.clients.connection import LogLike, connect

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from streamkit.backends.base import Backend, TopicInfo
+from streamkit.backends.base import Backend
+from streamkit.backends.values import TopicInfo
 from streamkit.errors import UnknownPartition, UnknownTopic
 from streamkit.records import TopicPartition
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from streamkit.backends.base import Backend, CommittedOffset
+from streamkit.backends.base import Backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.start import Point, place
 from streamkit.errors import UsageError
 from streamkit.records import TopicPartition

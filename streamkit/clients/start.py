@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from streamkit.backends.base import Backend, Isolation
+from streamkit.backends.base import Backend
+from streamkit.backends.values import Isolation
 from streamkit.errors import UsageError
 from streamkit.records import TopicPartition
 

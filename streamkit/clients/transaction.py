@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from streamkit.backends.base import CommittedOffset
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.open_transaction import OpenTransaction
 from streamkit.clients.sent_topics import SentTopics

@@ -3,7 +3,7 @@
 What the author of a connector needs is here; `streamkit.connect.worker` runs them.
 """
 
-from streamkit.backends.base import CommittedOffset
+from streamkit.backends.values import CommittedOffset
 from streamkit.connect.api import (
     Bad,
     ConnectorLog,

@@ -32,7 +32,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from streamkit.backends.base import CommittedOffset
+from streamkit.backends.values import CommittedOffset
 from streamkit.errors import UsageError
 from streamkit.records import Headers, Record, TopicPartition
 

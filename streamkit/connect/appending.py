@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from streamkit.backends.base import Acks, Backend
+from streamkit.backends.base import Backend
+from streamkit.backends.values import Acks
 from streamkit.errors import RecordTooLarge
 from streamkit.records import Headers, TopicPartition
 

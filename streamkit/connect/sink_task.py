@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from threading import Event
 from typing import Any
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership, OffsetRange, TopicInfo
+from streamkit.backends.base import Backend, Membership
+from streamkit.backends.values import CommittedOffset, OffsetRange, TopicInfo
 from streamkit.clock import Clock
 from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
 from streamkit.connect.config import ConnectorConfig

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamkit.backends.base import CommittedOffset
+from streamkit.backends.values import CommittedOffset
 from streamkit.connect.api import (
     Bad,
     Pause,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from streamkit.backends.base import Backend, TopicInfo
+from streamkit.backends.base import Backend
+from streamkit.backends.values import TopicInfo
 from streamkit.connect.api import ConnectorLog
 from streamkit.errors import TopicExists
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from streamkit.backends.base import Backend, Membership, Unit
+from streamkit.backends.base import Backend, Membership
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.connect.api import SourceConnector
 from streamkit.connect.config import ConnectorConfig, Shared, WorkerConfig, parse

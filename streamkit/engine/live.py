@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import TypeVar
 
-from streamkit.backends.base import Backend, Membership, Unit
+from streamkit.backends.base import Backend, Membership
+from streamkit.backends.values import Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.outputs import Outputs

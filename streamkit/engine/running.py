@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from streamkit.backends.base import Backend, Batch, CommittedOffset, Membership, Unit
+from streamkit.backends.base import Backend, Batch, Membership
+from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock
 from streamkit.engine.columns import before, within
 from streamkit.engine.limits import Limits, limits_of

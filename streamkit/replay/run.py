@@ -17,7 +17,8 @@ from threading import Event
 
 import msgspec
 
-from streamkit.backends.base import Backend, CommittedOffset, Membership, Unit
+from streamkit.backends.base import Backend, Membership
+from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.nodes import Aggregate
 from streamkit.dsl.topology import Layout, SubTopology, Topology

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.lag import position_of
 from streamkit.clients.producer import Producer
 from streamkit.clock import ManualClock

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.lag import position_of
 from streamkit.codec import headers

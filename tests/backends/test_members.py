@@ -16,11 +16,11 @@ from random import Random
 
 import pytest
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.group_files import GroupFiles, file_name
 from streamkit.backends.locate import open_backend
 from streamkit.backends.lockfile import LockFile
+from streamkit.backends.values import CommittedOffset
 from streamkit.clock import ManualClock
 from streamkit.errors import Fenced, FencedInstanceId, GroupActive, UnknownGroup
 from streamkit.records import TopicPartition
@@ -301,7 +301,7 @@ def test_a_unit_whose_lock_file_was_removed_is_committed_no_more(path):
 
 COMMITTER = """
 import sys
-from streamkit.backends.base import CommittedOffset
+from streamkit.backends.values import CommittedOffset
 from streamkit.backends.locate import open_backend
 from streamkit.errors import Fenced
 from streamkit.records import TopicPartition

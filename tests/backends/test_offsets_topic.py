@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.records import TopicPartition
 
 with warnings.catch_warnings():

@@ -10,8 +10,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.cli.main import app
 from streamkit.clients.producer import Producer
 from streamkit.records import TopicPartition

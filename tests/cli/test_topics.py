@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.cli.main import app
 from streamkit.log.directory import Log
 from streamkit.log.metadata import ConfigRecord

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streamkit.backends.base import CommittedOffset, OffsetRange
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset, OffsetRange
 from streamkit.clients.admin import Admin
 from streamkit.clients.reset import MovedOffset
 from streamkit.clock import SystemClock

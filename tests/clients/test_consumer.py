@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.backends.base import CommittedOffset, OffsetRange
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset, OffsetRange
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.clock import ManualClock

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.admin import Admin
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
@@ -110,9 +110,7 @@ def test_a_topic_made_anew_with_fewer_partitions_is_read_beside_members_that_kne
         old.close()
         with Consumer(log, "v", group="g") as new:
             found = []
-            while (
-                not found
-            ):  # the away one's are kept for it for a second
+            while not found:  # the away one's are kept for it for a second
                 found = new.poll(0.1)
             assert [record.value for record in found] == [b"new"]
             assert new.assignment == {TopicPartition("v", 0)}

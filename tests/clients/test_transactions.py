@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.codec import headers

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from streamkit import codec
-from streamkit.backends.base import Backend, CommittedOffset
+from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.errors import (
     ConfigError,
     Fenced,

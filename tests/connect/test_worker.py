@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from streamkit.backends.base import Backend, CommittedOffset
+from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.codec import partition_for
 from streamkit.connect import (
     Bad,

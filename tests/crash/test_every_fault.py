@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from faulty_files import ALL, CHANGES, TAKES_SPACE, Fault, FaultyFiles, Killed
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.producer import Producer
 from streamkit.clock import SystemClock
 from streamkit.codec import columns, encode, headers

@@ -19,9 +19,10 @@ import pytest
 from power_cuts import Cut, Disk
 
 from streamkit.backends import embedded, members, transactions_topic
-from streamkit.backends.base import CommittedOffset, Membership
+from streamkit.backends.base import Membership
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
 from streamkit.clock import ManualClock
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import OutOfSpace

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from faulty_files import CHANGES, Fault, FaultyFiles, Killed
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import ConfigError, LogInUse, StorageFailed
 from streamkit.fsck.check import check

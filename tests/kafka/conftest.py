@@ -16,8 +16,9 @@ import aiokafka
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streamkit.backends.base import Backend, Isolation
+from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import Isolation
 from streamkit.clients.admin import Admin
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer

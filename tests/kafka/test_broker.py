@@ -6,9 +6,9 @@ import signal
 import aiokafka
 import pytest
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
 from streamkit.clock import SystemClock
 from streamkit.codec import encode, headers
 from streamkit.codec.compression import CODECS

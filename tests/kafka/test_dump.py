@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from kafka_dump import Dump
 
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
 from streamkit.clock import SystemClock
 from streamkit.log.directory import Log
 from streamkit.log.root import METADATA

@@ -7,8 +7,8 @@ import pytest
 from msgspec import Struct
 
 from streamkit import App, Context, State
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.engine.live import run
 from streamkit.errors import FunctionError, InvalidRecord, RecordTooLarge, SerdeError
 from streamkit.records import TopicPartition

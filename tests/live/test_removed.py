@@ -5,8 +5,8 @@ from threading import Event
 import pytest
 
 from streamkit import App
-from streamkit.backends.base import CommittedOffset
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
 from streamkit.clients.admin import Admin
 from streamkit.engine.live import run
 from streamkit.errors import OffsetOutOfRange

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from log_model import Book, Commit, Fate, Offsets, Row
 from simulated_processes import Machine, Process
 
-from streamkit.backends.base import CommittedOffset
+from streamkit.backends.values import CommittedOffset
 from streamkit.codec import encode
 from streamkit.errors import (
     InvalidPartitions,
