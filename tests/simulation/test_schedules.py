@@ -48,6 +48,11 @@ SCHEDULES = 5000 if "STREAMKIT_SOAK" in os.environ else 500
 """For each policy."""
 STEPS = 30
 
+POLICIES = (
+    {"cleanup.policy": "delete", "retention.ms": "20000"},
+    {"cleanup.policy": "compact"},
+)
+
 WHO = st.integers(0, 2)
 TOPIC = st.sampled_from(["a", "b"])
 PARTITION = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
@@ -76,7 +81,7 @@ COMPACT = st.builds(Compact, PARTITION, st.sampled_from([1, 2, 4, 100, 100]), st
 ROLL = st.builds(Roll, PARTITION)
 DELETE_RECORDS = st.builds(DeleteRecords, PARTITION, st.integers(1, 16))
 MAINTAIN = st.just(Maintain())
-ADVANCE = st.builds(Advance, st.sampled_from([1, 1000, 61_000]))
+ADVANCE = st.builds(Advance, st.sampled_from([1, 1000, 25_000, 61_000]))
 ALTER = st.builds(
     lambda topic, config: Alter(topic, *config),
     TOPIC,
@@ -85,7 +90,7 @@ ALTER = st.builds(
             ("cleanup.policy", "compact"),
             ("cleanup.policy", "delete"),
             ("cleanup.policy", "compact,delete"),
-            ("retention.ms", "1500"),
+            ("retention.ms", "20000"),
             ("retention.ms", "-1"),
             ("retention.bytes", "600"),
             ("segment.bytes", "2048"),
@@ -140,6 +145,7 @@ class Stopped(NamedTuple):
 FATE = st.one_of(
     st.none(),
     st.builds(Killed, st.integers(1, 40), st.booleans()),
+    st.builds(Killed, st.integers(1, 200), st.booleans()),
     st.builds(Stopped, st.integers(1, 60), st.integers(1, 2), MEANWHILE),
 )
 
@@ -280,11 +286,11 @@ def _rules() -> dict[str, Callable[..., None]]:
 Whole = type("Whole", (Schedule,), _rules())
 
 
-@pytest.fixture(params=["delete", "compact"])
+@pytest.fixture(params=POLICIES, ids=("delete", "compact"))
 def template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Path:
-    """A log with a topic of that cleanup.policy, and with its own, all of small segments."""
+    """A log with a topic of that policy, and with its own, all of small segments."""
     simulate(monkeypatch, lambda: _machine[0])
     machine = Machine(tmp_path / "template")
     _machine[:] = [machine]
@@ -292,7 +298,7 @@ def template(
 
     def make() -> None:
         backend = process.backend
-        backend.create_topic("a", 2, {**CONFIG, "cleanup.policy": request.param})
+        backend.create_topic("a", 2, {**CONFIG, **request.param})
         backend._offsets.make()
         backend._coordinator._topic.make()
         for name in ("__consumer_offsets", "__transaction_state"):
@@ -310,8 +316,6 @@ def template(
 def test_whatever_processes_do_and_whoever_is_killed_readers_find_what_they_may(
     template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody waits for one who is stopped: that one goes on when this one has given up.
-    monkeypatch.setattr("streamkit.log.directory.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(Schedule, "template", template, raising=False)
     run_state_machine_as_test(
         Whole,  # type: ignore[arg-type]

@@ -165,6 +165,9 @@ class Book:
         """Somebody is told that the partition starts there."""
         assert self.start <= offset, f"{self.name} starts at {offset}, and began at {self.start}"
         assert offset <= self.removable, f"{self.name} starts at {offset}, not {self.removable}"
+        for row in self.placed:
+            is_open = row.transaction is not None and not row.transaction.possible
+            assert not is_open or self.start <= offset <= (row.offset or 0), f"{row} is removed"
         self.start = offset
 
 

@@ -6,8 +6,10 @@ lock of a process that is stopped is killed while it waits.
 """
 
 import fcntl
+import importlib
 import mmap
 import os
+import pkgutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,17 +19,14 @@ from types import SimpleNamespace
 import pytest
 from faulty_files import CHANGES, Fault, FaultyFiles, Killed
 
-from streamkit.backends import embedded, group_files, members, transactions_topic
+from streamkit import backends, log
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.log_transactions import LogTransactions
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import ManualClock
-from streamkit.log import maintenance, opening, partition, recovery
 from streamkit.log.directory import Log
 from streamkit.log.files import Buffer
-
-WITH_BOOTS = (embedded, maintenance, members, opening, recovery, transactions_topic)
 
 
 class Machine:
@@ -124,8 +123,8 @@ class Process:
     def backend(self) -> EmbeddedBackend:
         if self._backend is None:
             clock = self.machine.clock
-            log = Log.open(self.machine.root, files=self.files, clock=clock, maintenance=False)
-            self._backend = EmbeddedBackend(log, OffsetsTopic(log, clock), clock=clock)
+            opened = Log.open(self.machine.root, files=self.files, clock=clock, maintenance=False)
+            self._backend = EmbeddedBackend(opened, OffsetsTopic(opened, clock), clock=clock)
         return self._backend
 
     @property
@@ -170,7 +169,7 @@ class AtOnce:
 
 
 def simulate(monkeypatch: pytest.MonkeyPatch, machine: Callable[[], Machine]) -> None:
-    """Have lock files, boots and threads simulated as well."""
+    """Have lock files, boots, threads and waiting simulated as well."""
     opened, locked = LockFile.__init__, LockFile.try_lock
 
     def open_file(self: LockFile, path: Path, *, create: bool = True) -> None:
@@ -186,12 +185,15 @@ def simulate(monkeypatch: pytest.MonkeyPatch, machine: Callable[[], Machine]) ->
     def sleep(_: float) -> None:
         machine().running[-1].files.wait()
 
-    sleepless = SimpleNamespace(**{**vars(time), "sleep": sleep})
-    for module in (group_files, members):
-        monkeypatch.setattr(module, "time", sleepless)
     monkeypatch.setattr(LockFile, "__init__", open_file)
     monkeypatch.setattr(LockFile, "lock", lock)
-    for module in WITH_BOOTS:
-        monkeypatch.setattr(module, "boot_id", lambda: machine().boot_id)
-    threads = SimpleNamespace(**{**vars(threading), "Thread": AtOnce})
-    monkeypatch.setattr(partition, "threading", threads)
+    simulated = {
+        "boot_id": lambda: machine().boot_id,
+        "threading": SimpleNamespace(**{**vars(threading), "Thread": AtOnce}),
+        "time": SimpleNamespace(**{**vars(time), "sleep": sleep}),
+    }
+    for package in (log, backends):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(found.name)
+            for name in simulated.keys() & vars(module).keys():
+                monkeypatch.setattr(module, name, simulated[name])

@@ -14,7 +14,6 @@ from streamkit.codec import encode
 from streamkit.errors import (
     InvalidPartitions,
     InvalidProducerEpoch,
-    LogError,
     OffsetOutOfRange,
     OutOfOrderSequence,
     PolicyViolation,
@@ -644,11 +643,7 @@ class Maintain(NamedTuple):
                     book.removable = inf
             if int(config.get("retention.bytes", -1)) >= 0:
                 book.removable = inf
-        try:
-            found = process.log.maintain()
-        except LogError:
-            assert not world.alone
-            return
+        found = process.log.maintain()
         if world.alone:
             assert found.problems == ()
         has_settled(world, settling)
