@@ -426,6 +426,21 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(log):
     assert [r.value for r in read(log, "one")] == [b"a"]
 
 
+def test_an_error_is_raised_by_the_next_call_whatever_topic_that_sends_to(log):
+    failing = Failing(log)
+    producer = Producer(failing, linger=3600, batch_bytes=1000)
+    producer.send("t", b"a", partition=0)
+    producer.send("t", b"b", key=b"k")
+    producer.send("t", b"c")
+    failing.error = OutOfSpace("full")
+    producer.send("one", b"x" * 2000)  # taken, but it cannot be appended
+    failing.error = None
+    with pytest.raises(OutOfSpace):
+        producer.send("t", b"not taken")
+    producer.close()
+    assert sorted(r.value for r in read(log, "t")) == [b"a", b"b", b"c"]
+
+
 def test_a_batch_that_waits_for_another_try_holds_up_no_other(log, monkeypatch):
     monkeypatch.setattr(writer, "_RETRY_SECONDS", 3600.0)
     failing = Failing(log)
