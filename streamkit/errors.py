@@ -100,7 +100,7 @@ class InvalidRecord(UsageError):
 
 
 class InvalidTimestamp(InvalidRecord):
-    """A record's time is out of message.timestamp.before.max.ms or message.timestamp.after.max.ms."""
+    """A record's time is outside of message.timestamp.before.max.ms or .after.max.ms."""
 
 
 class InvalidRequiredAcks(UsageError):
