@@ -63,7 +63,7 @@ class Consumer(Generic[V]):
         isolation: Isolation = "read_committed",
         instance_id: str | None = None,
         session_timeout: float | None = None,
-        max_bytes: int = 1 << 20,
+        max_bytes: int = 1 << 18,
         clock: Clock | None = None,
     ) -> None: ...
 
@@ -81,7 +81,7 @@ class Consumer(Generic[V]):
         isolation: Isolation = "read_committed",
         instance_id: str | None = None,
         session_timeout: float | None = None,
-        max_bytes: int = 1 << 20,
+        max_bytes: int = 1 << 18,
         clock: Clock | None = None,
     ) -> None: ...
 
@@ -98,7 +98,7 @@ class Consumer(Generic[V]):
         isolation: Isolation = "read_committed",
         instance_id: str | None = None,
         session_timeout: float | None = None,
-        max_bytes: int = 1 << 20,
+        max_bytes: int = 1 << 18,
         clock: Clock | None = None,
     ) -> None:
         """Begin at the group's committed offsets; where there are none, at `from_`.
@@ -111,7 +111,8 @@ class Consumer(Generic[V]):
         static member: when it goes, its partitions are kept for `session_timeout` seconds (10) for
         the next consumer of that id, which fences this one if it still lives.
         `isolation`: "read_committed" gives what is sent in a transaction when that is committed;
-        "read_uncommitted" at once, aborted or not.
+        "read_uncommitted" at once, aborted or not. `max_bytes`: about so many are read at once;
+        much more costs time, as memory for their records is fetched from the system every time.
         Raises UnknownTopic, UnknownPartition.
         """
         names = [topics] if isinstance(topics, str) else list(dict.fromkeys(topics))
