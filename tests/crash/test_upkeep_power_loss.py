@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from power_cuts import Cut, Disk
 
-from streamkit.backends import embedded, members, transactions_topic
+from streamkit.backends import embedded_groups, members, transactions_topic
 from streamkit.backends.base import Membership
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.offsets_topic import OffsetsTopic
@@ -401,7 +401,14 @@ def reboot(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
     def reboot() -> None:
         boot = (b"boot %d" % next(numbers)).ljust(16)
-        for module in (opening, recovery, maintenance, members, embedded, transactions_topic):
+        for module in (
+            opening,
+            recovery,
+            maintenance,
+            members,
+            embedded_groups,
+            transactions_topic,
+        ):
             monkeypatch.setattr(module, "boot_id", lambda: boot)
 
     reboot()
