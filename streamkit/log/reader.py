@@ -57,6 +57,7 @@ class Reader:
 
     def _looked(self, look: Callable[[End, View], T], offset: int) -> T:
         """What `look` finds; it looks again when files were replaced or removed under it."""
+        gone: FileNotFoundError | None = None
         for _ in range(ATTEMPTS):
             end = self._end()
             view = self._segments.view(end)
@@ -65,6 +66,11 @@ class Reader:
             except FileNotFoundError as error:
                 self._segments.relist()
                 gone = error
+            except CorruptLog:
+                # What was removed before the segments were listed, and after the end was asked
+                # for, is missing there, and no damage.
+                if self._end().rewrites == end.rewrites:
+                    raise
         self._raise_corrupt(view.base_for(offset, end), 0, offset, "the file is gone", gone)
 
     def _read_in(self, view: View, end: End, offset: int, max_bytes: int) -> bytes:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from streamkit.codec import columns, encode
-from streamkit.errors import LogError, OutOfSpace, StorageFailed, UnknownTopic
+from streamkit.errors import (
+    LogError,
+    OffsetOutOfRange,
+    OutOfSpace,
+    StorageFailed,
+    UnknownTopic,
+)
 from streamkit.log.control import DIRTY_AT
 from streamkit.log.directory import Log
 from streamkit.log.files import RealFiles
@@ -21,15 +27,20 @@ CONFIG = {"segment.bytes": "1024", "index.interval.bytes": "0"}
 
 
 class InterruptedFiles(RealFiles):
-    """The real files; `before_open(path)` and `after_truncate()` are called meanwhile."""
+    """The real files; what is named `before…` and `after…` is called meanwhile."""
 
     def __init__(self) -> None:
         self.before_open: Callable[[str], None] = lambda path: None
+        self.before_listing: Callable[[], None] = lambda: None
         self.after_truncate: Callable[[], None] = lambda: None
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:  # type: ignore[override]
         self.before_open(path)
         return os.open(path, flags, mode)
+
+    def listdir(self, path: str) -> list[str]:  # type: ignore[override]
+        self.before_listing()
+        return os.listdir(path)
 
     def truncate(self, fd: int, size: int) -> None:  # type: ignore[override]
         os.ftruncate(fd, size)
@@ -244,3 +255,26 @@ def test_names_that_look_like_partitions_are_kept_apart(tmp_path, everything):
         log.create_topic("a", 1)
         for name in names[1:]:
             assert everything(log.partition(TopicPartition(name, 1))) == [(0, name.encode())]
+
+
+def test_records_that_are_removed_while_a_reader_looks_for_their_file_are_no_damage(
+    tmp_path, interrupted
+):
+    with (
+        Log.open(tmp_path, maintenance=False) as other,
+        Log.open(tmp_path, files=interrupted, maintenance=False) as one,
+    ):
+        other.create_topic("events", 1, CONFIG)
+        for n in range(8):
+            other.partition(TP).append([batch(b"%d" % n * 300)])
+        mine = one.partition(TP)
+        assert mine.start_offset == 0
+
+        def remove() -> None:
+            interrupted.before_listing = lambda: None
+            other.delete_records(TP, 5)
+
+        interrupted.before_listing = remove
+        with pytest.raises(OffsetOutOfRange, match="has offsets 5 to 7"):
+            mine.read(0)
+        assert mine.read(5)
