@@ -560,7 +560,11 @@ class Scan(NamedTuple):
         if chosen is not None:
             tp, book = chosen
             with world.may_be_gone(tp.topic):
-                scan(world, process, tp, book)
+                try:
+                    scan(world, process, tp, book)
+                except OffsetOutOfRange:
+                    assert not world.alone  # removed under it
+                    scan(world, process, tp, book)
         look_at_offsets(world, process)
 
 
@@ -633,14 +637,8 @@ class Maintain(NamedTuple):
                 continue
             keeps = int(config["retention.ms"])
             if keeps >= 0:
-                for row in book.placed:
-                    assert row.offset is not None
-                    if world.now - row.at > keeps:
-                        book.removable = max(book.removable, row.offset + 1)
-                    else:
-                        break
-                else:
-                    book.removable = inf
+                young = (row.offset for row in book.placed if world.now - row.at <= keeps)
+                book.removable = max(book.removable, next(young, inf))
             if int(config.get("retention.bytes", -1)) >= 0:
                 book.removable = inf
         found = process.log.maintain()
