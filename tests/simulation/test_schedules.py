@@ -46,7 +46,7 @@ from streamkit.fsck.check import check
 
 SCHEDULES = 5000 if "STREAMKIT_SOAK" in os.environ else 500
 """For each policy."""
-STEPS = 30
+STEPS = 25
 
 POLICIES = (
     {"cleanup.policy": "delete", "retention.ms": "20000"},
