@@ -1,9 +1,11 @@
 """A log: one directory of partitions, opened by as many processes as you like."""
 
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
 from streamkit.clock import Clock, SystemClock
@@ -36,6 +38,8 @@ MAX_MESSAGE = 64 << 20
 """A topic is created in one batch, whatever number of partitions it has."""
 
 PATIENCE_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
 
 _open_logs: "weakref.WeakSet[Log]" = weakref.WeakSet()
 
@@ -356,13 +360,9 @@ class Log:
         _open_logs.discard(self)
 
     def _forked(self) -> None:
+        """Let go of what is the parent's: first all locks, so that nothing can come in between."""
         self._lock = threading.Lock()
         self._producer_ids = iter(())  # the parent gives them out
-        if self._brokers is not None:
-            parents = self._brokers
-            self._brokers = keep_brokers_out(self._files, self.path)
-            parents.abandon()  # in this order: so a broker never comes in between
-        self._wake.forked()
         self._catalog.forked()
         self._metadata.forked()
         self._partitions.forked()
@@ -370,11 +370,21 @@ class Log:
             self._space.forked()
         if self._upkeep is not None:
             self._upkeep.forked()
+        self._wake.forked()
+        if self._brokers is not None:
+            try:
+                brokers = keep_brokers_out(self._files, self.path)
+            except LogError as error:  # the directory is gone, say: the parent's lock stays here
+                logger.warning("in a forked child: %s", error)
+            else:
+                self._brokers.abandon()  # in this order: so a broker never comes in between
+                self._brokers = brokers
 
 
 def _after_fork_in_child() -> None:
-    for log in list(_open_logs):
-        log._forked()
+    with ExitStack() as stack:  # whatever becomes of one of them, the others let go
+        for log in list(_open_logs):
+            stack.callback(log._forked)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,9 +1,11 @@
 """A forked child has locks and files of its own."""
 
 import os
+import shutil
 import threading
 import time
 import warnings
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -87,34 +89,56 @@ def test_a_child_forked_while_a_thread_holds_the_locks_takes_none_of_them_along(
             os.waitpid(pid, 0)
 
 
+@contextmanager
+def killed_after_forking(partition, doing):
+    """A child dies in an append, while it holds a lock; a child of its own lives on meanwhile."""
+    read_end, write_end = os.pipe()
+
+    def parent():
+        def dying(fd, *_):
+            if os.fork() == 0:
+                os.write(write_end, b"%d\n" % os.getpid())
+                time.sleep(60)
+                os._exit(0)
+            os.kill(os.getpid(), 9)
+
+        setattr(type(partition._files), doing, staticmethod(dying))
+        partition.append([value(b"unacknowledged")])
+
+    assert forked(parent) == -9
+    grandchild = int(os.read(read_end, 20))
+    try:
+        yield
+    finally:
+        os.kill(grandchild, 9)
+        os.close(read_end)
+        os.close(write_end)
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("doing", ["pwritev", "fdatasync"])
 def test_a_child_lives_on_without_the_locks_of_a_parent_that_is_killed(tmp_path, doing):
     with Log.open(tmp_path) as log:
         log.create_topic("events")
-        read_end, write_end = os.pipe()
+        partition = log.partition(TP)
+        partition.append([value()])
+        with killed_after_forking(partition, doing):
+            assert partition.append([value()]) == (1 if doing == "pwritev" else 2)
 
-        def parent():
-            # Dies while holding the append or the sync lock, after forking a child that lives on.
-            files = log.partition(TP)._files
-            partition = log.partition(TP)
-            partition.append([value()])
 
-            def dying(fd, *_):
-                if os.fork() == 0:
-                    os.write(write_end, b"%d\n" % os.getpid())
-                    time.sleep(60)
-                    os._exit(0)
-                os.kill(os.getpid(), 9)
+def interrupted() -> None:
+    raise KeyboardInterrupt
 
-            setattr(type(files), doing, staticmethod(dying))
-            partition.append([value()])
 
-        assert forked(parent) == -9
-        grandchild = int(os.read(read_end, 20))
-        try:
-            assert log.partition(TP).append([value()]) == (1 if doing == "pwritev" else 2)
-        finally:
-            os.kill(grandchild, 9)
-            os.close(read_end)
-            os.close(write_end)
+@pytest.mark.timeout(30)
+def test_a_log_that_fails_in_a_child_does_not_keep_others_from_letting_go(tmp_path):
+    with ExitStack() as opened:
+        logs = [opened.enter_context(Log.open(tmp_path / f"{n}")) for n in range(5)]
+        for gone in (logs[0], logs[4]):  # whichever of them comes first in a child
+            shutil.rmtree(gone.path)
+        for broken in (logs[1], logs[3]):
+            broken._wake.forked = interrupted
+        logs[2].create_topic("events")
+        partition = logs[2].partition(TP)
+        with killed_after_forking(partition, "pwritev"):
+            assert partition.append([value()]) == 0
