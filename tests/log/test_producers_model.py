@@ -35,6 +35,7 @@ class ProducersAgainstList(RuleBasedStateMachine):
         config = {"segment.bytes": "1024", "index.interval.bytes": str(interval)}
         self.logs[0].create_topic("events", 1, config)
         self.rows = Rows()
+        self.lost: dict[Path, bytes] = {}  # indexes that nobody has needed and made anew yet
 
     def teardown(self) -> None:
         for log in self.logs:
@@ -129,6 +130,7 @@ class ProducersAgainstList(RuleBasedStateMachine):
         self.logs[who].close()
         self.logs[who] = self.opened()
 
+    @precondition(lambda self: self.indexed())
     @rule()
     def lose_the_control_block(self) -> None:
         (self.folder / "control").unlink(missing_ok=True)
@@ -143,10 +145,22 @@ class ProducersAgainstList(RuleBasedStateMachine):
     def lose_or_damage_an_index(self, data: st.DataObject) -> None:
         """Of aborted transactions; lost together with the control block, nobody would know."""
         assert self.partition(0).end_offset == self.rows.end
+        before = {path: path.read_bytes() for path in self.folder.glob("*.txnindex")}
         self.damage("txnindex", data)
+        self.lost = before | self.lost
         for who in (0, 1):
             self.reopen(who)
             self.hold(self.partition(who))
+
+    def indexed(self) -> bool:
+        """Whether every index that was lost is there again, or its segment is not."""
+        self.lost = {
+            path: was
+            for path, was in self.lost.items()
+            if path.with_suffix(".log").exists()
+            and not (path.exists() and path.read_bytes().startswith(was))
+        }
+        return not self.lost
 
     def damage(self, suffix: str, data: st.DataObject) -> None:
         paths = sorted(self.folder.glob(f"*.{suffix}"))
@@ -178,7 +192,7 @@ class ProducersAgainstList(RuleBasedStateMachine):
             file.write(b"\x01")
         assert self.partition(0).append([], acks=1) == self.rows.end
 
-    @precondition(lambda self: (self.folder / "control").exists())
+    @precondition(lambda self: (self.folder / "control").exists() and self.indexed())
     @rule(data=st.data(), flushed=st.booleans(), garbage=st.binary(max_size=70))
     def cut_the_power(self, data: st.DataObject, flushed: bool, garbage: bytes) -> None:
         """Batches of the last segment are lost, and with them whatever was not synced."""
