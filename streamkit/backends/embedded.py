@@ -171,13 +171,16 @@ class EmbeddedBackend:
         with loading():
             from streamkit.backends.log_transactions import LogTransactions
 
-        opened = LogTransactions(
-            self._coordinator,
-            self._offsets,
-            transactional_id,
-            round(timeout * 1000),
-            commits=self._groups.checked,
-            forget=self._producers.remove,
+        # Also the first transaction of all has to go on, on a disk that is full by now.
+        opened = self._log.pressing(
+            lambda: LogTransactions(
+                self._coordinator,
+                self._offsets,
+                transactional_id,
+                round(timeout * 1000),
+                commits=self._groups.checked,
+                forget=self._producers.remove,
+            )
         )
         self._producers.append(opened)
         return opened

@@ -61,8 +61,11 @@ class EmbeddedGroups:
             instance_id=instance_id,
             session_timeout=session_timeout if instance_id is not None else 0.0,
         )
-        member = LockMembership(
-            self._log, self._offsets, self._clock, said, group, self.members.remove
+        # Also who has committed nothing yet has to be able to, on a disk that is full by now.
+        member = self._log.pressing(
+            lambda: LockMembership(
+                self._log, self._offsets, self._clock, said, group, self.members.remove
+            )
         )
         self.members.append(member)
         return member
@@ -107,12 +110,17 @@ class EmbeddedGroups:
         refuse_read_only(self._log, f"committing for group {group!r}")
         files = group_files(self._offsets, group)
         self.checked(group, plan(self.committed(group)))  # before anybody is fenced in vain
-        self._offsets.make()
-        with files.coordinator(), fenced(files, self._offsets, self._clock, force=force):
-            offsets = dict(plan(self.committed(group)))
-            commits = self.checked(group, offsets)
-            if commits:
-                self._offsets.commit(group, commits)
+
+        def reset() -> dict[TopicPartition, CommittedOffset]:
+            self._offsets.make()
+            with files.coordinator(), fenced(files, self._offsets, self._clock, force=force):
+                offsets = dict(plan(self.committed(group)))
+                commits = self.checked(group, offsets)
+                if commits:
+                    self._offsets.commit(group, commits)
+            return offsets
+
+        offsets = self._log.pressing(reset)
         self._log.notify()
         return offsets
 

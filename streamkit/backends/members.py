@@ -148,11 +148,11 @@ class LockMembership:
                 self._own.lock()
                 self._own.write(msgspec.json.encode(said))
                 self._decide()
+                self._commits = self._files.commits()
             except BaseException:
                 self._files.remove(self._id)
                 self._own.close()
                 raise
-            self._commits = self._files.commits()
         log.watch(self._files.members)
         log.watch(self._files.units)
         self._look()

@@ -6,14 +6,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.errors import (
     InvalidTopic,
     LogError,
     OffsetOutOfRange,
-    OutOfSpace,
     PolicyViolation,
     ReadOnlyLog,
 )
@@ -38,6 +37,8 @@ MAX_MESSAGE = 64 << 20
 """A topic is created in one batch, whatever number of partitions it has."""
 
 PATIENCE_SECONDS = 30.0
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -131,9 +132,13 @@ class Log:
     def create_topic(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> Topic:
-        """Raises InvalidTopic, TopicExists, ConfigError, ReadOnlyLog."""
+        """Raises InvalidTopic, TopicExists, ConfigError, ReadOnlyLog, OutOfSpace."""
         self._require_writable()
-        topic = self._catalog.create(name, partitions, config or {})
+
+        def create() -> Topic:
+            return self._catalog.create(name, partitions, config or {})
+
+        topic = self.pressing(create) if name in OWN_TOPICS else create()
         self.notify()
         return topic
 
@@ -268,13 +273,19 @@ class Log:
         # A power cut must not let the log end below its start: what is appended there next would
         # be taken for deleted by whoever goes by the note.
         partition.sync()
-        try:
-            self._catalog.note_start(tp, before)
-        except OutOfSpace:  # what is to make room must not fail for want of it
-            if self._space is None or not self._space.give_up_ballast():
-                raise
-            self._catalog.note_start(tp, before)
+        # What is to make room must not fail for want of it.
+        self.pressing(lambda: self._catalog.note_start(tp, before))
         return partition.remove_before(before)
+
+    def pressing(self, act: Callable[[], T]) -> T:
+        """Do what must go on when the disk is full, as offsets and transactions: see `Space`.
+
+        What is left of the first time must not be in the way of the second. Raises ReadOnlyLog,
+        OutOfSpace.
+        """
+        self._require_writable()
+        assert self._space is not None
+        return self._space.pressing(act)
 
     def maintain(self) -> "Maintained":
         """Do now what is due: end and remove old segments, compact, and what others do besides.

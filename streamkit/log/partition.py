@@ -269,8 +269,11 @@ class Partition:
         except OutOfSpace:
             if self._space is None:
                 raise
+            # Also when there is none any more: another process may have given it up just now.
+            if kept:
+                self._space.give_up_ballast()
             self._space.ran_out()
-            if not kept or not self._space.give_up_ballast():
+            if not kept:
                 raise
         return self._access.change(write)
 

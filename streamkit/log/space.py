@@ -10,7 +10,8 @@ All processes of a log share one mapped page, the file `maintenance` in its root
 the file is what one takes who does maintenance.
 
 The ballast is a file of a MiB that is good for nothing. When an append to a topic of the log's own
-meets a full disk, the ballast is removed and that append done again. From then on producers
+meets a full disk, or the making of such a topic or of a member's file does, the ballast is removed
+and it is done again. From then on producers
 are refused in all processes, or they would take that room as well. As soon as there is room for a
 new ballast they go on.
 """
@@ -23,11 +24,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from typing import TypeVar
 
 from streamkit.clock import Clock
 from streamkit.errors import OutOfSpace
 from streamkit.log.control import PAGE_BYTES
-from streamkit.log.failure import failure
+from streamkit.log.failure import FULL, failure
 from streamkit.log.files import Files, OpenFile
 from streamkit.records import TopicPartition
 
@@ -42,6 +44,8 @@ RETRY_SECONDS = 1.0
 _LAST_PASS = struct.Struct(">q")
 _FULL_AT = PAGE_BYTES - 1
 _NOTHING_KNOWN = bytes(PAGE_BYTES)
+
+T = TypeVar("T")
 
 
 class Space:
@@ -168,6 +172,27 @@ class Space:
         if now >= self._next_ask:
             self._next_ask = now + RETRY_SECONDS
             self._ask()
+
+    def pressing(self, act: Callable[[], T]) -> T:
+        """Do what must go on when the disk is full: once more, in the room that is kept for it.
+
+        What is left of the first time must not be in the way of the second. Raises OutOfSpace.
+        """
+        try:
+            return self._named(act)
+        except OutOfSpace:
+            # Also when there is none any more: another process may have given it up just now.
+            self.give_up_ballast()
+            self.ran_out()
+        return self._named(act)
+
+    def _named(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise failure(error, f"{error.filename or self._root}: cannot be written") from error
 
     def give_up_ballast(self) -> bool:
         """Make room for what must go on; False when there was no ballast (any more).

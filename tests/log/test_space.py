@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.backends.locate import open_backend
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.values import CommittedOffset
+from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.clock import ManualClock, SystemClock
 from streamkit.codec import encode
@@ -354,6 +357,52 @@ def test_a_real_file_system_fills_up_under_two_processes(small_mount, everything
         found = everything(log.partition(TP))
         assert [offset for offset, _ in found] == list(range(taken + 1))
         assert {value for _, value in found[:-1]} == {b"x" * 1000}
+
+
+def test_the_first_of_all_groups_and_transactions_find_room_on_a_full_disk(small_mount):
+    """Topics of the log's own, and the files of members, are made in the room kept for them."""
+    root, filler = str(small_mount / "log"), small_mount / "filler"
+    with open_backend(root) as log:
+        log.create_topic("events")
+        with Producer(log) as producer:
+            producer.send_many("events", [b"x"] * 10)
+        log.maintain()
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(4096))
+        with Consumer(log, "events", group="first") as consumer:
+            assert len(list(consumer.until_end())) == 10
+            consumer.commit()
+        with Producer(log, transactional_id="first") as producer, producer.transaction() as open_:
+            open_.commit_offsets("second", {TP: 7})
+        assert log.committed("first")[TP].offset == 10
+        assert log.committed("second")[TP].offset == 7
+        log.reset("third", lambda _: {TP: CommittedOffset(3)})
+        assert log.committed("third")[TP].offset == 3
+
+
+def test_who_finds_the_ballast_gone_tries_once_more(open_log, disk):
+    """Another process has given it up between this one's failed append and its look."""
+    log, other = open_log(), open_log()
+    log.create_topic("events")
+    log.maintain()
+    commit(log, 0)
+    fill(log)
+    disk.free = 0
+    write, given_up = disk.pwritev, []
+
+    def first_write_meets_the_other(fd: int, buffers: Sequence[Buffer], position: int) -> int:
+        if not given_up and disk.free == 0:
+            try:
+                return write(fd, buffers, position)
+            finally:
+                given_up.append(other._space.give_up_ballast())
+        return write(fd, buffers, position)
+
+    disk.pwritev = first_write_meets_the_other  # type: ignore[method-assign]
+    commit(log, 1)
+    assert given_up == [True]
+    assert committed(log) == 1
 
 
 def test_what_was_given_up_for_offsets_is_not_filled_by_a_try(tmp_path):
