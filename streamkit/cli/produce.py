@@ -9,7 +9,7 @@ import typer
 
 from streamkit.cli.output import note
 from streamkit.cli.settings import open_log
-from streamkit.errors import ConfigError, InvalidRecord, StreamkitError
+from streamkit.errors import ConfigError, InvalidRecord, LogError, OutOfSpace, StreamkitError
 
 
 def produce(
@@ -32,25 +32,39 @@ def produce(
     if key_separator == "":
         raise ConfigError("--key-separator: nothing stands between a key and a value; name a text")
     separator = None if key_separator is None else key_separator.encode()
+    source = file or "standard input"
     count = 0
+    stopped: LogError | None = None
     with open_log(context) as log:
         log.topic(topic)
-        with Producer(log) as producer:
-            for number, line in enumerate(_lines(file), 1):
-                key = None
-                if separator is not None:
-                    key, found, line = line.partition(separator)
-                    if not found:
-                        raise InvalidRecord(
-                            f"{file or 'standard input'}:{number}: no {key_separator!r} between a "
-                            f"key and a value; the {count:,} lines before it have been produced"
-                        )
-                try:
-                    producer.send(topic, line, key=key)
-                except StreamkitError as error:
-                    error.add_note(f"at {file or 'standard input'}:{number}")
-                    raise
-                count = number
+        try:
+            with Producer(log) as producer:
+                for number, line in enumerate(_lines(file), 1):
+                    key = None
+                    if separator is not None:
+                        key, found, line = line.partition(separator)
+                        if not found:
+                            raise InvalidRecord(
+                                f"{source}:{number}: no {key_separator!r} between a key and a"
+                                f" value; the {count:,} lines before it have been produced"
+                            )
+                    try:
+                        producer.send(topic, line, key=key)
+                    except LogError as error:  # about lines before: closing tries them once more
+                        stopped = error
+                        break
+                    except StreamkitError as error:
+                        error.add_note(f"at {source}:{number}")
+                        raise
+                    count = number
+        except OutOfSpace as error:
+            error.add_note(f"{count:,} lines of {source} were read; the others are in {topic}")
+            raise
+        if stopped is not None:
+            stopped.__notes__ = [
+                f"the first {count:,} lines of {source} have been produced: go on after them"
+            ]
+            raise stopped
     note(f"{count:,} record{'' if count == 1 else 's'} to {topic}")
 
 

@@ -50,8 +50,9 @@ class Producer:
 
     An error in the background is raised by the next `send`, `flush` or `close`. What `send`
     raises an error for was not taken. Records that could not be appended because of the log
-    itself (a full disk, say: LogError) are kept and tried again with every call; those that the
-    topic can't take are given up, and the error says which.
+    itself (a full disk, say: LogError) are kept and tried again with every call, so that `flush`
+    raises only if they still cannot be; those that the topic can't take are given up, and the
+    error says which.
 
     With a `transactional_id` everything is sent in transactions:
 
@@ -277,10 +278,13 @@ class Producer:
                 if self._open is not None:
                     with suppress(TransactionError):  # it was ended by others
                         self._open.drop()
+                self._writer.closing = True
                 self.flush()
             except (StreamkitError, OSError) as error:
                 if self._writer.waiting:
-                    error.add_note("the producer is closed nevertheless: they are lost")
+                    error.add_note(
+                        f"the producer is closed nevertheless; lost: {self._writer.left()}"
+                    )
                 raise
             finally:
                 self._writer.close()

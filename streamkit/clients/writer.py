@@ -26,7 +26,8 @@ class Writer:
     """Writes the buffers of one producer. `lock` is held by who touches a buffer.
 
     `waiting`: the buffers that hold something, and when (monotonic seconds) it is to be written.
-    `error`: what the next call of the producer has to raise. `spoiled`: the first error for which
+    `closing`: what can't be written now never will be. `error`: what the next call of the producer
+    has to raise. `spoiled`: the first error for which
     something was given up; a transaction that it belonged to is not committed.
     """
 
@@ -47,6 +48,7 @@ class Writer:
         self._monotonic = clock.monotonic
         self.error: BaseException | None = None
         self.spoiled: BaseException | None = None
+        self.closing = False
         self.closed = False
         self._begin()
 
@@ -68,6 +70,13 @@ class Writer:
         self.closed = True
         self._something.notify_all()
 
+    def left(self) -> str:
+        """What still waits, in words. For who has the lock."""
+        return ", ".join(
+            f"{_records(_count(buffer.unwritten) + len(buffer.builder))} sent to {buffer.partition}"
+            for buffer in self.waiting
+        )
+
     def forget(self) -> None:
         """Of what was sent until now, nothing is to be told or synced any more."""
         self.error = self.spoiled = None
@@ -82,19 +91,25 @@ class Writer:
     def remember(self, error: BaseException) -> None:
         """Keep the first error for the next call, and say there what else was given up.
 
-        Other later errors are echoes of the first: their records are kept and tried again.
+        One for which nothing was given up tells no more than that its records are kept and tried
+        again: so it gives way to one that does, and others like it are echoes.
         """
         with self.lock:
             self._topics.close_lanes()
             if self.error is None:
                 self.error = error
             elif isinstance(error, UsageError):
+                if not isinstance(self.error, UsageError):
+                    self.error = error
+                    return
                 for text in (f"also: {error}", *getattr(error, "__notes__", ())):
                     self.error.add_note(text)
 
     def flush(self) -> None:
         """Append all that was sent; with acks="all", return when it is on stable storage."""
         with self.lock:
+            if not isinstance(self.error, UsageError):
+                self.error = None  # what it is about is tried again here: that is what counts
             for buffer in list(self.waiting):
                 try:
                     self.write(buffer)
@@ -148,7 +163,7 @@ class Writer:
                 refused = refused or error
                 self.spoiled = self.spoiled or error
             except (StreamkitError, OSError) as error:
-                where = f"{_size(buffer.unwritten)} sent to {buffer.partition}"
+                where = f"{_records(_count(buffer.unwritten))} sent to {buffer.partition}"
                 if isinstance(error, UsageError):
                     buffer.unwritten.clear()
                     error.add_note(f"given up: {where}")
@@ -159,7 +174,8 @@ class Writer:
                     error.add_note(f"not appended to the transaction: {where}")
                 else:
                     self.waiting[buffer] = self._monotonic() + _RETRY_SECONDS
-                    error.add_note(f"kept, and will be tried again: {where}")
+                    if not self.closing:
+                        error.add_note(f"kept, and will be tried again: {where}")
                 if refused is not None:
                     self.remember(refused)
                 raise
@@ -298,6 +314,9 @@ class Writer:
                     self.remember(error)
 
 
-def _size(batches: Iterable[bytes]) -> str:
-    number = sum(codec.read_header(batch).count for batch in batches)
+def _count(batches: Iterable[bytes]) -> int:
+    return sum(codec.read_header(batch).count for batch in batches)
+
+
+def _records(number: int) -> str:
     return f"{number} record{'s' if number != 1 else ''}"

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -51,6 +53,29 @@ def test_lines_go_in_and_come_out(streamkit):
     assert produced.stderr == "3 records to lines\n"
     assert produced.stdout == ""
     assert streamkit("consume", "lines").stdout == "one\n\nthree\n"
+
+
+def test_a_full_disk_says_once_what_is_there_and_what_is_lost(log, streamkit):
+    streamkit("topics", "create", "lines")
+
+    def no_more_room():
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+
+    producing = spawn(log, "produce", "lines", stdin=subprocess.PIPE, preexec_fn=no_more_room)
+    _, said = producing.communicate("x" * 999 + "\n" + f"{'y' * 999}\n" * 2999)
+    assert producing.returncode == 1
+    there = len(streamkit("consume", "lines").stdout.splitlines())
+    found = re.search(
+        r"^the producer is closed nevertheless; lost: (\d+) records sent to lines-0\n"
+        r"([\d,]+) lines of standard input were read; the others are in lines$",
+        said,
+        re.MULTILINE,
+    )
+    assert found, said
+    assert int(found[2].replace(",", "")) - int(found[1]) == there > 0
+    assert "tried again" not in said
+    assert "go on after them" not in said
 
 
 def test_keys_are_split_off_and_decide_the_partition(streamkit):

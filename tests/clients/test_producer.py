@@ -317,6 +317,47 @@ def test_a_long_list_that_was_refused_half_way_is_written_once_and_in_order(log,
         assert kept == sent[: len(kept)]  # what the error came before was not taken
 
 
+def test_flush_is_not_about_what_has_been_written_since(log):
+    failing = Failing(log)
+    with Producer(failing, linger=0) as producer:
+        failing.error = OutOfSpace("full")
+        producer.send("one", b"a")  # tried at once, and told by the next call
+        failing.error = None
+        producer.flush()
+        assert [r.value for r in read(log, "one")] == [b"a"]
+
+
+def test_what_is_given_up_is_told_before_what_is_kept(log):
+    log.create_topic("gone")
+    failing = Failing(log)
+    with Producer(failing, linger=3600) as producer:
+        producer.send("one", b"a")
+        producer.send("gone", b"b")
+        log.delete_topic("gone")
+        failing.error = OutOfSpace("full")
+        with pytest.raises(UnknownTopic, match="gone") as caught:
+            producer.flush()
+        assert caught.value.__notes__ == ["given up: 1 record sent to gone-0"]
+        with pytest.raises(OutOfSpace, match="full"):
+            producer.flush()
+        failing.error = None
+    assert [r.value for r in read(log, "one")] == [b"a"]
+
+
+def test_closing_says_all_that_is_lost(log):
+    failing = Failing(log)
+    producer = Producer(failing, linger=3600)
+    for topic in ("one", "one", "t"):
+        producer.send(topic, b"a")
+    failing.error = OutOfSpace("full")
+    with pytest.raises(OutOfSpace, match="full") as caught:
+        producer.close()
+    (note,) = caught.value.__notes__
+    lost = note.removeprefix("the producer is closed nevertheless; lost: ").split(", ")
+    assert "2 records sent to one-0" in lost
+    assert len(lost) == 2
+
+
 def test_of_a_long_list_with_a_wrong_key_all_before_it_is_appended(log):
     with Producer(log, batch_bytes=500, linger=3600) as producer:
         with pytest.raises(InvalidRecord):
@@ -500,7 +541,7 @@ def test_an_interrupt_while_a_batch_is_made_loses_nothing(log):
             sys.setprofile(None)
             raise KeyboardInterrupt
 
-    with Producer(log) as producer:
+    with Producer(log, linger=3600) as producer:
         producer.send("one", "taken")
         sys.setprofile(interrupt)
         try:
