@@ -35,6 +35,19 @@ STREAMKIT = [sys.executable, "-m", "streamkit"]
 
 out = Console(highlight=False)
 
+asked_to_stop: list[int] = []
+
+
+def nap(seconds: float) -> None:
+    """Sleep a moment, and raise KeyboardInterrupt if somebody has asked to stop by then.
+
+    Here and nowhere else. A handler that raises does so between any two steps, such as those in
+    which `Popen.poll` takes its lock; and then nobody would ever hear of that process's end.
+    """
+    time.sleep(seconds)
+    if asked_to_stop:
+        raise KeyboardInterrupt
+
 
 @contextlib.contextmanager
 def running(name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -50,9 +63,13 @@ def running(name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
 
 
 def must_live(*processes: subprocess.Popen[bytes]) -> None:
@@ -93,7 +110,7 @@ def wait_for_tables(
     topics = ("airlines", "airports", "planes")
     while any(watch.records(topic) < counts[topic] for topic in topics):
         must_live(*processes)
-        time.sleep(0.02)
+        nap(0.02)
 
 
 @dataclass
@@ -159,22 +176,30 @@ def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> Rates:
                 if done and all(lag == 0 for lag in lags.values()):
                     rates.seconds = time.monotonic() - started
                     return rates
-                time.sleep(0.05)
+                nap(0.05)
 
 
 def replay() -> dict[str, int]:
     """January again with another threshold, beside the published alerts."""
     january = ["--from", "2013-01-01", "--to", "2013-02-01"]
     session = ["--name", "one-hour", "--diff", "alerts", "--json"]
-    done = subprocess.run(
+    process = subprocess.Popen(
         [*STREAMKIT, "replay", str(HERE / "app.py"), *january, *session],
         env=ENVIRONMENT | {"ALERT_MINUTES": "60"},
         stdout=subprocess.PIPE,
-        check=False,
+        start_new_session=True,
     )
-    if done.returncode not in (0, 1):  # 1: they differ, as they should
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                output, _ = process.communicate(timeout=0.05)
+                break
+            nap(0)
+    finally:
+        stop(process)
+    if process.returncode not in (0, 1):  # 1: they differ, as they should
         raise SystemExit("streamkit replay failed; its message is above")
-    answer: dict[str, int] = json.loads(done.stdout)["diff"]
+    answer: dict[str, int] = json.loads(output)["diff"]
     return answer
 
 
@@ -239,13 +264,9 @@ def main() -> None:
     show(rates, replay())
 
 
-def interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    for closing in (signal.SIGTERM, signal.SIGHUP):  # the terminal was closed, say
-        signal.signal(closing, interrupted)
+    for closing in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # HUP: the terminal was closed
+        signal.signal(closing, lambda number, frame: asked_to_stop.append(number))
     try:
         main()
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamkit.cli import INTERRUPTED
 from streamkit.cli.progress import messages
 from streamkit.cli.settings import settings_of
 from streamkit.engine.signals import stop_on_signals
@@ -43,10 +44,9 @@ def connect(
             raise typer.BadParameter("--reset runs nothing: give it without --until-idle")
         _reset(files, reset, settings.url)
         return
-    from streamkit.connect.worker import run
-
     columns = ("connector", "state", "records", "bad", "lag", "error")
     with stop_on_signals() as stop, messages(columns, settings.debug) as show:
+        from streamkit.connect.worker import run  # takes a while, and may be stopped as well
 
         def progress(statuses: "tuple[ConnectorStatus, ...]") -> None:
             show([(s.name, s.state, s.records, s.bad, s.lag, s.error) for s in statuses])
@@ -59,7 +59,7 @@ def connect(
             on_progress=progress,
         )
         if stop.interrupted:
-            raise typer.Exit(130)
+            raise typer.Exit(INTERRUPTED)
 
 
 def _reset(files: list[Path], name: str, url: str) -> None:

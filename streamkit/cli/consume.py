@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from streamkit.cli import INTERRUPTED
 from streamkit.cli.output import iso, json_line, text_of
 from streamkit.cli.positions import check_inside, parse_position
 from streamkit.cli.reading import Extent, read_alone, read_as_member
@@ -81,7 +82,7 @@ def consume(
     start = parse_position(from_, SystemClock().now(), key="--from")
     extent = Extent(follow, count)
     show = _as_json if json else _formatter(format_ or "{value}")
-    with open_log(context, read_only=group is None) as log, stop_on_signals() as stop:
+    with stop_on_signals() as stop, open_log(context, read_only=group is None) as log:
         partitions = _partitions(log, topic, partition)
         if group is None:
             for at in partitions:
@@ -93,7 +94,7 @@ def consume(
             sys.stdout.write(show(record))
         sys.stdout.flush()
         if stop.interrupted:
-            raise typer.Exit(130)
+            raise typer.Exit(INTERRUPTED)
 
 
 def _partitions(log: "Backend", topic: str, number: int | None) -> list[TopicPartition]:

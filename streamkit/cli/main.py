@@ -1,21 +1,35 @@
 """The root of the command line: global options, exit codes, and how errors are shown."""
 
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from streamkit._version import __version__
-from streamkit.cli import connect, consume, fsck, groups, produce, replay, replays, run, topics
+from streamkit.cli import (
+    INTERRUPTED,
+    connect,
+    consume,
+    end_at_once,
+    fsck,
+    groups,
+    produce,
+    replay,
+    replays,
+    run,
+    topics,
+)
 from streamkit.cli import log as log_files
 from streamkit.cli.failures import describe
 from streamkit.cli.output import print_error
 from streamkit.cli.settings import DEFAULT_LOG, Settings, settings_of
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
@@ -31,7 +45,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            result = super().invoke(ctx)
+            with _interrupts():
+                result = super().invoke(ctx)
             sys.stdout.flush()  # a full disk or a closed pipe is an error of this command
             return result
         except KeyboardInterrupt:
@@ -52,6 +67,19 @@ class Commands(TyperGroup):
             except OSError:  # most likely the error itself
                 _drop_output()
             raise typer.Exit(1) from error
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Let Ctrl-C be an exception, for as long as a command may have something to close."""
+    if signal.getsignal(signal.SIGINT) is not end_at_once:
+        yield  # somebody else's process
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, end_at_once)
 
 
 def _drop_output() -> None:

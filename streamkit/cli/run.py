@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamkit.cli import INTERRUPTED
 from streamkit.cli.loading import load_app
 from streamkit.cli.progress import messages
 from streamkit.cli.settings import settings_of
@@ -31,28 +32,25 @@ def run(
     Start it several times, in several terminals, and the processes share its tasks; --workers does
     that in one.
     """
-    from streamkit.backends.locate import open_backend
-    from streamkit.engine.live import run as run_live
-
     settings = settings_of(context)
-    loaded = load_app(app)
     columns = ("app", "tasks", "events", "events/s", "behind", "late")
-    url = (settings.log if settings.log_asked else None) or loaded.log
-    if processes > 1 and url.startswith("memory:"):
-        raise UsageError("--workers: processes cannot share a log in memory; use a directory")
-    # The same command without --workers; where the log is has been decided here.
-    arguments = ["--log", url, "run", app, *(["--until-end"] if until_end else [])]
-    with (
-        open_backend(url) as log,
-        stop_on_signals() as stop,
-        messages(columns, settings.debug) as show,
-        workers(processes - 1, arguments, stop),
-    ):
+    with stop_on_signals() as stop, messages(columns, settings.debug) as show:
+        # In here, as all of this takes a while, and may be stopped as well.
+        from streamkit.backends.locate import open_backend
+        from streamkit.engine.live import run as run_live
+
+        loaded = load_app(app)
+        url = (settings.log if settings.log_asked else None) or loaded.log
+        if processes > 1 and url.startswith("memory:"):
+            raise UsageError("--workers: processes cannot share a log in memory; use a directory")
+        # The same command without --workers; where the log is has been decided here.
+        arguments = ["--log", url, "run", app, *(["--until-end"] if until_end else [])]
 
         def progress(now: "Progress") -> None:
             rate = round(now.rate)
             show([(loaded.name, now.tasks, now.processed, rate, now.lag, now.late)])
 
-        run_live(loaded.topology(), log, stop=stop, until_end=until_end, on_progress=progress)
-    if stop.interrupted:
-        raise typer.Exit(130)
+        with open_backend(url) as log, workers(processes - 1, arguments, stop):
+            run_live(loaded.topology(), log, stop=stop, until_end=until_end, on_progress=progress)
+        if stop.interrupted:
+            raise typer.Exit(INTERRUPTED)

@@ -124,7 +124,8 @@ def test_stopped_at_any_moment_it_goes_on_and_gives_the_same(
         time.sleep(dice.uniform(0.5, 6))
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
-        assert process.returncode in (130, 0), output
+        # By the signal itself: on a busy machine Python may still have been starting.
+        assert process.returncode in (130, 0, -signal.SIGINT), output
     process = demo(tmp_path)
     output, _ = process.communicate()
     assert process.returncode == 0, output
