@@ -17,10 +17,11 @@ from pathlib import Path
 
 import msgspec
 
-from streamkit.backends.lockfile import LockFile, process
+from streamkit.backends.lockfile import LockFile
 from streamkit.backends.values import Unit
 from streamkit.errors import OutOfSpace, UsageError
 from streamkit.groups.generation import Joined
+from streamkit.log.waits import process
 
 _log = logging.getLogger(__name__)
 

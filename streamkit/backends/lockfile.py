@@ -14,6 +14,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from streamkit.log.failure import FULL, failure
+from streamkit.log.waits import wait_for
 
 _opened: "WeakSet[LockFile]" = WeakSet()
 
@@ -34,9 +35,10 @@ class LockFile:
         _opened.add(self)
 
     def lock(self) -> None:
-        """Wait for the lock."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self.held = True
+        """Wait for the lock; aloud, when that takes long."""
+        if not self.try_lock():
+            wait_for(str(self.path), self._fd)
+            self.held = True
 
     def try_lock(self) -> bool:
         """Take the lock if it is free now."""
@@ -129,19 +131,6 @@ def _full_disk_named(path: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise failure(error, f"{path}: cannot be written") from error
         raise
-
-
-def process(pid: int) -> str:
-    """How to speak of a process: with its state, when that is why it does not let go."""
-    if pid <= 0:
-        return "a process"
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return f"process {pid}"
-    if state in "Tt":
-        return f"process {pid} (which is stopped: continue it with kill -CONT {pid}, or end it)"
-    return f"process {pid}"
 
 
 def _close_all_in_child() -> None:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
+from streamkit.log.waits import wait_for
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 IOV_MAX = 1024
@@ -209,8 +211,11 @@ class OpenFile:
         self._files.fdatasync(self._fd)
 
     def lock(self) -> None:
-        """Wait for the flock that everybody takes on this file."""
-        self._files.flock(self._fd, fcntl.LOCK_EX)
+        """Wait for the flock that everybody takes on this file; aloud, when that takes long."""
+        try:
+            self._files.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait_for(self.path, self._fd, self._files.flock)
 
     def try_lock(self) -> bool:
         """Take the flock if nobody holds it; whether it was taken."""
