@@ -7,6 +7,7 @@ from the generation before. The result depends on these alone.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from streamkit.errors import DataError
 from streamkit.groups import offsets as schema
 from streamkit.groups.assign import assign
 from streamkit.groups.offsets import GroupMetadata, Member
@@ -49,7 +50,7 @@ def next_generation(
         owner = member.member_id
         if member.instance_id is not None:
             owner = by_instance.get(member.instance_id, owner)
-        previous |= dict.fromkeys(schema.decode_assignment(member.assignment), owner)
+        previous |= dict.fromkeys(_had(member), owner)
     assigned = assign({member_id: joined.units for member_id, joined in members.items()}, previous)
     entries = tuple(
         Member(
@@ -72,3 +73,14 @@ def next_generation(
         leader=leader if leader in members else None,
         timestamp=now,
     )
+
+
+def _had(member: Member) -> frozenset[TopicPartition]:
+    """What a member had; nothing, where that is not partitions: Kafka Connect assigns connectors.
+
+    It decides no more than who keeps what.
+    """
+    try:
+        return schema.decode_assignment(member.assignment)
+    except DataError:
+        return frozenset()

@@ -3,9 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamkit.codec.primitives import Writer
 from streamkit.groups.generation import Joined, next_generation
 from streamkit.groups.offsets import (
     GroupMetadata,
+    Member,
     decode_assignment,
     decode_group,
     decode_subscription,
@@ -52,6 +54,25 @@ def test_when_all_have_gone_the_generation_is_empty_once():
     assert (last.generation, last.members, last.protocol, last.leader) == (2, (), None, None)
     assert next_generation(last, {}, 10) is None
     assert next_generation(GroupMetadata(0), {}, 10) is None
+
+
+def test_a_group_that_kafka_connect_had_goes_on_with_members_of_ours():
+    out = Writer()  # the assignment of a worker: an error code, its leader, then connectors
+    out.i16(1)
+    out.i16(0)
+    out.string("connect-10.0.0.1:8083-5f0e")
+    out.string("http://10.0.0.1:8083/")
+    out.i64(17)
+    out.i32(1)
+    out.string("jdbc-sink")
+    out.i32(2)
+    out.i32(0)
+    out.i32(1)
+    worker = Member("connect-1", "connect", "/10.0.0.1", b"\x00\x01", out.done())
+    theirs = GroupMetadata(7, (worker,), "connect", "sessioned", "connect-1", 5)
+    ours = next_generation(decode_group(encode_group(theirs)), {"a": joined("t")}, 6)
+    assert ours.generation == 8 and ours.protocol_type == "consumer"
+    assert owners(ours) == {TopicPartition("t", n): "a" for n in range(4)}
 
 
 def test_who_comes_back_under_its_instance_id_takes_what_it_had():
