@@ -8,7 +8,7 @@ from streamkit.dsl.functions import Function
 from streamkit.dsl.topology import state_name
 from streamkit.dsl.windows import Window
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.stores import KeyedStore
+from streamkit.engine.state.store import Store
 from streamkit.errors import SerdeError
 from streamkit.records import Headers, Record
 from streamkit.serde import Serde
@@ -20,7 +20,7 @@ class Calls:
     def __init__(
         self,
         cursor: Cursor,
-        stores: dict[str, KeyedStore],
+        stores: dict[str, Store],
         send: Callable[[str, Any, Any, int], None],
     ) -> None:
         self._cursor = cursor
@@ -149,7 +149,7 @@ class _Current:
         self.key = b""
         self.stamp = 0
 
-    def state(self, store: KeyedStore) -> State[Any]:
+    def state(self, store: Store) -> State[Any]:
         return State(
             lambda: store.get(self.key),
             lambda value: store.put(self.key, value, self.stamp),

@@ -11,8 +11,9 @@ from streamkit.engine.inputs import Input
 from streamkit.engine.limits import Limits
 from streamkit.engine.outlets import Outlets
 from streamkit.engine.readers import Seen, repartition_reader, source_reader
+from streamkit.engine.state.store import Store
 from streamkit.engine.steps import Steps
-from streamkit.engine.stores import KeyedStore, TableRows
+from streamkit.engine.stores import TableRows
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
 from streamkit.engine.windows import WindowStore
 from streamkit.records import Columns, TopicPartition
@@ -31,7 +32,7 @@ class Parts:
     clock: Clock
     cursor: Cursor
     outlets: Outlets
-    states: dict[str, KeyedStore] = field(default_factory=dict)
+    states: dict[str, Store] = field(default_factory=dict)
     windows: dict[Aggregate, WindowStore] = field(default_factory=dict)
     delays: dict[Node, int] = field(default_factory=dict)
     tables: dict[str, TableRows] = field(default_factory=dict)
@@ -39,8 +40,8 @@ class Parts:
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
     seen: dict[TopicPartition, Seen] = field(default_factory=dict)
 
-    def by_changelog(self) -> dict[str, KeyedStore | WindowStore]:
-        stores: list[KeyedStore | WindowStore] = [*self.states.values(), *self.windows.values()]
+    def by_changelog(self) -> dict[str, Store | WindowStore]:
+        stores: list[Store | WindowStore] = [*self.states.values(), *self.windows.values()]
         return {store.changelog: store for store in stores}
 
 
@@ -100,7 +101,7 @@ def _make_stores(parts: Parts, sub: SubTopology, node: Node, key: Serde, delay: 
         for parameter, type_ in function.states:
             name = state_name(function.name, parameter)
             changelog = stores[name].changelog
-            parts.states[name] = KeyedStore(changelog, serde_for(type_), parts.cursor)
+            parts.states[name] = Store(changelog, serde_for(type_), parts.cursor)
     if isinstance(node, By):
         key = node.key
     for child in sub.children[node]:

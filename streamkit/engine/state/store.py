@@ -1,0 +1,414 @@
+"""Keyed state of one task: one value per key, decoded, in memory as far as a budget allows.
+
+    get, put, delete, scan            by the operators, while records are processed
+    changes() -> Rows                 at a commit: what goes to the changelog
+    committed(end)                    after it: the changelog ends there now
+    flush_if_due()                    between batches: write behind, make room
+    position, load(columns)           at the start: what the changelog has from `position` on
+
+The changelog is the truth. A `Backing`, where there is one, holds what the changelog said at some
+committed offset, its `position`; so a start reads the changelog from there and not from its
+beginning, and values that are not used may leave memory. As long as none has left, a key that is
+not in memory does not exist, and nobody has to be asked.
+
+    young   what was used since the last time room was made
+    old     what was used before that; what is found there becomes young again
+    backing everything that was committed and written behind
+
+What was changed and not yet written behind is always in `young`. Room is made between batches
+only, so that during a batch a value is one object.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from streamkit.engine.rows import Rows
+from streamkit.engine.state.order import Order
+from streamkit.errors import SerdeError
+from streamkit.records import Columns
+from streamkit.serde import Serde
+
+_CHUNK = 256
+"""Rows that a scan looks up at once."""
+_MOST_PENDING = 1 << 16
+"""Committed changes that wait to be written behind, at most."""
+_FEW = 20_000
+"""A backing with no more rows is read whole when a store begins."""
+_SAMPLE = 32
+"""Rows of each change that are measured, to know what a row takes."""
+ROW_BYTES = 260
+"""What a key and a small value take in dictionaries, beside their own bytes."""
+BYTES_PER_BYTE = 3
+"""What a decoded value takes of memory for each byte it is encoded to, about."""
+
+
+class Backing(Protocol):
+    """Encoded values by key, at one offset of the changelog. Written to between batches only."""
+
+    @property
+    def position(self) -> int:
+        """The offset after the last change it has."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def some(self, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """The first rows of [low, high) in order of their keys, at most `limit`."""
+        ...
+
+    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
+        """Take in changes (None: the key is gone) and what position they lead to, whole or not."""
+        ...
+
+    def due(self, rows: int) -> bool:
+        """Whether so many changes should be written now."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Memory(Protocol):
+    """Who shares memory among stores."""
+
+    def tell(self, store: "Store") -> None:
+        """The store's size may have changed. May call `make_room` of any store."""
+        ...
+
+    def forget(self, store: "Store") -> None: ...
+
+
+class Cursor(Protocol):
+    """Where the task is."""
+
+    @property
+    def offset(self) -> int: ...
+
+
+class Store:
+    """See the module. Keys are bytes, values are what `serde` decodes; None is no value.
+
+    `touched` is the offset of the record that was last given a value or changed one: what it was
+    given it may have changed in place.
+    """
+
+    def __init__(self, changelog: str, serde: Serde, cursor: Cursor) -> None:
+        self.changelog = changelog
+        self.touched = -2
+        self.position = 0
+        """The offset of the changelog up to which changes are known."""
+        self.row_bytes = float(ROW_BYTES)
+        """What a row takes in memory, about."""
+        self._serde = serde
+        self._cursor = cursor
+        self._young: dict[bytes, Any] = {}  # in a partial store, None: known to have no value
+        self._old: dict[bytes, Any] = {}
+        self._partial = False  # whether the backing may have what is not in memory
+        self._changed: dict[bytes, int] = {}  # key → event time of its last change
+        self._told: deque[dict[bytes, bytes | None]] = deque()  # given by changes(), not committed
+        self._pending: dict[bytes, bytes | None] = {}  # committed, not written behind
+        self._order: Order | None = None  # once asked for: what is in memory, if partial: unwritten
+        self._backing: Backing | None = None
+        self._memory: Memory | None = None
+
+    # For operators.
+
+    def get(self, key: bytes) -> Any:
+        """The key's value, None when it has none."""
+        self.touched = self._cursor.offset
+        cell = self._young.get(key)
+        if cell is None and self._partial:
+            return self._find(key)
+        return cell
+
+    def put(self, key: bytes, value: Any, stamp: int) -> None:
+        """Keep a value, None to keep none. `stamp` is the event's time, in ms."""
+        if value is None:
+            self.delete(key, stamp)
+            return
+        self.touched = self._cursor.offset
+        if self._order is not None and (self._partial or key not in self._young):
+            self._order.add(key)
+        self._young[key] = value
+        self._changed[key] = stamp
+
+    def delete(self, key: bytes, stamp: int) -> None:
+        """Forget a key; one that has no value is no change."""
+        self.touched = self._cursor.offset
+        if self._partial:
+            if self._look(key) is None:
+                return
+            self._young[key] = None
+            if self._order is not None:
+                self._order.add(key)
+        else:
+            if self._young.pop(key, None) is None:
+                return
+            if self._order is not None:
+                self._order.discard(key)
+        self._changed[key] = stamp
+
+    def scan(self, low: bytes, high: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
+        """Keys of [low, high) with their values, in order; high None: to the last.
+
+        The store may be changed meanwhile: what is changed before the scan comes to it is seen.
+        """
+        self.touched = self._cursor.offset
+        while True:
+            keys, whole = self._keys(low, high)
+            for key in keys:
+                cell = self._look(key)
+                if cell is not None:
+                    yield key, cell
+            if whole:
+                return
+            low = keys[-1] + b"\0"
+
+    # For who commits.
+
+    def changes(self) -> Rows:
+        """What changed since the last call: each key once, with the value it has now.
+
+        Raises SerdeError when a function kept a value that is not of the type it declared.
+        """
+        changed, self._changed = self._changed, {}
+        if not changed:
+            return Rows([], [], [])
+        young, keys = self._young, list(changed)
+        kept = self._values([young.get(key) for key in keys])
+        values = written(self._serde, self.changelog, keys, kept)
+        if self._backing is not None:
+            self._told.append(self._kept(keys, values, changed))
+        self._measure(keys, values)
+        return Rows(keys, values, [max(stamp, 0) for stamp in changed.values()])
+
+    def committed(self, end: int) -> None:
+        """The rows that `changes` gave first, of those not told about, are committed: before `end`.
+
+        To be called once for each time it gave any, in order.
+        """
+        self.position = max(self.position, end)
+        if self._told:
+            self._pending.update(self._told.popleft())
+
+    def flush_if_due(self) -> None:
+        """Between two batches: write behind what is committed if it is time, and make room."""
+        waiting, backing = len(self._pending), self._backing
+        if backing is not None and waiting and (waiting >= _MOST_PENDING or backing.due(waiting)):
+            self.flush()
+        if self._memory is not None:
+            self._memory.tell(self)
+
+    def flush(self) -> None:
+        """Write behind everything that is committed."""
+        if self._backing is None or self._backing.position >= self.position:
+            return
+        self._backing.write(self._pending, self.position)
+        self._pending = {}
+        if self._partial:
+            self._order = None
+
+    def close(self) -> None:
+        """Write behind what is committed and let go of the backing. Changes since are dropped."""
+        if self._backing is not None:
+            self.flush()
+            self._backing.close()
+        if self._memory is not None:
+            self._memory.forget(self)
+        self._backing = self._memory = None
+
+    # For who starts it.
+
+    def attach(self, backing: Backing | None, memory: Memory | None = None) -> None:
+        """Use a backing from its position on, and a share of memory. Before anything is loaded.
+
+        Raises SerdeError when what it holds is not of the store's type.
+        """
+        assert not self._young, "a store gets its backing before its values"
+        self._memory, self._backing = memory, backing
+        if backing is not None:
+            self.position = backing.position
+            # Few rows are had at once, so that nobody has to be asked for what does not exist.
+            self._partial = len(backing) > _FEW
+            rows = backing.some(b"", None, _SAMPLE if self._partial else _FEW)
+            cells = {key: self._from_backing(data) for key, data in rows}
+            if not self._partial:
+                self._young = cells
+            self._measure([key for key, _ in rows], [data for _, data in rows])
+
+    def load(self, columns: Columns) -> None:
+        """Take in the next records of the changelog, in order. Raises SerdeError."""
+        young, partial = self._young, self._partial
+        keys: list[bytes] = []
+        values: list[bytes | None] = []
+        stamps: dict[bytes, int] = {}
+        for row, (key, data) in enumerate(zip(columns.keys, columns.values, strict=True)):
+            if key is None:
+                continue
+            stamps[key] = stamp = columns.timestamps[row]
+            keys.append(key)
+            values.append(data)
+            young.pop(key, None)
+            if data is not None:
+                try:
+                    young[key] = self._cell(self._serde.decode(data), stamp)
+                except SerdeError as error:
+                    raise self._unreadable(f"@{columns.offsets[row]}", error) from error
+            elif partial:
+                young[key] = None
+        if self._backing is not None:
+            self._pending.update(self._kept(keys, values, stamps))
+        self._order = None
+        self._measure(keys, values)
+        if len(columns):
+            self.position = max(self.position, columns.offsets[-1] + 1)
+
+    def stored(self, key: bytes) -> bytes | None:
+        """A key's value as the changelog should have it; None: it has none."""
+        cell = self._look(key)
+        return None if cell is None else self._serde.encode(self._values([cell])[0])
+
+    # Room.
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        rows = len(self._young) + len(self._old) + len(self._pending) // 4
+        return int(rows * self.row_bytes)
+
+    def make_room(self) -> bool:
+        """Drop what was not used for longest, about half of all; False when nothing can be.
+
+        Between two batches only.
+        """
+        if self._backing is None:
+            return False
+        self.flush()
+        unwritten = self._unwritten()
+        if not self._partial:
+            # From now on what is not in memory may be in the backing: say what is not.
+            for key in unwritten:
+                self._young.setdefault(key, None)
+            self._partial = True
+            self._order = None
+        before = len(self._young) + len(self._old)
+        young = self._young
+        if not self._old and len(young) > 1:
+            # Nothing is known about what was used when: what came first goes first.
+            half = len(young) // 2
+            young = {key: cell for at, (key, cell) in enumerate(young.items()) if at >= half}
+        self._old = young
+        self._young = {key: self._young[key] for key in unwritten}
+        for key in unwritten:
+            self._old.pop(key, None)
+        return len(self._young) + len(self._old) < before
+
+    # Inside. A cell is what is kept in memory for a key: here its value.
+
+    def _cell(self, value: Any, stamp: int) -> Any:
+        return value
+
+    def _values(self, cells: list[Any]) -> list[Any]:
+        return cells
+
+    def _from_backing(self, data: bytes) -> Any:
+        try:
+            return self._serde.decode(data)
+        except SerdeError as error:
+            raise self._unreadable("", error) from error
+
+    def _kept(
+        self, keys: list[bytes], values: list[bytes | None], stamps: Mapping[bytes, int]
+    ) -> dict[bytes, bytes | None]:
+        """What the backing is to have for some keys."""
+        return dict(zip(keys, values, strict=True))
+
+    def _look(self, key: bytes) -> Any:
+        cell = self._young.get(key)
+        return self._find(key) if cell is None and self._partial else cell
+
+    def _find(self, key: bytes) -> Any:
+        """A cell that is not in `young`."""
+        young = self._young
+        if key in young:
+            return None
+        if key in self._old:
+            cell = young[key] = self._old.pop(key)
+            return cell
+        assert self._backing is not None
+        data = self._backing.get(key)
+        if data is None:
+            return None
+        cell = young[key] = self._from_backing(data)
+        return cell
+
+    def _unwritten(self) -> dict[bytes, None]:
+        """The keys whose value the backing does not have."""
+        keys: dict[bytes, None] = dict.fromkeys(self._pending)
+        for told in self._told:
+            keys |= dict.fromkeys(told)
+        return keys | dict.fromkeys(self._changed)
+
+    def _keys(self, low: bytes, high: bytes | None) -> tuple[list[bytes], bool]:
+        """The first keys from `low` on that may have a value, and whether they are all."""
+        if self._order is None:
+            self._order = Order(self._unwritten() if self._partial else self._young)
+        keys = self._order.some(low, high, _CHUNK)
+        whole = len(keys) < _CHUNK
+        if self._partial:
+            assert self._backing is not None
+            behind = [key for key, _ in self._backing.some(low, high, _CHUNK)]
+            # Neither may be followed past the last that the other is known to have.
+            ends = [each[-1] for each in (keys, behind) if len(each) == _CHUNK]
+            whole = not ends
+            keys = sorted({*keys, *behind})
+            if ends:
+                last = min(ends)
+                keys = [key for key in keys if key <= last]
+        return keys, whole
+
+    def _measure(self, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Learn from some rows how much one takes."""
+        count = min(len(keys), _SAMPLE)
+        if count:
+            taken = sum(len(key) for key in keys[:count])
+            taken += BYTES_PER_BYTE * sum(len(data or b"") for data in values[:count])
+            self.row_bytes += (ROW_BYTES + taken / count - self.row_bytes) / 4
+
+    def _unreadable(self, where: str, error: Exception) -> SerdeError:
+        """The type of a store's values changed, and what was kept does not fit it."""
+        return SerdeError(
+            f"{self.changelog}{where}: {error}; state was kept as another type: give the store "
+            "another name=, or let the type read the old values (optional fields with defaults)"
+        )
+
+
+_EXACT = (int, float, bool, str, bytes)
+"""Types whose serdes write nothing that they cannot read."""
+
+
+def written(
+    serde: Serde, changelog: str, keys: list[bytes], values: list[Any]
+) -> list[bytes | None]:
+    """Values as they go to the changelog.
+
+    Raises SerdeError when one is not of the type that was declared. They are read back to know:
+    what could not be restored would stop the app for good, once it is committed.
+    """
+    exact = serde.type in _EXACT
+    encode, read = serde.encode, serde.decode
+    encoded: list[bytes | None] = []
+    for key, value in zip(keys, values, strict=True):
+        try:
+            data = encode(value)
+            if not exact and data is not None:
+                read(data)
+        except SerdeError as error:
+            raise SerdeError(
+                f"state for {changelog}, key {key!r}: {error}; a function kept a value that is not "
+                "of the type it declares"
+            ) from error
+        encoded.append(data)
+    return encoded
