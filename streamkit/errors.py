@@ -270,7 +270,7 @@ class FatalError(ConnectError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Text for the end of an "unknown x" message: the nearest known name, or all of a few."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    close = get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
     if 0 < len(names) <= 12:

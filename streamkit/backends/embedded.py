@@ -29,6 +29,7 @@ from streamkit.backends.values import (
 from streamkit.backends.waiting import Waiting, end_of
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.compression import CODECS, Compression
+from streamkit.log.config import check_topic_name
 from streamkit.log.directory import Log
 from streamkit.log.late import loading
 from streamkit.log.metadata import Topic
@@ -82,6 +83,7 @@ class EmbeddedBackend:
     def create_topic(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> TopicInfo:
+        check_topic_name(name)
         refuse_internal(name.replace(".", "_"))  # else the log could not make its own
         return _info(self._log.create_topic(name, partitions, config))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from streamkit.backends.base import Membership
-from streamkit.backends.group_files import MemberFile
+from streamkit.backends.group_files import MemberFile, check_group
 from streamkit.backends.members import LockMembership, fenced, group_files
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.refusals import refuse_read_only
@@ -126,6 +126,7 @@ class EmbeddedGroups:
 
     def checked(self, group: str, offsets: Committed) -> dict[TopicPartition, OffsetCommit]:
         """What to write to commit them. UnknownTopic, UnknownPartition, UsageError."""
+        check_group(group)
         for partition in offsets:
             self._log.partition(partition)  # a typing error, or deleted: UnknownTopic says so
         now = self._clock.now()

@@ -121,6 +121,10 @@ class TopicBuffers:
         self.lanes.sticky = None if self.compacted else self.sticky.lane
 
     def buffer(self, partition: int) -> Buffer:
+        if not isinstance(partition, int):
+            raise UnknownPartition(
+                f"topic {self.info.name!r} has no partition {partition!r}: they are numbers"
+            )
         if partition >= self.count:
             info = self._look()
             if info.topic_id == self.info.topic_id:  # else the next append says so

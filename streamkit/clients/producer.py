@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from math import isfinite
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from streamkit.codec import partition_for
 from streamkit.errors import (
     InvalidRecord,
     InvalidRequiredAcks,
+    InvalidTxnTimeout,
     StreamkitError,
     TransactionError,
     UsageError,
@@ -85,6 +87,12 @@ class Producer:
             raise InvalidRequiredAcks(f'acks={acks!r}: it is "all" or 1')
         if batch_bytes < 1 or linger < 0 or create_topics < 0:
             raise UsageError("batch_bytes is at least 1; linger and create_topics are not negative")
+        if not isinstance(transactional_id, str | None):
+            raise UsageError(f"transactional_id={transactional_id!r}: it is text")
+        if not isfinite(transaction_timeout):
+            raise InvalidTxnTimeout(
+                f"transaction_timeout={transaction_timeout}: it is a number of seconds"
+            )
         if transactional_id is not None and acks != "all":
             raise UsageError(f'acks={acks!r}: a transaction is on stable storage; leave it "all"')
         self._backend, self._owned = connect(log)
@@ -196,6 +204,10 @@ class Producer:
         As `send` for each, except that nothing waits for more. What was sent before to the same
         partitions is appended before. An error may leave some of them appended.
         """
+        if isinstance(values, str | bytes):
+            raise UsageError(
+                f"send_many takes a list of values, and got one {type(values).__name__}"
+            )
         raw = encode_all(values)
         raw_keys = None if keys is None else encode_all(keys)
         if raw_keys is not None and len(raw_keys) != len(raw):
@@ -238,7 +250,7 @@ class Producer:
             batch = codec.encode(
                 [value],
                 keys=[key],
-                timestamps=self._now() if timestamp is None else timestamp,
+                timestamps=self._now() if timestamp is None else [timestamp],
                 headers=[headers] if headers else None,
                 compression=target.compression,
             )
@@ -281,10 +293,8 @@ class Producer:
                 self._writer.closing = True
                 self.flush()
             except (StreamkitError, OSError) as error:
-                if self._writer.waiting:
-                    error.add_note(
-                        f"the producer is closed nevertheless; lost: {self._writer.left()}"
-                    )
+                if lost := self._writer.left():
+                    error.add_note(f"the producer is closed nevertheless; lost: {lost}")
                 raise
             finally:
                 self._writer.close()

@@ -71,10 +71,11 @@ class Writer:
         self._something.notify_all()
 
     def left(self) -> str:
-        """What still waits, in words. For who has the lock."""
+        """What still waits, in words; nothing: "". For who has the lock."""
         return ", ".join(
-            f"{_records(_count(buffer.unwritten) + len(buffer.builder))} sent to {buffer.partition}"
+            f"{_records(number)} sent to {buffer.partition}"
             for buffer in self.waiting
+            if (number := _count(buffer.unwritten) + len(buffer.builder))
         )
 
     def forget(self) -> None:

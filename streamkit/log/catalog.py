@@ -338,5 +338,7 @@ def _existing(topics: Mapping[str, Topic], name: str) -> Topic:
 
 
 def _check_count(name: str, partitions: int) -> None:
-    if not 1 <= partitions <= MAX_PARTITIONS:
-        raise InvalidPartitions(f"topic {name!r}: {partitions} partitions; 1-{MAX_PARTITIONS} work")
+    if not isinstance(partitions, int) or not 1 <= partitions <= MAX_PARTITIONS:
+        raise InvalidPartitions(
+            f"topic {name!r}: {partitions!r} partitions; 1-{MAX_PARTITIONS} work"
+        )

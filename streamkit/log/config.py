@@ -26,6 +26,8 @@ OWN_TOPICS = frozenset({METADATA_TOPIC, "__consumer_offsets", TRANSACTIONS_TOPIC
 
 def check_topic_name(name: str) -> None:
     """Raises InvalidTopic for a name that Kafka would refuse."""
+    if not isinstance(name, str):
+        raise InvalidTopic(f"topic name {name!r}: it must be text, and not a {type(name).__name__}")
     if name in ("", ".", ".."):
         raise InvalidTopic(f"topic name {name!r}: it must be 1-{MAX_NAME} of [a-zA-Z0-9._-]")
     wrong = sorted(set(name) - NAME_CHARACTERS)
@@ -247,6 +249,8 @@ class LogConfig:
         for key, value in given.items():
             if key not in LOG_CONFIGS:
                 raise ConfigError(f"log config {key!r}: unknown{nearest(key, LOG_CONFIGS)}")
+            if not isinstance(value, str):
+                raise ConfigError(f"log config {key!r}: {value!r} is not text; write '{value}'")
             name, parse = LOG_CONFIGS[key]
             try:
                 fields[name] = parse(value)
