@@ -6,6 +6,7 @@ used from several threads; a `Membership` belongs to the thread that made it.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from streamkit.backends.values import (
@@ -113,11 +114,13 @@ class Transactions(Protocol):
         offsets: Mapping[TopicPartition, CommittedOffset],
         *,
         member: Membership | None = None,
+        units: Iterable[Unit] | None = None,
     ) -> None:
         """Let a group's offsets be committed with the transaction.
 
-        Raises Fenced when the member does not own the partitions; without a member nobody is
-        asked. Raises UnknownTopic, UnknownPartition.
+        `units`: those of the member's that the work was done for; None: the partitions themselves.
+        Raises Fenced when the member does not own them; without a member nobody is asked. Raises
+        UnknownTopic, UnknownPartition.
         """
         ...
 
@@ -280,6 +283,14 @@ class Backend(Protocol):
         ...
 
     def offsets(self, partition: TopicPartition) -> OffsetRange: ...
+
+    def state_directory(self, partition: TopicPartition) -> Path | None:
+        """Where a process may keep, on this machine, what it has made of a partition's records.
+
+        It goes with the partition, and whoever keeps something there makes it. None: nowhere.
+        Raises UnknownTopic.
+        """
+        ...
 
     def offset_at(
         self,

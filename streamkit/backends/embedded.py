@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamkit import codec
@@ -241,6 +242,11 @@ class EmbeddedBackend:
         # In this order: what is committed in between must not end after the log does.
         start, stable = found.start_offset, found.stable_offset
         return OffsetRange(start, max(start, stable), max(start, stable, found.end_offset))
+
+    def state_directory(self, partition: TopicPartition) -> Path | None:
+        # Inside the partition's: a Kafka broker overlooks directories there, and nowhere else.
+        found = self._log.partition(partition)
+        return None if self._url == "memory:" else Path(found.directory) / "state"
 
     def offset_at(
         self,

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from streamkit.backends.base import Membership
 from streamkit.backends.coordinator import TransactionCoordinator
 from streamkit.backends.offsets_topic import OffsetsTopic
-from streamkit.backends.values import CommittedOffset
+from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.errors import LogError, OutcomeUnknown, StreamkitError, TransactionError, UsageError
 from streamkit.groups.offsets import OffsetCommit
 from streamkit.records import TopicPartition
@@ -98,13 +98,15 @@ class LogTransactions:
         offsets: Committed,
         *,
         member: Membership | None = None,
+        units: Iterable[Unit] | None = None,
     ) -> None:
         commits = self._commits(group, offsets)
         if not commits:
             return
         self._offsets.make()
         self.add([self._offsets.home(group)])
-        with nullcontext() if member is None else member.holding(offsets):
+        work = offsets if units is None else units
+        with nullcontext() if member is None else member.holding(work):
             self._offsets.commit_in_transaction(group, commits, *self._at.producer)
 
     def commit(self) -> None:

@@ -330,6 +330,14 @@ class TestRecords:
         with pytest.raises(UnknownPartition):
             backend.delete_records(TopicPartition("t", 2), 0)
 
+    def test_there_is_a_place_beside_a_partition_or_none_at_all(self, backend):
+        place = backend.state_directory(T0)
+        if backend.url == "memory:":
+            assert place is None
+        else:
+            assert place is not None and place.parent.is_dir() and not place.exists()
+            assert place != backend.state_directory(T1)
+
     def test_synced_is_synced(self, backend):
         backend.append(T0, [b"a"], acks="all")
         backend.append(T1, [b"b"], acks=1)
@@ -606,6 +614,20 @@ class TestTransactions:
             transactions.commit_offsets("g", {TopicPartition("no", 0): CommittedOffset(4)})
         transactions.abort()
         assert backend.committed("g")[T0].offset == 3
+
+    def test_offsets_are_committed_for_the_units_that_the_work_was_done_for(self, backend):
+        task, other = TopicPartition("task", 0), TopicPartition("task", 1)
+        member = backend.join("g", {"task": 1})
+        until(lambda: member.poll().owned == {task})
+        transactions = backend.transactions("x", timeout=60)
+        transactions.begin()
+        with pytest.raises(Fenced):
+            transactions.commit_offsets("g", {T0: CommittedOffset(1)}, member=member, units=[other])
+        transactions.abort()
+        transactions.begin()
+        transactions.commit_offsets("g", {T0: CommittedOffset(2)}, member=member, units=[task])
+        transactions.commit()
+        assert backend.committed("g")[T0].offset == 2
 
     def test_the_next_producer_of_the_id_fences_the_one_before(self, backend):
         first = backend.transactions("app", timeout=10)
