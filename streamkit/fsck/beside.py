@@ -3,7 +3,6 @@
 import os
 from itertools import pairwise
 
-from streamkit.fsck.finding import Lost
 from streamkit.fsck.place import Findings
 from streamkit.log.checkpoints import (
     EPOCHS,
@@ -11,7 +10,7 @@ from streamkit.log.checkpoints import (
     decode_epochs,
     decode_partition_metadata,
 )
-from streamkit.log.control import END, ERRNO_AT, PAGE_BYTES, SYNCED, End, Synced
+from streamkit.log.control import CUT, END, ERRNO_AT, PAGE_BYTES, End, Synced
 from streamkit.log.files import Files, read_whole
 from streamkit.log.opening import CONTROL
 
@@ -42,10 +41,8 @@ def check_control(
     names: set[str],
     end: End | None,
     synced: Synced | None,
-    *,
-    walked: bool,
 ) -> None:
-    """`end` and `synced` are what is gone by: the block's, or found by walking (`walked`)."""
+    """`end` and `synced` are what is gone by: the block's, or found by walking."""
     if CONTROL not in names:
         # As in every directory of a broker.
         findings.add("note", "control", CONTROL, "missing: who next opens the log makes it anew")
@@ -62,7 +59,7 @@ def check_control(
         problem = "neither copy of the end has its checksum"
         findings.add("warning", "control", CONTROL, problem, ANEW)
     errno = page[ERRNO_AT]
-    if errno:
+    if errno not in (0, CUT):
         findings.add(
             "error",
             "storage",
@@ -73,21 +70,7 @@ def check_control(
         )
     if end is None or synced is None:
         return
-    said = SYNCED.decode(page) if walked else None
-    if said is not None and said[1].offset > end.end_offset:
-        # Who next opens the log goes on from the end that is there.
-        findings.add(
-            "error",
-            "end",
-            CONTROL,
-            f"all below offset {said[1].offset} was on stable storage, and what is there ends at"
-            f" {end.end_offset}: files were cut, or copied in part. Restore the partition from a"
-            " backup, before anything is appended",
-            "let the log go on from where it ends",
-            offset=end.end_offset,
-            lost=Lost(end.end_offset, said[1].offset - 1),
-        )
-    elif end.start_offset > end.end_offset or synced.offset > end.end_offset:
+    if end.start_offset > end.end_offset or synced.offset > end.end_offset:
         problem = (
             f"offsets {end.start_offset} to {end.end_offset - 1}, synced below {synced.offset}"
         )

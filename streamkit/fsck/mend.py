@@ -23,7 +23,7 @@ from streamkit.log.checkpoints import (
     encode_epochs,
     encode_partition_metadata,
 )
-from streamkit.log.control import End, Synced
+from streamkit.log.control import CUT, End, Synced
 from streamkit.log.failure import failure
 from streamkit.log.files import Files, OpenFile, write_new
 from streamkit.log.opening import open_block
@@ -113,18 +113,37 @@ class _Mending:
         if not found.holes:
             return
         self._sync_all()
-        block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
-        if any(hole.base == end.active_base for hole in found.holes):
-            end = self._roll(block, end)
         self._forget_snapshots(found.holes[0].first)
-        for base in sorted({hole.base for hole in found.holes}):
-            holes = [hole for hole in found.holes if hole.base == base]
-            self._rewrite(base, holes, end.leader_epoch)
-            for hole in holes:
-                lost = f"offsets {hole.first} to {hole.last} lost" if hole.lost else "none lost"
-                kept = f"{hole.size:,} bytes put aside, " if hole.size else ""
-                where = f"{self._place.tp}@{hole.first}"
-                yield f"{where}: {kept}{lost}; readers pass over it"
+        holes = list(found.holes)
+        tail = holes[-1]
+        if tail.base == end.active_base and tail.last == end.end_offset - 1 and not tail.size:
+            end = self._fill(block, end, holes.pop())
+            yield self._said(tail)
+        block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
+        if any(hole.base == end.active_base for hole in holes):
+            end = self._roll(block, end)
+        for base in sorted({hole.base for hole in holes}):
+            some = [hole for hole in holes if hole.base == base]
+            self._rewrite(base, some, end.leader_epoch)
+            for hole in some:
+                yield self._said(hole)
+
+    def _said(self, hole: Hole) -> str:
+        lost = f"offsets {hole.first} to {hole.last} lost" if hole.lost else "none lost"
+        kept = f"{hole.size:,} bytes put aside, " if hole.size else ""
+        return f"{self._place.tp}@{hole.first}: {kept}{lost}; readers pass over it"
+
+    def _fill(self, block: ControlBlock, end: End, hole: Hole) -> End:
+        """Append empty batches for offsets that the log has given and has lost from its end."""
+        filler = fillers(hole.first, hole.last, end.leader_epoch)
+        file = self._segments.file(end.active_base)
+        block.dirty = True  # killed before it is published, the next repair begins anew
+        file.write([filler], end.end_position)
+        file.sync()
+        end = msgspec.structs.replace(end, end_position=end.end_position + len(filler))
+        block.publish(end)
+        block.dirty = False
+        return end
 
     def _roll(self, block: ControlBlock, end: End) -> End:
         """End the active segment: only of a finished one can the file be replaced."""
@@ -210,6 +229,12 @@ class _Mending:
         if failed:
             block.errno = 0
             block.flush()
+        if failed == CUT:
+            yield (
+                f"{self._place.tp}: appends go on at offset {end.end_offset}; no offset that was"
+                " lost is given again"
+            )
+        elif failed:
             yield (
                 f"{self._place.tp}: synced up to offset {end.end_offset} with every checksum looked"
                 f" at; the storage's error ({os.strerror(failed)}) is forgotten, appends go on"

@@ -122,7 +122,7 @@ class _Pass:
             raise Replaced
         names = set(self._files.listdir(self._place.directory))
         check_leftovers(self._files, self._findings, names)
-        check_control(self._files, self._findings, names, end, synced, walked=self._source.walks)
+        check_control(self._files, self._findings, names, end, synced)
         check_epochs(self._files, self._findings, names, end)
         check_topic_id(self._files, self._findings, names)
         self._snapshots = sorted(
@@ -201,6 +201,20 @@ class _Pass:
 
     def _compare_end(self, end: End, offset: int) -> None:
         """Hold what is published against what the batches say."""
+        if self._source.cut:
+            # What is lost is told by the last hole.
+            first = self._found.holes[-1].first if self._found.holes else end.end_offset
+            self._findings.add(
+                "error",
+                "end",
+                CONTROL,
+                f"all below offset {end.end_offset} was on stable storage, and what is there ends"
+                f" at {first}: files were cut or removed, or are older copies. Appends are refused,"
+                " so that no offset is given twice. If there is a backup of the partition's files,"
+                " restore them",
+                f"let the log go on at offset {end.end_offset}",
+                offset=first,
+            )
         if offset != end.end_offset and not self._place.config.sparse:
             self._findings.add(
                 "error",

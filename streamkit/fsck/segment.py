@@ -102,7 +102,7 @@ class SegmentCheck:
         done = WalkedSegment(self._base)
         pending: Damage | None = None
 
-        def hole(until: int, position: int) -> None:
+        def hole(until: int, position: int, *, sparse: bool = sparse) -> None:
             """What is missing before the offset `until`, which stands at `position`."""
             nonlocal pending
             first = done.next_offset
@@ -133,8 +133,9 @@ class SegmentCheck:
             done.batches += 1
             done.bytes += header.size
             self._progress(header.size)
-        if pending is not None or (self._sealed and below > done.next_offset):
-            hole(below, self._size)
+        if pending is not None or below > done.next_offset:
+            # No compaction takes away what is last in a log.
+            hole(below, self._size, sparse=sparse and self._sealed)
         if not done.holes:  # else an index may be right about what is gone
             self._finish(sure=self._sure)
         return done

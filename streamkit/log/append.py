@@ -142,7 +142,7 @@ class Appender:
     def _sound(self, block: ControlBlock, end: End) -> End:
         """The end to append at, once nothing of a killed writer is behind it."""
         if block.errno:
-            raise_sticky(block, self._segments.directory)
+            raise_sticky(block, self._segments)
         if block.dirty or not self._tail_checked:
             try:
                 return self._take_back_tail(block, end)
@@ -315,7 +315,7 @@ class Appender:
             block.errno = error.errno or errno.EIO
         with suppress(OSError):  # then it stays dirty, and the next append tries again
             self._take_back_tail(block, end)
-        raise_sticky(block, self._segments.directory)
+        raise_sticky(block, self._segments)
         what = f"{self._tp}@{end.end_offset}: the append to {self._segments.directory} failed"
         if error.errno in FULL:
             raise OutOfSpace(

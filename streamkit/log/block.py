@@ -77,7 +77,7 @@ class ControlBlock:
 
     @property
     def errno(self) -> int:
-        """The error of a failed write or fsync; 0: none."""
+        """Why appends are refused: the error of a failed write or fsync, or `CUT`; 0: no reason."""
         return self._page[ERRNO_AT]
 
     @errno.setter

@@ -11,8 +11,8 @@ and with the next generation, so that a writer killed in the middle leaves the n
     0      4          12                        n        n+4
     | magic | generation | fields, big-endian ... | CRC-32 |
 
-`errno` (a failed write or fsync; 0: none) and `dirty` (an append is under way, or died) are single
-bytes: storing one is atomic, so they need no copies.
+`errno` (a failed write or fsync, or `CUT`; 0: none) and `dirty` (an append is under way, or died)
+are single bytes: storing one is atomic, so they need no copies.
 """
 
 import mmap
@@ -25,6 +25,9 @@ import msgspec
 PAGE_BYTES = 4096
 ERRNO_AT = 4094
 DIRTY_AT = 4095
+
+CUT = 255
+"""In place of an errno, of which none is as high: what was synced is missing at the end."""
 
 Page: TypeAlias = bytes | bytearray | mmap.mmap
 

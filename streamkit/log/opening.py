@@ -8,9 +8,9 @@ from typing import Protocol
 from streamkit.log.block import ControlBlock
 from streamkit.log.boot import UNKNOWN, boot_id
 from streamkit.log.config import TopicConfig
-from streamkit.log.control import PAGE_BYTES, End, Synced
+from streamkit.log.control import CUT, PAGE_BYTES, End, Synced
 from streamkit.log.files import Files, OpenFile
-from streamkit.log.recovery import Recovered, last_epoch, recover
+from streamkit.log.recovery import Recovered, holds, last_epoch, recover
 from streamkit.log.segments import Segments
 from streamkit.transactions.txnindex import Aborted
 
@@ -65,8 +65,10 @@ def last_said(
             return end, synced
     except FileNotFoundError:
         return end, synced
+    if synced is None or not holds(segments, segments.listed(), synced):
+        return None, synced
     # A broker also compacts and deletes: then no batch need begin there any more.
-    fits = synced is not None and segments.begins_at(synced, config.index_interval_bytes)
+    fits = segments.begins_at(synced, config.index_interval_bytes)
     return None, synced if fits else None
 
 
@@ -103,15 +105,22 @@ def open_block(
 def rebuild(
     files: Files, segments: Segments, block: ControlBlock, *, config: TopicConfig, now: int
 ) -> None:
-    """Walk the log and publish what is there. Needs the append and the sync lock."""
+    """Walk the log and publish what is there. Needs the append and the sync lock.
+
+    Where synced records are missing at the end, appends are refused from then on.
+    """
     known, synced = last_said(files, segments, block, config)
     found = recover(files, segments, known, synced, config=config, now=now, writable=True)
+    if found.cut:
+        block.errno = CUT  # first: an end that is published is believed, and appended at
     block.publish_synced(found.synced)
     block.publish(found.end)
-    if known is not None and found.end.end_offset < known.end_offset:
-        # What it says of the lost end must not come back and be believed of what follows now.
+    if found.cut or (known is not None and found.end.end_offset < known.end_offset):
+        # What it says of the lost end must not come back and be believed of what follows now; and
+        # an older synced position must not, of a log that was cut.
         block.flush()
-    block.errno = 0
+    if not found.cut:
+        block.errno = 0
     block.dirty = False
 
 
@@ -145,6 +154,11 @@ class ReadOnlyEnd:
     def aborted(self, base: int) -> list[Aborted] | None:
         """The aborted transactions of a segment that was walked; None: its index tells, or none."""
         return None if self._block is not None else self._walk().aborted.get(base)
+
+    @property
+    def cut(self) -> bool:
+        """Records are missing at the end that were synced: appends are refused."""
+        return self._block.errno == CUT if self._block is not None else self._walk().cut
 
     @property
     def walks(self) -> bool:

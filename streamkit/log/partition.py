@@ -324,7 +324,7 @@ class Partition:
         below the start changes nothing. Raises StorageFailed, ReadOnlyLog, UnknownTopic.
         """
         with self._access.explained(), self._access.locked() as block:
-            raise_sticky(block, self.directory)
+            raise_sticky(block, self._segments)
             end = remove_before(
                 self._segments,
                 block,
@@ -379,7 +379,7 @@ class Partition:
             return None
         try:
             with self._access.explained():
-                raise_sticky(self._open(), self.directory)
+                raise_sticky(self._open(), self._segments)
                 return self._cleaner.step(self.config, budget, memory=memory, force=force)
         finally:
             self._compacting.release()

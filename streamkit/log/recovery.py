@@ -28,11 +28,16 @@ CUT = ".cut"
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a walk has found; `aborted` are the aborted transactions of the segments walked."""
+    """What a walk has found; `aborted` are the aborted transactions of the segments walked.
+
+    `cut`: records are missing at the end that had been synced. `end` says then that the log ends
+    where it was synced to, so that no offset is given twice, and includes every byte that is left.
+    """
 
     end: End
     synced: Synced
     aborted: Mapping[int, list[Aborted]]
+    cut: bool
 
 
 def recover(
@@ -48,9 +53,9 @@ def recover(
     """Walk the log from where it was last synced to the first batch that is not whole.
 
     `known` and `synced` are what the control block last said, None when it is lost. What is not
-    whole is a torn tail: it is cut, with all segments after it, and the leader epoch raised. Below
-    the synced position nothing is cut: it is corrupt then, and whoever reads it is told. Needs the
-    append and the sync lock. With `writable` False no file is changed.
+    whole is a torn tail: it is taken off, with all segments after it, and the leader epoch raised.
+    Below the synced position nothing is taken off: it is corrupt then, and whoever reads it is
+    told. Needs the append and the sync lock. With `writable` False no file is changed.
     """
     if writable:
         recover_swaps(files, segments, known.start_offset if known is not None else 0)
@@ -61,14 +66,30 @@ def recover(
             segments.create(first)
             files.fsync_dir(segments.directory)
         bases = [first]
-    lost = synced is None or synced.base not in bases
-    if synced is None or synced.base not in bases:
-        # A segment is synced soon after the roll that ended it; the active one may not be. An
-        # empty one may be left of a roll that never was, its removal undone by a power cut.
-        newest = next((base for base in reversed(bases[1:]) if segments.size(base) > 0), bases[0])
-        synced = Synced(newest, 0, newest)
+    start = known.start_offset if known is not None else bases[0]
+    start = max(start, noted_start(files, segments.directory))
+    said = synced
+    lost = synced is None or not holds(segments, bases, synced)
+    missing = range(0)
+    if synced is not None and lost and bases[-1] <= synced.base and start < synced.offset:
+        synced, missing = _what_is_left(segments, bases[-1], synced)
+    elif synced is None or lost:
+        if synced is not None and synced.base in bases:
+            logger.warning(
+                "%s: shorter than the %d bytes that were synced; what follows it goes on",
+                segments.path(synced.base),
+                synced.position,
+            )
+        synced = _newest(segments, bases, synced)
+        if writable:
+            # From here on it counts as synced, and may be a copy that was just made.
+            for base in bases[: bases.index(synced.base)]:
+                segments.file(base).sync()
+    found = _walk(segments, synced.base, synced, config)
+    if missing:
+        found.tally.seal()  # restored from a backup, it may be a finished segment
     walk = [base for base in bases if base >= synced.base]
-    active, found = walk[0], _walk(segments, walk[0], synced, config)
+    active = walk[0]
     for base in walk[1:]:
         # A segment that lost its last batches whole ends well, but not where the next one begins.
         # Only compaction makes such a gap, too.
@@ -79,8 +100,8 @@ def recover(
             found.tally.seal()
             segments.rewrite_indexes(active, found.tally)
         active, found = base, _walk(segments, base, synced, config)
-    cut = found.problem is not None or active != walk[-1]
-    if cut:
+    torn = found.problem is not None or active != walk[-1]
+    if torn:
         logger.warning(
             "%s: a torn tail begins at byte %d (offset %d): %s",
             segments.path(active),
@@ -88,11 +109,13 @@ def recover(
             found.next_offset,
             found.problem or f"the next segment is {walk[walk.index(active) + 1]}",
         )
+    # Not below the start: what is appended there would be taken for deleted after the next walk.
+    end_offset = max(found.next_offset, start)
     snapshots = Snapshots(files, segments.directory)
-    if writable and snapshots.remove_above(found.next_offset):
+    if writable and snapshots.remove_above(end_offset):
         # Back after another power cut, one would speak of a log that has gone on otherwise.
         files.fsync_dir(segments.directory)
-    if writable and cut:
+    if writable and torn:
         if lost:
             _keep(files, segments, active, found)
         _cut(files, segments, active, found.end, remove=walk[walk.index(active) + 1 :])
@@ -100,10 +123,8 @@ def recover(
         segments.rewrite_indexes(active, found.tally)
         if lost:
             files.fsync_dir(segments.directory)  # what is synced from now on must have a name
-    epoch = _epoch(files, segments.directory, found.next_offset, cut=cut, writable=writable)
-    start = known.start_offset if known is not None else bases[0]
-    start = max(start, noted_start(files, segments.directory))
-    followed = _follow(segments, snapshots, bases, active, found, known, synced)
+    epoch = _epoch(files, segments.directory, end_offset, cut=torn, writable=writable)
+    followed = _follow(segments, snapshots, bases, active, found, known, synced.base, end_offset)
     if writable:
         _write_aborted(files, segments, followed, synced.base, trusted=known is None)
     tally = found.tally
@@ -113,8 +134,8 @@ def recover(
         leader_epoch=epoch,
         active_base=active,
         end_position=found.end,
-        end_offset=found.next_offset,
-        start_offset=min(max(start, bases[0]), found.next_offset),
+        end_offset=end_offset,
+        start_offset=min(max(start, bases[0]), end_offset),
         stable_offset=followed.producers.stable_offset,
         segment_created=known.segment_created if known is not None and same else now,
         max_timestamp=tally.max_timestamp,
@@ -127,9 +148,34 @@ def recover(
         rewrites=known.rewrites + 1 if known is not None else 0,
         producers_end=followed.producers_end,
     )
-    if synced.offset > end.end_offset:  # a copy, or a disk that lost what it said it had
-        synced = Synced(active, 0, active)
-    return Recovered(end, synced, followed.aborted)
+    if missing and said is not None:
+        synced = said  # for the next walk to know it as well
+    return Recovered(end, synced, followed.aborted, bool(missing))
+
+
+def holds(segments: Segments, bases: list[int], synced: Synced) -> bool:
+    """Whether the segment is there, and as long as what was synced of it."""
+    return synced.base in bases and _size(segments, synced.base) >= synced.position
+
+
+def _size(segments: Segments, base: int) -> int:
+    try:
+        return segments.size(base)
+    except FileNotFoundError:  # read-only, and there is no segment at all
+        return 0
+
+
+def _newest(segments: Segments, bases: list[int], synced: Synced | None) -> Synced:
+    """Where a walk begins when it is not known up to where the log was synced.
+
+    `synced`: a position that is gone, as a broker has compacted or retention has removed its
+    segment. Those behind it are what remains of the log then, be they empty.
+    """
+    # A segment is synced soon after the roll that ended it; the active one may not be. An
+    # empty one may be left of a roll that never was, its removal undone by a power cut.
+    later = [base for base in bases if synced is not None and base > synced.base] or bases
+    newest = next((base for base in reversed(later[1:]) if segments.size(base) > 0), later[0])
+    return Synced(newest, 0, newest)
 
 
 def _follow(
@@ -139,9 +185,10 @@ def _follow(
     active: int,
     found: Scan,
     known: End | None,
-    synced: Synced,
+    since: int,
+    end_offset: int,
 ) -> Followed:
-    """The producers at the end that was found, and the transactions aborted from `synced` on."""
+    """The producers at the end that was found, and the transactions aborted from `since` on."""
 
     def size_of(base: int) -> int:
         return found.end if base == active else segments.size(base)
@@ -154,10 +201,10 @@ def _follow(
         [base for base in bases if base <= active],
         size_of,
         name=os.path.basename(segments.directory),
-        reach=min(synced.base, found.next_offset),
+        reach=min(since, found.next_offset),
         plain_until=min(plain, found.next_offset),
     )
-    followed.producers.advance(found.next_offset)
+    followed.producers.advance(end_offset)
     return followed
 
 
@@ -180,19 +227,8 @@ def _write_aborted(
 def _walk(segments: Segments, base: int, synced: Synced, config: TopicConfig) -> Scan:
     """Walk one segment, with checksums from the synced position on."""
     tally = Tally(base, config.index_interval_bytes)
-    try:
-        size = segments.size(base)
-    except FileNotFoundError:  # read-only, and there is no segment at all
-        return Scan(0, base, tally, None)
+    size = _size(segments, base)
     if base != synced.base:
-        return segments.scan(base, size, tally)
-    if size < synced.position:
-        logger.warning(
-            "%s: %d bytes long, though %d were synced; going on with what is there",
-            segments.path(base),
-            size,
-            synced.position,
-        )
         return segments.scan(base, size, tally)
     found = segments.scan(base, synced.position, tally, check_from=synced.position)
     if found.problem is not None:
@@ -211,6 +247,30 @@ def _walk(segments: Segments, base: int, synced: Synced, config: TopicConfig) ->
         offset=synced.offset,
         check_from=synced.position,
     )
+
+
+def _what_is_left(segments: Segments, base: int, synced: Synced) -> tuple[Synced, range]:
+    """What was synced of the last segment there is, of a log that was synced beyond its last byte.
+
+    And which offsets are missing behind it. If there are any, all of it was synced: a torn tail is
+    of what was not, so that whatever has happened here, nothing is to be taken off.
+    """
+    size = _size(segments, base)
+    found = segments.scan(base, size, Tally(base, 0), check_from=size)
+    missing = range(found.next_offset, synced.offset)
+    if missing:
+        logger.error(
+            "%s: ends at byte %d (offset %d), but the log was synced up to offset %d: the file was"
+            " cut or is an older copy, or what followed it was removed. Appends are refused",
+            segments.path(base),
+            found.end,
+            found.next_offset,
+            synced.offset,
+        )
+        return Synced(base, size, synced.offset), missing
+    if found.next_offset == synced.offset:  # an empty segment was removed
+        return Synced(base, found.end, synced.offset), missing
+    return Synced(base, 0, base), missing  # other files, a broker's perhaps
 
 
 def _keep(files: Files, segments: Segments, base: int, found: Scan) -> None:

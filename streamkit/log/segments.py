@@ -79,6 +79,28 @@ class Segments:
         whole = found.problem is None and size >= place.position
         return whole and found.next_offset == place.offset
 
+    def batches_end(self, end: End) -> int:
+        """The offset behind the last batch of the active segment: `end` may say more than is there.
+
+        Where the segment is damaged, the offset of the damage.
+        """
+        base = end.active_base
+        try:
+            near = self.view(end).boundary(base, end.end_position)
+            for start in (near, 0):  # what the index says may not be so
+                found = self.scan(
+                    base,
+                    end.end_position,
+                    Tally(base, 0),
+                    start=start,
+                    check_from=end.end_position,
+                )
+                if found.end > start:
+                    return found.next_offset
+        except FileNotFoundError:
+            pass
+        return base
+
     # What changes files.
 
     def create(self, base: int, *, txnindex: bool = False) -> None:

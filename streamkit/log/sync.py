@@ -5,10 +5,11 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
-from streamkit.errors import StorageFailed
+from streamkit.errors import CorruptLog, StorageFailed
 from streamkit.log.block import ControlBlock
-from streamkit.log.control import End, Synced
+from streamkit.log.control import CUT, End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.segment import INDEX, SNAPSHOT, TIMEINDEX, TXNINDEX
 from streamkit.log.segments import Segments
@@ -94,7 +95,7 @@ class Syncer:
 
     def _done(self, block: ControlBlock, end: End) -> bool:
         if block.errno:
-            raise_sticky(block, self._segments.directory)
+            raise_sticky(block, self._segments)
         synced = block.synced()
         if synced is None or synced.offset < end.end_offset:
             return False
@@ -131,7 +132,7 @@ class Syncer:
             # The kernel may have dropped the pages and marked them clean: a second fsync would
             # succeed and prove nothing. So nobody tries, until the log was walked again.
             block.errno = error.errno or 5
-            raise_sticky(block, self._segments.directory)
+            raise_sticky(block, self._segments)
 
     def _there(self, *names: tuple[int, str]) -> Iterator[OpenFile]:
         for base, suffix in names:
@@ -139,11 +140,36 @@ class Syncer:
                 yield self._segments.file(base, suffix)
 
 
-def raise_sticky(block: ControlBlock, directory: str) -> None:
-    """Raises StorageFailed when a write or fsync of this partition has failed before."""
+def raise_sticky(block: ControlBlock, segments: Segments) -> None:
+    """Say why nothing may be appended to this partition, if so.
+
+    Raises StorageFailed when a write or fsync has failed before, CorruptLog when records that were
+    synced are missing at its end.
+    """
     errno = block.errno
+    if errno == CUT:
+        raise_cut(segments, block.end())
     if errno:
         raise StorageFailed(
-            f"{directory}: the storage failed ({os.strerror(errno)}), so appends are refused;"
-            " reads go on. Repair or replace the disk, then run `streamkit fsck --repair` or reboot"
+            f"{segments.directory}: the storage failed ({os.strerror(errno)}), so appends are"
+            " refused; reads go on. Repair or replace the disk, then run `streamkit fsck --repair`"
+            " or reboot"
         )
+
+
+def raise_cut(segments: Segments, end: End | None) -> NoReturn:
+    """Raises CorruptLog, which names the offsets that were synced and are missing at the end."""
+    name = os.path.basename(segments.directory)
+    if end is None:
+        raise CorruptLog(
+            f"{name}: its control block was overwritten; run `streamkit fsck --repair`"
+        )
+    first = segments.batches_end(end)
+    last = end.end_offset - 1
+    raise CorruptLog(
+        f"{name}@{first}: offsets {first} to {last} were on stable storage and are gone:"
+        f" {segments.path(end.active_base)} was cut or is an older copy, or what followed it was"
+        " removed. Appends are refused, so that no offset is given twice; what is there can be"
+        " read. Restore the partition's files from a backup, or run `streamkit fsck --repair`:"
+        f" the log then goes on at offset {end.end_offset}"
+    )

@@ -223,11 +223,15 @@ def test_a_cut_below_what_was_on_stable_storage_is_an_error_with_what_it_costs(
     path = segments()[-1]
     found = [header for _, header in headers(path.read_bytes())]
     os.truncate(path, found[-1].size // 2)  # in its first batch
-    (finding,) = [one for one in checked().findings if one.severity == "error"]
-    assert (finding.kind, finding.where) == ("end", f"events-0/control (events-0@{int(path.stem)})")
-    assert (finding.lost.first, finding.lost.last) == (int(path.stem), 29)
+    damage, end = checked().findings
+    at = f"(events-0@{int(path.stem)})"
+    assert (damage.kind, damage.where) == ("damage", f"events-0/{path.name}:0 {at}")
+    assert (damage.lost.first, damage.lost.last) == (int(path.stem), 29)
+    assert (end.severity, end.kind, end.where) == ("error", "end", f"events-0/control {at}")
+    assert "Appends are refused" in end.problem
+    assert end.repair == "let the log go on at offset 30"
     repair(root, now=NOW)
-    assert checked().findings == []
+    assert [one.kind for one in checked().findings] == ["kept"]
 
 
 def test_what_recoveries_put_aside_and_what_was_left_half_done_is_noted(folder, checked):

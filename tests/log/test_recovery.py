@@ -333,19 +333,6 @@ def test_a_copied_directory_is_a_log_of_its_own(folder, tmp_path):
     assert read(folder) == [*VALUES, b"original"]
 
 
-def test_a_copy_of_less_than_was_synced_is_synced_anew(folder, files):
-    last = folder / f"{8:020d}.log"
-    last.write_bytes(last.read_bytes()[: 2 * SIZE])
-    set_boot(folder, Synced(8, 4 * SIZE, 12))
-    with Log.open(folder.parent, files=files, maintenance=False) as log:
-        partition = log.partition(TP)
-        assert partition.synced_offset <= partition.end_offset == 10
-        files.calls.clear()
-        assert partition.append([encode([b"more"], timestamps=0)], acks="all") == 10
-        assert "fdatasync" in files.calls
-        assert partition.synced_offset == 11
-
-
 def test_after_a_power_cut_a_segment_whose_last_batches_are_lost_whole_is_the_last(folder):
     middle = folder / f"{4:020d}.log"
     middle.write_bytes(middle.read_bytes()[: 2 * SIZE])
