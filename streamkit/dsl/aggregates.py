@@ -1,0 +1,401 @@
+"""Aggregates: how many events become one value. Here is what they do; engine keeps their state.
+
+An aggregate is declared (`sum_("amount")`) before it is known what events it is for; `fold` then
+looks at their type. A `Fold` is pure: what there was so far and an event, to what there is then.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from operator import add as plus
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from streamkit.dsl.functions import Function, field_getter, function
+from streamkit.errors import TopologyError
+from streamkit.serde import Untyped, type_name, without_none
+
+V = TypeVar("V")
+A = TypeVar("A")
+R = TypeVar("R", covariant=True)
+
+Of: TypeAlias = str | Callable[[V], Any] | None
+"""What of an event: a field, what a function makes of it, or the event itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """What is done with the events of one key, or of one key and window.
+
+    `function.call` takes what there is so far (None before the first event) and an event, and
+    gives what there is then, of type `state`; it may change what it is given in place. `merge`
+    makes one state of two, of which the first is of earlier events; None: it cannot. `result`
+    makes of a state the value that is given, of type `returns`; None: it is the value.
+    """
+
+    function: Function
+    state: Any
+    returns: Any
+    merge: Callable[[Any, Any], Any] | None = None
+    result: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregate(Generic[R]):
+    """A declared aggregate: `label` is its part of a store's name, `fold` looks at a type of events
+    (and, for messages, at what they are) and raises TopologyError when it is not made for it."""
+
+    label: str
+    fold: Callable[[Any, str], Fold]
+
+
+def count() -> Aggregate[int]:
+    """How many events there are."""
+
+    def fold(type_: Any, where: str) -> Fold:
+        def add(sofar: int | None, _: Any) -> int:
+            return 1 if sofar is None else sofar + 1
+
+        return Fold(_built_in(add, "count()", where), int, int, plus)
+
+    return Aggregate("count", fold)
+
+
+def sum_(of: Of[Any] = None) -> Aggregate[Any]:
+    """The sum of a field; 0 when there is nothing to add. None is skipped, here and below."""
+
+    def fold(type_: Any, where: str) -> Fold:
+        get, part = _part(of, type_, f"sum of {where}", int | float)
+        part = int if part is bool else part
+        zero = part() if part in (int, float, Decimal, timedelta) else 0
+
+        def add(sofar: Any, event: Any) -> Any:
+            value = get(event)
+            if value is None:
+                return sofar
+            return zero + value if sofar is None else sofar + value
+
+        def result(state: Any) -> Any:
+            return zero if state is None else state
+
+        return Fold(_built_in(add, _call("sum", of), where), part | None, part, _kept(plus), result)
+
+    return Aggregate(_label("sum", of), fold)
+
+
+def mean(of: Of[Any] = None) -> Aggregate[Any]:
+    """The arithmetic mean of a field; None when it has no value in any event."""
+
+    def fold(type_: Any, where: str) -> Fold:
+        get, part = _part(of, type_, f"mean of {where}", int | float)
+        number = part in (int, float, bool, int | float)
+
+        def add(sofar: Any, event: Any) -> Any:
+            value = get(event)
+            if value is None:
+                return sofar
+            return (
+                (value + 0 if number else value, 1)
+                if sofar is None
+                else (
+                    sofar[0] + value,
+                    sofar[1] + 1,
+                )
+            )
+
+        def merge(one: Any, other: Any) -> Any:
+            return one[0] + other[0], one[1] + other[1]
+
+        def result(state: Any) -> Any:
+            return None if state is None else state[0] / state[1]
+
+        total = int | float if number else part
+        state = tuple[total, int] | None  # type: ignore[valid-type]
+        returns = float if number else part
+        return Fold(
+            _built_in(add, _call("mean", of), where), state, returns | None, _kept(merge), result
+        )
+
+    return Aggregate(_label("mean", of), fold)
+
+
+def min_(of: Of[Any] = None) -> Aggregate[Any]:
+    """The least value of a field; None when it has no value in any event."""
+    return _extreme("min", of, lambda one, other: other if other < one else one)
+
+
+def max_(of: Of[Any] = None) -> Aggregate[Any]:
+    """The greatest value of a field; None when it has no value in any event."""
+    return _extreme("max", of, lambda one, other: other if other > one else one)
+
+
+def _extreme(name: str, of: Of[Any], better: Callable[[Any, Any], Any]) -> Aggregate[Any]:
+    def fold(type_: Any, where: str) -> Fold:
+        get, part = _part(of, type_, f"{name} of {where}", int | float)
+
+        def add(sofar: Any, event: Any) -> Any:
+            value = get(event)
+            if value is None:
+                return sofar
+            return value if sofar is None else better(sofar, value)
+
+        call = _built_in(add, _call(name, of), where)
+        return Fold(call, part | None, part | None, _kept(better))
+
+    return Aggregate(_label(name, of), fold)
+
+
+def quantile(part: float, of: Of[Any] = None, *, accuracy: float = 0.01) -> Aggregate[float | None]:
+    """About the value of a field below which `part` (0 to 1) of the values are; None when there
+    are none.
+
+    `accuracy` is how far it may be off, as a part of the value itself. It takes memory for each
+    order of magnitude that the values span: about 115 counts of 1 % each.
+    """
+    if not 0 <= part <= 1:
+        raise TopologyError(f"quantile: {part} is not between 0 and 1; the median is 0.5")
+    if not 0 < accuracy < 1:
+        raise TopologyError(f"quantile: accuracy={accuracy} is not between 0 and 1")
+    # Here, because nobody else should wait for that package to load.
+    from streamkit.dsl.sketch import Bins, Sketch
+
+    bins = Bins(accuracy)
+
+    def fold(type_: Any, where: str) -> Fold:
+        get, _ = _part(of, type_, f"quantile of {where}", float)
+
+        def add(sofar: Any, event: Any) -> Any:
+            value = get(event)
+            return sofar if value is None else bins.add(sofar, value)
+
+        def result(state: Any) -> float | None:
+            return None if state is None else bins.quantile(state, part)
+
+        call = _built_in(add, _call("quantile", of, part), where)
+        return Fold(call, Sketch | None, float | None, _kept(bins.merge), result)
+
+    return Aggregate(_label(f"quantile-{part:g}", of), fold)
+
+
+def top_k(n: int, by: Of[Any] = None) -> Aggregate[list[Any]]:
+    """The `n` events with the greatest value of a field, greatest first; of equals the earlier."""
+    _at_least_one(n, "top_k")
+
+    def fold(type_: Any, where: str) -> Fold:
+        get, _ = _part(by, type_, f"top_k of {where}", int | float)
+        known = _known(type_, f"top_k of {where}")
+
+        def add(sofar: list[Any] | None, event: Any) -> list[Any]:
+            best = [] if sofar is None else sofar
+            score = get(event)
+            if score is None:
+                return best
+            at = len(best)
+            while at and score > get(best[at - 1]):
+                at -= 1
+            if at < n:
+                best.insert(at, event)
+                del best[n:]
+            return best
+
+        def merge(one: list[Any], other: list[Any]) -> list[Any]:
+            return sorted([*one, *other], key=get, reverse=True)[:n]
+
+        call = _built_in(add, _call("top_k", by, n), where)
+        # A list of its own for who is given it: this one goes on changing.
+        return Fold(call, list[known], list[known], merge, list)  # type: ignore[valid-type]
+
+    return Aggregate(_label(f"top-{n}", by), fold)
+
+
+def collect(limit: int, of: Of[Any] = None) -> Aggregate[list[Any]]:
+    """The first `limit` events, or values of a field of theirs, in a list."""
+    _at_least_one(limit, "collect")
+
+    def fold(type_: Any, where: str) -> Fold:
+        get, part = _part(of, type_, f"collect of {where}", Any)
+        known = _known(part, f"collect of {where}")
+
+        def add(sofar: list[Any] | None, event: Any) -> list[Any]:
+            found = [] if sofar is None else sofar
+            if len(found) < limit:
+                value = get(event)
+                if value is not None:
+                    found.append(value)
+            return found
+
+        def merge(one: list[Any], other: list[Any]) -> list[Any]:
+            return (one + other)[:limit]
+
+        call = _built_in(add, _call("collect", of, limit), where)
+        return Fold(call, list[known], list[known], merge, list)  # type: ignore[valid-type]
+
+    return Aggregate(_label("collect", of), fold)
+
+
+def reduced(call: Callable[..., Any], type_: Any, name: str | None = None) -> Fold:
+    """A fold with a function that makes one event of two: the first is taken as it is."""
+    fn = function(call, leading=2, name=name)
+    if fn.extras or fn.wants_record:
+        raise TopologyError(f"reduce {fn.described}: it takes two values and nothing else")
+    known = _known(type_, f"reduce {fn.described}")
+
+    def add(sofar: Any, event: Any) -> Any:
+        return event if sofar is None else call(sofar, event)
+
+    takes = (("sofar", known), ("event", known))
+    return Fold(
+        Function(add, fn.name, fn.where, False, (), known, False, takes), known, known, call
+    )
+
+
+def folded(
+    call: Callable[..., Any], name: str | None = None, merge: Callable[..., Any] | None = None
+) -> Fold:
+    """A user's own fold: from what there is so far, None at first, and an event."""
+    fn = function(call, event=1, leading=2, window=True, name=name)
+    if fn.returns is Untyped or fn.many:
+        raise TopologyError(
+            f"aggregate {fn.described}: annotate what it returns: state is kept as that"
+        )
+    if merge is not None:
+        merging = function(merge, leading=2)
+        if merging.extras or merging.wants_record:
+            raise TopologyError(f"merge= {merging.described}: it takes two states, nothing else")
+    return Fold(fn, fn.returns, fn.returns, merge)
+
+
+def together(
+    parts: dict[str, Aggregate[Any]], type_: Any, where: str, into: type[Any] | None
+) -> Fold:
+    """Several aggregates in one pass; what they give are the fields of a Struct.
+
+    `into` is the Struct (or dataclass) to make; None: one is made up, named after the aggregates.
+    Raises TopologyError when its fields are others.
+    """
+    if not parts:
+        raise TopologyError(f"{where}: name what to compute: aggregates(total=sum_('amount'))")
+    for name, part in parts.items():
+        if not isinstance(part, Aggregate):
+            raise TopologyError(
+                f"{where}: {name}={part!r} is no aggregate; it may be count(), sum_('field'), ..."
+            )
+    folds = [part.fold(type_, f"{name} of {where}") for name, part in parts.items()]
+    fields = {name: fold.returns for name, fold in zip(parts, folds, strict=True)}
+    made = _struct(fields) if into is None else _fitting(into, fields, where)
+    names = tuple(parts)
+    adds = [fold.function.call for fold in folds]
+    results = [fold.result for fold in folds]
+    merges = [fold.merge for fold in folds]
+    nothing = [None] * len(folds)
+
+    def add(sofar: Any, event: Any) -> Any:
+        states = nothing if sofar is None else sofar
+        return [one(state, event) for one, state in zip(adds, states, strict=True)]
+
+    def merge(one: Any, other: Any) -> Any:
+        return [
+            of(left, right)  # type: ignore[misc]  # every aggregate here has one
+            for of, left, right in zip(merges, one, other, strict=True)
+        ]
+
+    def result(states: Any) -> Any:
+        values = (
+            state if of is None else of(state) for of, state in zip(results, states, strict=True)
+        )
+        return made(**dict(zip(names, values, strict=True)))
+
+    kept: Any = tuple.__class_getitem__(tuple(fold.state for fold in folds))
+    call = _built_in(add, f"aggregates({', '.join(names)})", where)
+    return Fold(call, kept, made, merge, result)
+
+
+def _struct(fields: dict[str, Any]) -> Any:
+    try:
+        return msgspec.defstruct("Aggregates", list(fields.items()), frozen=True, module=__name__)
+    except (TypeError, ValueError) as error:
+        raise TopologyError(f"aggregates: {error}") from error
+
+
+def _fitting(into: type[Any], fields: dict[str, Any], where: str) -> Any:
+    try:
+        described: Any = msgspec.inspect.type_info(into)
+        known = {field.name: field for field in described.fields}
+    except (AttributeError, TypeError) as error:
+        raise TopologyError(
+            f"{where}: {type_name(into)} has no typed fields; give aggregates a msgspec.Struct "
+            "or a dataclass, or leave it out"
+        ) from error
+    missing = [name for name, field in known.items() if field.required and name not in fields]
+    more = [name for name in fields if name not in known]
+    if missing or more:
+        told = [f"it has no {name!r}" for name in more]
+        told += [f"its {name!r} is not computed" for name in missing]
+        raise TopologyError(f"{where}: aggregates into {type_name(into)}: {', '.join(told)}")
+    return into
+
+
+# What aggregates are made of.
+
+
+def _kept(merge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A merge where None is a state of nothing."""
+
+    def of(one: Any, other: Any) -> Any:
+        if one is None:
+            return other
+        return one if other is None else merge(one, other)
+
+    return of
+
+
+def _part(of: Of[Any], type_: Any, what: str, untold: Any) -> tuple[Callable[[Any], Any], Any]:
+    """How to get what is aggregated of an event, and its type: `untold` where nobody says it."""
+    if of is None:
+        get: Callable[[Any], Any] = lambda event: event  # noqa: E731
+        part = type_
+    elif isinstance(of, str):
+        get, part = field_getter(type_, of, what)
+    elif callable(of):
+        fn = function(of)
+        if fn.extras or fn.wants_record:
+            raise TopologyError(f"{what}: {fn.described} takes a value and nothing else")
+        get, part = of, fn.returns
+    else:
+        raise TopologyError(f"{what}: {of!r} is neither a field's name nor a function")
+    part, _ = without_none(part)
+    return get, untold if part in (Untyped, Any, object) else part
+
+
+def _known(type_: Any, what: str) -> Any:
+    if type_ is Untyped:
+        raise TopologyError(
+            f"{what}: the type of the values is unknown; annotate what the function before it "
+            "returns: state is kept as that"
+        )
+    return type_
+
+
+def _built_in(add: Callable[..., Any], called: str, where: str) -> Function:
+    return Function(add, where, called, False, (), Untyped, False)
+
+
+def _called(of: Of[Any]) -> str:
+    return of if isinstance(of, str) else getattr(of, "__name__", "?").strip("<>")
+
+
+def _call(name: str, of: Of[Any], *more: object) -> str:
+    """As messages print it: `sum('amount')`."""
+    parts = [*map(repr, more), *([] if of is None else [repr(_called(of))])]
+    return f"{name}({', '.join(parts)})"
+
+
+def _label(name: str, of: Of[Any]) -> str:
+    return name if of is None else f"{name}-{_called(of)}"
+
+
+def _at_least_one(n: int, what: str) -> None:
+    if type(n) is not int or n < 1:
+        raise TopologyError(f"{what}: {n!r} is no number of events; it keeps at least one")
