@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.graph import Graph
-from streamkit.dsl.nodes import StreamSource, TableSource
+from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.stream import Stream, stream_of
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.times import event_time

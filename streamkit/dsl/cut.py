@@ -7,18 +7,12 @@ partitioned table belong to one sub-topology, because each of its partitions is 
 
 from typing import Any
 
-from streamkit.dsl.nodes import (
-    Aggregate,
-    By,
-    Filter,
-    Join,
-    Node,
-    Repartition,
-    StreamSource,
-    TableSource,
-    To,
-)
-from streamkit.dsl.topology import Store, SubTopology, Topology, state_name
+from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode
+from streamkit.dsl.nodes.outputs import Repartition
+from streamkit.dsl.nodes.sources import StreamSource, TableSource
+from streamkit.dsl.nodes.steps import By, Filter
+from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
 
@@ -30,7 +24,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
     roots += [(n, None) for n in nodes if isinstance(n, StreamSource)]
     for by in nodes:
         if isinstance(by, By) and by in cut:
-            value = value_serde(by)
+            value = by.gives
             if value.type is Untyped or by.key.type is Untyped:
                 raise TopologyError(
                     f"by {by.function.described}: events change partition here, but the type of "
@@ -41,7 +35,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
             roots.append((StreamSource(topic, by.key, value), by))
 
     trees = [_tree(app, source, by, nodes, cut) for source, by in roots]
-    groups = _joined_by_tables([tree for tree in trees if len(tree) > 1])
+    groups = _together([tree for tree in trees if len(tree) > 1])
     owner = {  # which sub-topology writes a repartition topic
         node.topic: _name(group)
         for group in groups
@@ -55,7 +49,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
             "@stream.process"
         )
     _check_stores(app, subs)
-    _refuse_circles(nodes)
+    _refuse_circles(app, nodes)
     topology = Topology(app, subs)
     for topic in topology.internal:
         if topic in (*topology.sources, *topology.sinks):
@@ -67,24 +61,14 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
 
 
 def _children_of(node: Node, nodes: tuple[Node, ...]) -> list[Node]:
-    return [n for n in nodes if not isinstance(n, StreamSource) and n.parent is node]
-
-
-def _is_keyed(node: Node) -> bool:
-    """Whether what a node does depends on all events of a key being in one task."""
-    if isinstance(node, Aggregate):
-        return True
-    if isinstance(node, Join):
-        return not node.table.everywhere or bool(node.function.states)
-    function = getattr(node, "function", None)
-    return function is not None and bool(function.states)
+    return [n for n in nodes if n.above is node]
 
 
 def _feeds_keyed(by: By, nodes: tuple[Node, ...]) -> bool:
     pending = _children_of(by, nodes)
     while pending:
         node = pending.pop()
-        if _is_keyed(node):
+        if node.is_keyed:
             return True
         if not isinstance(node, By):  # a later By gives another key again
             pending += _children_of(node, nodes)
@@ -104,9 +88,7 @@ def _tree(
         children: list[Node] = []
         tree[node] = ()  # before its children: a parent stands before them
         if isinstance(node, By) and node in cut:
-            children = [
-                Repartition(node, f"{app}-{node.name}-repartition", node.key, value_serde(node))
-            ]
+            children = [Repartition(node, f"{app}-{node.name}-repartition", node.key, node.gives)]
         else:
             children = _children_of(origin, nodes)
         for child in children:
@@ -121,12 +103,16 @@ def _tables(tree: _Tree) -> list[TableSource]:
     return list(dict.fromkeys(n.table for n in tree if isinstance(n, Join)))
 
 
-def _joined_by_tables(trees: list[_Tree]) -> list[list[_Tree]]:
-    """Trees that share a partitioned table are one sub-topology."""
+def _shared(tree: _Tree) -> set[Any]:
+    return {shared for node in tree for shared in node.together()}
+
+
+def _together(trees: list[_Tree]) -> list[list[_Tree]]:
+    """Trees that share something, such as a partitioned table, are one sub-topology."""
     groups: list[list[_Tree]] = []
     for tree in trees:
-        mine = {t for t in _tables(tree) if not t.everywhere}
-        touching = [g for g in groups if mine & {t for other in g for t in _tables(other)}]
+        mine = _shared(tree)
+        touching = [g for g in groups if any(mine & _shared(other) for other in g)]
         merged = [other for group in touching for other in group] + [tree]
         groups = [g for g in groups if g not in touching] + [merged]
     return groups
@@ -159,22 +145,18 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
         global_tables=tuple(t for t in tables if t.everywhere),
         nodes=tuple(renamed),
         children=renamed,
-        stores=tuple(_stores(app, renamed)),
+        stores=tuple(
+            Store(spec.name, f"{app}-{spec.name}-changelog", spec)
+            for node in renamed
+            for spec in node.stores()
+        ),
+        outputs=tuple(_output(app, node, spec) for node in renamed for spec in node.outputs()),
     )
 
 
-def _stores(app: str, tree: _Tree) -> list[Store]:
-    stores = []
-    for node in tree:
-        if isinstance(node, Aggregate):
-            late = f"{app}-{node.name}-late"
-            stores.append(Store(node.name, f"{app}-{node.name}-changelog", late))
-        function = getattr(node, "function", None)
-        if function is not None:
-            for parameter, _ in function.states:
-                name = state_name(function.name, parameter)
-                stores.append(Store(name, f"{app}-{name}-changelog"))
-    return stores
+def _output(app: str, node: Node, spec: OutputSpec) -> Output:
+    assert node.above is not None, "a source writes nothing"
+    return Output(spec.name(app), spec.key or node.above.keys, spec.value, spec.internal)
 
 
 def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
@@ -189,24 +171,24 @@ def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
             seen.add(store.name)
 
 
-def _refuse_circles(nodes: tuple[Node, ...]) -> None:
+def _refuse_circles(app: str, nodes: tuple[Node, ...]) -> None:
     """Raises TopologyError when a step gives events to a stream that it is fed by itself."""
-    writes: dict[str, dict[str, To]] = {}  # topic that is read → topics written of it
+    writes: dict[str, dict[str, Node]] = {}  # topic that is read → topics written of it
     for node in nodes:
-        if isinstance(node, To):
-            source: Node = node
-            while not isinstance(source, StreamSource):
-                source = source.parent
-            writes.setdefault(source.topic, {}).setdefault(node.topic, node)
+        source = node
+        while source.above is not None:
+            source = source.above
+        for output in node.outputs():
+            writes.setdefault(source.name, {}).setdefault(output.name(app), node)
 
     def follow(path: list[str]) -> None:
-        for topic, to in writes.get(path[-1], {}).items():
+        for topic, node in writes.get(path[-1], {}).items():
             if topic in path:
                 way = " -> ".join([*path[path.index(topic) :], topic])
                 raise TopologyError(
-                    f"{_described(to)} writes to {topic}, of which it is made: {way} is an endless "
-                    "loop; write to another topic, or, where the loop is meant and ends, with "
-                    "Context.send"
+                    f"{_described(node)} writes to {topic}, of which it is made: {way} is an "
+                    "endless loop; write to another topic, or, where the loop is meant and ends, "
+                    "with Context.send"
                 )
             follow([*path, topic])
 
@@ -214,20 +196,16 @@ def _refuse_circles(nodes: tuple[Node, ...]) -> None:
         follow([topic])
 
 
-def _described(to: To) -> str:
+def _described(node: Node) -> str:
     """The step whose events are written, as messages print it."""
-    parent = to.parent
+    if isinstance(node, StreamNode):
+        return repr(node.name)
+    parent = node.above
     while isinstance(parent, Filter | By):
         parent = parent.parent
+    assert parent is not None, "a source writes nothing"
     function = getattr(parent, "function", None)
     return f"stream {parent.name!r}" if function is None else str(function.described)
-
-
-def value_serde(node: Node) -> Serde:
-    """The serde of the values that a node gives."""
-    while isinstance(node, Filter | By):
-        node = node.parent
-    return node.value
 
 
 def check_keys(stream: Serde, table: TableSource, where: str) -> None:

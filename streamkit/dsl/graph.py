@@ -3,7 +3,8 @@
 from typing import TypeVar
 
 from streamkit.dsl.cut import build
-from streamkit.dsl.nodes import Aggregate, By, Node, StreamSource, TableSource
+from streamkit.dsl.nodes.node import Node
+from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Topology
 from streamkit.errors import InvalidTopic, TopologyError
 
@@ -40,8 +41,8 @@ class Graph:
         """Take a node in. Raises TopologyError when its name is taken."""
         if isinstance(node, StreamSource):
             self._check_source(node.topic)
-        elif isinstance(node, By | Aggregate):
-            self._check_name(node)
+        elif node.unique is not None:
+            self._check_name(node, node.unique)
         self.nodes.append(node)
         return node
 
@@ -63,16 +64,16 @@ class Graph:
                 "in a variable and use it again"
             )
 
-    def _check_name(self, node: By | Aggregate) -> None:
+    def _check_name(self, node: Node, what: str) -> None:
         if node.name == "<lambda>":
+            (function,) = node.functions
             raise TopologyError(
-                f"{node.function.described}: a lambda has no name to call its store by; add name="
+                f"{function.described}: a lambda has no name to call its store by; add name="
             )
         check_topic(f"{self.app}-{node.name}-repartition")
         for other in self.nodes:
-            if type(other) is type(node) and other.name == node.name:
-                kind = "repartition topic" if isinstance(node, By) else "store"
+            if other.unique == what and other.name == node.name:
                 raise TopologyError(
-                    f"two {kind}s of app {self.app!r} would be called {node.name!r}; "
+                    f"two {what}s of app {self.app!r} would be called {node.name!r}; "
                     "give one of them another name with name="
                 )

@@ -2,7 +2,7 @@
 
 from typing import Generic, TypeVar
 
-from streamkit.dsl.nodes import TableSource
+from streamkit.dsl.nodes.sources import TableSource
 
 T = TypeVar("T")
 

@@ -8,16 +8,10 @@ depends on (a window, a table, a State); there they hand events over in a repart
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streamkit.dsl.nodes import (
-    Aggregate,
-    By,
-    Node,
-    Repartition,
-    Source,
-    StreamSource,
-    TableSource,
-    To,
-)
+from streamkit.dsl.nodes.node import Node
+from streamkit.dsl.nodes.outputs import Repartition
+from streamkit.dsl.nodes.sources import Source, StreamSource, TableSource
+from streamkit.dsl.stores import StoreSpec
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde
 
@@ -33,14 +27,21 @@ MAX_UPSTREAM_TASKS = 48
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A keyed store of each task of one sub-topology, and the topic that its changes are kept in.
-
-    `late` is the topic that late events go to, for the store of a window.
-    """
+    """A keyed store of each task of a sub-topology, and the topic that its changes are kept in."""
 
     name: str
     changelog: str
-    late: str | None = None
+    spec: StoreSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A topic that a sub-topology writes to, and how; to `internal` ones functions do not send."""
+
+    topic: str
+    key: Serde
+    value: Serde
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +59,7 @@ class SubTopology:
     nodes: tuple[Node, ...]
     children: Mapping[Node, tuple[Node, ...]]
     stores: tuple[Store, ...]
+    outputs: tuple[Output, ...]
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -66,10 +68,8 @@ class SubTopology:
 
     @property
     def sinks(self) -> tuple[str, ...]:
-        """The topics it writes to, other than repartition topics and changelogs."""
-        written = [n.topic for n in self.nodes if isinstance(n, To)]
-        written += [store.late for store in self.stores if store.late is not None]
-        return tuple(dict.fromkeys(written))
+        """The topics it writes to that are also for others to read."""
+        return tuple(dict.fromkeys(one.topic for one in self.outputs if not one.internal))
 
     @property
     def repartitions(self) -> tuple[str, ...]:
@@ -130,6 +130,7 @@ class Topology:
         topics: dict[str, None] = {}
         for sub in self.subtopologies:
             topics |= dict.fromkeys(sub.repartitions)
+            topics |= dict.fromkeys(one.topic for one in sub.outputs if one.internal)
             topics |= dict.fromkeys(store.changelog for store in sub.stores)
         return tuple(topics)
 
@@ -137,11 +138,10 @@ class Topology:
         """How the keys and values of the topics are encoded that the app names."""
         types: dict[str, tuple[Serde, Serde]] = {}
         for sub in self.subtopologies:
-            for node in sub.nodes:
-                if isinstance(node, StreamSource | To):
-                    types.setdefault(node.topic, (node.key, node.value))
-                elif isinstance(node, Aggregate):
-                    types[f"{self.app}-{node.name}-late"] = (key_serde(node), node.late)
+            for stream in sub.streams:
+                types.setdefault(stream.topic, (stream.key, stream.value))
+            for output in sub.outputs:
+                types.setdefault(output.topic, (output.key, output.value))
             for table in (*sub.tables, *sub.global_tables):
                 types[table.topic] = (table.key, table.value)
         return types
@@ -188,8 +188,8 @@ class Topology:
             for sub in ready:
                 waiting.remove(sub)
                 tasks[sub.name] = count = _task_count(self.app, sub, sizes)
-                for topic in sub.sinks:
-                    need(topic, count, {})
+                for output in sub.outputs:
+                    need(output.topic, count, KEPT if output.internal else {})
                 for store in sub.stores:
                     if sizes.get(store.changelog, count) != count:
                         raise TopologyError(
@@ -237,17 +237,3 @@ def _task_count(app: str, sub: SubTopology, sizes: Mapping[str, int]) -> int:
             f"stream is repartitioned, or use app.global_table({table!r}, ...)"
         )
     return max(counts.values())
-
-
-def state_name(function: str, parameter: str) -> str:
-    """The store of a function's State parameter."""
-    return f"{function}-{parameter}"
-
-
-def key_serde(node: Node) -> Serde:
-    """The serde of the keys of the events that a node is given."""
-    while not isinstance(node, StreamSource):
-        node = node.parent
-        if isinstance(node, By | StreamSource):
-            return node.key
-    return node.key

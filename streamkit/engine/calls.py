@@ -1,11 +1,11 @@
 """Call users' functions with what they asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamkit.dsl.context import Context, State
 from streamkit.dsl.functions import Function
-from streamkit.dsl.topology import state_name
+from streamkit.dsl.stores import state_name
 from streamkit.dsl.windows import Window
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.state.store import Store
@@ -20,14 +20,14 @@ class Calls:
     def __init__(
         self,
         cursor: Cursor,
-        stores: dict[str, Store],
+        stores: Mapping[str, Store],
         send: Callable[[str, Any, Any, int], None],
     ) -> None:
         self._cursor = cursor
         self._stores = stores
         self._send = send
 
-    def plain(self, function: Function, key: Serde) -> Callable[..., Any] | None:
+    def plain(self, function: Function) -> Callable[..., Any] | None:
         """The function itself, when it wants nothing but the event's value."""
         if function.extras or function.wants_record:
             return None
@@ -36,7 +36,7 @@ class Calls:
     def event(self, function: Function, key: Serde) -> Callable[[Any, Any, int, Headers], Any]:
         """To be called with key, value, event time, headers."""
         call = function.call
-        if self.plain(function, key) is not None:
+        if self.plain(function) is not None:
             return lambda key, value, stamp, headers: call(value)
         prepare, extras = self._prepare(function, key)
         record = self._record(function)
@@ -52,7 +52,7 @@ class Calls:
     ) -> Callable[[Any, Any, Any, int, Headers], Any]:
         """To be called with key, value, the table's row, event time, headers."""
         call = function.call
-        if self.plain(function, key) is not None:
+        if self.plain(function) is not None:
             return lambda key, value, row, stamp, headers: call(value, row)
         prepare, extras = self._prepare(function, key)
         record = self._record(function)
@@ -68,7 +68,7 @@ class Calls:
     ) -> Callable[[Any, Any, Any, int, Headers, int], Any]:
         """To be called with the value so far, key, value, event time, headers, window start."""
         call = function.call
-        if self.plain(function, key) is not None:
+        if self.plain(function) is not None:
             return lambda sofar, key, value, stamp, headers, start: call(sofar, value)
         prepare, extras = self._prepare(function, key)
         record = self._record(function)

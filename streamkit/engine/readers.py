@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from streamkit.dsl.nodes import StreamSource
+from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import SOURCE, WATERMARK, Marker
 from streamkit.engine.outlets import Forward

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamkit.dsl.nodes import Repartition
+from streamkit.dsl.nodes.node import Node
+from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.headers import Marker, identity
 from streamkit.engine.inputs import Input, first_of
@@ -91,9 +92,9 @@ class Task:
         self._clock = parts.clock
         self._cursor = parts.cursor
         self._outlets = parts.outlets
-        self._windows = tuple(parts.windows.values())
-        self._delays = parts.delays
-        self._stores = parts.by_changelog()
+        self._site = parts.site
+        self._timed = tuple(parts.site.timed)
+        self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
         self._tables = parts.tables
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
@@ -151,14 +152,14 @@ class Task:
     @property
     def idle_steps(self) -> tuple[int, ...]:
         """After how many ms of silence `idle` has something to do, ascending."""
-        closing = (store.node.close_after_idle for store in self._windows)
+        closing = (_patience(node) for _, node in self._timed)
         return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
 
     @property
     def stats(self) -> Stats:
         """Counted until now."""
-        for store in self._windows:
-            self._stats.late[store.node.name] = store.late_count
+        for late in self._site.late:
+            self._stats.late[late.name] = late.count
         self._stats.repeated = sum(seen.repeated for seen in self._seen.values())
         return self._stats
 
@@ -180,8 +181,8 @@ class Task:
                 self._recall(partition, note)
         # The watermark is in the first input's note: when that is gone, windows begin anew too.
         run = self._runs[self.inputs[0]]
-        for store in self._windows:
-            store.prefix = identity(run, self.number, store.node.name)
+        for _, node in self._timed:
+            self._site.prefixes[node.name] = identity(run, self.number, node.name)
 
     def restore(self, changelog: str, columns: Columns) -> None:
         """Take in records of a changelog, in order, up to its committed end. Raises SerdeError."""
@@ -322,10 +323,11 @@ class Task:
         try:
             if self._clock.observe(self._frontiers.values()):
                 self._advance()
-            for store in self._windows:
-                patience = store.node.close_after_idle
-                if patience is not None and quiet >= patience:
-                    store.close_idle()
+            for timed, node in self._timed:
+                patience, last = _patience(node), timed.last
+                if patience is not None and quiet >= patience and last is not None:
+                    timed.time.closed = max(timed.time.watermark, last)
+                    timed.advance()
             self._update_due()
         except BaseException:
             self.torn = True
@@ -343,18 +345,20 @@ class Task:
 
     def _advance(self) -> None:
         # In the order of the nodes: results of one window may open another.
-        for store in self._windows:
-            store.advance()
+        for timed, _ in self._timed:
+            timed.advance()
         self._update_due()
 
     def _update_due(self) -> None:
-        due = (store.due for store in self._windows)
-        self._clock.due = min((at for at in due if at is not None), default=FOREVER)
+        self._clock.due = FOREVER
+        for timed, _ in self._timed:
+            if (due := timed.due) is not None:
+                timed.time.wake(due)
 
     def _marker(self, node: Repartition) -> Marker:
         reached = self._clock.watermark
         idle = all(frontier.is_idle for frontier in self._frontiers.values())
-        told = None if reached <= NEVER else reached - self._delays[node]
+        told = None if reached <= NEVER else reached - self._site.delays[node]
         return Marker(self.number, self._tasks, told, idle)
 
     # Committed with the offsets.
@@ -374,7 +378,9 @@ class Task:
         if partition == self.inputs[0]:
             note.watermark = self.watermark
             note.closed = {
-                store.node.name: store.closed for store in self._windows if store.closed > NEVER
+                node.name: timed.time.closed
+                for timed, node in self._timed
+                if timed.time.closed > NEVER
             }
         return note
 
@@ -390,5 +396,11 @@ class Task:
             self._seen[partition].places.update(places)
         if note.watermark is not None:
             self._clock.watermark = max(self._clock.watermark, note.watermark)
-        for store in self._windows:
-            store.closed = max(store.closed, note.closed.get(store.node.name, NEVER))
+        for timed, node in self._timed:
+            timed.time.closed = max(timed.time.closed, note.closed.get(node.name, NEVER))
+
+
+def _patience(node: Node) -> int | None:
+    """After how many ms of silence of all inputs what the node has open closes; None: never."""
+    patience: int | None = getattr(node, "close_after_idle", None)
+    return patience

@@ -8,7 +8,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any, get_args
 
 from streamkit.dsl.functions import Function
 from streamkit.dsl.topology import Topology
-from streamkit.dsl.windows import Tumbling
 from streamkit.serde import type_name
 
 _ELSEWHERE = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
@@ -52,8 +51,8 @@ def _described(node: Any) -> str:
             text = value.topic
         elif hasattr(value, "decode") and hasattr(value, "type"):
             text = type_name(value.type)
-        elif value is None or isinstance(value, str | int | Tumbling):
-            text = str(value)
+        elif value is None or isinstance(value, str | int) or is_dataclass(value):
+            text = str(value)  # a window, say, with its sizes
         else:
             text = type(value).__name__
         told.append(f"{field.name}={text}")

@@ -20,7 +20,7 @@ import msgspec
 from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock, SystemClock
-from streamkit.dsl.nodes import Aggregate
+from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.outputs import Outputs, Written
 from streamkit.engine.running import Place, Running, Span, commit, rescue
@@ -247,19 +247,16 @@ def _read(sub: SubTopology) -> set[str]:
 
 def _graces(topology: Topology) -> int:
     """How long after its end the last window of a chain of windows may close, in ms."""
-    windows = {n for sub in topology.subtopologies for n in sub.nodes if isinstance(n, Aggregate)}
-    return max((_grace(node) for node in windows), default=0)
+    return max(_delay(node) for sub in topology.subtopologies for node in sub.nodes)
 
 
-def _grace(node: Aggregate) -> int:
-    """A window's grace, and of the windows whose results it is fed with."""
-    grace = node.window.grace
-    parent = node.parent
-    while (above := getattr(parent, "parent", None)) is not None:
-        if isinstance(parent, Aggregate):
-            grace += parent.window.grace
-        parent = above
-    return grace
+def _delay(node: Node | None) -> int:
+    """Of a node, and of those whose results it is fed with."""
+    delay = 0
+    while node is not None:
+        delay += node.delay
+        node = node.above
+    return delay
 
 
 def _tail(

@@ -8,7 +8,6 @@ import pytest
 
 from streamkit.app import App
 from streamkit.dsl.context import Context, State
-from streamkit.dsl.topology import Store
 from streamkit.dsl.windows import Window, tumbling
 from streamkit.errors import ConfigError, InvalidTopic, TopologyError
 from streamkit.records import Record
@@ -49,7 +48,10 @@ def test_a_key_change_before_a_window_cuts_the_app_in_two() -> None:
     before, after = app.topology().subtopologies
     assert before.repartitions == ("shop-orders-by-customer-repartition",)
     assert after.streams[0].upstream == before.name == "orders"
-    assert after.stores == (Store("total", "shop-total-changelog", "shop-total-late"),)
+    assert [(one.name, one.changelog) for one in after.stores] == [
+        ("total", "shop-total-changelog")
+    ]
+    assert after.sinks == ("shop-total-late", "totals")
     layout = app.topology().layout({"orders": 3})
     assert set(layout.tasks.values()) == {3}
     assert layout.create["shop-total-changelog"].config == {
@@ -258,6 +260,15 @@ def test_a_loop_over_several_topics_and_keys_is_refused() -> None:
     first.to("second").to("elsewhere")
     second.by("customer").window(MINUTE).count(emit="update").to("first")
     with pytest.raises(TopologyError, match="first -> second -> first is an endless loop"):
+        app.topology()
+
+
+def test_a_loop_through_late_events_is_refused() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    orders.by("customer").window(MINUTE).count(name="n")
+    app.stream("shop-n-late", Order).to("orders")
+    with pytest.raises(TopologyError, match="orders -> shop-n-late -> orders is an endless"):
         app.topology()
 
 

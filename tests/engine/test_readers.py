@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.dsl.nodes import StreamSource
+from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.readers import Reader, Seen, repartition_reader, source_reader
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier

@@ -1,18 +1,25 @@
-"""The open windows of one aggregate, in one task."""
+"""Fold the events of one key and one window into a value."""
 
 from collections.abc import Callable
 from typing import Any
 
-from streamkit.dsl.nodes import Aggregate
-from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import late_note, window_identity
-from streamkit.engine.outlets import Forward, Outlet
+from streamkit.dsl.nodes.windows import Aggregate
+from streamkit.engine.headers import window_identity
+from streamkit.engine.outlets import Forward
 from streamkit.engine.rows import Rows
+from streamkit.engine.site import Site
 from streamkit.engine.stores import unreadable_state, written
-from streamkit.engine.watermarks import NEVER, Clock
 from streamkit.errors import SerdeError
 from streamkit.records import Columns, Headers
-from streamkit.serde import Serde, serde_for
+from streamkit.serde import Serde
+
+
+def build(node: Aggregate, key: Serde, site: Site) -> Forward:
+    windows = OpenWindows(node, key, site)
+    site.keep(node.name, windows)
+    site.on_time(node, windows)
+    call = site.calls.folding(node.function, key, node.window.size)
+    return windows.step(call, site.calls.plain(node.function))
 
 
 class Bucket:
@@ -25,44 +32,29 @@ class Bucket:
         self.changed: dict[bytes, int] = {}
 
 
-class WindowStore:
+class OpenWindows:
     """Folds events into windows, and gives out those that close.
 
-    A window is open from its first event until the node's watermark reaches end + grace. The
-    node's watermark is the task's minus `delay`: the grace of the windows whose results this one
-    is fed with, since those may come that much after the time they bear. What closed for want of
-    events (`close_idle`) stays closed: `closed` is the watermark it was closed at.
+    A window is open from its first event until the node's watermark reaches end + grace. Which
+    closed for want of events stay closed.
 
     The changelog's key is the event's key and 8 bytes of the window's start, big-endian; its value
     is JSON, [number of events, value so far].
     """
 
-    def __init__(
-        self,
-        node: Aggregate,
-        key: Serde,
-        changelog: str,
-        late: Outlet,
-        delay: int,
-        clock: Clock,
-        cursor: Cursor,
-    ) -> None:
-        self.node = node
-        self.changelog = changelog
-        self.delay = delay
-        self.closed = NEVER
-        self.late_count = 0
+    def __init__(self, node: Aggregate, key: Serde, site: Site) -> None:
+        self.time = site.time(node)
         self.touched = -2
-        self.prefix = b""
-        """Begins the identity of its results; see Cursor."""
-        self.forward: Forward = _nowhere
+        self._node = node
+        self._cursor = site.cursor
+        self._changelog = site.changelog(node.name)
+        self._prefixes = site.prefixes
+        self._late = site.late_events(node.name, node.late, key)
+        self._forward = site.after(node, key)
         self._buckets: dict[int, Bucket] = {}
         self._gone: dict[bytes, int] = {}
-        self._cell_serde = serde_for(tuple[int, node.value.type])  # type: ignore[name-defined]
+        (self._cell, *_) = (spec.value for spec in node.stores())
         self._key = key
-        self._late = late
-        self._clock = clock
-        self._cursor = cursor
         self._reach = node.window.size + node.window.grace
         """From the start of a window to the watermark that closes it."""
 
@@ -72,9 +64,10 @@ class WindowStore:
         `call` takes sofar, key, value, stamp, headers and the window's start; `plain`, if there
         is one, only sofar and value.
         """
-        node, cursor, buckets = self.node, self._cursor, self._buckets
+        node, cursor, buckets = self._node, self._cursor, self._buckets
         size, name, updates = node.window.size, node.name, node.emit == "update"
         write_key, function = self._key.write, node.function
+        time, reach, late, forward = self.time, self._reach, self._late.give, self._forward
 
         def fold(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             if stamp < 0:
@@ -82,8 +75,9 @@ class WindowStore:
             start = stamp - stamp % size
             bucket = buckets.get(start)
             if bucket is None:
-                if self._is_late(start):
-                    return self._give_late(start, key, value, stamp, headers)
+                if time.is_late(start + reach):
+                    late(start, start + size, time.watermark, key, value, stamp, headers)
+                    return
                 bucket = self._open(start)
             try:
                 data = write_key(key)
@@ -107,7 +101,7 @@ class WindowStore:
             bucket.changed[data] = stamp
             if updates:
                 end = start + size
-                self.forward(key, sofar, end - 1, window_identity(name, start, end, cell[1]))
+                forward(key, sofar, end - 1, window_identity(name, start, end, cell[1]))
 
         return fold
 
@@ -116,65 +110,41 @@ class WindowStore:
         try:
             return self._key.encode(key)
         except SerdeError as error:
-            raise self._cursor.unwritable(f"key for {self.node.name}", error) from error
+            raise self._cursor.unwritable(f"key for {self._node.name}", error) from error
 
     # Time.
 
-    @property
-    def watermark(self) -> int:
-        return max(self._clock.watermark - self.delay, self.closed)
-
     def advance(self) -> None:
         """Close what the watermark has reached."""
-        self._close(self.watermark)
-
-    def close_idle(self) -> None:
-        """Close everything that is open: no more events are expected for it."""
-        if self._buckets:
-            self.closed = max(self.watermark, max(self._buckets) + self._reach)
-            self._close(self.closed)
+        self._close(self.time.watermark)
 
     @property
     def due(self) -> int | None:
-        """The task's watermark at which the next window closes; None when none is open."""
-        if not self._buckets:
-            return None
-        return min(self._buckets) + self._reach + self.delay
+        return min(self._buckets) + self._reach if self._buckets else None
+
+    @property
+    def last(self) -> int | None:
+        return max(self._buckets) + self._reach if self._buckets else None
 
     def _close(self, watermark: int) -> None:
-        size, name, final = self.node.window.size, self.node.name, self.node.emit == "final"
+        size, name, final = self._node.window.size, self._node.name, self._node.emit == "final"
         for start in sorted(start for start in self._buckets if start + self._reach <= watermark):
             self.touched = self._cursor.offset
             cells = self._buckets.pop(start).cells
             end = start + size
-            self._cursor.closing = (self.prefix, start)
+            self._cursor.closing = (self._prefixes[name], start)
             # By key, not as they came: a restored task has met them in another order.
             for data in sorted(cells):
                 value, count, key = cells[data]
                 self._gone[data + start.to_bytes(8, "big")] = end - 1
                 if final:
-                    self.forward(key, value, end - 1, window_identity(name, start, end, count))
+                    self._forward(key, value, end - 1, window_identity(name, start, end, count))
         self._cursor.closing = None
 
     def _open(self, start: int) -> Bucket:
         bucket = self._buckets[start] = Bucket()
-        due = start + self._reach + self.delay
-        if due < self._clock.due:
-            self._clock.due = due
+        self.time.wake(start + self._reach)
         return bucket
-
-    def _is_late(self, start: int) -> bool:
-        return start + self._reach <= self.watermark
-
-    def _give_late(self, start: int, key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        name = self.node.name
-        note = late_note(name, start, start + self.node.window.size, self.watermark)
-        self.late_count += 1
-        try:
-            data, late = self._key.encode(key), self.node.late.encode(value)
-        except SerdeError as error:
-            raise self._cursor.unwritable(f"late record of {name}", error) from error
-        self._late.add(data, late, stamp, (*headers, note))
 
     # State.
 
@@ -192,36 +162,32 @@ class WindowStore:
                         del self._buckets[start]
                 continue
             try:
-                count, value = self._cell_serde.decode(data)
+                count, value = self._cell.decode(data)
                 cell = [value, count, self._key.decode(name)]
             except SerdeError as error:
-                raise unreadable_state(self.changelog, offset, error) from error
+                raise unreadable_state(self._changelog, offset, error) from error
             (self._buckets.get(start) or self._open(start)).cells[name] = cell
 
     def stored(self, key: bytes) -> bytes | None:
         """A key's value as the changelog has it."""
         bucket = self._buckets.get(int.from_bytes(key[-8:], "big"))
         cell = None if bucket is None else bucket.cells.get(key[:-8])
-        return None if cell is None else self._cell_serde.encode((cell[1], cell[0]))
+        return None if cell is None else self._cell.encode((cell[1], cell[0]))
 
     def changes(self) -> Rows:
         """What changed since the last call: each key once with its value, closed ones without."""
         keys: list[bytes] = []
         values: list[bytes | None] = []
         stamps: list[int] = []
-        serde = self._cell_serde
+        serde = self._cell
         for start in sorted(self._buckets):
             bucket = self._buckets[start]
             suffix = start.to_bytes(8, "big")
             for data, stamp in bucket.changed.items():
                 cell = bucket.cells[data]
                 keys.append(data + suffix)
-                values.append(written(serde, self.changelog, data, (cell[1], cell[0])))
+                values.append(written(serde, self._changelog, data, (cell[1], cell[0])))
                 stamps.append(stamp)
             bucket.changed = {}
         gone, self._gone = self._gone, {}
         return Rows(keys + list(gone), values + [None] * len(gone), stamps + list(gone.values()))
-
-
-def _nowhere(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-    """Where results go that nobody asked for."""

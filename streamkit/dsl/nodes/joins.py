@@ -1,0 +1,36 @@
+"""Steps that look up what is known elsewhere about an event."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.node import StreamNode
+from streamkit.dsl.nodes.sources import TableSource
+from streamkit.serde import Serde
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Join(StreamNode):
+    """A function from an event and a table's row to nothing, one value or many.
+
+    `on` gives the key to look up in a global table; None: the event's own key.
+    """
+
+    parent: StreamNode
+    table: TableSource
+    how: Literal["inner", "left"]
+    on: Function | None
+    function: Function
+    value: Serde
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+    @property
+    def is_keyed(self) -> bool:
+        return not self.table.everywhere or bool(self.stores())
+
+    def together(self) -> tuple[Any, ...]:
+        """Each partition of a table is in one task."""
+        return () if self.table.everywhere else (self.table,)

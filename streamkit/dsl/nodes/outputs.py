@@ -1,0 +1,40 @@
+"""Steps that write to topics."""
+
+from dataclasses import dataclass
+
+from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode
+from streamkit.dsl.nodes.steps import By
+from streamkit.serde import Serde
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class To(Node):
+    """Writes to a topic. `rekey` gives the record's key where it isn't the event's."""
+
+    parent: StreamNode
+    topic: str
+    key: Serde
+    value: Serde
+    rekey: Function | None = None
+
+    @property
+    def name(self) -> str:
+        return self.topic
+
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        return (OutputSpec(self.topic, self.value, self.key),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repartition(Node):
+    """Writes events under their new key to an internal topic, for another sub-topology to read."""
+
+    parent: By
+    topic: str
+    key: Serde
+    value: Serde
+
+    @property
+    def name(self) -> str:
+        return self.topic

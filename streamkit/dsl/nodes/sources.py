@@ -1,0 +1,46 @@
+"""What is read: a topic as a stream of events, or as a table of rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from streamkit.dsl.nodes.node import StreamNode
+from streamkit.serde import Serde
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamSource(StreamNode):
+    """A topic that is read as a stream of events.
+
+    `time` gives a value's event time (None: the record's timestamp); `out_of_order` in ms is how
+    far an event may be behind the latest one of its partition. `upstream` names the sub-topology
+    that writes the topic when it is a repartition topic; its time comes in marker records then.
+    """
+
+    topic: str
+    key: Serde
+    value: Serde
+    time: Callable[[Any], int] | None = None
+    out_of_order: int = 0
+    upstream: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.topic
+
+    @property
+    def keys(self) -> Serde:
+        return self.key
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableSource:
+    """A topic whose latest record per key is the table's row; `everywhere`: in every task whole."""
+
+    topic: str
+    key: Serde
+    value: Serde
+    everywhere: bool = False
+
+
+Source: TypeAlias = StreamSource | TableSource

@@ -1,0 +1,84 @@
+"""Steps from one event to some, or to the same one under another key."""
+
+from dataclasses import dataclass
+
+from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.node import StreamNode
+from streamkit.serde import Serde
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Process(StreamNode):
+    """A function from an event to nothing (None), one value, or many (an iterator)."""
+
+    parent: StreamNode
+    function: Function
+    value: Serde
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Map(StreamNode):
+    """A function from an event to exactly one value."""
+
+    parent: StreamNode
+    function: Function
+    value: Serde
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlatMap(StreamNode):
+    """A function from an event to an iterable of values."""
+
+    parent: StreamNode
+    function: Function
+    value: Serde
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filter(StreamNode):
+    """Keeps the events for which the function gives something true."""
+
+    parent: StreamNode
+    function: Function
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+    @property
+    def gives(self) -> Serde:
+        return self.parent.gives
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class By(StreamNode):
+    """Gives events another key. `name` names the repartition topic where one is needed."""
+
+    parent: StreamNode
+    function: Function
+    key: Serde
+    name: str
+
+    @property
+    def keys(self) -> Serde:
+        return self.key
+
+    @property
+    def gives(self) -> Serde:
+        return self.parent.gives
+
+    @property
+    def unique(self) -> str:
+        return "repartition topic"

@@ -1,0 +1,36 @@
+"""A function from an event to exactly one value."""
+
+from typing import Any
+
+from streamkit.dsl.nodes.steps import Map
+from streamkit.engine.outlets import Forward
+from streamkit.engine.site import Site
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+
+def build(node: Map, key: Serde, site: Site) -> Forward:
+    cursor, function, forward = site.cursor, node.function, site.after(node, key)
+    plain = site.calls.plain(function)
+
+    if plain is not None:
+
+        def map_plain(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            try:
+                result = plain(value)
+            except Exception as error:
+                cursor.fail(function, key, error)
+            forward(key, result, stamp, headers)
+
+        return map_plain
+
+    call = site.calls.event(function, key)
+
+    def map_(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        try:
+            result = call(key, value, stamp, headers)
+        except Exception as error:
+            cursor.fail(function, key, error)
+        forward(key, result, stamp, headers)
+
+    return map_

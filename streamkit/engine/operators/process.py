@@ -1,0 +1,39 @@
+"""A function from an event to nothing, one value or many."""
+
+from typing import Any
+
+from streamkit.dsl.nodes.steps import Process
+from streamkit.engine.operators.results import giver
+from streamkit.engine.outlets import Forward
+from streamkit.engine.site import Site
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+
+def build(node: Process, key: Serde, site: Site) -> Forward:
+    cursor, function, forward = site.cursor, node.function, site.after(node, key)
+    plain = site.calls.plain(function)
+
+    if plain is not None and function.many is False:
+
+        def one(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            try:
+                result = plain(value)
+            except Exception as error:
+                cursor.fail(function, key, error)
+            if result is not None:
+                forward(key, result, stamp, headers)
+
+        return one
+
+    call = site.calls.event(function, key)
+    give = giver(function, forward, cursor)
+
+    def any_kind(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        try:
+            result = call(key, value, stamp, headers)
+        except Exception as error:
+            cursor.fail(function, key, error)
+        give(key, result, stamp, headers)
+
+    return any_kind

@@ -1,0 +1,146 @@
+"""What an operator is built with, once per task."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from streamkit.dsl.nodes.node import Node, OutputSpec
+from streamkit.dsl.topology import SubTopology
+from streamkit.engine.calls import Calls
+from streamkit.engine.cursor import Cursor
+from streamkit.engine.late import Late
+from streamkit.engine.node_time import NodeTime, Timed
+from streamkit.engine.outlets import Forward, Outlet, Outlets
+from streamkit.engine.rows import Rows
+from streamkit.engine.state.store import Store
+from streamkit.engine.stores import TableRows
+from streamkit.engine.watermarks import Clock
+from streamkit.records import Columns, Headers
+from streamkit.serde import Serde
+
+
+class Kept(Protocol):
+    """State with a changelog. `touched`: the offset of the record that last saw some of it."""
+
+    touched: int
+
+    def load(self, columns: Columns) -> None:
+        """Take in records of the changelog, in order. Raises SerdeError."""
+
+    def stored(self, key: bytes) -> bytes | None:
+        """A key's value as the changelog should have it; None: it has none."""
+
+    def changes(self) -> Rows:
+        """What changed since the last call, each key once with the value it has now."""
+
+
+Build: TypeAlias = "Callable[[Any, Serde, Site], Forward]"
+"""Makes the step of a node whose events have keys of that serde."""
+
+
+class Site:
+    """One task's, for its operators: where it is, what it keeps, what follows, what time it is."""
+
+    def __init__(
+        self,
+        app: str,
+        sub: SubTopology,
+        build: Build,
+        cursor: Cursor,
+        clock: Clock,
+        outlets: Outlets,
+        tables: Mapping[str, TableRows],
+    ) -> None:
+        """`build` makes the step of any node."""
+        self.cursor = cursor
+        self.stores: dict[str, Kept] = {}
+        """By name, in the order of the nodes."""
+        self.timed: list[tuple[Timed, Node]] = []
+        """In the order of the nodes: results of one may be given to the next."""
+        self.late: list[Late] = []
+        self.prefixes: dict[str, bytes] = {}
+        """How the identity of what a node's closing windows give begins, by the node's name."""
+        self.delays = dict(_delays(sub))
+        """How much later than the time they bear a node's events may come, in ms."""
+        self._app = app
+        self._sub = sub
+        self._build = build
+        self._clock = clock
+        self._outlets = outlets
+        self._tables = tables
+        self._times: dict[Node, NodeTime] = {}
+        self._following: dict[Node, Forward] = {}
+        self._stores = {
+            one.name: Store(one.changelog, one.spec.value, cursor) for one in sub.stores
+        }
+        self.stores |= self._stores
+        self.calls = Calls(cursor, self._stores, outlets.send)
+
+    def after(self, node: Node, key: Serde) -> Forward:
+        """What happens to the events that a node gives, under keys of serde `key`."""
+        known = self._following.get(node)
+        if known is None:
+            children = self._sub.children[node]
+            known = _all([self._build(child, key, self) for child in children])
+            self._following[node] = known
+        return known
+
+    def outlet(self, output: OutputSpec | str) -> Outlet:
+        """Where records of a topic go: of the app's name for it, or of a node's `outputs`."""
+        name = output if isinstance(output, str) else output.name(self._app)
+        return self._outlets.of(name)
+
+    def late_events(self, name: str, output: OutputSpec, key: Serde) -> Late:
+        """Where the late events of the node `name` go; they are counted under that name."""
+        late = Late(name, self.outlet(output), key, output.value, self.cursor)
+        self.late.append(late)
+        return late
+
+    def store(self, name: str) -> Store:
+        """The store of this name, of a node's `stores`."""
+        return self._stores[name]
+
+    def changelog(self, store: str) -> str:
+        """The topic that a store's changes are kept in."""
+        return next(one.changelog for one in self._sub.stores if one.name == store)
+
+    def keep(self, name: str, kept: Kept) -> None:
+        """Let something else be the store of this name."""
+        self.stores[name] = kept
+
+    def table(self, topic: str) -> TableRows:
+        """The rows of a table that the task can see."""
+        return self._tables[topic]
+
+    def time(self, node: Node) -> NodeTime:
+        """Event time as the node sees it: one object, whenever it is asked for."""
+        if node not in self._times:
+            self._times[node] = NodeTime(self._clock, self.delays[node])
+        return self._times[node]
+
+    def on_time(self, node: Node, timed: Timed) -> None:
+        """Have an operator act as time passes; those of earlier nodes act first.
+
+        When its node has a `close_after_idle`, all it has open closes when nothing comes for long.
+        """
+        self.timed.append((timed, node))
+        order = {each: place for place, each in enumerate(self._sub.nodes)}
+        self.timed.sort(key=lambda pair: order[pair[1]])
+
+
+def _all(steps: list[Forward]) -> Forward:
+    if len(steps) == 1:
+        return steps[0]
+
+    def forward(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        for step in steps:
+            step(key, value, stamp, headers)
+
+    return forward
+
+
+def _delays(sub: SubTopology) -> Iterable[tuple[Node, int]]:
+    waiting: list[tuple[Node, int]] = [(source, 0) for source in sub.streams]
+    while waiting:
+        node, delay = waiting.pop()
+        yield node, delay
+        waiting += [(child, delay + node.delay) for child in sub.children[node]]
