@@ -163,15 +163,19 @@ class GroupFiles:
                 file = LockFile(self.path / "coordinator")
             except FileNotFoundError:
                 continue  # the group is being deleted: its directory is made anew
-            if not file.try_lock():
-                file.close()
-                return None
-            if file.intact():
-                with suppress(OutOfSpace):  # who holds it can be told only if there is room
-                    file.write(b"%d\n" % os.getpid())
-                self.members.mkdir(exist_ok=True)
-                self.units.mkdir(exist_ok=True)
-                return file
+            try:
+                if not file.try_lock():
+                    file.close()
+                    return None
+                if file.intact():
+                    with suppress(OutOfSpace):  # who holds it can be told only if there is room
+                        file.write(b"%d\n" % os.getpid())
+                    self.members.mkdir(exist_ok=True)
+                    self.units.mkdir(exist_ok=True)
+                    return file
+            except BaseException:
+                file.close()  # else it would be held for as long as somebody has the error
+                raise
             file.close()  # of the group that was deleted just now
 
     def _holder(self) -> int:

@@ -153,9 +153,15 @@ class LockMembership:
                 self._files.remove(self._id)
                 self._own.close()
                 raise
-        log.watch(self._files.members)
-        log.watch(self._files.units)
-        self._look()
+        try:
+            log.watch(self._files.members)
+            log.watch(self._files.units)
+            self._look()
+        except BaseException:
+            # Nobody gets this member; it would be one for as long as somebody has the error.
+            self._files.remove(self._id)
+            self._end("it has not joined")
+            raise
 
     @property
     def member_id(self) -> str:

@@ -15,10 +15,10 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; the heavy imports wait until somebody asks for it."""
-    # Where shells start something in the background, SIGINT is ignored; and whoever starts us may
-    # have blocked both for its own purposes.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    # Also where it was ignored, as shells have it for what they start in the background.
     signal.signal(signal.SIGINT, end_at_once)
+    # Whoever starts us may have blocked them, for purposes of its own.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     sys.unraisablehook = _not_swallowed
 
     from streamkit.cli.main import app

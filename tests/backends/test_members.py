@@ -20,6 +20,7 @@ from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.group_files import GroupFiles, file_name
 from streamkit.backends.locate import open_backend
 from streamkit.backends.lockfile import LockFile
+from streamkit.backends.members import LockMembership
 from streamkit.backends.values import CommittedOffset
 from streamkit.clock import ManualClock
 from streamkit.errors import Fenced, FencedInstanceId, GroupActive, UnknownGroup
@@ -728,3 +729,34 @@ def _split(written: str) -> list[str]:
             parts[-1] += rest[0]
             rest = rest[1:]
     return parts
+
+
+def test_who_is_interrupted_while_joining_is_no_member_while_the_error_is_looked_at(
+    path, monkeypatch
+):
+    def interrupted(self: LockMembership, metadata: object) -> None:
+        raise KeyboardInterrupt
+
+    with open_backend(path) as log:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as caught:
+            patch.setattr(LockMembership, "_follow", interrupted)
+            log.join("g", {"t": UNITS})
+        member = log.join("g", {"t": UNITS})
+        assert member.poll().owned == ALL
+        assert len(log.group("g").members) == 1
+        del caught
+
+
+def test_who_is_interrupted_with_the_coordinators_lock_lets_go_of_it(tmp_path, monkeypatch):
+    files = GroupFiles(tmp_path, "g", "boot")
+
+    def interrupted(self: LockFile, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as caught:
+        patch.setattr(LockFile, "write", interrupted)
+        with files.coordinator():
+            pass
+    with files.coordinator_if_free() as ours:
+        assert ours
+    del caught
