@@ -1,5 +1,6 @@
 """Loading what few programs need only when it is needed, in whatever thread that is."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ def loading() -> Iterator[None]:
     with _lock:
         yield
 
+
+# `logging` does the same with its lock, and modules take that when they are loaded. It is imported
+# above to have registered first: a fork then comes to ours first, while it does not hold that one.
+_ = logging
 
 os.register_at_fork(
     before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
