@@ -25,7 +25,7 @@ from streamkit.log.directory import Log
 from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
 from streamkit.transactions.coordinator import EXPIRATION, Coordinator
-from streamkit.transactions.transaction import MAX_EPOCH, Transaction
+from streamkit.transactions.transaction import MAX_EPOCH, RollForward, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -79,20 +79,24 @@ class TransactionCoordinator:
         partitions: Iterable[TopicPartition],
         *,
         marked: Transaction | None,
+        synced: bool,
     ) -> None:
         """Say which partitions are about to be written to; the first ones begin a transaction.
 
         Not synced: a process may be killed after it. What a power cut takes of it is cured before
         the next transaction of that boot. `producer`: id and epoch. `marked`: the producer's
-        last transaction, if its markers are on stable storage by now: it is completed here.
-        Raises ProducerFenced, InvalidProducerId.
+        last transaction, if its markers are written by now: it is completed here. `synced`: they
+        are on stable storage, too; else what is written tells of them, and only one transaction
+        back. Raises ProducerFenced, InvalidProducerId.
         """
         with self._topic.locked() as coordinator:
             known = coordinator.require(transactional_id)
+            now, unsynced = self._clock.now(), None
             if marked is not None and _same(known, marked):
+                unsynced = None if synced else known.roll_forward()
                 # Not written: what follows at once says as much to whoever reads it.
-                known = known.complete(self._clock.now())
-            step = known.add(*producer, partitions, now=self._clock.now())
+                known = known.complete(now)
+            step = known.add(*producer, partitions, now=now, unsynced=unsynced)
             if step is not known:
                 self._topic.write([step], durable=False)
 
@@ -106,6 +110,8 @@ class TransactionCoordinator:
     ) -> Transaction | None:
         """Decide; what is returned is in the log, and counts once `sync` has returned.
 
+        To commit, all of the transaction's partitions are synced before, and those of the one
+        before it.
         `last`: the producer's last transaction, unless it was completed. None is returned when
         nothing was begun after it, as `add` was interrupted. Raises ProducerFenced,
         InvalidProducerId, InvalidTxnState.
@@ -130,15 +136,16 @@ class TransactionCoordinator:
     def mark(self, decided: Transaction) -> None:
         """Write the markers of a decided transaction: from each on, readers see the outcome.
 
-        Raises the first LogError once all partitions that can have their marker have it.
+        And before them those of the one before, if a power cut may have taken them. Raises the
+        first LogError once all partitions that can have their marker have it.
         """
-        todo = decided.roll_forward()
-        assert todo is not None
         epoch = self._topic.epoch
         failed: Exception | None = None
-        for tp in todo.partitions:
+        without: set[TopicPartition] = set()
+        todos = [(todo, tp) for todo in decided.owed() for tp in todo.partitions]
+        for todo, tp in todos:
             partition = self._partition(tp)
-            if partition is None:
+            if partition is None or tp in without:  # a later marker would end what is open there
                 continue
             try:
                 partition.append_marker(
@@ -152,6 +159,7 @@ class TransactionCoordinator:
                 continue  # deleted just now
             except (LogError, OSError) as error:
                 failed = failed or error  # the other partitions are to go on
+                without.add(tp)
         if failed is not None:
             raise failed
 
@@ -242,9 +250,13 @@ class TransactionCoordinator:
         """Roll a decided transaction forward. Only by the coordinator."""
         # It may have been written by a process that was killed before it synced it.
         self._topic.sync(decided.transactional_id)
-        self.mark(decided)
-        self.sync_partitions(decided.partitions)
+        self._bring_in(decided)
         self._topic.write([decided.complete(self._clock.now())], durable=False)
+
+    def _bring_in(self, one: Transaction) -> None:
+        """Have all markers that it owes on stable storage. Only by the coordinator."""
+        self.mark(one)
+        self.sync_partitions(marked_in(one))
 
     # After a power cut.
 
@@ -258,8 +270,9 @@ class TransactionCoordinator:
         if self._topic.cured():
             return
         all_done = True
-        for decided in coordinator.unfinished():
-            all_done &= self._tried(decided, partial(self._finish, decided))
+        for one in coordinator.unfinished():
+            finish = self._finish if one.state.decided else self._bring_in
+            all_done &= self._tried(one, partial(finish, one))
         if self._abort_unknown(coordinator, self._all_partitions()) and all_done:
             self._topic.set_cured()
 
@@ -287,6 +300,7 @@ class TransactionCoordinator:
         """
         all_done = True
         by_id = {one.producer_id: one for one in coordinator}
+        unsynced = [one.unsynced for one in coordinator if one.unsynced is not None]
         unsaid: dict[str, set[TopicPartition]] = {}
         for partition in partitions:
             try:
@@ -294,6 +308,8 @@ class TransactionCoordinator:
                     known = by_id.get(producer_id)
                     if known is not None and known.state.decided:
                         continue  # its marker is still to come, and may be a commit
+                    if any(_ends(before, partition.tp, producer_id, epoch) for before in unsynced):
+                        continue  # likewise
                     if known is None or known.producer_epoch != epoch:
                         self._abort_in(partition, producer_id, epoch, known)
                     elif partition.tp not in known.partitions:
@@ -362,6 +378,17 @@ def _explained(partition: Partition, since: int, known: Iterable[Transaction]) -
         for one in known
         if not one.state.resting
     )
+
+
+def marked_in(one: Transaction) -> frozenset[TopicPartition]:
+    """The partitions of the markers that it owes."""
+    return frozenset(tp for todo in one.owed() for tp in todo.partitions)
+
+
+def _ends(before: RollForward, tp: TopicPartition, producer_id: int, epoch: int) -> bool:
+    """Whether this outcome is that of what is open in a partition, by its producer and epoch."""
+    open_epoch = before.producer_epoch - 1 if before.bumped else before.producer_epoch
+    return producer_id == before.producer_id and epoch <= open_epoch and tp in before.partitions
 
 
 def _same(known: Transaction, decided: Transaction) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from streamkit.backends.base import Membership
-from streamkit.backends.coordinator import TransactionCoordinator
+from streamkit.backends.coordinator import TransactionCoordinator, marked_in
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.errors import LogError, OutcomeUnknown, StreamkitError, TransactionError, UsageError
@@ -26,11 +26,13 @@ class _Standing:
     """Where the transactions of a producer stand, as one value: an interrupt can't split it.
 
     `begun`: the log may know of an open transaction. `ended`: the last one, decided and not yet
-    completed; `marked` when all its markers are written (and perhaps not synced).
+    completed; `marked` when all its markers are written (and perhaps not synced). `unsynced`: the
+    partitions that have markers of the one before, to be synced with this one's records.
     """
 
     producer: tuple[int, int]
     partitions: frozenset[TopicPartition] = frozenset()
+    unsynced: frozenset[TopicPartition] = frozenset()
     begun: bool = False
     ended: Transaction | None = None
     marked: bool = False
@@ -39,8 +41,9 @@ class _Standing:
 class LogTransactions:
     """See `backends.base.Transactions`.
 
-    A transaction's end is written down as completed together with the beginning of the next: by
-    then its markers must be on stable storage, and syncing them at once would cost a wait more.
+    A transaction's end is written down as completed together with the beginning of the next, which
+    tells of its markers as long as they may not be on stable storage: they are synced together
+    with the next one's records, as a sync of their own would be a wait more.
     """
 
     def __init__(
@@ -78,19 +81,28 @@ class LogTransactions:
         if not new:
             return
         self._require_use()
-        self._bring_in()
-        before = self._at
+        self._mark()
+        before, ended = self._at, self._at.ended
+        unsynced = before.unsynced
+        # One that was aborted may tell of another before it already, and no record tells of two.
+        synced = ended is not None and ended.unsynced is not None
+        if synced:
+            self._bring_in()
+        elif ended is not None:
+            unsynced = ended.partitions
         # Said before it is: if this is interrupted, nobody knows whether it was written.
-        self._at = replace(before, begun=True)
+        self._at = replace(before, unsynced=unsynced, begun=True)
         try:
-            self._coordinator.add(self.transactional_id, before.producer, new, marked=before.ended)
+            self._coordinator.add(
+                self.transactional_id, before.producer, new, marked=ended, synced=synced
+            )
         except LogError:
             self._at = before  # nothing was written
             raise
         except TransactionError as error:
             self._over = error
             raise
-        self._at = _Standing(before.producer, before.partitions | new, begun=True)
+        self._at = _Standing(before.producer, before.partitions | new, unsynced, begun=True)
 
     def commit_offsets(
         self,
@@ -113,7 +125,7 @@ class LogTransactions:
         self._require_use()
         if not self._at.begun:
             return
-        self._coordinator.sync_partitions(self._at.partitions)
+        self._coordinator.sync_partitions(self._at.partitions | self._at.unsynced)
         interrupted: BaseException | None = None
         while self._at.begun:
             try:
@@ -212,7 +224,7 @@ class LogTransactions:
         """Have the last transaction's markers on stable storage."""
         self._mark()
         if self._at.ended is not None:
-            self._coordinator.sync_partitions(self._at.ended.partitions)
+            self._coordinator.sync_partitions(marked_in(self._at.ended))
 
     def _require_use(self) -> None:
         if os.getpid() != self._pid:

@@ -73,13 +73,19 @@ def check_transactions(partitions: Iterable[Checked], now: int) -> Iterator[Find
 
 def _expected(known: Mapping[int, Noted], checked: Checked, producer_id: int) -> bool:
     """Whether the coordinator knows that the producer has a transaction open in the partition."""
+    tp = checked.place.tp
+    for transaction, *_ in known.values():
+        # After a power cut it may still be without its marker, which may be a commit.
+        before = transaction.unsynced
+        if before is not None and before.producer_id == producer_id and tp in before.partitions:
+            return True
     entry = known.get(producer_id)
     if entry is None:
         return False
     transaction = entry[0]
     if not (transaction.state is State.ONGOING or transaction.state.decided):
         return False
-    return checked.place.tp in transaction.partitions
+    return tp in transaction.partitions
 
 
 def _known(

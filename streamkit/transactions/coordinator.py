@@ -99,8 +99,8 @@ class Coordinator:
         return found.begin(timeout=timeout, now=now, spare_id=spare_id, expected=expected)
 
     def unfinished(self) -> list[Transaction]:
-        """Decided transactions whose markers may be missing: the work of whoever takes the lock."""
-        return [one for one in self if one.state.decided]
+        """Those with markers that may be missing after a power cut (`Transaction.owed`)."""
+        return [one for one in self if one.owed()]
 
     def wake_at(self) -> int | None:
         """When to ask `due` and `unused` next; None when nothing can become due."""

@@ -5,7 +5,10 @@
                             partitions:[topic:string ids:[i32]]? lastUpdate:i64 start:i64
     TransactionLogValue v1  the same with compact strings and counts, and tagged fields:
                             0 previousProducerId:i64, 1 nextProducerId:i64,
-                            2 clientTransactionVersion:i16, each left out when −1, −1, 0
+                            2 clientTransactionVersion:i16, each left out when −1, −1, 0,
+                            100, which is ours (Kafka passes it over): how the transaction before
+                            ended, left out when its markers are on stable storage:
+                            producerId:i64 producerEpoch:i16 commit:i8 bumped:i8 partitions
 
 The partitions are null in an Empty state, and an empty array once a transaction is complete. A null
 value is a tombstone: the transactional id is forgotten.
@@ -19,13 +22,14 @@ from streamkit.codec.primitives import Reader, Writer
 from streamkit.errors import DataError
 from streamkit.records import TopicPartition
 from streamkit.transactions.state import State
-from streamkit.transactions.transaction import NONE, Transaction
+from streamkit.transactions.transaction import NONE, RollForward, Transaction
 
 TOPIC = "__transaction_state"
-_PREVIOUS, _NEXT, _VERSION = 0, 1, 2
+_PREVIOUS, _NEXT, _VERSION, _UNSYNCED = 0, 1, 2, 100
 _HEAD = Struct(">hqhib")
 _TIMES = Struct(">qq")
 _I16, _I64 = Struct(">h"), Struct(">q")
+_OUTCOME = Struct(">qhbb")
 
 
 def partition_of(transactional_id: str, count: int) -> int:
@@ -62,16 +66,23 @@ def encode_value(transaction: Transaction, version: int = 1) -> bytes:
     raw += _TIMES.pack(transaction.updated_at, transaction.started_at)
     if not flexible:
         return raw
-    count, tags = 0, b""
-    for tag, layout, value, default in (
-        (_PREVIOUS, _I64, transaction.previous_producer_id, NONE),
-        (_NEXT, _I64, transaction.next_producer_id, NONE),
-        (_VERSION, _I16, transaction.version, 0),
-    ):
-        if value != default:
-            count += 1
-            tags += bytes((tag, layout.size)) + layout.pack(value)
-    return raw + bytes((count,)) + tags
+    fields = {
+        tag: layout.pack(value)
+        for tag, layout, value, default in (
+            (_PREVIOUS, _I64, transaction.previous_producer_id, NONE),
+            (_NEXT, _I64, transaction.next_producer_id, NONE),
+            (_VERSION, _I16, transaction.version, 0),
+        )
+        if value != default
+    }
+    before = transaction.unsynced
+    if before is not None:
+        fields[_UNSYNCED] = _OUTCOME.pack(
+            before.producer_id, before.producer_epoch, before.commit, before.bumped
+        ) + _encode_partitions(frozenset(before.partitions), True)
+    out = Writer(flexible)
+    out.tags(fields)
+    return raw + out.done()
 
 
 @lru_cache(maxsize=256)  # from one step of a transaction to the next they are mostly the same
@@ -109,11 +120,7 @@ def decode_value(transactional_id: str, raw: bytes) -> Transaction:
     status = read.i8()
     if status not in State.__members__.values():
         raise DataError(f"transactional id {transactional_id!r} is in a state {status}; 0 to 7 are")
-    partitions: set[TopicPartition] = set()
-    for _ in range(read.count()):
-        topic = read.string()
-        partitions.update(TopicPartition(topic, read.i32()) for _ in range(read.count()))
-        read.tags()
+    partitions = _decode_partitions(read)
     updated_at = read.i64()
     started_at = read.i64()
     tags = read.tags()
@@ -123,13 +130,33 @@ def decode_value(transactional_id: str, raw: bytes) -> Transaction:
         epoch,
         timeout,
         State(status),
-        frozenset(partitions),
+        partitions,
         started_at,
         updated_at,
         _number(tags.get(_PREVIOUS), NONE),
         _number(tags.get(_NEXT), NONE),
         _number(tags.get(_VERSION), 0),
+        unsynced=_outcome(tags.get(_UNSYNCED)),
     )
+
+
+def _decode_partitions(read: Reader) -> frozenset[TopicPartition]:
+    partitions: set[TopicPartition] = set()
+    for _ in range(read.count()):
+        topic = read.string()
+        partitions.update(TopicPartition(topic, read.i32()) for _ in range(read.count()))
+        read.tags()
+    return frozenset(partitions)
+
+
+def _outcome(raw: bytes | None) -> RollForward | None:
+    if raw is None:
+        return None
+    read = Reader(raw)
+    read.flexible = True
+    producer_id, epoch, commit, bumped = read.i64(), read.i16(), read.i8(), read.i8()
+    partitions = _decode_partitions(read)
+    return RollForward(producer_id, epoch, commit != 0, bumped != 0, tuple(sorted(partitions)))
 
 
 def _number(raw: bytes | None, default: int) -> int:

@@ -49,6 +49,10 @@ class Transaction(msgspec.Struct, frozen=True):
     Times are in ms since 1970 UTC (−1: none), `timeout` is in ms. `previous_producer_id` is the
     one of the step before, and `next_producer_id` the one to go on with when this one's epochs are
     used up. `last_producer_epoch`, the one before the present, is not written down.
+
+    `unsynced` is how the transaction before the present one ended, as long as its markers, which
+    are all written, may not be on stable storage: a power cut may take them, and then this says
+    what they were.
     """
 
     transactional_id: str
@@ -63,6 +67,7 @@ class Transaction(msgspec.Struct, frozen=True):
     next_producer_id: int = NONE
     version: int = 0
     last_producer_epoch: int = NONE
+    unsynced: RollForward | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -120,12 +125,13 @@ class Transaction(msgspec.Struct, frozen=True):
         *,
         now: int,
         version: int = VERSION,
+        unsynced: RollForward | None = None,
     ) -> "Transaction":
         """Partitions that the transaction is about to write to; the first ones begin it.
 
-        To be on stable storage before the first batch is appended there: a batch in a partition
-        that no record names would never get a marker. Raises InvalidProducerId, ProducerFenced
-        and ConcurrentTransactions.
+        To be in the log before the first batch is appended there: a batch in a partition
+        that no record names would never get a marker. `unsynced` is for the first ones. Raises
+        InvalidProducerId, ProducerFenced and ConcurrentTransactions.
         """
         if producer_id != self.producer_id:
             raise self._foreign(producer_id)
@@ -134,14 +140,16 @@ class Transaction(msgspec.Struct, frozen=True):
         if self.state.decided:
             raise self._unfinished()
         together = self.partitions | frozenset(partitions)
-        if self.state is State.ONGOING and together == self.partitions:
+        goes_on = self.state is State.ONGOING
+        if goes_on and together == self.partitions:
             return self
         return self._to(
             State.ONGOING,
             now,
             partitions=together,
-            started_at=self.started_at if self.state is State.ONGOING else now,
+            started_at=self.started_at if goes_on else now,
             version=version,
+            unsynced=self.unsynced if goes_on else unsynced,
         )
 
     def end(
@@ -158,7 +166,8 @@ class Transaction(msgspec.Struct, frozen=True):
 
         With version 2 the epoch is raised by it: the producer goes on with what the completed
         transaction says. A call that comes again with the epoch from before the end is answered by
-        the transaction as it is. `spare_id` as in `begin`. Raises InvalidProducerId,
+        the transaction as it is. `spare_id` as in `begin`. Only to be committed when its records,
+        and the markers of what is `unsynced`, are on stable storage. Raises InvalidProducerId,
         ProducerFenced, and InvalidTxnState when nothing was begun or it ended the other way.
         """
         raised = version >= 2
@@ -184,6 +193,7 @@ class Transaction(msgspec.Struct, frozen=True):
             next_producer_id=spare_id if raised and self.exhausted else NONE,
             started_at=now if empty else self.started_at,
             version=version,
+            unsynced=None if commit else self.unsynced,
         )
 
     def fence(self, *, now: int, spare_id: int, goes_on: bool = False) -> "Transaction":
@@ -217,8 +227,12 @@ class Transaction(msgspec.Struct, frozen=True):
             tuple(sorted(self.partitions)),
         )
 
+    def owed(self) -> list[RollForward]:
+        """The markers that a power cut may have left unwritten, in the order to write them in."""
+        return [one for one in (self.unsynced, self.roll_forward()) if one is not None]
+
     def complete(self, now: int) -> "Transaction":
-        """All markers are on stable storage."""
+        """All markers are on stable storage, those of what was `unsynced` as well."""
         commit = self.state is State.PREPARE_COMMIT
         rotated = self.next_producer_id != NONE
         return self._to(
@@ -228,6 +242,7 @@ class Transaction(msgspec.Struct, frozen=True):
             producer_epoch=0 if rotated else self.producer_epoch,
             next_producer_id=NONE,
             partitions=frozenset(),
+            unsynced=None,
         )
 
     def _before_the_end(self) -> tuple[int, int]:

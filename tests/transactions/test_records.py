@@ -3,6 +3,7 @@
 import contextlib
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from streamkit.transactions.records import (
     partition_of,
 )
 from streamkit.transactions.state import State
-from streamkit.transactions.transaction import Transaction
+from streamkit.transactions.transaction import RollForward, Transaction
 
 ONGOING = Transaction(
     "app",
@@ -92,6 +93,19 @@ def test_tagged_fields_are_written_in_order_and_only_when_they_say_something():
     # A fourth tag, of a Kafka to come.
     longer = raw.replace(b"\3\0\x08", b"\4\0\x08") + b"\x09\2xy"
     assert decode_value("app", longer) == rotating
+
+
+def test_a_tag_of_our_own_tells_how_the_transaction_before_ended():
+    before = RollForward(6, 32767, True, True, (TopicPartition("a", 2), TopicPartition("b", 0)))
+    raw = encode_value(msgspec.structs.replace(ONGOING, unsynced=before))
+    outcome = struct.pack(">qhbb", 6, 32767, 1, 1)
+    outcome += b"\3\2a\2" + struct.pack(">i", 2) + b"\0\2b\2" + struct.pack(">i", 0) + b"\0"
+    plain = encode_value(ONGOING)
+    assert raw == plain[:-1] + b"\1" + bytes((100, len(outcome))) + outcome
+    assert decode_value("app", raw).unsynced == before
+    for size in range(len(plain), len(raw)):
+        with pytest.raises(DataError):
+            decode_value("app", raw[:size])
 
 
 def test_an_empty_transactional_id_has_no_array_of_partitions():
