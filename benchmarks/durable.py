@@ -1,32 +1,39 @@
 """Appends that are on stable storage when they return: alone, from many processes, in transactions.
 
-The limit is the same codec, `os.pwrite` and one `fdatasync` for each batch. All per second by the
-clock, since waiting for the disk is what it is about. Candidates take turns every few appends: what
-a disk takes for a sync changes from one moment to the next.
+The limit is the same codec, `os.pwrite` and one `fdatasync` for each batch. All by the clock, since
+waiting for the disk is what it is about. What a disk takes for a sync changes from one moment to
+the next by more than what is compared here. So candidates take turns append by append, each going
+first as often as the other, and what counts is how long one append takes at the median.
+
+Many processes are compared with one, and beside it as many processes are that append to files of
+their own with nothing but the codec: what those gain over one of them is all that the disk and the
+processors have to give.
 """
 
 import os
-import subprocess
+import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from benchmarks.measure import Row, main, medians
-from benchmarks.scratch import VALUE, new_topic, running, scratch, wall_rate
+from benchmarks.scratch import VALUE, new_topic, running, scratch
 from streamkit import codec
 from streamkit.backends.base import Backend
 from streamkit.clients.producer import Producer
 
 SIZES = (1, 100, 500)
-APPENDS = 10
-ROUNDS = 101
+APPENDS = 2000
+PAIR_SECONDS = 10.0
+"""Two candidates take so many turns, or as many as fit into this time."""
 TRANSACTION = 500
 
 PROCESSES = 8
-EACH = 150
+PROCESS_SECONDS = 0.5
 PROCESS_ROUNDS = 5
 
 
@@ -38,12 +45,8 @@ class Appends:
         self._tp = new_topic(log)
         self._values = [VALUE] * records
 
-    def __call__(self, appends: int) -> float:
-        def work() -> None:
-            for _ in range(appends):
-                self._log.append(self._tp, self._values, acks="all")
-
-        return wall_rate(appends * len(self._values), work)
+    def __call__(self) -> None:
+        self._log.append(self._tp, self._values, acks="all")
 
 
 class Writes:
@@ -54,14 +57,10 @@ class Writes:
         self._at = 0
         self._values = [VALUE] * records
 
-    def __call__(self, appends: int) -> float:
-        def work() -> None:
-            for _ in range(appends):
-                batch = codec.encode(self._values, timestamps=time.time_ns() // 1_000_000)
-                self._at += os.pwrite(self._fd, batch, self._at)
-                os.fdatasync(self._fd)
-
-        return wall_rate(appends * len(self._values), work)
+    def __call__(self) -> None:
+        batch = codec.encode(self._values, timestamps=time.time_ns() // 1_000_000)
+        self._at += os.pwrite(self._fd, batch, self._at)
+        os.fdatasync(self._fd)
 
     def __del__(self) -> None:
         os.close(self._fd)
@@ -75,97 +74,128 @@ class TransactionsOf:
         self._topic = new_topic(log).topic
         self._values = [VALUE] * TRANSACTION
 
-    def __call__(self, transactions: int) -> float:
-        def work() -> None:
-            for _ in range(transactions):
-                with self._producer.transaction() as transaction:
-                    transaction.send_many(self._topic, self._values)
-
-        return wall_rate(transactions * TRANSACTION, work)
+    def __call__(self) -> None:
+        with self._producer.transaction() as transaction:
+            transaction.send_many(self._topic, self._values)
 
 
 class AppendsAndSyncs:
     """Plain durable batches, each followed by two small writes that are synced, too."""
 
     def __init__(self, log: Backend, path: Path) -> None:
-        self._log = log
-        self._tp = new_topic(log)
-        self._values = [VALUE] * TRANSACTION
+        self._append = Appends(log, TRANSACTION)
         self._small = Writes(path, 1)
 
-    def __call__(self, appends: int) -> float:
-        def work() -> None:
-            for _ in range(appends):
-                self._log.append(self._tp, self._values, acks="all")
-                self._small(2)
+    def __call__(self) -> None:
+        self._append()
+        self._small()
+        self._small()
 
-        return wall_rate(appends * TRANSACTION, work)
+
+def alternately(candidates: Mapping[str, Callable[[], None]], times: int) -> dict[str, float]:
+    """How often a second each could be called, by the median of up to so many calls in turns."""
+    took: dict[str, list[float]] = {name: [] for name in candidates}
+    order = list(candidates.items())
+    until = time.perf_counter() + PAIR_SECONDS
+    for number in range(times):
+        if time.perf_counter() > until:
+            break
+        for name, work in order if number % 2 else reversed(order):
+            began = time.perf_counter()
+            work()
+            took[name].append(time.perf_counter() - began)
+    return {name: 1 / median(seconds) for name, seconds in took.items()}
 
 
 # Many processes.
 
 APPENDER = """
-import os, sys
+import sys
+from benchmarks.durable import repeat
 from streamkit.backends.locate import open_backend
 from streamkit.records import TopicPartition
 with open_backend(sys.argv[1]) as log:
     tp = TopicPartition(sys.argv[2], int(sys.argv[3]))
-    log.append(tp, [b"x" * 100], acks="all")
-    os.write(1, b"r")
-    os.read(0, 1)
-    for _ in range(int(sys.argv[4])):
-        log.append(tp, [b"x" * 100], acks="all")
-    os.write(1, b"d")
+    repeat(lambda: log.append(tp, [b"x" * 100], acks="all"), float(sys.argv[4]))
+"""
+
+WRITER = """
+import sys
+from pathlib import Path
+from benchmarks.durable import Writes, repeat
+repeat(Writes(Path(sys.argv[1]), 1), float(sys.argv[2]))
 """
 
 
-def processes(log: Backend, appends: int, partitions: Sequence[int]) -> float:
+def repeat(work: Callable[[], object], seconds: float) -> None:
+    """In a process: get ready, wait for the word, and say how often a second it could be done."""
+    work()
+    os.write(1, b"r")
+    os.read(0, 1)
+    done, began = 0, time.perf_counter()
+    while (now := time.perf_counter()) < began + seconds:
+        work()
+        done += 1
+    os.write(1, struct.pack("=d", done / (now - began)))
+
+
+def appenders(log: Backend, seconds: float, partitions: Sequence[int]) -> float:
     """Appends per second of as many processes as there are `partitions`, each to its own."""
     topic = new_topic(log, max(partitions) + 1).topic
+    return together(
+        [sys.executable, "-c", APPENDER, log.url, topic, str(number), str(seconds)]
+        for number in partitions
+    )
+
+
+def writers(file: Path, seconds: float, processes: int) -> float:
+    """The same of processes that write into a plain file each."""
+    return together(
+        [sys.executable, "-c", WRITER, str(file.with_name(f"raw-of-{number}")), str(seconds)]
+        for number in range(processes)
+    )
+
+
+def together(commands: Iterable[Sequence[str]]) -> float:
+    """What processes do in a second, all at the same time."""
     with ExitStack() as stack:
-        started: list[subprocess.Popen[bytes]] = [
-            stack.enter_context(
-                running([sys.executable, "-c", APPENDER, log.url, topic, str(number), str(appends)])
-            )
-            for number in partitions
-        ]
-
-        def work() -> None:
-            for process in started:
-                assert process.stdin is not None
-                process.stdin.write(b"g")
-            for process in started:
-                assert process.stdout is not None
-                process.stdout.read(1)
-
-        return wall_rate(appends * len(started), work)
+        started = [stack.enter_context(running(command)) for command in commands]
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write(b"g")
+        total = 0.0
+        for process in started:
+            assert process.stdout is not None
+            (rate,) = struct.unpack("=d", process.stdout.read(8))
+            total += rate
+        return total
 
 
 def measure(scale: float) -> list[Row]:
-    few = max(2, round(APPENDS * min(scale, 1)))
-    each = max(2, round(EACH * scale))
-    rounds = ROUNDS if scale >= 1 else 1
+    times = max(2, round(APPENDS * scale))
+    seconds = max(0.02, PROCESS_SECONDS * min(scale, 1))
     alone, same, own = [0], [0] * PROCESSES, list(range(PROCESSES))
+    got: dict[str, float] = {}
     with scratch() as (log, file), Producer(log, transactional_id="bench") as producer:
-        single = {
-            f"{size} {who}": partial(work, few)
-            for size in SIZES
-            for who, work in (
-                ("ours", Appends(log, size)),
-                ("raw", Writes(file.with_name(f"raw-{size}"), size)),
-            )
-        }
-        ends = {
-            "transactions": partial(TransactionsOf(log, producer), few),
-            "plain": partial(AppendsAndSyncs(log, file), few),
-        }
-        got = medians(single, rounds)
-        got |= medians(ends, rounds)
+        for size in SIZES:
+            raw = Writes(file.with_name(f"raw-{size}"), size)
+            pair = alternately({"ours": Appends(log, size), "raw": raw}, times)
+            got |= {f"{size} {who}": rate * size for who, rate in pair.items()}
+        ends = alternately(
+            {
+                "transactions": TransactionsOf(log, producer),
+                "plain": AppendsAndSyncs(log, file),
+            },
+            times,
+        )
+        got |= {name: rate * TRANSACTION for name, rate in ends.items()}
         got |= medians(
             {
-                "alone": partial(processes, log, each, alone),
-                "same": partial(processes, log, each, same),
-                "own": partial(processes, log, each, own),
+                "alone": partial(appenders, log, seconds, alone),
+                "same": partial(appenders, log, seconds, same),
+                "own": partial(appenders, log, seconds, own),
+                "raw alone": partial(writers, file, seconds, 1),
+                "raw": partial(writers, file, seconds, PROCESSES),
             },
             PROCESS_ROUNDS if scale >= 1 else 1,
         )
@@ -179,16 +209,21 @@ def measure(scale: float) -> list[Row]:
         )
         for size in SIZES
     ]
-    rows += [
-        Row(
-            path=f"durable append, {PROCESSES} processes, {where}",
-            ours=got[name],
-            beside="one process",
-            theirs=got["alone"],
-            goal=3.0,
+    gained = f"bare processes with a file each: {got['raw'] / got['raw alone']:.2f} x of one"
+    for name, where in (("same", "same partition"), ("own", "own partitions")):
+        path = f"durable append, {PROCESSES} processes, {where}"
+        rows.append(
+            Row(path=path, ours=got[name], beside="one process", theirs=got["alone"], goal=3.0)
         )
-        for name, where in (("same", "same partition"), ("own", "own partitions"))
-    ]
+        rows.append(
+            Row(
+                path=path,
+                ours=got[name],
+                beside=f"{PROCESSES} bare processes, a file each",
+                theirs=got["raw"],
+                note=gained,
+            )
+        )
     rows.append(
         Row(
             path=f"transaction of {TRANSACTION} records",
