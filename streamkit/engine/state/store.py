@@ -21,10 +21,12 @@ only, so that during a batch a value is one object.
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from sys import getsizeof
 from typing import Any, Protocol
 
 from streamkit.engine.rows import Rows
 from streamkit.engine.state.order import Order
+from streamkit.engine.state.weight import weight
 from streamkit.errors import SerdeError
 from streamkit.records import Columns
 from streamkit.serde import Serde
@@ -35,12 +37,10 @@ _MOST_PENDING = 1 << 16
 """Committed changes that wait to be written behind, at most."""
 _FEW = 20_000
 """A backing with no more rows is read whole when a store begins."""
-_SAMPLE = 32
+_SAMPLE = 16
 """Rows of each change that are measured, to know what a row takes."""
-ROW_BYTES = 260
-"""What a key and a small value take in dictionaries, beside their own bytes."""
-BYTES_PER_BYTE = 3
-"""What a decoded value takes of memory for each byte it is encoded to, about."""
+SLOT_BYTES = 45
+"""What a row takes in the dictionary."""
 
 
 class Backing(Protocol):
@@ -59,8 +59,12 @@ class Backing(Protocol):
         """The first rows of [low, high) in order of their keys, at most `limit`."""
         ...
 
-    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
-        """Take in changes (None: the key is gone) and what position they lead to, whole or not."""
+    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> bool:
+        """Take in changes (None: the key is gone) that lead to a position.
+
+        Some of them may be there without the position, after a crash; never the other way round.
+        False when they cannot be taken now.
+        """
         ...
 
     def due(self, rows: int) -> bool:
@@ -99,8 +103,9 @@ class Store:
         self.touched = -2
         self.position = 0
         """The offset of the changelog up to which changes are known."""
-        self.row_bytes = float(ROW_BYTES)
+        self.row_bytes = SLOT_BYTES * 3.0
         """What a row takes in memory, about."""
+        self._surprise = 1.0  # how much of a new measure is believed
         self._serde = serde
         self._cursor = cursor
         self._young: dict[bytes, Any] = {}  # in a partial store, None: known to have no value
@@ -181,7 +186,7 @@ class Store:
         values = written(self._serde, self.changelog, keys, kept)
         if self._backing is not None:
             self._told.append(self._kept(keys, values, changed))
-        self._measure(keys, values)
+        self._measure(keys)
         return Rows(keys, values, [max(stamp, 0) for stamp in changed.values()])
 
     def committed(self, end: int) -> None:
@@ -201,14 +206,17 @@ class Store:
         if self._memory is not None:
             self._memory.tell(self)
 
-    def flush(self) -> None:
-        """Write behind everything that is committed."""
-        if self._backing is None or self._backing.position >= self.position:
-            return
-        self._backing.write(self._pending, self.position)
-        self._pending = {}
-        if self._partial:
-            self._order = None
+    def flush(self) -> bool:
+        """Write behind everything that is committed; False when that cannot be done now."""
+        if self._backing is None:
+            return False
+        if self._backing.position < self.position:
+            if not self._backing.write(self._pending, self.position):
+                return False
+            self._pending = {}
+            if self._partial:
+                self._order = None
+        return True
 
     def close(self) -> None:
         """Write behind what is committed and let go of the backing. Changes since are dropped."""
@@ -234,9 +242,8 @@ class Store:
             self._partial = len(backing) > _FEW
             rows = backing.some(b"", None, _SAMPLE if self._partial else _FEW)
             cells = {key: self._from_backing(data) for key, data in rows}
-            if not self._partial:
-                self._young = cells
-            self._measure([key for key, _ in rows], [data for _, data in rows])
+            self._young |= cells
+            self._measure(list(cells))
 
     def load(self, columns: Columns) -> None:
         """Take in the next records of the changelog, in order. Raises SerdeError."""
@@ -261,7 +268,7 @@ class Store:
         if self._backing is not None:
             self._pending.update(self._kept(keys, values, stamps))
         self._order = None
-        self._measure(keys, values)
+        self._measure(keys)
         if len(columns):
             self.position = max(self.position, columns.offsets[-1] + 1)
 
@@ -283,9 +290,8 @@ class Store:
 
         Between two batches only.
         """
-        if self._backing is None:
+        if not self.flush():
             return False
-        self.flush()
         unwritten = self._unwritten()
         if not self._partial:
             # From now on what is not in memory may be in the backing: say what is not.
@@ -369,13 +375,13 @@ class Store:
                 keys = [key for key in keys if key <= last]
         return keys, whole
 
-    def _measure(self, keys: list[bytes], values: list[bytes | None]) -> None:
+    def _measure(self, keys: list[bytes]) -> None:
         """Learn from some rows how much one takes."""
-        count = min(len(keys), _SAMPLE)
-        if count:
-            taken = sum(len(key) for key in keys[:count])
-            taken += BYTES_PER_BYTE * sum(len(data or b"") for data in values[:count])
-            self.row_bytes += (ROW_BYTES + taken / count - self.row_bytes) / 4
+        sample = [key for key in keys[:_SAMPLE] if self._young.get(key) is not None]
+        if sample:
+            taken = sum(getsizeof(key) + weight(self._young[key]) for key in sample) / len(sample)
+            self.row_bytes += (SLOT_BYTES + taken - self.row_bytes) * self._surprise
+            self._surprise = max(self._surprise / 2, 0.1)
 
     def _unreadable(self, where: str, error: Exception) -> SerdeError:
         """The type of a store's values changed, and what was kept does not fit it."""

@@ -1,0 +1,381 @@
+"""What a store leaves on disk: an LMDB file beside its changelog. Never the truth.
+
+    <folder>/mark        who uses the file, and whether it can be believed after a power cut
+    <folder>/rows.mdb    rows by key, and the changelog's offset that they lead to
+
+The file is written in transactions of LMDB and not synced: a killed process leaves it whole, since
+what it wrote is in the page cache; a power cut may leave anything. So the mark says in which boot
+of the machine it is written, and is on stable storage before the file is. The file is thrown away,
+and made anew from the changelog, when the mark is of another boot (unless the file was closed, and
+synced, before), of another changelog, or of another format; when the changelog does not reach as
+far as the file; when the file is damaged.
+
+The mark is held by flock as long as the file is used. Somebody else who holds it was given up for
+dead, and is stopped or about to be told: then both files are unlinked and made anew. It goes on
+with files that nobody will ever open again, so there are never two who write one.
+
+A change of many rows is cut into several transactions. The offset is written with the last one:
+if a process dies in between, some rows are newer than the offset says. They are committed values
+all the same, and the changelog from that offset on has them again.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from streamkit.backends.lockfile import LockFile
+from streamkit.clock import Clock
+from streamkit.errors import LogError, StorageFailed
+from streamkit.log.boot import UNKNOWN, boot_id
+from streamkit.log.files import RealFiles
+
+FORMAT = 1
+FLUSH_AFTER = 5.0
+"""Seconds between two times that changes are written behind, while there is room in memory."""
+RETRY_AFTER = 30.0
+"""Seconds until a file that could not be written is tried again."""
+SHELF_LIFE = 12 * 3600 * 1000
+"""A file that misses changes and is older than this, in ms, is made anew: compaction removes the
+tombstones of a changelog after delete.retention.ms, a day, and it would never hear of them."""
+_SMALLEST = 1 << 20
+_TOGETHER = 8192
+"""Rows in one transaction at most: each may touch a page, which LMDB keeps in memory until then."""
+_POSITION, _WRITTEN = b"position", b"written"
+
+
+def open_disk(
+    folder: Path,
+    identity: str,
+    end: int,
+    clock: Clock,
+    on_note: Callable[[str], None],
+) -> "Disk | None":
+    """The rows in a folder, which is made if there is none; empty when they cannot be believed.
+
+    `identity`: of which changelog (its topic id), partition and kind of store they have to be.
+    `end`: where the changelog ends, as far as it is committed. None, and a note, when the folder
+    cannot be used; the store then has to do with memory.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = _own(folder)
+        try:
+            return _opened(folder, mark, identity, end, clock, on_note)
+        except BaseException:
+            mark.close()
+            raise
+    except (OSError, LogError, lmdb.Error) as error:
+        on_note(
+            f"{folder}: cannot be used ({error}); the state that would be kept there stays in "
+            "memory, and is read from its changelog at every start"
+        )
+        return None
+
+
+def _own(folder: Path) -> LockFile:
+    """Hold the mark; take the files away from who holds it."""
+    while True:
+        mark = LockFile(folder / "mark")
+        if mark.try_lock():
+            if mark.intact():
+                return mark
+        else:
+            _throw_away(folder)
+            mark.path.unlink(missing_ok=True)
+        mark.close()
+
+
+def _opened(
+    folder: Path,
+    mark: LockFile,
+    identity: str,
+    end: int,
+    clock: Clock,
+    on_note: Callable[[str], None],
+) -> "Disk":
+    head = f"{FORMAT} {identity}\n".encode()
+    synced, here = head + b"synced\n", head + boot_id().hex().encode() + b"\n"
+    known = mark.read()
+    if known == synced or (known == here and boot_id() != UNKNOWN):
+        disk = None
+        try:
+            disk = Disk(folder, mark, (synced, here), known == here, clock, on_note)
+            if disk.reaches(end):
+                return disk
+            why = f"it leads to {disk.position}, the changelog to {end}"
+        except lmdb.Error as error:
+            why = str(error)
+        on_note(f"{folder}: thrown away, to be made anew from the changelog: {why}")
+        if disk is not None:
+            disk.close_file()
+    _throw_away(folder)
+    _write(mark, here)  # a power cut while the new file is made finds no mark that praises it
+    return Disk(folder, mark, (synced, here), True, clock, on_note)
+
+
+def _throw_away(folder: Path) -> None:
+    (folder / "rows.mdb").unlink(missing_ok=True)
+
+
+def _write(mark: LockFile, text: bytes) -> None:
+    """Return when the text is on stable storage."""
+    mark.write(text)
+    fd = os.open(mark.path, os.O_RDWR)
+    try:
+        RealFiles.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+class Disk:
+    """See the module; made by `open_disk`. Used by one thread. A `Backing`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        mark: LockFile,
+        texts: tuple[bytes, bytes],
+        marked: bool,
+        clock: Clock,
+        on_note: Callable[[str], None],
+    ) -> None:
+        """`texts` are what the mark says of a synced file, and of one that is written in this boot;
+        the second is there already if `marked`."""
+        self.folder = folder
+        self.position = 0
+        self._mark = mark
+        self._synced, self._here = texts
+        self._marked = marked
+        self._clock = clock
+        self._note = on_note
+        self._written = self._tried = clock.monotonic()
+        self._failing = False
+        self._reading: Any = None
+        path = folder / "rows.mdb"
+        # Locks are not LMDB's affair: the mark excludes others, and who reads here does not while
+        # it writes. The map begins small, since on some systems the file is as large as the map.
+        self._env = lmdb.open(
+            str(path),
+            subdir=False,
+            lock=False,
+            sync=False,
+            metasync=False,
+            readahead=False,
+            map_size=_SMALLEST + (path.stat().st_size if path.exists() else 0),
+            max_dbs=3,
+        )
+        try:
+            self._check(path)
+            self._rows = self._env.open_db(b"rows")
+            self._long = self._env.open_db(b"long")
+            self._meta = self._env.open_db(b"meta")
+            with self._env.begin(write=True) as txn:
+                self.position = int(txn.get(_POSITION, b"0", db=self._meta))
+                self._saved_at = int(txn.get(_WRITTEN, b"-1", db=self._meta))
+                if self._saved_at < 0:
+                    self._saved_at = clock.now()
+                    txn.put(_WRITTEN, b"%d" % self._saved_at, db=self._meta)
+                # Keys that LMDB does not take, in memory too: whoever has such keys has few.
+                self._odd = dict(_unpacked(data) for _, data in txn.cursor(db=self._long))
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _check(self, path: Path) -> None:
+        """Raises InvalidError for a file that is too short: what is missing would be a SIGBUS."""
+        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        size = path.stat().st_size
+        if size and size < needed and self._env.info()["last_txnid"]:
+            raise lmdb.InvalidError(f"rows.mdb has {size} of {needed} bytes")
+
+    def reaches(self, end: int) -> bool:
+        """Whether the changelog that ends at `end` can have led here, and can lead on from here."""
+        if self.position > end:
+            return False
+        return self.position == end or self._clock.now() - self._saved_at < SHELF_LIFE
+
+    # Reading.
+
+    def __len__(self) -> int:
+        return int(self._txn().stat(self._rows)["entries"]) + len(self._odd)
+
+    def get(self, key: bytes) -> bytes | None:
+        if not 0 < len(key) <= _LONGEST_KEY:
+            return self._odd.get(key)
+        try:
+            found: bytes | None = (self._reading or self._txn()).get(key, db=self._rows)
+        except lmdb.Error as error:
+            raise self.damaged(error) from error
+        return found
+
+    def some(self, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        try:
+            with self._txn().cursor(db=self._rows) as cursor:
+                rows = _rows(cursor, low, high, limit)
+        except lmdb.Error as error:
+            raise self.damaged(error) from error
+        if self._odd:
+            odd = [row for row in self._odd.items() if low <= row[0] and _below(row[0], high)]
+            rows = sorted([*rows, *odd])[:limit]
+        return rows
+
+    def _txn(self) -> Any:
+        if self._reading is None:
+            self._reading = self._env.begin()
+        return self._reading
+
+    # Writing.
+
+    def due(self, rows: int) -> bool:
+        now = self._clock.monotonic()
+        if self._failing:
+            return now - self._tried >= RETRY_AFTER
+        return now - self._written >= FLUSH_AFTER
+
+    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> bool:
+        """False, and a note, when the disk does not take them, for example because it is full."""
+        self._stop_reading()
+        self._tried = self._clock.monotonic()
+        try:
+            if not self._marked and self._mark.intact():
+                _write(self._mark, self._here)
+            self._marked = True
+            rows = sorted(changes.items(), key=itemgetter(0))
+            for at in range(0, len(rows) or 1, _TOGETHER):
+                last = at + _TOGETHER >= len(rows)
+                self._put(rows[at : at + _TOGETHER], position if last else None)
+        except (OSError, LogError, lmdb.DiskError, lmdb.MemoryError) as error:
+            self._failed(error)
+            return False
+        except lmdb.Error as error:
+            if _is_of_the_system(error):
+                self._failed(error)
+                return False
+            raise self.damaged(error) from error
+        if self._failing:
+            self._note(f"{self.folder}: can be written again")
+        self._failing = False
+        self._written = self._clock.monotonic()
+        self.position = position
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        if not self._failing:
+            self._note(
+                f"{self.folder}: cannot be written ({error}); what changes stays in memory until "
+                "it can, and is in the changelog"
+            )
+        self._failing = True
+
+    def _put(self, rows: list[tuple[bytes, bytes | None]], position: int | None) -> None:
+        while True:
+            try:
+                with self._env.begin(write=True) as txn:
+                    self._put_in(txn, rows, position)
+                break
+            except lmdb.MapFullError:
+                self._env.set_mapsize(self._env.info()["map_size"] * 2)
+        for key, data in rows:
+            if not 0 < len(key) <= _LONGEST_KEY:
+                if data is None:
+                    self._odd.pop(key, None)
+                else:
+                    self._odd[key] = data
+
+    def _put_in(
+        self, txn: Any, rows: list[tuple[bytes, bytes | None]], position: int | None
+    ) -> None:
+        put, delete, of_rows = txn.put, txn.delete, self._rows
+        for key, data in rows:
+            if not 0 < len(key) <= _LONGEST_KEY:
+                name = blake2b(key, digest_size=32).digest()
+                if data is None:
+                    delete(name, db=self._long)
+                else:
+                    put(name, _packed(key, data), db=self._long)
+            elif data is None:
+                delete(key, db=of_rows)
+            else:
+                put(key, data, db=of_rows)
+        if position is not None:
+            put(_POSITION, b"%d" % position, db=self._meta)
+            put(_WRITTEN, b"%d" % self._clock.now(), db=self._meta)
+
+    # The end.
+
+    def close(self) -> None:
+        """Bring what was written to stable storage, so that it is believed after a reboot too."""
+        self._stop_reading()
+        try:
+            if self._marked and self._mark.intact():
+                self._env.sync(True)
+                _write(self._mark, self._synced)
+        except (OSError, LogError, lmdb.Error) as error:
+            self._note(f"{self.folder}: could not be brought to stable storage: {error}")
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go as it is. Twice is fine."""
+        self.close_file()
+        self._mark.close()
+
+    def close_file(self) -> None:
+        """Keep the mark, and let the file go as it is."""
+        self._stop_reading()
+        self._env.close()
+
+    def damaged(self, error: Exception) -> StorageFailed:
+        """Throw the file away; give the error to raise."""
+        if self._mark.intact():
+            _throw_away(self.folder)
+        return StorageFailed(
+            f"{self.folder / 'rows.mdb'} is damaged ({error}); it was removed, and is made anew "
+            "from the changelog at the next start: start again"
+        )
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.abort()
+            self._reading = None
+
+
+_LONGEST_KEY = 511
+"""What LMDB takes, as it is built everywhere."""
+
+
+def _rows(cursor: Any, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    # What is longer than any key can be, its beginning stands for.
+    if not (cursor.set_range(low[:_LONGEST_KEY]) if low else cursor.first()):
+        return []
+    if cursor.key() < low and not cursor.next():
+        return []
+    rows: list[tuple[bytes, bytes]] = []
+    for row in islice(cursor.iternext(), limit):
+        if not _below(row[0], high):
+            break
+        rows.append(row)
+    return rows
+
+
+def _below(key: bytes, high: bytes | None) -> bool:
+    return high is None or key < high
+
+
+def _packed(key: bytes, data: bytes) -> bytes:
+    return len(key).to_bytes(4, "big") + key + data
+
+
+def _unpacked(packed: bytes) -> tuple[bytes, bytes]:
+    end = 4 + int.from_bytes(packed[:4], "big")
+    return packed[4:end], packed[end:]
+
+
+def _is_of_the_system(error: lmdb.Error) -> bool:
+    """Whether the operating system refused, and the file is as whole as it was."""
+    return type(error) is lmdb.Error
