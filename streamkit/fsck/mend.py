@@ -147,6 +147,7 @@ class _Mending:
 
     def _roll(self, block: ControlBlock, end: End) -> End:
         """End the active segment: only of a finished one can the file be replaced."""
+        block.dirty = True  # killed before it is published, a broker seems to have made the segment
         self._segments.create(end.end_offset, txnindex=end.producers_end >= 0)
         self._files.fsync_dir(self._place.directory)
         end = msgspec.structs.replace(
@@ -164,6 +165,7 @@ class _Mending:
         )
         block.publish(end)
         block.publish_synced(Synced(end.active_base, 0, end.end_offset))
+        block.dirty = False
         block.flush()
         return end
 

@@ -61,15 +61,18 @@ def last_said(
     """What of a block that is not believable a walk may go by."""
     end, synced = block.end(), block.synced()
     try:
-        if end is None or not written_by_another(files, segments, block, end):
-            return end, synced
+        another = end is not None and written_by_another(files, segments, block, end)
     except FileNotFoundError:
-        return end, synced
+        another = False
+    known = None if another else end
+    if not another and block.errno != CUT:
+        return known, synced
     if synced is None or not holds(segments, segments.listed(), synced):
-        return None, synced
-    # A broker also compacts and deletes: then no batch need begin there any more.
+        return known, synced
+    # A broker also compacts and deletes: then no batch need begin there any more. Nor where it has
+    # gone on with a log that was cut.
     fits = segments.begins_at(synced, config.index_interval_bytes)
-    return None, synced if fits else None
+    return known, synced if fits else None
 
 
 def open_block(

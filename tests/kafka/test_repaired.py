@@ -1,5 +1,6 @@
 """Kafka reads what `fsck --repair` has made of a damaged log."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,14 +46,37 @@ def lost_segment(path: Path) -> range:
     return range(batches[0].base_offset, batches[-1].next_offset)
 
 
-@pytest.mark.parametrize("damage", [damaged_batch, lost_segment])
-@pytest.mark.parametrize("number", [1, -1], ids=["finished", "active"])
+def cut_segment(path: Path) -> range:
+    """Cut the last segment in the middle of a batch, below what was on stable storage."""
+    batches = list(headers(path.read_bytes()))
+    at, batch = batches[len(batches) // 2]
+    os.truncate(path, at + 20)
+    return range(batch.base_offset, RECORDS)
+
+
+def shortened_segment(path: Path) -> range:
+    """Cut it behind a batch, and remove none of its bytes else."""
+    batches = list(headers(path.read_bytes()))
+    at, batch = batches[len(batches) // 2]
+    os.truncate(path, at)
+    return range(batch.base_offset, RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "number"),
+    [
+        (damaged_batch, 1),
+        (damaged_batch, -1),
+        (lost_segment, 1),
+        (lost_segment, -1),
+        (cut_segment, -1),
+        (shortened_segment, -1),
+    ],
+)
 def test_the_dump_tool_accepts_repaired_segments_with_all_that_is_left(
     kafka, folder: Path, damage: Callable[[Path], range], number: int
 ) -> None:
     segments = sorted(folder.glob("*.log"))
-    if damage is lost_segment and number == -1:
-        segments = segments[:-1]  # the active one lost is a beginning of the log, not a gap
     lost = damage(segments[number])
     for path in folder.glob("*index"):
         path.write_bytes(b"rubbish")
@@ -75,3 +99,34 @@ def test_the_dump_tool_accepts_repaired_segments_with_all_that_is_left(
         ",".join(str(path) for path in sorted(folder.glob("0*index"))),
     )
     assert Dump(sane).complaints == []
+
+
+@pytest.mark.parametrize("damage", [cut_segment, shortened_segment, lost_segment])
+def test_a_broker_goes_on_behind_what_was_lost_from_the_end(
+    broker, read, written, tmp_path: Path, damage: Callable[[Path], range]
+) -> None:
+    root = tmp_path / "log"
+    with Log.open(root, maintenance=False) as log:
+        log.create_topic("events", 1, {"segment.bytes": str(1 << 20)})
+        for number in range(0, RECORDS, 2):
+            values = [b"%d " % at * 40_000 for at in (number, number + 1)]
+            log.partition(TP).append([encode(values, timestamps=NOW + number)], acks=1)
+        log.partition(TP).sync()
+        before = read(log.partition(TP))
+    segments = sorted((root / str(TP)).glob("*.log"))
+    assert len(segments) > 2
+    lost = damage(segments[-1])
+    assert len(lost) > 0
+    repair(root, now=NOW)
+    kafka = broker(root)
+    kafka.start()
+    kafka.send("events", written[8][:1], "none")
+    left = [row for row in before if row.offset not in lost]
+    found = kafka.read("events")
+    assert found[:-1] == left
+    assert found[-1].offset == RECORDS
+    kafka.stop()
+    with Log.open(root, maintenance=False) as log:
+        assert log.partition(TP).append([encode([b"ours"], timestamps=NOW)]) == RECORDS + 1
+        assert read(log.partition(TP))[:-1] == found
+    assert [one for one in check(root, now=NOW).findings if one.severity != "note"] == []

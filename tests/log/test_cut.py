@@ -288,6 +288,24 @@ def test_what_is_found_is_on_stable_storage_before_anybody_goes_by_it(folder, mo
     assert seen == [(CUT, -1), (CUT, RECORDS)]
 
 
+@pytest.mark.parametrize("rebooted", REBOOTS, ids=["same boot", "reboot"])
+@pytest.mark.parametrize("length", [10, 1000])
+def test_what_a_broker_has_appended_to_a_log_that_was_cut_is_kept(folder, rebooted, length):
+    """Nobody keeps a broker from giving the offsets again. What it was told to keep is kept."""
+    path = folder / name(8)
+    os.truncate(path, 2 * size(folder))
+    is_refused(folder, 10)
+    theirs = bytearray(encode([b"x" * length] * 3, timestamps=5))
+    theirs[:8] = (10).to_bytes(8, "big")
+    with path.open("ab") as file:
+        file.write(theirs)
+    rebooted(folder)
+    data = path.read_bytes()
+    with open_log(folder) as log:
+        assert log.partition(TP).append([batch(13)]) == 13
+    assert path.read_bytes().startswith(data)
+
+
 # Who is not stopped.
 
 
@@ -320,9 +338,8 @@ def test_an_empty_segment_that_is_missing_costs_nothing(folder):
     goes_on(folder, RECORDS)
 
 
+@pytest.mark.parametrize("folder", ["delete"], indirect=True)
 def test_what_is_missing_below_the_start_costs_nothing_and_is_not_given_again(folder):
-    if "delete" not in metadata(folder):
-        pytest.skip("records of a compacted topic are not deleted")
     with open_log(folder) as log:
         assert log.delete_records(TP, RECORDS) == RECORDS
     os.truncate(folder / name(8), 250)
@@ -330,11 +347,6 @@ def test_what_is_missing_below_the_start_costs_nothing_and_is_not_given_again(fo
     with open_log(folder) as log:
         assert log.partition(TP).start_offset == RECORDS
     goes_on(folder, RECORDS)
-
-
-def metadata(folder: Path) -> str:
-    with open_log(folder, read_only=True) as log:
-        return log.topic("events").config["cleanup.policy"]
 
 
 @pytest.mark.parametrize("rebooted", REBOOTS, ids=["same boot", "reboot"])
