@@ -252,3 +252,39 @@ def test_a_worker_that_ends_with_an_error_has_failed(tmp_path):
         workers(1, ["connect", "--no-such-option"], stop),
     ):
         assert stop.wait(20)
+
+
+STUCK = """
+import time
+from dataclasses import dataclass
+
+from streamkit.connect import source
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    topic: str
+
+@source(config=Options)
+def stuck(config, ctx):
+    print("in a call", flush=True)
+    time.sleep(1000)
+    yield
+"""
+
+
+def test_a_connector_that_is_stuck_in_a_call_does_not_keep_the_worker_from_ending(tmp_path):
+    (tmp_path / "stuck.py").write_text(STUCK)
+    (tmp_path / "worker.toml").write_text(
+        '[connectors.slow]\n"connector.class" = "stuck:stuck"\ntopic = "t"\n'
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamkit", "--log", "log", "connect", "worker.toml"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "in a call\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 1
+        assert "connector slow did not stop within 5 s" in process.stderr.read()
