@@ -1,6 +1,7 @@
 """What processes notice of each other: appends, members of a group that are killed or come.
 
-Wake-up is measured one way, by the clock that all processes share.
+Wake-up is measured one way, by the clock that all processes share: from the moment at which an
+append is published, and can be read by others, until another process that sleeps has its records.
 """
 
 import select
@@ -16,9 +17,16 @@ from benchmarks.measure import Row, interleaved, main, medians
 from benchmarks.scratch import VALUE, new_topic, running, scratch
 from streamkit.backends.base import Backend
 from streamkit.clients.consumer import Consumer
+from streamkit.log.block import ControlBlock
+from streamkit.log.control import End
 from streamkit.records import TopicPartition
 
 WAKES = 300
+WAKE_NOTES = {
+    "has": "from when it is published to the return of `fetch`",
+    "woken": "from when it is published to the return of `wait`",
+    "read": "from the call of `append` to the return of `fetch`",
+}
 ROUNDS = 5
 IDLE_SECONDS = 5.0
 JOIN_SECONDS = 1.0
@@ -51,37 +59,58 @@ while os.read(0, 1):
 
 
 def wake_ups(
-    command: Sequence[str], send: Callable[["subprocess.Popen[bytes]"], object]
+    command: Sequence[str], send: Callable[["subprocess.Popen[bytes]"], int]
 ) -> dict[str, float]:
-    """Medians in µs. The other process sleeps in between.
+    """Medians in µs. The other process sleeps in between. `send` gives when it could be seen.
 
-    `woken`: from when `send` has returned until the other process runs. `read`: from when it was
-    called until the other has what was sent.
+    `woken`: from when it could be seen until the other process runs; `has`: until it has what was
+    sent; `read`: from when `send` was called until then.
     """
     with running(command) as process:
         assert process.stdout is not None
-        woken, read = [], []
+        took: dict[str, list[float]] = {"woken": [], "has": [], "read": []}
         for _ in range(WAKES):
             time.sleep(0.001)
             called = time.perf_counter_ns()
-            send(process)
-            returned = time.perf_counter_ns()
+            seen = send(process)
             runs, has = struct.unpack("=qq", process.stdout.read(16))
-            woken.append((runs - returned) / 1000)
-            read.append((has - called) / 1000)
-        return {"woken": median(woken), "read": median(read)}
+            for name, nanoseconds in (
+                ("woken", runs - seen),
+                ("has", has - seen),
+                ("read", has - called),
+            ):
+                took[name].append(nanoseconds / 1000)
+        return {name: median(figures) for name, figures in took.items()}
 
 
 def wake_by_log(log: Backend) -> dict[str, float]:
     tp = new_topic(log)
     command = [sys.executable, "-c", TAILING, log.url, tp.topic]
-    return wake_ups(command, lambda _: log.append(tp, [VALUE]))
+    published = 0
+    publish = ControlBlock.publish
+
+    def noted(block: ControlBlock, end: End) -> None:
+        nonlocal published
+        publish(block, end)
+        published = time.perf_counter_ns()
+
+    def send(_: "subprocess.Popen[bytes]") -> int:
+        log.append(tp, [VALUE])
+        return published
+
+    ControlBlock.publish = noted  # type: ignore[method-assign]
+    try:
+        return wake_ups(command, send)
+    finally:
+        ControlBlock.publish = publish  # type: ignore[method-assign]
 
 
 def wake_by_pipe() -> dict[str, float]:
-    def send(process: "subprocess.Popen[bytes]") -> None:
+    def send(process: "subprocess.Popen[bytes]") -> int:
         assert process.stdin is not None
+        began = time.perf_counter_ns()
         process.stdin.write(b"x")
+        return began
 
     return wake_ups([sys.executable, "-c", READING], send)
 
@@ -217,7 +246,6 @@ def measure(scale: float) -> list[Row]:
 
     def wake(path: str, what: str, beside: str, theirs: float, goal: float | None) -> Row:
         ours = median(one[what] for one in woken["log"])
-        note = {"woken": "from one call's return to the other's", "read": "both calls included"}
         return Row(
             path=path,
             ours=ours,
@@ -225,14 +253,15 @@ def measure(scale: float) -> list[Row]:
             theirs=theirs,
             unit="us",
             goal=goal,
-            note=note[what],
+            note=WAKE_NOTES[what],
         )
 
-    pipe = median(one["read"] for one in woken["pipe"])
-    first, second = "wake another process", "append, and another process has read it"
+    pipe = {what: median(one[what] for one in woken["pipe"]) for what in WAKE_NOTES}
     return [
-        wake(first, "woken", "limit", 100.0, 1.0),
-        wake(second, "read", "pipe", pipe, None),
+        wake("another process has what is appended", "has", "limit", 100.0, 1.0),
+        wake("another process has what is appended", "has", "pipe", pipe["has"], None),
+        wake("another process wakes up", "woken", "limit", 100.0, None),
+        wake("append, and another process has it", "read", "pipe", pipe["read"], None),
         Row(
             path="idle consumer",
             ours=at_rest,
