@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from streamkit.clients.producer import Appended, Producer
     from streamkit.clients.reset import MovedOffset
     from streamkit.clients.transaction import Transaction
-    from streamkit.dsl.context import Context, State
+    from streamkit.dsl.context import Context
+    from streamkit.dsl.state import ListState, MapState, State
     from streamkit.dsl.stream import Stream
     from streamkit.dsl.table import GlobalTable, Table
     from streamkit.dsl.windows import Window, tumbling
@@ -98,8 +99,10 @@ _MODULES = {
     ),
     "streamkit.clients.transaction": ("Transaction",),
     "streamkit.clients.reset": ("MovedOffset",),
-    "streamkit.dsl.context": (
-        "Context",
+    "streamkit.dsl.context": ("Context",),
+    "streamkit.dsl.state": (
+        "ListState",
+        "MapState",
         "State",
     ),
     "streamkit.dsl.stream": ("Stream",),
@@ -192,9 +195,11 @@ __all__ = [
     "InvalidTopic",
     "InvalidTxnState",
     "InvalidTxnTimeout",
+    "ListState",
     "LogError",
     "LogInUse",
     "LogNotFound",
+    "MapState",
     "MemberInfo",
     "MovedOffset",
     "OffsetOutOfRange",

@@ -1,14 +1,13 @@
-"""What a function may ask for besides its event: `Context` and `State`."""
+"""What a function may ask for besides its event: its `Context`."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar, overload
+from typing import Any
 from uuid import UUID
 
 from streamkit.records import Headers
 
-T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -89,37 +88,3 @@ class Context:
         where = (self.topic, self.partition, self.offset, self.key, self.timestamp)
         seed = "\0".join(map(repr, (self._name, *where, self._draws)))
         return blake2b(seed.encode(), digest_size=16).digest()
-
-
-class State(Generic[T]):
-    """One value per key, kept over restarts. The key is that of the event being processed.
-
-    Named after the function and the parameter. What `get` returned and the function changed in
-    place is kept only after `set`.
-    """
-
-    __slots__ = ("_delete", "_get", "_set")
-
-    def __init__(
-        self, get: Callable[[], T | None], set_: Callable[[T], None], delete: Callable[[], None]
-    ) -> None:
-        self._get = get
-        self._set = set_
-        self._delete = delete
-
-    @overload
-    def get(self) -> T | None: ...
-    @overload
-    def get(self, default: T) -> T: ...
-    def get(self, default: T | None = None) -> T | None:
-        """The key's value, or `default` when it has none."""
-        value = self._get()
-        return default if value is None else value
-
-    def set(self, value: T) -> None:
-        """Keep a value. None is `delete`."""
-        self._set(value)
-
-    def delete(self) -> None:
-        """Forget the key."""
-        self._delete()

@@ -7,14 +7,18 @@ from operator import attrgetter, itemgetter
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from streamkit.dsl.context import Context, State
+from streamkit.dsl.context import Context
+from streamkit.dsl.state import Kept, ListState, MapState, State
 from streamkit.dsl.windows import Window
 from streamkit.errors import TopologyError, nearest
 from streamkit.records import Record
 from streamkit.serde import Untyped, type_name
 
-Extra: TypeAlias = Literal["context", "window"] | tuple[str, Any]
-"""What a parameter after the leading ones is given; for a State: (parameter, type of its value)."""
+Extra: TypeAlias = Literal["context", "window"] | Kept
+"""What a parameter after the leading ones is given."""
+
+_KINDS: dict[Any, int] = {State: 1, ListState: 1, MapState: 2}
+"""What can be kept, and how many types it is of."""
 
 
 _MANY = (Iterator, Generator, Iterable)
@@ -42,9 +46,9 @@ class Function:
     takes: tuple[tuple[str, Any], ...] = ()
 
     @property
-    def states(self) -> tuple[tuple[str, Any], ...]:
-        """(parameter, type) of every State it takes."""
-        return tuple(extra for extra in self.extras if isinstance(extra, tuple))
+    def states(self) -> tuple[Kept, ...]:
+        """Every State, ListState and MapState it takes."""
+        return tuple(extra for extra in self.extras if isinstance(extra, Kept))
 
     @property
     def item(self) -> Any:
@@ -71,7 +75,8 @@ def function(
     """Read a function's signature.
 
     Its first `leading` parameters are positional; number `event` of them is the event. The ones
-    after are chosen by annotation: Context, State[T], and Window where `window` allows it.
+    after are chosen by annotation: Context, State[T] and the like, and Window where `window`
+    allows it.
     Raises TopologyError when a parameter cannot be given anything.
     """
     if not callable(call):
@@ -133,7 +138,7 @@ def _arguments(
     extras: list[Extra] = []
     closed = False
     for parameter in given[leading:]:
-        extra = _extra(parameter.name, hints.get(parameter.name), window)
+        extra = _extra(parameter, hints.get(parameter.name), window, label)
         if extra is not None and not closed:
             extras.append(extra)
         elif parameter.default is inspect.Parameter.empty or extra is not None:
@@ -169,16 +174,28 @@ def _value(hint: Any) -> Any:
     return arguments[0] if arguments else Untyped
 
 
-def _extra(name: str, hint: Any, window: bool) -> Extra | None:
+def _extra(parameter: inspect.Parameter, hint: Any, window: bool, label: str) -> Extra | None:
     if hint is Context:
         return "context"
     if hint is Window and window:
         return "window"
-    if hint is State:
-        return (name, Any)
-    if get_origin(hint) is State:
-        return (name, get_args(hint)[0])
-    return None
+    kind = get_origin(hint) or hint
+    if kind not in (State, ListState, MapState):
+        return None
+    types = get_args(hint) or (Any,) * _KINDS[kind]
+    given = parameter.default
+    if isinstance(given, State | ListState | MapState):
+        if type(given) is not kind:
+            raise TopologyError(
+                f"{label}: parameter {parameter.name!r} is annotated {kind.__name__}, and its "
+                f"default is a {type(given).__name__}"
+            )
+        ttl = given.ttl
+    else:
+        ttl = None
+    # Keys of which nothing is known are written as text, and read back as text.
+    key = str if kind is not MapState or types[0] is Any else types[0]
+    return Kept(parameter.name, kind, types[-1], key, ttl)
 
 
 def _returned(call: Callable[..., Any], hints: dict[str, Any]) -> tuple[Any, bool | None]:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamkit.dsl.context import Context, State
+from streamkit.dsl.context import Context
 from streamkit.dsl.functions import Function
+from streamkit.dsl.state import Place
 from streamkit.dsl.stores import state_name
 from streamkit.dsl.windows import Window
 from streamkit.engine.cursor import Cursor
@@ -113,7 +114,7 @@ class Calls:
         # One of its own: a generator goes on after later functions have looked at theirs.
         context = Context(function.name, self._send)
         encode, name = key.encode, function.described
-        current = _Current()
+        current = Place()
         extras: list[Any] = []
         for extra in function.extras:
             if extra == "context":
@@ -121,8 +122,8 @@ class Calls:
             elif extra == "window":
                 extras.append(None)
             else:
-                store = self._stores[state_name(function.name, extra[0])]
-                extras.append(current.state(store))
+                store = self._stores[state_name(function.name, extra.parameter)]
+                extras.append(extra.bound(store, current))
         keyed, contextual = bool(function.states), "context" in function.extras
 
         def prepare(key: Any, stamp: int, headers: Headers) -> None:
@@ -138,20 +139,3 @@ class Calls:
                 current.key, current.stamp = data, stamp
 
         return prepare, tuple(extras)
-
-
-class _Current:
-    """The key and time of the event that a function with States is called for."""
-
-    __slots__ = ("key", "stamp")
-
-    def __init__(self) -> None:
-        self.key = b""
-        self.stamp = 0
-
-    def state(self, store: Store) -> State[Any]:
-        return State(
-            lambda: store.get(self.key),
-            lambda value: store.put(self.key, value, self.stamp),
-            lambda: store.put(self.key, None, self.stamp),
-        )

@@ -11,6 +11,7 @@ from streamkit.engine.late import Late
 from streamkit.engine.node_time import NodeTime, Timed
 from streamkit.engine.outlets import Forward, Outlet, Outlets
 from streamkit.engine.rows import Rows
+from streamkit.engine.state.expiring import new_store
 from streamkit.engine.state.store import Store
 from streamkit.engine.stores import TableRows
 from streamkit.engine.watermarks import Clock
@@ -70,7 +71,8 @@ class Site:
         self._times: dict[Node, NodeTime] = {}
         self._following: dict[Node, Forward] = {}
         self._stores = {
-            one.name: Store(one.changelog, one.spec.value, cursor) for one in sub.stores
+            one.name: new_store(one.changelog, one.spec.value, cursor, one.spec.ttl, clock)
+            for one in sub.stores
         }
         self.stores |= self._stores
         self.calls = Calls(cursor, self._stores, outlets.send)

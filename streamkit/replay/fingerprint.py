@@ -68,8 +68,9 @@ def _modules(node: Any) -> Iterator[str]:
             while isinstance(call, partial):
                 call = call.func
             yield from _module(inspect.unwrap(call))
-            for _, type_ in value.states:
-                yield from _module(type_)
+            for kept in value.states:
+                yield from _module(kept.type)
+                yield from _module(kept.key)
         elif hasattr(value, "decode") and hasattr(value, "type"):
             yield from _module(value.type)
 

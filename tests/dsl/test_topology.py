@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from streamkit.app import App
-from streamkit.dsl.context import Context, State
+from streamkit.dsl.context import Context
+from streamkit.dsl.state import State
 from streamkit.dsl.windows import Window, tumbling
 from streamkit.errors import ConfigError, InvalidTopic, TopologyError
 from streamkit.records import Record

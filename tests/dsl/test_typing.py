@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import reveal_type
 import msgspec
 from streamkit.app import App
-from streamkit.dsl.context import Context, State
+from streamkit.dsl.context import Context
+from streamkit.dsl.state import State
 from streamkit.dsl.windows import Window, tumbling
 from streamkit.records import Record
 

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from streamkit.app import App
-from streamkit.dsl.context import Context, State
+from streamkit.dsl.context import Context
+from streamkit.dsl.state import State
 from streamkit.dsl.windows import tumbling
 from streamkit.engine.rows import Position
 from streamkit.engine.task import Task

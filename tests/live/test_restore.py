@@ -8,7 +8,7 @@ import pytest
 
 from streamkit.app import App
 from streamkit.backends.locate import open_backend
-from streamkit.dsl.context import State
+from streamkit.dsl.state import State
 from streamkit.engine.live import run
 from streamkit.engine.restore import restore
 from streamkit.errors import FunctionError

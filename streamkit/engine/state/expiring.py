@@ -118,3 +118,10 @@ class ExpiringStore(Store):
 
 def _stamp(data: bytes) -> int:
     return int.from_bytes(data[:_STAMP], "big", signed=True)
+
+
+def new_store(changelog: str, serde: Serde, cursor: Cursor, ttl: int | None, clock: Clock) -> Store:
+    """A store of a task, whose values expire if there is a `ttl` (ms)."""
+    if ttl is None:
+        return Store(changelog, serde, cursor)
+    return ExpiringStore(changelog, serde, cursor, ttl, clock)
