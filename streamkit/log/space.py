@@ -134,7 +134,7 @@ class Space:
         return found
 
     def note_pass(self, now: int) -> None:
-        """Note that maintenance is done now. Needs the lock."""
+        """Note that maintenance is done now. Needs the lock, but for the first of all."""
         page = self.attach()
         if isinstance(page, mmap.mmap):
             _LAST_PASS.pack_into(page, 0, now)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streamkit.clock import Clock
-from streamkit.errors import LogError
+from streamkit.errors import LogError, StreamkitError
 from streamkit.log.late import loading
 from streamkit.log.space import Space
 from streamkit.log.ticker import TICK_SECONDS, Ticker
@@ -21,6 +21,11 @@ BUSY_SECONDS = 0.15
 
 TAKE_OVER = 1_500_000
 """So many microseconds after the last pass another process does the next one."""
+
+
+NEGLECTED = 60_000_000
+"""After so many microseconds without a pass, who closes the log does one: on a log that is written
+by short programs alone nobody would ever live to the first tick."""
 
 
 class Upkeep:
@@ -39,11 +44,15 @@ class Upkeep:
         self._maintenance: Maintenance | None = None
         self._duties: list[Callable[[], object]] = [space.restore]
         self._passed = -1
+        self._began = False
         self._hindered = ""
 
     def start(self) -> None:
         """Begin to do maintenance about once a second, in a thread."""
-        self.ticks = True
+        self.ticks = self._began = True
+        if self._space.last_pass == 0:
+            self._passed = self._microseconds()
+            self._space.note_pass(self._passed)  # as if: a new log is not a neglected one
         self._ticker.start()
 
     def ask(self) -> None:
@@ -114,11 +123,22 @@ class Upkeep:
         """End the thread, and what it is doing. Twice is fine."""
         self._ticker.close()
         self.ticks = True
+        if self._began:
+            self._began = False
+            if not 0 <= self._microseconds() - self._space.last_pass < NEGLECTED:
+                self._catch_up()
         self.rest()
+
+    def _catch_up(self) -> None:
+        try:
+            self.run(patience=0.0, everything=False)
+        except (StreamkitError, OSError) as error:
+            logger.warning("maintenance: %s", error)
 
     def forked(self) -> None:
         """In a forked child: the thread is the parent's, and so is what is under way."""
         self.ticks = self.ticks and not self._ticker.started
+        self._began = False
         self._ticker.forked()
         if self._maintenance is not None:
             self._maintenance.forked()

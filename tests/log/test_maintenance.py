@@ -424,6 +424,31 @@ def threads() -> int:
     return sum(thread.name == "streamkit-maintenance" for thread in threading.enumerate())
 
 
+def test_a_log_that_only_short_programs_write_is_kept_as_well(tmp_path):
+    """None of them lives to the first tick of its thread, a second after its first append."""
+    clock = ManualClock()
+    clock.advance(HOUR)
+    for number in range(10):
+        with Log.open(tmp_path, fsync="never", clock=clock) as log:
+            if number == 0:
+                log.create_topic("events", 1, SMALL | {"retention.bytes": "2048"})
+            append(log.partition(TP), 9)
+        clock.advance(61_000)
+    assert len(bases(log.partition(TP))) <= 6, "the limit, and what was appended since the last"
+    assert (tmp_path / "ballast").exists()
+
+
+def test_who_only_reads_does_no_maintenance_when_it_closes_the_log(tmp_path):
+    clock = ManualClock()
+    clock.advance(HOUR)
+    with Log.open(tmp_path, fsync="never", clock=clock, maintenance=False) as log:
+        fill(log, retention_bytes="1024")
+    clock.advance(HOUR)
+    with Log.open(tmp_path, fsync="never", clock=clock) as log:
+        log.partition(TP).read(0)
+    assert bases(log.partition(TP))[0] == 0
+
+
 def test_the_thread_runs_from_the_first_append_to_the_end(tmp_path):
     with Log.open(tmp_path, fsync="never") as log:
         assert threads() == 0
