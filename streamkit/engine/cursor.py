@@ -19,9 +19,13 @@ class Cursor:
     of a closing window are given, they are told by that window instead, in `closing`: its prefix
     and start. Which record closes it depends on what had arrived, and may be another one when the
     work is done again; it may even be none.
+
+    `frontier` is how far event time had come in the record's own partition when the record is
+    behind that (for a repartitioned event: where it came from). None, for all others and for
+    results of closing windows: what it makes is late for nothing.
     """
 
-    __slots__ = ("closing", "offset", "partition", "prefix", "reported", "topic")
+    __slots__ = ("closing", "frontier", "offset", "partition", "prefix", "reported", "topic")
 
     def __init__(self) -> None:
         self.topic = ""
@@ -29,6 +33,7 @@ class Cursor:
         self.offset = -1
         self.prefix = b""
         self.closing: tuple[bytes, int] | None = None
+        self.frontier: int | None = None
         self.reported: Exception | None = None
 
     def enter(self, topic: str, partition: int, prefix: bytes) -> None:
@@ -37,6 +42,7 @@ class Cursor:
         self.partition = partition
         self.prefix = prefix
         self.closing = None
+        self.frontier = None
         self.offset = -1
 
     @property

@@ -2,14 +2,17 @@
 
     __streamkit.window     on a window's result        ["store",start,end,sequence]
     __streamkit.late       on a late event             ["store",start,end,watermark]
+    __streamkit.frontier   on a repartitioned event    how far time was where it came from
     __streamkit.source     on a repartitioned event    <run>.<task>.<origin>.<place>.<number>
     __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle]
 
-Times are in ms. `run` tells a fresh start of the writing task from a continued one. `place` and
-`number` say of which record of the input `origin` the event was made, by its offset, or of which
-closed window of the store `origin`, by its start; and as the how-many-th. Both only grow: a reader
-that has seen a later one of the same run, task and origin has seen this one, before the writer was
-killed and began again at its last commit.
+Times are in ms. An event without a frontier was not behind the time of its partition.
+
+`run` tells a fresh start of the writing task from a continued one. `place` and `number` say of
+which record of the input `origin` the event was made, by its offset, or of which closed window of
+the store `origin`, by its start; and as the how-many-th. Both only grow: a reader that has seen a
+later one of the same run, task and origin has seen this one, before the writer was killed and began
+again at its last commit.
 """
 
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from streamkit.records import Headers
 
 WINDOW = "__streamkit.window"
 LATE = "__streamkit.late"
+FRONTIER = "__streamkit.frontier"
 SOURCE = "__streamkit.source"
 WATERMARK = "__streamkit.watermark"
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from streamkit.dsl.graph import check_output
 from streamkit.dsl.times import LATEST_TIME
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import SOURCE
+from streamkit.engine.headers import FRONTIER, SOURCE
 from streamkit.engine.limits import Limits
 from streamkit.engine.rows import Rows
 from streamkit.errors import InvalidRecord, InvalidTopic, SerdeError
@@ -160,8 +160,11 @@ def writer(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:
     return write
 
 
-def repartitioner(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:
-    """A step that hands events to another sub-topology, with what they were made of."""
+def repartitioner(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor, delay: int) -> Forward:
+    """A step that hands events to another sub-topology, with what they were made of.
+
+    An event that is behind the time of its partition, minus `delay`, takes that along.
+    """
     encode_key, encode_value, add = key.encode, value.encode, outlet.add
     topic = outlet.topic
     last, number = (b"", -1), 0
@@ -173,6 +176,9 @@ def repartitioner(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> F
             number += 1
         else:
             last, number = origin, 0
+        frontier = cursor.frontier
+        if frontier is not None and stamp < frontier - delay:
+            headers = (*headers, (FRONTIER, b"%d" % (frontier - delay)))
         headers = (*headers, (SOURCE, b"%b%d.%d" % (*origin, number)))
         try:
             add(encode_key(key), encode_value(value), stamp, headers)

@@ -8,7 +8,7 @@ import msgspec
 
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import SOURCE, WATERMARK, Marker
+from streamkit.engine.headers import FRONTIER, SOURCE, WATERMARK, Marker
 from streamkit.engine.outlets import Forward
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
 from streamkit.errors import DataError, SerdeError
@@ -64,7 +64,7 @@ def source_reader(
     out_of_order = frontier.out_of_order
 
     def read(columns: Columns, start: int, stop: int) -> None:
-        latest = frontier.latest
+        latest, reached = frontier.latest, frontier.watermark
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
             cursor.offset = offset
             try:
@@ -78,14 +78,21 @@ def source_reader(
                     stamp = time(value)
                 except Exception as error:
                     raise _no_time(cursor, error) from error
+            if stamp < reached:
+                # Behind its partition's time, so that it may be late for something.
+                cursor.frontier = reached
+                forward(key, value, stamp, headers)
+                cursor.frontier = None
+                continue
             forward(key, value, stamp, headers)
             if stamp > latest:
                 frontier.latest = latest = stamp
+                reached = stamp - out_of_order
                 if not alone:
                     moved()
-                elif stamp - out_of_order > clock.watermark:
-                    clock.watermark = stamp - out_of_order
-                    if clock.watermark >= clock.due:
+                elif reached > clock.watermark:
+                    clock.watermark = reached
+                    if reached >= clock.due:
                         moved()
 
     return read
@@ -106,7 +113,7 @@ def repartition_reader(
     def read(columns: Columns, start: int, stop: int) -> None:
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
             cursor.offset = offset
-            prefix, place = b"", (0, 0)
+            prefix, place, reached = b"", (0, 0), None
             if headers:
                 name, told = headers[-1]
                 if name == SOURCE and told is not None:
@@ -115,6 +122,9 @@ def repartition_reader(
                     if not is_new(prefix, place):
                         continue
                     headers = headers[:-1]
+                    if headers and headers[-1][0] == FRONTIER:
+                        reached = int(headers[-1][1] or 0)
+                        headers = headers[:-1]
                 elif name == WATERMARK and told is not None:
                     try:
                         frontier.take(Marker.read(told))
@@ -128,7 +138,9 @@ def repartition_reader(
             except Exception:
                 value = _decoded(source.value, data, "repartitioned value", cursor)
                 key = _decoded(source.key, key_data, "repartitioned key", cursor)
+            cursor.frontier = reached
             forward(key, value, stamp, headers)
+            cursor.frontier = None
             if prefix:
                 places[prefix] = place
 

@@ -86,6 +86,10 @@ class Site:
             self._following[node] = known
         return known
 
+    def following(self, node: Node) -> tuple[Node, ...]:
+        """The nodes that are given the events of a node."""
+        return self._sub.children[node]
+
     def outlet(self, output: OutputSpec | str) -> Outlet:
         """Where records of a topic go: of the app's name for it, or of a node's `outputs`."""
         name = output if isinstance(output, str) else output.name(self._app)
@@ -116,7 +120,7 @@ class Site:
     def time(self, node: Node) -> NodeTime:
         """Event time as the node sees it: one object, whenever it is asked for."""
         if node not in self._times:
-            self._times[node] = NodeTime(self._clock, self.delays[node])
+            self._times[node] = NodeTime(self._clock, self.cursor, self.delays[node])
         return self._times[node]
 
     def on_time(self, node: Node, timed: Timed) -> None:

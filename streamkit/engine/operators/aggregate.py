@@ -74,11 +74,11 @@ class OpenWindows:
                 raise cursor.timeless(f"the window of {name}")
             start = stamp - stamp % size
             bucket = buckets.get(start)
-            if bucket is None:
+            if bucket is None or cursor.frontier is not None:
                 if time.is_late(start + reach):
-                    late(start, start + size, time.watermark, key, value, stamp, headers)
-                    return
-                bucket = self._open(start)
+                    passed = time.passed(start + reach)
+                    return late(start, start + size, passed, key, value, stamp, headers)
+                bucket = bucket or self._open(start)
             try:
                 data = write_key(key)
             except Exception:

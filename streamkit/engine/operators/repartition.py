@@ -7,4 +7,6 @@ from streamkit.serde import Serde
 
 
 def build(node: Repartition, key: Serde, site: Site) -> Forward:
-    return repartitioner(site.outlet(node.topic), node.key, node.value, site.cursor)
+    return repartitioner(
+        site.outlet(node.topic), node.key, node.value, site.cursor, site.delays[node]
+    )
