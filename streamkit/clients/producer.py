@@ -256,7 +256,7 @@ class Producer:
             )
             offset = self._writer.append(buffer, batch)
         if self._acks == "all":  # outside the lock, so that other threads share the wait
-            self._backend.sync([buffer.partition])
+            self._writer.sync(buffer.partition)
         return Appended(buffer.partition, offset)
 
     def transaction(self) -> Transaction:

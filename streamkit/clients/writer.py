@@ -14,6 +14,7 @@ from streamkit.clients.buffers import Buffer, TopicBuffers
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clock import Clock
 from streamkit.errors import RecordTooLarge, StreamkitError, UsageError
+from streamkit.records import TopicPartition
 
 _RETRY_SECONDS = 1.0
 """How long a batch that could not be written waits until the background tries it again."""
@@ -130,6 +131,15 @@ class Writer:
         with self.lock:
             if self.error is not None:
                 self.raise_error()
+
+    def sync(self, partition: TopicPartition) -> None:
+        """Return when what was appended to a partition is on stable storage. Without the lock."""
+        with self.lock:
+            last = self._appends.unsynced.get(partition)
+        if last is not None:  # else another thread has seen to it
+            self._appends.sync(partition)
+            with self.lock:
+                self._appends.synced(partition, last)
 
     def write_filled(self, buffer: Buffer) -> None:
         """As `write_full`, for who has not the lock."""

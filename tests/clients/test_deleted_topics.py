@@ -34,6 +34,12 @@ def values(log, topic):
         return sorted(record.value for record in consumer.until_end())
 
 
+def test_what_was_waited_for_is_not_missed_when_its_topic_is_deleted(log):
+    with Producer(log) as producer:
+        producer.send_and_wait("t", b"there")
+        log.delete_topic("t")
+
+
 @pytest.mark.parametrize("made_anew", [False, True])
 def test_a_transaction_commits_what_is_left_when_a_topic_of_it_is_deleted(log, path, made_anew):
     with Producer(log, transactional_id="x") as producer, Admin(path) as other:
