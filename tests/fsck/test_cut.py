@@ -1,4 +1,4 @@
-"""A log cut below what was on stable storage: what is lost is said, and no offset is given twice."""
+"""Cut below what was on stable storage: what is lost is said, and no offset is given twice."""
 
 import os
 import random
@@ -222,7 +222,7 @@ def test_a_repair_that_is_killed_never_gives_an_offset_again(
                 assert append(copy) == RECORDS
                 end += 1
             except CorruptLog as error:
-                assert "were on stable storage and are gone" in str(error)  # noqa: PT017
+                assert "were on stable storage and are gone" in str(error)
         repair(copy, now=NOW, files=UnsyncedFiles())
         assert check(copy, now=NOW).clean
         more = {RECORDS: b"more"} if end > RECORDS else {}

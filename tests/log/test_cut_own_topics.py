@@ -1,4 +1,4 @@
-"""The log's own topics, cut below what was on stable storage: who is kept from what, and who not."""
+"""The log's own topics, cut below what was on stable storage: who is refused what, and who not."""
 
 import os
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_without_a_part_of_the_offsets_groups_are_stopped_and_all_others_go_on(r
         in_transaction(backend, b"4")
         assert alone(backend) == [b"0", b"1", b"2", b"3", b"4"]
         backend.create_topic("new")
-        with pytest.raises(CorruptLog, match="__consumer_offsets-0@.*streamkit fsck --repair"):
+        with pytest.raises(CorruptLog, match=r"__consumer_offsets-0@.*streamkit fsck --repair"):
             in_group(backend)
     repair(root, now=NOW)
     assert check(root, now=NOW).clean
@@ -98,7 +98,7 @@ def test_a_group_that_is_at_work_is_stopped_when_it_commits(root):
         cut(root, OFFSETS)
         stopped(root, OFFSETS)  # another process has found it
         for _ in range(2):
-            with pytest.raises(CorruptLog, match="__consumer_offsets-0@.*streamkit fsck --repair"):
+            with pytest.raises(CorruptLog, match=r"__consumer_offsets-0@.*streamkit fsck --repair"):
                 consumer.commit()
         with pytest.raises(CorruptLog):  # it cannot say that it leaves
             consumer.close()
@@ -111,7 +111,7 @@ def test_without_a_part_of_the_transactions_these_are_stopped_and_all_others_go_
         plainly(backend, b"3")
         assert in_group(backend) == [b"3"]
         assert alone(backend) == [b"0", b"1", b"2", b"3"]
-        with pytest.raises(CorruptLog, match="__transaction_state-0@.*streamkit fsck --repair"):
+        with pytest.raises(CorruptLog, match=r"__transaction_state-0@.*streamkit fsck --repair"):
             in_transaction(backend, b"4")
     repair(root, now=NOW)
     assert check(root, now=NOW).clean
@@ -134,7 +134,7 @@ def test_without_a_part_of_the_metadata_nobody_knows_the_topics_and_nothing_is_d
     os.truncate(path, path.stat().st_size - 5)
     with (
         open_backend(root, read_only=read_only) as backend,
-        pytest.raises(CorruptLog, match="__cluster_metadata-0@.*streamkit fsck --repair"),
+        pytest.raises(CorruptLog, match=r"__cluster_metadata-0@.*streamkit fsck --repair"),
     ):
         alone(backend)
     before = {one.name: one.read_bytes() for one in (root / "events-0").glob("*.log")}
@@ -153,7 +153,7 @@ def test_a_transaction_over_a_partition_that_is_stopped_is_refused_and_others_go
         backend.create_topic("other")
     cut(root, TopicPartition("events", 0))
     with open_backend(root) as backend:
-        with pytest.raises(CorruptLog, match="events-0@.*streamkit fsck --repair"):
+        with pytest.raises(CorruptLog, match=r"events-0@.*streamkit fsck --repair"):
             in_transaction(backend, b"3")
         with (
             Producer(backend, transactional_id="another") as producer,
