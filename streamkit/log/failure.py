@@ -5,6 +5,7 @@ import errno
 from streamkit.errors import LogError, OutOfSpace, ReadOnlyLog, StorageFailed
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
 FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -16,4 +17,8 @@ def failure(error: OSError, what: str) -> LogError:
         )
     if error.errno in FULL:
         return OutOfSpace(f"{what}: {error.strerror}; free some space")
+    if error.errno in TOO_MANY:
+        return StorageFailed(
+            f"{what}: {error.strerror}; nothing is broken: let this process open more (ulimit -n)"
+        )
     return StorageFailed(f"{what}: {error.strerror}")
