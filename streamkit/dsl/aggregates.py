@@ -252,10 +252,17 @@ def reduced(call: Callable[..., Any], type_: Any, name: str | None = None) -> Fo
 
 
 def folded(
-    call: Callable[..., Any], name: str | None = None, merge: Callable[..., Any] | None = None
+    call: Callable[..., Any],
+    name: str | None = None,
+    merge: Callable[..., Any] | None = None,
+    *,
+    window: bool = False,
 ) -> Fold:
-    """A user's own fold: from what there is so far, None at first, and an event."""
-    fn = function(call, event=1, leading=2, window=True, name=name)
+    """A user's own fold: from what there is so far, None at first, and an event.
+
+    `window` says whether there is a Window that it may ask for.
+    """
+    fn = function(call, event=1, leading=2, window=window, name=name)
     if fn.returns is Untyped or fn.many:
         raise TopologyError(
             f"aggregate {fn.described}: annotate what it returns: state is kept as that"

@@ -76,3 +76,7 @@ class Folding(Protocol[V]):
     def __call__(
         self, fn: Callable[Concatenate[A | None, Record[V], P], A], /
     ) -> "Step[Concatenate[A | None, Record[V], P], A, A]": ...
+
+
+class Reducing(Protocol[V]):
+    def __call__(self, fn: Callable[[V, V], V], /) -> "Step[[V, V], V, V]": ...

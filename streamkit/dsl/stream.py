@@ -12,8 +12,9 @@ from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By
+from streamkit.dsl.totals import Totals
 from streamkit.dsl.windowed import WindowedStream
-from streamkit.dsl.windows import Tumbling
+from streamkit.dsl.windows import WindowKind
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, serde_for
 
@@ -26,7 +27,7 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 
-class Stream(EachEvent[V], Joins[V], Generic[V]):
+class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
     """Events of one type. Made by `app.stream` and by the operations on a stream."""
 
     def _then(
@@ -97,7 +98,7 @@ class Stream(EachEvent[V], Joins[V], Generic[V]):
     # In time.
 
     def window(
-        self, window: Tumbling, *, close_after_idle: Duration | None = None
+        self, window: WindowKind, *, close_after_idle: Duration | None = None
     ) -> "WindowedStream[V]":
         """Group events by key and window.
 

@@ -31,18 +31,6 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Tumbling:
-    """Windows of one size, one after the other, aligned to 1970-01-01 UTC."""
-
-    size: int
-    grace: int = 0
-
-    def start(self, timestamp: int) -> int:
-        """Where the window begins that the timestamp falls into."""
-        return timestamp - timestamp % self.size
-
-
-@dataclass(frozen=True, slots=True)
 class Hopping:
     """Windows of one size that begin every so often, at multiples of `every` since 1970.
 
@@ -97,13 +85,14 @@ Emit: TypeAlias = Literal["final", "update"] | Every
 """When a window's value is given: once, when it closes; after each event; or every so often."""
 
 
-def tumbling(size: Duration, *, grace: Duration = "0s") -> Tumbling:
+def tumbling(size: Duration, *, grace: Duration = "0s") -> Hopping:
     """Windows of one size, one after the other.
 
     They are aligned to 1970-01-01 UTC. A window closes when the watermark reaches its end plus
     `grace`; an event that comes after that goes to the late topic.
     """
-    return Tumbling(_positive(size, "size"), milliseconds(grace, "grace"))
+    window = _positive(size, "size")
+    return Hopping(window, window, milliseconds(grace, "grace"))
 
 
 def hopping(size: Duration, every: Duration, *, grace: Duration = "0s") -> Hopping:

@@ -65,18 +65,21 @@ class Calls:
         return of_both
 
     def folding(
-        self, function: Function, key: Serde, size: int
-    ) -> Callable[[Any, Any, Any, int, Headers, int], Any]:
-        """To be called with the value so far, key, value, event time, headers, window start."""
+        self, function: Function, key: Serde
+    ) -> Callable[[Any, Any, Any, int, Headers, int, int], Any]:
+        """To be called with the value so far, key, value, event time, headers, window start, end.
+
+        Where there is no window they are any.
+        """
         call = function.call
         if self.plain(function) is not None:
-            return lambda sofar, key, value, stamp, headers, start: call(sofar, value)
+            return lambda sofar, key, value, stamp, headers, start, end: call(sofar, value)
         prepare, extras = self._prepare(function, key)
         record = self._record(function)
         if "window" not in function.extras:
 
             def fold(
-                sofar: Any, key: Any, value: Any, stamp: int, headers: Headers, start: int
+                sofar: Any, key: Any, value: Any, stamp: int, headers: Headers, start: int, end: int
             ) -> Any:
                 prepare(key, stamp, headers)
                 return call(sofar, record(key, value, stamp, headers), *extras)
@@ -85,15 +88,15 @@ class Calls:
 
         at = function.extras.index("window")
         before, after = extras[:at], extras[at + 1 :]
-        window = Window(0, size)  # the last one asked for: most events fall into it again
+        window = Window(0, 0)  # the last one asked for: most events fall into it again
 
         def fold_in_window(
-            sofar: Any, key: Any, value: Any, stamp: int, headers: Headers, start: int
+            sofar: Any, key: Any, value: Any, stamp: int, headers: Headers, start: int, end: int
         ) -> Any:
             nonlocal window
             prepare(key, stamp, headers)
-            if window.start != start:
-                window = Window(start, start + size)
+            if window.start != start or window.end != end:
+                window = Window(start, end)
             return call(sofar, record(key, value, stamp, headers), *before, window, *after)
 
         return fold_in_window

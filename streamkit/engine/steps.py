@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping
 
+from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
-from streamkit.dsl.nodes.windows import Aggregate
+from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.engine.operators import (
-    aggregate,
     by,
     filter,
     flat_map,
     map,
     process,
     repartition,
+    running_fold,
     table_join,
     to,
+    windows,
 )
 from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Build, Site
@@ -29,7 +31,8 @@ OPERATORS: Mapping[type[Node], Build] = {
     Filter: filter.build,
     By: by.build,
     Join: table_join.build,
-    Aggregate: aggregate.build,
+    WindowFold: windows.build,
+    RunningFold: running_fold.build,
     To: to.build,
     Repartition: repartition.build,
 }

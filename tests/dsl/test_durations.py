@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamkit.dsl.durations import milliseconds
-from streamkit.dsl.windows import Window, tumbling
+from streamkit.dsl.windows import Window, hopping, tumbling
 from streamkit.errors import ConfigError
 
 
@@ -38,11 +38,24 @@ def test_what_is_no_duration_is_named_with_the_setting(written: Any) -> None:
 
 def test_a_window_holds_its_start_and_not_its_end() -> None:
     five = tumbling("5m", grace="0s")
-    assert five.start(299_999) == 0
-    assert five.start(300_000) == 300_000
+    assert list(five.starts(299_999)) == [0]
+    assert list(five.starts(300_000)) == [300_000]
     assert Window(0, 300_000).end_time.isoformat() == "1970-01-01T00:05:00+00:00"
 
 
 def test_a_window_without_length_is_refused() -> None:
     with pytest.raises(ConfigError, match="size"):
         tumbling("0s", grace="1s")
+
+
+def test_a_hopping_window_begins_every_so_often_and_before_1970_too() -> None:
+    assert list(hopping("10ms", "5ms").starts(0)) == [-5, 0]
+    assert list(hopping("10ms", "3ms").starts(10)) == [3, 6, 9]
+    for size in range(1, 12):
+        for every in range(1, size + 1):
+            window = hopping(f"{size}ms", f"{every}ms")
+            for time in range(40):
+                starts = [s for s in range(-20, 60) if s % every == 0 and s <= time < s + size]
+                assert list(window.starts(time)) == starts
+    with pytest.raises(ConfigError, match="between two windows"):
+        hopping("5m", "6m")

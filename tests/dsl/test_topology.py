@@ -224,7 +224,7 @@ def _declare(name: str) -> Callable[[App], object]:
         ("untyped_fold", "annotate what it returns"),
         ("other_key", "keys are str.*'customers' int"),
         ("unknown_how", "'inner' or 'left'"),
-        ("unknown_emit", "'final' or 'update'"),
+        ("unknown_emit", "'final', 'update' or every"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_declared(what: str, message: str) -> None:

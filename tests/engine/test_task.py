@@ -255,7 +255,7 @@ def test_state_that_could_not_be_restored_is_not_committed(kept: Any) -> None:
     for number, topic in enumerate(("in", "too")):
         task = _task(app, sub=number)
         task.feed(TopicPartition(topic, 0), _columns((0, 5, "k", b"v")))
-        with pytest.raises(SerdeError, match=r"record for out|state for a-.*-changelog, key b'k'"):
+        with pytest.raises(SerdeError, match=r"record for out|state for a-.*-changelog, key b'.*k'"):
             task.run()
             task.checkpoint()
 

@@ -1,0 +1,51 @@
+"""Fold all events of one key into a value, and give it after each.
+
+A row is the key → (events, state).
+"""
+
+from typing import Any
+
+from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.engine.outlets import Forward
+from streamkit.engine.site import Site
+from streamkit.errors import SerdeError
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+
+def build(node: RunningFold, key: Serde, site: Site) -> Forward:
+    cursor, function, result = site.cursor, node.function, node.fold.result
+    store, forward, name = site.store(node.name), site.after(node, key), node.name
+    get, put, write_key, serde = store.get, store.put, key.write, key
+    plain, call = site.calls.plain(function), site.calls.folding(function, key)
+
+    def encoded(key: Any) -> bytes:
+        """With care: for keys that are missing, and to say what is wrong."""
+        try:
+            data = serde.encode(key)
+        except SerdeError as error:
+            raise cursor.unwritable(f"key for {name}", error) from error
+        if data is None:
+            raise cursor.keyless(f"the fold of {name}")
+        return data
+
+    def fold(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        try:
+            data = write_key(key)
+        except Exception:
+            data = None
+        if data is None:
+            data = encoded(key)
+        cell = get(data)
+        count, sofar = (0, None) if cell is None else cell
+        try:
+            if plain is not None:
+                sofar = plain(sofar, value)
+            else:
+                sofar = call(sofar, key, value, stamp, headers, 0, 0)
+        except Exception as error:
+            cursor.fail(function, key, error)
+        put(data, (count + 1, sofar), stamp)
+        forward(key, sofar if result is None else result(sofar), stamp, ())
+
+    return fold

@@ -1,0 +1,65 @@
+"""What changed since it was given, for emit=every(...)."""
+
+from streamkit.dsl.windows import Emit, Every
+from streamkit.engine.node_time import NodeTime
+
+
+class Changes:
+    """Rows that changed since event time passed a multiple of so many ms.
+
+    Which these are is told by what is kept: after a start it is `unknown` until someone has looked,
+    and said it with `recall`.
+    """
+
+    __slots__ = ("_every", "_next", "_rows", "_time")
+
+    def __init__(self, every: int, time: NodeTime) -> None:
+        self._every = every
+        self._time = time
+        self._rows: dict[bytes, None] | None = None
+        self._next = 0
+
+    @property
+    def unknown(self) -> bool:
+        return self._rows is None
+
+    def recall(self, rows: list[bytes]) -> None:
+        """Say what had changed and was not given when it was last committed."""
+        self._rows = dict.fromkeys(rows)
+
+    def add(self, row: bytes) -> None:
+        assert self._rows is not None, "looked at before the first event"
+        if not self._rows:
+            self._next = self._after(self._time.watermark)
+            self._time.wake(self._next)
+        self._rows[row] = None
+
+    def discard(self, row: bytes) -> None:
+        """It is given, or gone."""
+        if self._rows is not None:
+            self._rows.pop(row, None)
+
+    @property
+    def due(self) -> int | None:
+        """The watermark at which to look at them; None: there are none."""
+        if self._rows is None:
+            # Asked before the first event: what the watermark is passes no multiple unseen.
+            self._next = self._after(self._time.watermark)
+        elif not self._rows:
+            return None
+        return self._next
+
+    def take(self, watermark: int) -> list[bytes]:
+        """The rows to give at the watermark, if it has come to where they are due."""
+        if not self._rows or watermark < self._next:
+            return []
+        rows, self._rows = list(self._rows), {}
+        return rows
+
+    def _after(self, watermark: int) -> int:
+        return (watermark // self._every + 1) * self._every
+
+
+def changes(emit: Emit, time: NodeTime) -> Changes | None:
+    """For who emits every so often; None for the others."""
+    return Changes(emit.every, time) if isinstance(emit, Every) else None

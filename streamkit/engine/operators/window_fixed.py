@@ -1,0 +1,171 @@
+"""Windows of one size that begin every so often: tumbling and hopping ones.
+
+A row is `ordered(start) key` → (events, state, events when it was last given). It is there from the
+window's first event of that key until the window closes.
+"""
+
+from typing import Any
+
+from streamkit.dsl.nodes.windows import WindowFold
+from streamkit.dsl.windows import Hopping
+from streamkit.engine.operators.window_changes import changes
+from streamkit.engine.operators.window_results import Keys, Results
+from streamkit.engine.operators.window_rows import ordered, time_of
+from streamkit.engine.outlets import Forward
+from streamkit.engine.site import Site
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+
+class FixedWindows:
+    """Folds each event into the windows it falls into, and gives out those that close."""
+
+    def __init__(self, node: WindowFold, kind: Hopping, key: Serde, site: Site) -> None:
+        self.time = site.time(node)
+        self._node = node
+        self._kind = kind
+        self._cursor = site.cursor
+        self._prefixes = site.prefixes
+        self._store = site.store(node.name)
+        self._results = Results(node, key, site)
+        self._changes = changes(node.emit, self.time)
+        self._reach = kind.size + kind.grace
+        """From the start of a window to the watermark that closes it."""
+        self._late = site.late_events(node.name, node.late, key)
+        self._keys = Keys(node, key, site)
+        self._write_key = key.write
+        self._plain = site.calls.plain(node.function)
+        self._call = site.calls.folding(node.function, key)
+
+    def step(self) -> Forward:
+        """The step that folds an event."""
+        kind, reach, time, cursor = self._kind, self._reach, self.time, self._cursor
+        size, every, function = kind.size, kind.every, self._node.function
+        get, put, changed = self._store.get, self._store.put, self._changes
+        plain, call, give, late = self._plain, self._call, self._results.give, self._late.give
+        write_key, encode = self._write_key, self._keys.encode
+        updates = self._node.emit == "update"
+        is_late, wake = time.is_late, time.wake
+        at, prefix = -1, b""  # most events fall into the window of the one before
+
+        def fold_into(
+            start: int, row: bytes, key: Any, value: Any, stamp: int, headers: Headers
+        ) -> None:
+            cell = get(row)
+            if cell is None:
+                count, sofar, given = 0, None, 0
+                wake(start + reach)
+            else:
+                count, sofar, given = cell
+            try:
+                if plain is not None:
+                    sofar = plain(sofar, value)
+                else:
+                    sofar = call(sofar, key, value, stamp, headers, start, start + size)
+            except Exception as error:
+                cursor.fail(function, key, error)
+            put(row, (count + 1, sofar, given), stamp)
+            if updates:
+                give(key, sofar, start, start + size, count + 1)
+            elif changed is not None:
+                changed.add(row)
+
+        def tumble(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            nonlocal at, prefix
+            try:
+                data = write_key(key)
+            except Exception:
+                data = None
+            if data is None or stamp < 0:
+                data = encode(key, stamp)
+            start = stamp - stamp % size
+            if is_late(start + reach):
+                passed = time.passed(cursor.frontier)
+                late(start, start + size, passed, key, value, stamp, headers)
+                return
+            if start != at:
+                at, prefix = start, ordered(start)
+            fold_into(start, prefix + data, key, value, stamp, headers)
+
+        def hop(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            data = encode(key, stamp)
+            missed: int | None = None
+            for start in kind.starts(stamp):
+                if is_late(start + reach):
+                    missed = start
+                else:
+                    fold_into(start, ordered(start) + data, key, value, stamp, headers)
+            if missed is not None:
+                # Once, whatever the number of windows: of these the last says which they are.
+                passed = time.passed(cursor.frontier)
+                late(missed, missed + size, passed, key, value, stamp, headers)
+
+        step = tumble if every == size else hop
+        if changed is None:
+            return step
+
+        def remembering(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            if changed.unknown:
+                self._recall()
+            step(key, value, stamp, headers)
+
+        return remembering
+
+    # Time.
+
+    def advance(self) -> None:
+        """Give what is due, and close what the watermark has reached."""
+        watermark = self.time.closing()
+        if self._changes is not None:
+            self._give_changes(watermark)
+        self._close(watermark)
+        self.time.done(watermark)
+
+    @property
+    def due(self) -> int | None:
+        first = next((start + self._reach for start in self._starts()), None)
+        told = None if self._changes is None else self._changes.due
+        return min((at for at in (first, told) if at is not None), default=None)
+
+    @property
+    def last(self) -> int | None:
+        return max((start + self._reach for start in self._starts()), default=None)
+
+    def _starts(self) -> Any:
+        """Where open windows begin, ascending."""
+        low = b""
+        while (found := next(self._store.scan(low), None)) is not None:
+            start = time_of(found[0][:8])
+            yield start
+            low = ordered(start + 1)
+
+    def _close(self, watermark: int) -> None:
+        size, updates, changed = self._kind.size, self._node.emit == "update", self._changes
+        delete, give = self._store.delete, self._results.give_encoded
+        # In the order of the rows: by start, which is by end, and then by key.
+        for row, (count, state, given) in self._store.scan(
+            b"", ordered(watermark - self._reach + 1)
+        ):
+            start = time_of(row[:8])
+            delete(row, start + size - 1)
+            if changed is not None:
+                changed.discard(row)
+            self._cursor.closing = (self._prefixes[self._node.name], start)
+            if not updates and given != count:
+                give(row[8:], state, start, start + size, count)
+        self._cursor.closing = None
+
+    def _give_changes(self, watermark: int) -> None:
+        assert self._changes is not None
+        if self._changes.unknown:
+            self._recall()
+        for row in sorted(self._changes.take(watermark)):
+            count, state, _ = self._store.get(row)
+            start = time_of(row[:8])
+            self._store.put(row, (count, state, count), start + self._kind.size - 1)
+            self._results.give_encoded(row[8:], state, start, start + self._kind.size, count)
+
+    def _recall(self) -> None:
+        assert self._changes is not None
+        rows = [row for row, (count, _, given) in self._store.scan(b"") if count != given]
+        self._changes.recall(rows)
