@@ -13,7 +13,7 @@ from streamkit.engine.signals import stop_on_signals
 from streamkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamkit.engine.live import Progress
+    from streamkit.engine.progress import Progress
 
 
 def run(

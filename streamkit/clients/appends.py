@@ -4,17 +4,13 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import count
 
-from streamkit.backends.base import Backend, Transactions
+from streamkit.backends.base import Backend
 from streamkit.backends.values import Acks
 from streamkit.clients.buffers import Buffer
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clients.sequences import Sequences
-from streamkit.errors import (
-    InvalidProducerEpoch,
-    ProducerFenced,
-    UnknownPartition,
-    UnknownTopic,
-)
+from streamkit.clients.transactional import TransactionalAppends
+from streamkit.errors import UnknownPartition, UnknownTopic
 from streamkit.records import TopicPartition
 
 
@@ -28,16 +24,14 @@ class Appends:
         *,
         acks: Acks,
         idempotent: bool,
-        transactions: Transactions | None,
-        transactional_id: str | None,
+        transactional: TransactionalAppends | None,
     ) -> None:
         """`idempotent`: with sequences, so that what is tried again is not appended twice."""
         self._backend = backend
         self._topics = topics
         self._acks = acks
-        self._transactions = transactions
-        self._transactional_id = transactional_id
-        self.idempotent = idempotent or transactions is not None
+        self._transactional = transactional
+        self.idempotent = idempotent or transactional is not None
         self._sequences: Sequences | None = None
         self._number = count()
         # What was appended last to each partition and is not known to be on stable storage yet.
@@ -79,25 +73,14 @@ class Appends:
 
     def _append_once(self, buffer: Buffer, batch: bytes, waiting: Iterable[Buffer]) -> int:
         """Append a batch as this producer's, with the sequence that comes next."""
-        append = partial(self._backend.append_encoded, buffer.partition, acks=1)
         place = buffer.topic.info.topic_id, buffer.partition
-        if self._transactions is None:
+        if self._transactional is None:
+            append = partial(self._backend.append_encoded, buffer.partition, acks=1)
             if self._sequences is None:
                 self._sequences = Sequences((self._backend.producer_id(), 0))
             return self._sequences.append(place, batch, append)
-        # All that is known by now: each step of the coordinator is an append of its own.
-        self._transactions.add({buffer.partition, *(one.partition for one in waiting)})
-        producer = self._transactions.producer
-        if self._sequences is None or self._sequences.producer != producer:
-            self._sequences = Sequences(producer, transactional=True)
-        try:
-            return self._sequences.append(place, batch, append)
-        except InvalidProducerEpoch as error:
-            raise ProducerFenced(
-                f"transactional id {self._transactional_id!r}: the transaction was ended by"
-                " others, because it took longer than its time-out or another producer has taken"
-                f" the id; begin a new producer ({error})"
-            ) from error
+        soon = (one.partition for one in waiting)
+        return self._transactional.append(*place, batch, soon=soon)
 
     def sync(self, partition: TopicPartition) -> None:
         """Return when what was appended to a partition before the call is on stable storage."""

@@ -19,6 +19,7 @@ from streamkit.clients.encoding import encode, encode_all
 from streamkit.clients.open_transaction import OpenTransaction
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clients.transaction import Transaction
+from streamkit.clients.transactional import TransactionalAppends
 from streamkit.clients.writer import Writer
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec import partition_for
@@ -110,13 +111,17 @@ class Producer:
                     self._backend.close()
                 raise
         self._topics = SentTopics(self._backend, batch_bytes=batch_bytes, create=create_topics)
+        transactional = None
+        if transactional_id is not None and self._transactions is not None:
+            transactional = TransactionalAppends(
+                self._backend, self._transactions, transactional_id
+            )
         appends = Appends(
             self._backend,
             self._topics,
             acks=acks,
             idempotent=idempotent,
-            transactions=self._transactions,
-            transactional_id=transactional_id,
+            transactional=transactional,
         )
         self._writer = Writer(
             self._topics,

@@ -11,6 +11,7 @@ from operator import itemgetter
 from streamkit import codec
 from streamkit.clients.appends import Appends
 from streamkit.clients.buffers import Buffer, TopicBuffers
+from streamkit.clients.halves import halves
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clock import Clock
 from streamkit.errors import RecordTooLarge, StreamkitError, UsageError
@@ -208,20 +209,10 @@ class Writer:
             try:
                 self.append(buffer, batches[0])
             except RecordTooLarge:
-                columns = codec.columns(batches[0])
-                if len(columns) == 1:
+                parts = halves(batches[0], buffer.topic.compression)
+                if parts is None:
                     raise
-                middle = len(columns) // 2
-                first, second = (
-                    codec.encode(
-                        columns.values[part],
-                        keys=columns.keys[part],
-                        timestamps=columns.timestamps[part],
-                        headers=None if columns.headers is None else columns.headers[part],
-                        compression=buffer.topic.compression,
-                    )
-                    for part in (slice(0, middle), slice(middle, None))
-                )
+                first, second = parts
                 # In this order: an interrupt in between loses nothing.
                 batches.insert(1, second)
                 batches[0] = first

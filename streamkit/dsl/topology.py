@@ -15,9 +15,7 @@ from streamkit.dsl.stores import StoreSpec
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde
 
-CHANGELOG = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(2**63 - 1)}
-"""State is restored up to the committed end of its changelog. Compaction keeps only the last value
-of a key, which may be one that was never committed; so it leaves these topics alone."""
+CHANGELOG = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
 MAX_UPSTREAM_TASKS = 48

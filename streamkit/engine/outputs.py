@@ -1,21 +1,51 @@
-"""Append what tasks give out: each record to the partition that its key says."""
+"""What tasks give out, on its way to the log: each record to the partition that its key says."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeAlias
 
+from streamkit import codec
 from streamkit.backends.base import Backend
+from streamkit.backends.values import TopicInfo
+from streamkit.clients.halves import halves
+from streamkit.clients.topic_config import compression_of, max_batch_bytes
 from streamkit.codec import partition_for
 from streamkit.engine.rows import Drained, Rows
+from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import RecordTooLarge, UnknownTopic
-from streamkit.records import Headers, TopicPartition
+from streamkit.records import TopicPartition
 
 BATCH_BYTES = 1 << 18
-"""About how many bytes of keys and values one appended batch holds at most."""
+"""About how many bytes one appended batch has at most."""
+HELD_BYTES = 8 << 20
+"""So much waits in memory for a commit. Then it goes into the transaction before: whoever reads
+those topics waits for the end of it from there on, and so that is kept for when it must be."""
+
+Batch: TypeAlias = tuple["_Topic", int, bytes]
 
 
-Written: TypeAlias = Counter[tuple[bytes | None, bytes | None, int, Headers]]
-"""Records that are there already: key, value, timestamp, headers, and how many of each."""
+class _Topic:
+    """The batches that are being filled for a topic, one per partition."""
+
+    __slots__ = ("builders", "compression", "info", "limit")
+
+    def __init__(self, info: TopicInfo) -> None:
+        self.builders: list[codec.Builder] = []
+        self.follow(info)
+
+    def follow(self, info: TopicInfo) -> None:
+        """The topic has other configs or more partitions. For when nothing waits."""
+        self.info = info
+        self.compression = compression_of(info.config)
+        # Half, so that a batch that is not full yet has room for one more large record.
+        self.limit = min(BATCH_BYTES, max_batch_bytes(info.config) // 2)
+        self.builders = [codec.Builder(self.compression) for _ in range(info.partitions)]
+
+    def take_out(self) -> Iterator[Batch]:
+        """The batches that have records."""
+        for number, builder in enumerate(self.builders):
+            if len(builder):
+                yield self, number, builder.build()
 
 
 class Outputs:
@@ -26,118 +56,192 @@ class Outputs:
     and a replay puts it at the same place.
 
     `place` gives the topic that stands for a topic of the app: itself when live, its shadow in a
-    replay. `written` has, per topic of the app, what an earlier process appended and did not
-    commit: when it is given again it is not appended again.
+    replay. What is given waits for the commit and is committed with it; with `at_once` it is
+    appended as it comes and can be read at once, and after a kill what was not committed comes
+    again. What is kept (state) is always part of the transaction.
     """
 
     def __init__(
         self,
         backend: Backend,
         place: Callable[[str], str],
-        written: Mapping[str, Written] | None = None,
+        transaction: WorkTransaction,
+        *,
+        at_once: bool = False,
     ) -> None:
+        self.transaction = transaction
         self._backend = backend
         self._place = place
-        self._written = written or {}
+        self._at_once = at_once
+        self._topics: dict[str, _Topic] = {}
+        self._full: deque[Batch] = deque()
+        self._held = 0
         self._unsynced: set[TopicPartition] = set()
+        self._giving = False
 
-    def append(self, drained: Drained, task: int) -> None:
-        """Append to the page cache; `sync` brings it to stable storage."""
-        for topic, rows in drained.rows.items():
-            written = self._written.get(topic)
-            self._append_by_key(topic, _new(rows, written) if written else rows, task)
-        for topic, rows in drained.everywhere.items():
-            for number in range(self.partitions(topic)):
-                self._append(topic, number, rows)
+    @property
+    def broken(self) -> bool:
+        """Whether something is missing of what was given: it is to be dropped, not committed."""
+        return self._giving or self.transaction.broken
 
-    def append_to(self, topic: str, number: int, rows: Rows) -> int:
-        """Append to one partition whatever the keys; give the offset after the last record."""
-        return self._append(topic, number, rows)
+    def give(self, drained: Drained, task: int) -> None:
+        """Take what a task gave. Raises UnknownTopic; RecordTooLarge and LogError of appends."""
+        self._giving = True
+        for name, rows in drained.rows.items():
+            self._fill(self._topic(name), rows, task)
+        for name, rows in drained.everywhere.items():
+            topic = self._topic(name)
+            for number in range(len(topic.builders)):
+                self._fill_one(topic, number, rows)
+        if self._at_once:
+            self._append_all()
+        elif self._held >= HELD_BYTES:
+            self._append_full(())
+        self._giving = False
 
-    def _append_by_key(self, topic: str, rows: Rows, task: int) -> None:
-        count = self.partitions(topic)
-        if count == 1 and len(rows):
-            self._append(topic, 0, rows)
-            return
+    def keep(self, name: str, number: int, rows: Rows) -> int:
+        """Append changes of state to one partition, in the transaction, whatever their keys.
+
+        Gives the offset after the last of them.
+        """
+        info = self._info(name)
+        topic = _Topic(info)
+        waiting: deque[Batch] = deque()
+        _add(topic, [topic.builders[number]], number, rows, waiting)
+        waiting.extend(topic.take_out())
+        end = 0
+        while waiting:
+            end = self._append(waiting, (), at_once=False)
+        return end
+
+    def prepare(self) -> None:
+        """Append all that was given, for a commit."""
+        if self._at_once:
+            self._backend.sync(self._unsynced)
+            self._unsynced.clear()
+        else:
+            self._append_all()
+
+    def drop(self) -> None:
+        """Forget what was given since the last commit, and abort the transaction."""
+        self._topics.clear()
+        self._full.clear()
+        self._held = 0
+        self._giving = False
+        self.transaction.abort()
+
+    def _fill(self, topic: _Topic, rows: Rows, task: int) -> None:
+        count = len(topic.builders)
         keyless = task % count
-        chosen: list[list[int]] = [[] for _ in range(count)]
-        for row, key in enumerate(rows.keys):
-            chosen[keyless if key is None else partition_for(key, count)].append(row)
-        for number, mine in enumerate(chosen):
-            if mine and len(mine) == len(rows):
-                self._append(topic, number, rows)
-            elif mine:
-                self._append(topic, number, rows.take(mine))
+        if count == 1:
+            self._fill_one(topic, 0, rows)
+        elif rows.headers is None and None not in rows.keys:
+            self._held += _add(topic, topic.builders, None, rows, self._full)
+        else:
+            chosen: list[list[int]] = [[] for _ in range(count)]
+            for row, key in enumerate(rows.keys):
+                chosen[keyless if key is None else partition_for(key, count)].append(row)
+            for number, mine in enumerate(chosen):
+                if mine:
+                    some = rows if len(mine) == len(rows) else rows.take(mine)
+                    self._fill_one(topic, number, some)
 
-    def partitions(self, topic: str) -> int:
-        """How many partitions the topic has that stands for `topic`. Raises UnknownTopic."""
-        place = self._place(topic)
+    def _fill_one(self, topic: _Topic, number: int, rows: Rows) -> None:
+        self._held += _add(topic, [topic.builders[number]], number, rows, self._full)
+
+    def _topic(self, name: str) -> _Topic:
+        info = self._info(name)
+        topic = self._topics.get(info.name)
+        if topic is None:
+            topic = self._topics[info.name] = _Topic(info)
+        elif topic.info is not info and topic.info != info:
+            # What waits goes where it was meant to; the next records follow the topic.
+            self._full.extend(topic.take_out())
+            topic.follow(info)
+        return topic
+
+    def _info(self, name: str) -> TopicInfo:
+        place = self._place(name)
         try:
-            return self._backend.topic(place).partitions
+            return self._backend.topic(place)
         except UnknownTopic as error:
             raise UnknownTopic(
                 f"the app writes to {place}, which does not exist ({error}); "
                 f"create it: streamkit topics create {place}"
             ) from error
 
-    def sync(self) -> None:
-        """Return when everything appended so far is on stable storage."""
-        self._backend.sync(self._unsynced)
-        self._unsynced.clear()
+    def _append_all(self) -> None:
+        for topic in self._topics.values():
+            self._full.extend(topic.take_out())
+        self._append_full(
+            {TopicPartition(topic.info.name, number) for topic, number, _ in self._full}
+        )
 
-    def _append(self, topic: str, number: int, rows: Rows) -> int:
-        partition = TopicPartition(self._place(topic), number)
+    def _append_full(self, soon: Collection[TopicPartition]) -> None:
+        while self._full:
+            self._append(self._full, soon, at_once=self._at_once)
+        self._held = 0
+
+    def _append(
+        self,
+        waiting: deque[Batch],
+        soon: Collection[TopicPartition],
+        *,
+        at_once: bool,
+    ) -> int:
+        """Append the first batch that waits; the offset after it."""
+        topic, number, batch = waiting[0]
+        at = TopicPartition(topic.info.name, number)
         end = 0
-        waiting = _batches(rows)[::-1]
-        while waiting:
-            part = waiting.pop()
-            try:
-                first = self._backend.append(
-                    partition,
-                    part.values,
-                    keys=part.keys,
-                    timestamps=part.timestamps,
-                    headers=part.headers,
-                )
-            except RecordTooLarge:
-                if len(part) == 1:
-                    raise
-                # The topic takes less in one batch than others do.
-                waiting += _halves(part)[::-1]
-                continue
-            end = first + len(part)
-        self._unsynced.add(partition)
-        return end
+        try:
+            if at_once:
+                end = self._backend.append_encoded(at, batch, acks=1)
+                self._unsynced.add(at)
+            else:
+                end = self.transaction.append(topic.info.topic_id, at, batch, soon)
+        except RecordTooLarge:
+            # The topic takes less in one batch than it did, or than others do.
+            parts = halves(batch, topic.compression)
+            if parts is None:
+                raise
+            self.transaction.broken = False  # nothing of it was appended
+            waiting.popleft()
+            waiting.extendleft((topic, number, part) for part in reversed(parts))
+            return end
+        waiting.popleft()
+        return end + codec.read_header(batch).count
 
 
-def _new(rows: Rows, written: Written) -> Rows:
-    """The rows that are not there already; those that are count once each."""
-    chosen = []
-    for row, (key, value, stamp) in enumerate(
-        zip(rows.keys, rows.values, rows.timestamps, strict=True)
+def _add(
+    topic: _Topic,
+    builders: list[codec.Builder],
+    number: int | None,
+    rows: Rows,
+    full: deque[Batch],
+) -> int:
+    """Add rows to builders: one that is partition `number`'s, or all of a topic.
+
+    Those that get full are built and added to `full`; gives the bytes they have.
+    """
+    held = 0
+    if rows.headers is None:
+        at, values = 0, rows.values if isinstance(rows.values, list) else list(rows.values)
+        while True:
+            at, which = codec.fill_batches(
+                builders, values, rows.keys, rows.timestamps, at, topic.limit
+            )
+            if which < 0:
+                return held
+            batch = builders[which].build()
+            held += len(batch)
+            full.append((topic, which if number is None else number, batch))
+    assert number is not None
+    (builder,) = builders
+    for key, value, stamp, headers in zip(
+        rows.keys, rows.values, rows.timestamps, rows.headers, strict=True
     ):
-        record = (key, value, stamp, () if rows.headers is None else tuple(rows.headers[row]))
-        if written[record] > 0:
-            written[record] -= 1
-        else:
-            chosen.append(row)
-    return rows.take(chosen)
-
-
-def _batches(rows: Rows) -> list[Rows]:
-    """Cut rows until no part passes BATCH_BYTES; a record that does by itself stands alone."""
-    if len(rows) == 1 or _size(rows.keys) + _size(rows.values) + 16 * len(rows) <= BATCH_BYTES:
-        return [rows]
-    return [batch for half in _halves(rows) for batch in _batches(half)]
-
-
-def _halves(rows: Rows) -> list[Rows]:
-    middle = len(rows) // 2
-    return [rows.part(0, middle), rows.part(middle, len(rows))]
-
-
-def _size(column: Sequence[bytes | None]) -> int:
-    try:
-        return sum(map(len, column))  # type: ignore[arg-type]
-    except TypeError:  # a None among them
-        return sum(len(data) for data in column if data is not None)
+        if builder.append(value, key, stamp, headers) >= topic.limit:
+            batch = builder.build()
+            held += len(batch)
+            full.append((topic, number, batch))
+    return held

@@ -1,54 +1,82 @@
-"""Bring state back from its changelog: up to what was committed, and no further.
+"""Bring state and tables back, a slice at a time, beside tasks that are at work.
 
     start                    committed                 end
-      |  written and committed  |  written, then killed  |
+      |  what was committed     |  after a reset only    |
       |------ loaded -----------|------ taken back ------|
 
-What was written past the committed end belongs to work that will be done again. The keys it
-touched have to be written once more with their committed value, or a later restore, by then
-with a committed end behind them, would take them for true.
-
-Compaction of a changelog must therefore never look past the committed end of the app's group: it
-would remove the committed value in favour of one that does not count.
+A changelog holds nothing that was not committed: changes, offsets and the end of the changelog
+are one transaction. What stands behind the committed end is there because somebody reset the
+group, and the work that made it will be done again. The keys it touched have to be written once
+more with their committed value, or a later restore, by then with a committed end behind them,
+would take them for true.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from streamkit.backends.base import Backend
+from streamkit.clock import Clock
 from streamkit.engine.columns import before
 from streamkit.records import Columns, TopicPartition
 
+FETCH_BYTES = 1 << 20
 
-def restore(
-    backend: Backend,
-    changelog: TopicPartition,
-    committed: int,
-    load: Callable[[Columns], None],
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Mapping[bytes, bytes | None]:
-    """Hand what was committed to `load`; give what has to be appended to take back the rest.
 
-    The result has every key touched at or past `committed` with its committed value, None when it
-    has none. `on_progress` is called after each batch with the records done and in all.
+@dataclass(slots=True)
+class Load:
+    """A piece of a partition, by its place in the log, that is handed to `take` in order.
+
+    `position` moves from where it begins to `end`.
     """
-    bounds = backend.offsets(changelog)
-    committed = min(max(committed, bounds.start), bounds.end)
-    taken_back: dict[bytes, bytes | None] = {}
-    position = committed
-    while position < bounds.end:
-        for batch in backend.fetch({changelog: position}):
-            taken_back.update((key, None) for key in batch.columns().keys if key is not None)
-            position = batch.next_offset
-    position = bounds.start
-    while position < committed:
-        for batch in backend.fetch({changelog: position}):
-            columns = before(batch.columns(), committed)
-            load(columns)
-            if taken_back:
-                for key, value in zip(columns.keys, columns.values, strict=True):
-                    if key in taken_back:
-                        taken_back[key] = value
-            position = batch.next_offset
-        if on_progress is not None:
-            on_progress(min(position, committed) - bounds.start, committed - bounds.start)
-    return taken_back
+
+    at: TopicPartition
+    position: int
+    end: int
+    take: Callable[[Columns], None]
+
+    @property
+    def left(self) -> int:
+        return max(0, self.end - self.position)
+
+
+class Restoring:
+    """What a task has to read before its first event."""
+
+    def __init__(self, backend: Backend, loads: Iterable[Load]) -> None:
+        self._backend = backend
+        self._loads = deque(loads)
+        self.total = sum(load.left for load in self._loads)
+
+    @property
+    def left(self) -> int:
+        """How many offsets are still to be read."""
+        return sum(load.left for load in self._loads)
+
+    @property
+    def what(self) -> str:
+        """The partition that is being read."""
+        return str(self._loads[0].at) if self._loads else "nothing"
+
+    def some(self, clock: Clock, until: float) -> bool:
+        """Read on until about a time (monotonic seconds); True when everything is there.
+
+        Raises SerdeError for what cannot be read.
+        """
+        while self._loads:
+            load = self._loads[0]
+            # Retention goes on meanwhile, and may take what was not read yet.
+            load.position = max(load.position, self._backend.offsets(load.at).start)
+            if load.position >= load.end:
+                self._loads.popleft()
+                continue
+            if clock.monotonic() >= until:
+                return False
+            batches = self._backend.fetch({load.at: load.position}, max_bytes=FETCH_BYTES)
+            if not batches:
+                # It is committed, and whoever did that is about to write its marker here.
+                return False
+            for batch in batches:
+                load.take(before(batch.columns(), load.end))
+                load.position = batch.next_offset
+        return True

@@ -1,18 +1,19 @@
 """One task at work in one log: what it reads next, what it gives, and how it came to its state."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from functools import partial
+from typing import Literal, TypeAlias
 
-from streamkit.backends.base import Backend, Batch, Membership
+from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock
-from streamkit.engine.columns import before, within
-from streamkit.engine.limits import Limits, limits_of
+from streamkit.engine.columns import before
 from streamkit.engine.outputs import Outputs
-from streamkit.engine.restore import restore
+from streamkit.engine.place import Place
+from streamkit.engine.restore import Load, Restoring
 from streamkit.engine.rows import Position, Rows
 from streamkit.engine.task import Task
-from streamkit.errors import OffsetOutOfRange, RecordTooLarge, StreamkitError, UnknownTopic
+from streamkit.errors import OffsetOutOfRange, RecordTooLarge
 from streamkit.records import Columns, TopicPartition
 
 FETCH_BYTES = 1 << 18
@@ -21,112 +22,65 @@ faster."""
 TURN = 0.1
 """About how many seconds a task works before the others, a commit, or a stop have their turn."""
 
-RestoreProgress = Callable[[str, int, int], None]
-"""Told while state comes back: the changelog or table, and the records done and in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What a replay reads of a partition: offsets [start, end), timestamps [since, until) in ms."""
-
-    start: int
-    end: int
-    since: int
-    until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an app runs: the log, its group there, and which topic stands for which.
-
-    Tasks know the app's own topic names. `topics` has those that another topic stands for (the
-    shadows of a replay). `spans` limits the partitions it names; others have no end. `ids` are
-    those of the topics at the start, by their place in the log.
-    """
-
-    backend: Backend
-    group: str
-    topics: Mapping[str, str] = field(default_factory=dict)
-    spans: Mapping[TopicPartition, Span] = field(default_factory=dict)
-    ids: Mapping[str, str] = field(default_factory=dict)
-
-    def refuse_successors(self) -> None:
-        """Raises UnknownTopic when a topic is another one than at the start.
-
-        Positions in the old one mean nothing in the one of its name: what stands before them there
-        would never be read.
-        """
-        known = self.backend.topics()
-        for name, topic_id in self.ids.items():
-            if name not in known or known[name].topic_id != topic_id:
-                raise UnknownTopic(
-                    f"{name} was deleted{' and made anew' if name in known else ''} while "
-                    f"{self.group} ran; start it again, and it begins with what is there then"
-                )
-
-    def topic(self, name: str) -> str:
-        return self.topics.get(name, name)
-
-    def partition(self, partition: TopicPartition) -> TopicPartition:
-        return TopicPartition(self.topic(partition.topic), partition.partition)
-
-    def start(self, partition: TopicPartition) -> int:
-        """Where reading begins when nothing is committed."""
-        span = self.spans.get(partition)
-        return self.backend.offsets(partition).start if span is None else span.start
-
-    def end(self, partition: TopicPartition) -> int:
-        """Where reading ends, or would at this moment."""
-        span = self.spans.get(partition)
-        return self.backend.offsets(partition).end if span is None else span.end
-
-    def limits(self) -> dict[str, Limits]:
-        """What the topics take that are there, by the app's names for them."""
-        known = self.backend.topics()
-        places = {name: self.topic(name) for name in (*known, *self.topics)}
-        return {name: limits_of(known[at].config) for name, at in places.items() if at in known}
-
-    def cut(self, partition: TopicPartition, columns: Columns) -> Columns:
-        """The part of some records that the partition's span lets through."""
-        span = self.spans.get(partition)
-        if span is None:
-            return columns
-        return within(before(columns, span.end), span.since, span.until)
+OnMissing: TypeAlias = Literal["fail", "earliest", "rebuild"]
+"""What to do about records that were removed before the app has read them: stop and say so; go on
+with what is left; or forget the task's state and make it anew of what is left."""
 
 
 class Running:
-    """A task, and where its inputs stand in a log."""
+    """A task, and where its inputs stand in a log.
 
-    def __init__(self, task: Task, place: Place, outputs: Outputs, clock: Clock) -> None:
+    `restore` until it says that all is there; from then on `step`, `idle` and `checkpoint`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        place: Place,
+        outputs: Outputs,
+        clock: Clock,
+        *,
+        on_missing: OnMissing = "fail",
+    ) -> None:
         self.task = task
+        self.unit = Unit(task.subtopology.name, task.number)
         self.positions: dict[TopicPartition, int] = {}
         """The next offset to fetch of each input and table, by its place in the log."""
-        self.whole = True
-        """Whether everything the task gave has been appended; else it must not be committed."""
+        self.missing: list[str] = []
+        """What was removed before it was read, and is gone on without."""
+        self.feed_at_most: int | None = None
+        """Records that an input is fed at once; None: as many as are fetched."""
         self._place = place
         self._outputs = outputs
         self._clock = clock
+        self._on_missing = on_missing
         self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
+        self._changelogs = {
+            place.partition(TopicPartition(each, task.number)): each for each in task.changelogs
+        }
+        self._restoring: Restoring | None = None
         self._committed: dict[TopicPartition, CommittedOffset] = {}
-        self._taken_back: dict[TopicPartition, CommittedOffset] = {}
+        self._undone: dict[str, dict[bytes, None]] = {}
         self._silent: dict[TopicPartition, float] = {}
         self._looked = 0.0
 
     # Beginning.
 
-    def begin(
-        self,
-        committed: Mapping[TopicPartition, CommittedOffset],
-        on_progress: RestoreProgress = lambda what, done, total: None,
-    ) -> None:
-        """Bring back state, positions and tables, as committed.
+    @property
+    def committing(self) -> frozenset[TopicPartition]:
+        """The partitions whose offsets it begins with, by their places in the log."""
+        inputs = (self._place.partition(each) for each in self.task.inputs)
+        return frozenset((*inputs, *self._changelogs))
 
-        A `commit` has to follow before the first `step`: it makes the taken back changes of a
-        killed predecessor count, and tells this task's run from an earlier one.
-        """
-        for changelog in self.task.changelogs:
-            self._restore(changelog, committed, on_progress)
+    @property
+    def changelogs(self) -> Set[TopicPartition]:
+        """Where its state is kept, by places in the log."""
+        return self._changelogs.keys()
+
+    def begin(self, committed: Mapping[TopicPartition, CommittedOffset]) -> None:
+        """Begin at what was committed; state and tables are still to be restored."""
+        committed = self._without_missing(committed)
         positions = {}
         for partition in self.task.inputs:
             at = self._place.partition(partition)
@@ -138,50 +92,79 @@ class Running:
             self.positions[at] = was.offset
             positions[partition] = Position(was.offset, was.metadata)
         self.task.resume(positions)
+        loads = []
+        for at, changelog in self._changelogs.items():
+            loads += self._changes(at, changelog, committed.get(at))
         for partition in self.task.tables:
-            self._load(partition, on_progress)
+            at = self._place.partition(partition)
+            start, end = self._place.start(at), self._place.end(at)
+            loads.append(Load(at, start, end, partial(self._load_table, partition, at)))
+            self.positions[at] = end
+        self._restoring = Restoring(self._place.backend, loads)
 
-    def _restore(
-        self,
-        changelog: str,
-        committed: Mapping[TopicPartition, CommittedOffset],
-        on_progress: RestoreProgress,
-    ) -> None:
-        name = TopicPartition(changelog, self.task.number)
-        at = self._place.partition(name)
-        valid = committed.get(at, CommittedOffset(0))
-        taken_back = restore(
-            self._place.backend,
-            at,
-            valid.offset,
-            lambda columns: self.task.restore(changelog, columns),
-            lambda done, total: on_progress(str(at), done, total),
-        )
-        if taken_back:
-            keys, values = list(taken_back), list(taken_back.values())
-            rows = Rows(keys, values, [0] * len(keys))
-            end = self._outputs.append_to(changelog, self.task.number, rows)
-            self._taken_back[at] = CommittedOffset(end)
-        elif at in committed:
-            self._committed[at] = valid
+    def restore(self, until: float) -> bool:
+        """Bring back state and tables until about a time (monotonic seconds); True when all is
+        there. Raises SerdeError for what cannot be read."""
+        assert self._restoring is not None
+        return self._restoring.some(self._clock, until)
 
-    def _load(self, partition: TopicPartition, on_progress: RestoreProgress) -> None:
-        """Read a table to its end, so that the first event already finds its rows."""
-        at = self._place.partition(partition)
-        first, end = self._place.start(at), self._place.end(at)
-        position = first
-        while position < end:
-            position = max(position, self._place.backend.offsets(at).start)  # retention goes on
-            for batch in self._place.backend.fetch({at: position}, max_bytes=FETCH_BYTES):
-                self.task.load_table(partition, self._place.cut(at, batch.columns()))
-                position = batch.next_offset
-            on_progress(str(at), min(position, end) - first, end - first)
-        self.positions[at] = position
+    @property
+    def begun(self) -> bool:
+        """Whether it knows where it begins."""
+        return self._restoring is not None
+
+    @property
+    def restoring(self) -> Restoring:
+        """What there is to restore, once it has begun."""
+        assert self._restoring is not None
+        return self._restoring
+
+    def _changes(
+        self, at: TopicPartition, changelog: str, committed: CommittedOffset | None
+    ) -> list[Load]:
+        bounds = self._place.backend.offsets(at)
+        valid = 0 if committed is None else min(committed.offset, bounds.log_end)
+        if committed is not None:
+            self._committed[at] = committed
+        undone = self._undone[changelog] = {}
+
+        def take_back(columns: Columns) -> None:
+            undone.update((key, None) for key in columns.keys if key is not None)
+
+        behind = max(valid, bounds.start)
+        return [
+            Load(at, bounds.start, valid, partial(self.task.restore, changelog)),
+            Load(at, behind, bounds.end, take_back),
+        ]
+
+    def _load_table(self, partition: TopicPartition, at: TopicPartition, columns: Columns) -> None:
+        # To its end, so that the first event already finds its rows.
+        self.task.load_table(partition, self._place.cut(at, columns))
+
+    def _without_missing(
+        self, committed: Mapping[TopicPartition, CommittedOffset]
+    ) -> Mapping[TopicPartition, CommittedOffset]:
+        """The committed offsets to begin at, when records behind them may be gone."""
+        if self._on_missing == "fail" or self._place.spans:
+            return committed  # whoever fetches there says it
+        moved = dict(committed)
+        for partition in self.task.inputs:
+            at = self._place.partition(partition)
+            start = self._place.backend.offsets(at).start
+            if at not in committed or committed[at].offset >= start:
+                continue
+            gone = f"{at}@{committed[at].offset} to {start - 1}: removed before they were read"
+            if self._on_missing == "rebuild":
+                self.missing.append(f"{gone}; {self.unit} is made anew of what is left")
+                return {}
+            self.missing.append(f"{gone}; going on without them")
+            moved[at] = CommittedOffset(start, committed[at].metadata)
+        return moved
 
     # Working.
 
     def step(self) -> bool:
-        """Read what there is, process some, append what it gave; False when there was nothing.
+        """Read what there is, process some, take what it gave; False when there was nothing.
 
         Raises like `Task.run`.
         """
@@ -194,8 +177,9 @@ class Running:
         batches = self._fetch(behind) if behind else []
         for batch in batches:
             at = batch.partition
-            self.task.feed(self._names[at], self._place.cut(at, batch.columns()))
-            self.positions[at] = batch.next_offset
+            columns, position = self._cut(batch)
+            self.task.feed(self._names[at], columns)
+            self.positions[at] = position
             self._silent.pop(at, None)
             wanted.pop(at, None)
         self.task.caught_up(self._names[at] for at in wanted)
@@ -203,6 +187,14 @@ class Running:
             self._silent.setdefault(at, now)
         done = self._run(now + TURN)
         return self.flush() or bool(batches) or done > 0
+
+    def _cut(self, batch: Batch) -> tuple[Columns, int]:
+        """What to feed of a batch, and where to read on."""
+        columns, position = batch.columns(), batch.next_offset
+        if self.feed_at_most is not None and len(columns) > self.feed_at_most:
+            position = columns.offsets[self.feed_at_most]
+            columns = before(columns, position)
+        return self._place.cut(batch.partition, columns), position
 
     def _fetch(self, behind: Mapping[TopicPartition, int]) -> list[Batch]:
         """Raises OffsetOutOfRange for records that were removed before the app has read them.
@@ -227,8 +219,9 @@ class Running:
             return "Begin a new replay: it reads what is left"
         return (
             f"To go on without them: streamkit groups reset {self._place.group} --topic "
-            f"{at.topic}:{at.partition} --to offset:{start}. To keep more: streamkit topics alter "
-            f"{at.topic} --config retention.ms=..."
+            f"{at.topic}:{at.partition} --to offset:{start}, or run the app with --on-missing "
+            "earliest; to make its state anew of what is left: --on-missing rebuild. To keep more: "
+            f"streamkit topics alter {at.topic} --config retention.ms=..."
         )
 
     def _run(self, until: float) -> int:
@@ -253,11 +246,11 @@ class Running:
         span = self._place.spans.get(at)
         return span is not None and offset >= span.end
 
-    def idle(self) -> None:
-        """Tell the task for how long its inputs have been silent, and append what that gave.
+    def idle(self) -> bool:
+        """Tell the task for how long its inputs have been silent, and take what that gave.
 
         Until the last `step`, not until now: while other tasks had their turn, or the process was
-        stopped, something may have come.
+        stopped, something may have come. False when it gave nothing.
         """
         self.task.idle(
             {
@@ -266,21 +259,15 @@ class Running:
                 if at in self._silent
             }
         )
-        self.flush()
+        return self.flush()
 
     def flush(self) -> bool:
-        """Append what the task has to give; False when it is nothing."""
+        """Take what the task has to give; False when it is nothing."""
         drained = self.task.drain()
-        self.whole = False
-        self._outputs.append(drained, self.task.number)
-        self.whole = True
-        return bool(drained.rows or drained.everywhere)
-
-    def save(self) -> None:
-        """After an error: append what was made before it, unless that is not to be had."""
-        self.whole = self.whole and not self.task.torn
-        if self.whole:
-            self.flush()
+        if not drained.rows and not drained.everywhere:
+            return False
+        self._outputs.give(drained, self.task.number)
+        return True
 
     @property
     def lag(self) -> int:
@@ -295,72 +282,51 @@ class Running:
             offset >= self._place.end(at) for at, offset in self.positions.items()
         )
 
+    @property
+    def silent_since(self) -> Mapping[TopicPartition, float]:
+        """Since when (monotonic seconds) inputs have stood at their end, by the app's names."""
+        return {self._names[at]: since for at, since in self._silent.items()}
+
     # Committing.
 
     def checkpoint(self) -> dict[TopicPartition, CommittedOffset]:
-        """Append the changes of state, and give the offsets to commit that are new."""
+        """Append the changes of state, and give the offsets to commit that are new.
+
+        They have to be committed, or the task has to be dropped.
+        """
         checkpoint = self.task.checkpoint()
-        offsets = {
-            self._place.partition(partition): CommittedOffset(position.offset, position.metadata)
-            for partition, position in checkpoint.positions.items()
-        }
-        offsets |= self._taken_back
-        self._taken_back = {}
+        nothing_left = frozenset(self.task.hungry)
+        offsets = {}
+        for partition, position in checkpoint.positions.items():
+            at = self._place.partition(partition)
+            # Also behind what holds no record, so that nothing seems to be left.
+            after = self._read_to(at) if partition in nothing_left else position.offset
+            offsets[at] = CommittedOffset(max(position.offset, after), position.metadata)
+        for changelog, keys in self._undone.items():
+            if keys:
+                values = [self.task.stored(changelog, key) for key in keys]
+                rows = Rows(list(keys), values, [0] * len(keys))
+                offsets |= self._keep(changelog, rows)
+        self._undone = {}
         for changelog, rows in checkpoint.changelog.items():
-            at = self._place.partition(TopicPartition(changelog, self.task.number))
-            try:
-                end = self._outputs.append_to(changelog, self.task.number, rows)
-            except RecordTooLarge as error:
-                largest = max(range(len(rows)), key=lambda row: len(rows.values[row] or b""))
-                raise RecordTooLarge(
-                    f"state for {changelog}, key {rows.keys[largest]!r}: {error}; a function keeps "
-                    "too much for one key: let it keep less"
-                ) from error
-            offsets[at] = CommittedOffset(end)
+            offsets |= self._keep(changelog, rows)
         changed = {at: to for at, to in offsets.items() if self._committed.get(at) != to}
         self._committed |= changed
         return changed
 
+    def _read_to(self, at: TopicPartition) -> int:
+        span = self._place.spans.get(at)
+        position = self.positions[at]
+        return position if span is None else min(position, span.end)
 
-def commit(
-    running: Iterable[Running],
-    place: Place,
-    outputs: Outputs,
-    member: Membership | None = None,
-    units: Iterable[Unit] | None = None,
-    also: Mapping[TopicPartition, CommittedOffset] | None = None,
-) -> None:
-    """Commit what tasks have done so far, all of it or nothing; `also` goes with it.
-
-    `units`: what the member must own for that; None: the units of these tasks.
-
-    In this order: results and inputs are on stable storage, then changes of state, then the
-    offsets of both, in one batch. A process that dies in between leaves results that will be
-    given again, or changes that a restore takes back. Raises Fenced, UnknownTopic.
-    """
-    place.refuse_successors()
-    outputs.sync()
-    running = list(running)
-    offsets: dict[TopicPartition, CommittedOffset] = {}
-    for one in running:
-        offsets |= one.checkpoint()
-    if not offsets:
-        return
-    # Inputs as well: a position must not survive a power cut that its records do not.
-    place.backend.sync(offsets)
-    outputs.sync()
-    if member is not None and units is None:
-        units = [Unit(one.task.subtopology.name, one.task.number) for one in running]
-    place.backend.commit(place.group, {**offsets, **(also or {})}, member=member, units=units)
-
-
-def rescue(error: Exception, failed: Running, commit_rest: Callable[[], None]) -> None:
-    """After a task has failed: see that what was done before is committed, if that can be.
-
-    `commit_rest` commits all tasks that are `whole`; what goes wrong there is noted on `error`.
-    """
-    try:
-        failed.save()
-        commit_rest()
-    except StreamkitError as also:
-        error.add_note(f"What was done before it could not be committed either: {also}")
+    def _keep(self, changelog: str, rows: Rows) -> dict[TopicPartition, CommittedOffset]:
+        at = self._place.partition(TopicPartition(changelog, self.task.number))
+        try:
+            end = self._outputs.keep(changelog, self.task.number, rows)
+        except RecordTooLarge as error:
+            largest = max(range(len(rows)), key=lambda row: len(rows.values[row] or b""))
+            raise RecordTooLarge(
+                f"state for {changelog}, key {rows.keys[largest]!r}: {error}; a function keeps "
+                "too much for one key: let it keep less"
+            ) from error
+        return {at: CommittedOffset(end)}

@@ -6,12 +6,10 @@ read, each kind of task is told in turn that nothing more comes, those that feed
 session that ends at a time T closes every window that ends by T. One that ends at the latest
 record closes what a live app closes when its inputs stay silent.
 
-The results of a session are written by it alone, which allows more than a live app can do: each
-commit has the ends of the result topics, so that a process that goes on after a killed one knows
-what that one wrote without committing it, and does not write it again.
+A commit is one transaction, as in a live app: a process that goes on after a killed one begins at
+its last commit, and of what that one did since nobody sees anything.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from threading import Event
 
@@ -22,10 +20,13 @@ from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.topology import Layout, SubTopology, Topology
-from streamkit.engine.outputs import Outputs, Written
-from streamkit.engine.running import Place, Running, Span, commit, rescue
+from streamkit.engine.committing import commit
+from streamkit.engine.outputs import Outputs
+from streamkit.engine.place import Place, Span
+from streamkit.engine.running import Running
 from streamkit.engine.task import Task
-from streamkit.errors import GroupActive, UnknownTopic, nearest
+from streamkit.engine.transaction import WorkTransaction
+from streamkit.errors import GroupActive, StreamkitError, UnknownTopic, nearest
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import create_shadow, replay_layout, written
 from streamkit.replay.session import Session, store
@@ -61,9 +62,14 @@ def run(
             raise GroupActive(
                 f"replay {session.name!r} of app {session.app!r} runs in another process already"
             )
-        pass_ = _Pass(topology, backend, session, member, clock, on_progress)
-        if not pass_.run(stop):
-            return pass_.session
+        # One of this name at a time: what a killed process has left open is aborted here.
+        transaction = WorkTransaction(backend, session.group, session.group)
+        try:
+            pass_ = _Pass(topology, backend, session, member, transaction, clock, on_progress)
+            if not pass_.run(stop):
+                return pass_.session
+        finally:
+            transaction.close()
     finally:
         member.leave()
     finished = msgspec.structs.replace(pass_.session, finished=True, ended=clock.now())
@@ -80,6 +86,7 @@ class _Pass:
         backend: Backend,
         session: Session,
         member: Membership,
+        transaction: WorkTransaction,
         clock: Clock,
         on_progress: Callable[[int, int], None],
     ) -> None:
@@ -98,11 +105,8 @@ class _Pass:
         )
         committed = backend.committed(session.group)
         self._shadows: set[str] = set()
-        uncommitted: dict[str, Written] = {}
-        for topic in session.results:
-            uncommitted[topic] = _tail(backend, self._shadow(topic), committed)
         # Not the place's: a function may send to any topic, and none of the live ones is touched.
-        self._outputs = Outputs(backend, self._shadow, uncommitted)
+        self._outputs = Outputs(backend, self._shadow, transaction)
         layout = replay_layout(topology, backend, session)
         self._stages = [
             [self._begin(topology, layout, name, number, committed) for name, number in stage]
@@ -124,24 +128,32 @@ class _Pass:
         task = Task(topology, layout, sub, number, run=self._clock.now(), limits=limits)
         one = Running(task, self._place, self._outputs, self._clock)
         one.begin(committed)
+        while not one.restore(self._clock.monotonic() + COMMIT_INTERVAL):
+            pass
         return one
 
     def run(self, stop: Event) -> bool:
         """True when everything is done, False when it was stopped."""
         finishing = iter(self._stages)
         saved = told = self._clock.monotonic()
+        uncommitted = False
         while not stop.is_set():
             now = self._clock.monotonic()
             busy = False
             for one in self._running:
                 busy |= not stop.is_set() and self._guarded(one, Running.step)
+            uncommitted |= busy
             if now - told >= PROGRESS:
                 told = now
                 self._on_progress(*self._progress())
             if now - saved >= COMMIT_INTERVAL:
                 self._commit()
-                saved = self._clock.monotonic()
+                saved, uncommitted = self._clock.monotonic(), False
             if busy or stop.is_set():
+                continue
+            if uncommitted:
+                self._commit()  # what one task hands to another, that one can only read then
+                uncommitted = False
                 continue
             stage = next(finishing, None)
             if stage is None:
@@ -150,6 +162,7 @@ class _Pass:
                 return True
             for one in stage:
                 self._guarded(one, self._finish)
+            uncommitted = True
         self._commit()
         return False
 
@@ -164,13 +177,7 @@ class _Pass:
         return one.flush()
 
     def _commit(self) -> None:
-        results = (
-            TopicPartition(shadow, number)
-            for shadow in map(self.session.shadow, self.session.results)
-            for number in range(self._backend.topic(shadow).partitions)
-        )
-        ends = {at: CommittedOffset(self._backend.offsets(at).end) for at in results}
-        commit(self._running, self._place, self._outputs, self._member, [UNIT], ends)
+        commit(self._running, self._place, self._outputs, self._member, [UNIT])
 
     def _shadow(self, topic: str) -> str:
         """The session's own topic for one the app writes, made now if only a function names it."""
@@ -196,12 +203,13 @@ class _Pass:
         try:
             return act(one)
         except Exception as error:
-            rescue(error, one, self._commit_whole)
+            if not (one.task.torn or self._outputs.broken):
+                try:
+                    one.flush()
+                    self._commit()
+                except StreamkitError as also:
+                    error.add_note(f"What was done before it could not be committed: {also}")
             raise
-
-    def _commit_whole(self) -> None:
-        self._running = [one for one in self._running if one.whole]
-        self._commit()
 
     def _progress(self) -> tuple[int, int]:
         done = total = 0
@@ -257,20 +265,3 @@ def _delay(node: Node | None) -> int:
         delay += node.delay
         node = node.above
     return delay
-
-
-def _tail(
-    backend: Backend, topic: str, committed: dict[TopicPartition, CommittedOffset]
-) -> Written:
-    """The records of a session's result topic that were written and not committed."""
-    found: Written = Counter()
-    for number in range(backend.topic(topic).partitions):
-        at = TopicPartition(topic, number)
-        bounds = backend.offsets(at)
-        position = committed[at].offset if at in committed else bounds.start
-        while position < bounds.end:
-            for batch in backend.fetch({at: position}):
-                for record in batch.records():
-                    found[record.key, record.value, record.timestamp, record.headers] += 1
-                position = batch.next_offset
-    return found

@@ -1,7 +1,7 @@
 """A process that dies at every single call it makes to the log, before it or after it."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from threading import Event
 from typing import Any
 
@@ -15,11 +15,12 @@ from streamkit.codec import partition_for
 from streamkit.engine import running
 from streamkit.engine.headers import WINDOW
 from streamkit.engine.live import run
+from streamkit.engine.worker import Settings
 from streamkit.records import TopicPartition
 
 PARTITIONS = 2
 SECOND = 1000
-CALLS = ("append", "sync", "commit")
+CALLS = ("append_encoded", "sync", "add", "commit_offsets", "commit")
 
 
 class Killed(BaseException):
@@ -38,8 +39,14 @@ class Mortal:
         self._late = late
         self.calls = 0
 
+    def transactions(self, transactional_id: str, *, timeout: float) -> Any:
+        return _Mortal(self, self._log.transactions(transactional_id, timeout=timeout))
+
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._log, name)
+        return self.counted(self._log, name)
+
+    def counted(self, whose: Any, name: str) -> Any:
+        found = getattr(whose, name)
         if name not in CALLS:
             return found
 
@@ -53,6 +60,17 @@ class Mortal:
             return result
 
         return call
+
+
+class _Mortal:
+    """Its transactions. Closing them is what others do when it is dead: they are aborted."""
+
+    def __init__(self, process: Mortal, transactions: Any) -> None:
+        self._process = process
+        self._transactions = transactions
+
+    def __getattr__(self, name: str) -> Any:
+        return self._process.counted(self._transactions, name)
 
 
 class Sale(Struct):
@@ -128,7 +146,7 @@ def fill(log: Backend) -> None:
 
 
 def until_end(log: Any) -> None:
-    run(shop().topology(), log, stop=Event(), commit_interval=0, until_end=True)
+    run(shop().topology(), log, stop=Event(), settings=Settings(commit_interval=0), until_end=True)
 
 
 def read(log: Backend, topic: str) -> list[Any]:
@@ -166,12 +184,22 @@ def state(log: Backend) -> dict[Any, Any]:
 
 
 def outcome(log: Backend) -> Any:
-    results = {topic: upserted(log, topic) for topic in ("totals", "running", "counts")}
-    late = {t: len(read(log, t)) for t in log.topics() if t.endswith("-late")}
-    numbered: dict[Any, set[Any]] = defaultdict(set)
-    for record in read(log, "numbered"):
-        numbered[record.key].add(record.value)
-    return results, late, numbered, state(log)
+    """All that is there, each record as often as it is there.
+
+    In which order updates come depends on how upstream tasks took turns: of these the last counts,
+    and how many there are.
+    """
+    results = {
+        topic: Counter((r.key, r.value, r.timestamp, r.headers) for r in read(log, topic))
+        for topic in ("totals", "counts", "numbered", "joined")
+    }
+    updates = upserted(log, "running"), len(read(log, "running"))
+    counts = {
+        topic: Counter((r.key, r.value) for r in read(log, topic) if r.key is not None)
+        for topic in log.topics()
+        if topic.endswith(("-late", "-repartition"))
+    }
+    return results, updates, counts, state(log)
 
 
 @pytest.fixture(autouse=True)

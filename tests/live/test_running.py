@@ -3,10 +3,13 @@
 from streamkit import App, tumbling
 from streamkit.backends.locate import open_backend
 from streamkit.clock import ManualClock
+from streamkit.engine.committing import commit
 from streamkit.engine.outputs import Outputs
-from streamkit.engine.running import Place, Running
+from streamkit.engine.place import Place
+from streamkit.engine.running import Running
 from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics
+from streamkit.engine.transaction import WorkTransaction
 from streamkit.records import TopicPartition
 
 EVENTS = TopicPartition("events", 0)
@@ -22,8 +25,10 @@ def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
         log.create_topic("events")
         layout, place = create_topics(topology, log), Place(log, "shop")
         task = Task(topology, layout, topology.subtopologies[0], 0, run=clock.now())
-        one = Running(task, place, Outputs(log, place.topic), clock)
+        outputs = Outputs(log, place.topic, WorkTransaction(log, "shop", "shop-1"))
+        one = Running(task, place, outputs, clock)
         one.begin({})
+        assert one.restore(clock.monotonic())
 
         log.append(EVENTS, [b"x"], keys=[b"k"], timestamps=1000)
         while one.step():
@@ -36,6 +41,8 @@ def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
         clock.advance(2 * 60_000)
         one.step()
         one.idle()
+        member = log.join("shop", layout.tasks)
+        commit([one], place, outputs, member, member.poll().owned)
         assert [
             r.value for b in log.fetch({TopicPartition("counts", 0): 0}) for r in b.records()
         ] == [b"2"]

@@ -15,6 +15,7 @@ from streamkit.dsl.context import Context
 from streamkit.dsl.windows import tumbling
 from streamkit.engine.headers import WINDOW
 from streamkit.engine.live import run as run_live
+from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import ConfigError, GroupActive, TopicExists, UnknownTopic
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import begin
@@ -179,19 +180,21 @@ def test_a_session_that_was_stopped_goes_on_to_the_same_end(log, times):
 def test_what_a_killed_process_wrote_and_did_not_commit_is_not_written_twice(log, monkeypatch):
     publish(log, range(200))
     end = str(DAY + 200 * SECOND)
-    commits = []
+    commit, commits = WorkTransaction.commit, []
 
-    def killed(place_backend, *arguments, **options):
+    def killed(transaction, *arguments):
         commits.append(1)
         if len(commits) > 1:
             raise SystemExit("killed")
-        return type(log).commit(log, *arguments, **options)
+        commit(transaction, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(log, "commit", killed.__get__(log))
+        patch.setattr(WorkTransaction, "commit", killed)
         with pytest.raises(SystemExit):
             run(shop(), log, session(log, shop(), to=end), stop=threading.Event())
-    assert read(log, "big.replay.again")  # written, and not committed
+    assert commits
+    log_ends = [log.offsets(TopicPartition("big.replay.again", n)).end for n in range(PARTITIONS)]
+    assert sum(log_ends) > len(read(log, "big.replay.again")), "written, and not committed"
     replay(log, shop(), to=end)
     replay(log, shop(), name="whole", to=end)
     for topic in ("big", "totals"):
@@ -305,7 +308,8 @@ def test_a_deleted_session_leaves_nothing_behind(log):
     publish(log, range(10))
     before = set(log.topics())
     forget(log, replay(log, shop()))
-    assert set(log.topics()) - before == {"__streamkit_replays", "__consumer_offsets"} - before
+    own = {"__streamkit_replays", "__consumer_offsets", "__transaction_state"}
+    assert set(log.topics()) - before == own - before
     assert sessions(log) == {}
     assert "shop.replay.again" not in log.groups()
 

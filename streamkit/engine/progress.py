@@ -1,0 +1,95 @@
+"""How far the tasks of a process are, told from time to time."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamkit.clock import Clock
+from streamkit.engine.restore import Restoring
+
+logger = logging.getLogger("streamkit.engine")
+
+PROGRESS = 0.25
+"""Seconds between two calls of `on_progress`."""
+PATIENCE = 1.0
+"""Seconds of restoring after which it is worth a line, and then another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How far state and tables are that tasks need before their first event."""
+
+    tasks: int
+    done: int
+    """Records read."""
+    total: int
+    rate: float
+    """Records per second until now."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None: nobody can tell yet."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+    def __str__(self) -> str:
+        left = "" if self.seconds_left is None else f", {self.seconds_left:,.0f} s left"
+        return f"{self.done:,} of {self.total:,} records, {self.rate:,.0f}/s{left}"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far this process is. `lag`: records its tasks have still to read."""
+
+    tasks: int
+    processed: int
+    late: int
+    lag: int
+    rate: float
+    """Records per second since the last Progress."""
+    restoring: Restored | None = None
+    """Of tasks that are to come; None: there are none."""
+
+
+class Reports:
+    """Tells `on_progress` a few times a second, and the log about restores that take long."""
+
+    def __init__(self, clock: Clock, on_progress: Callable[[Progress], None] | None) -> None:
+        self._clock = clock
+        self._on_progress = on_progress
+        self._told = (clock.monotonic(), 0)
+        self._began: float | None = None
+        self._logged = 0.0
+        self._known: dict[int, Restoring] = {}
+        self._restored: Restored | None = None
+
+    def restoring(self, ongoing: Sequence[Restoring]) -> None:
+        """These are being restored at the moment. Those that were, in one go with them, count."""
+        if not ongoing:
+            self._began, self._restored = None, None
+            self._known.clear()
+            return
+        now = self._clock.monotonic()
+        if self._began is None:
+            self._began = self._logged = now
+        self._known.update((id(one), one) for one in ongoing)
+        total = sum(one.total for one in self._known.values())
+        done = total - sum(one.left for one in self._known.values())
+        self._restored = Restored(len(ongoing), done, total, done / max(now - self._began, 1e-3))
+        if now - self._logged >= PATIENCE:
+            self._logged = now
+            logger.info("restoring %s: %s", ongoing[0].what, self._restored)
+
+    def due(self, last: bool) -> bool:
+        """Whether to `tell` now; the `last` time in any case."""
+        if self._on_progress is None:
+            return False
+        return last or self._clock.monotonic() - self._told[0] >= PROGRESS
+
+    def tell(self, tasks: int, processed: int, late: int, lag: int) -> None:
+        """Call `on_progress`."""
+        assert self._on_progress is not None
+        now = self._clock.monotonic()
+        since, before = self._told
+        self._told = (now, processed)
+        rate = (processed - before) / max(now - since, 1e-3)
+        self._on_progress(Progress(tasks, processed, late, lag, rate, self._restored))

@@ -1,0 +1,368 @@
+"""The tasks of one process: a member of the app's group, with what falls to it.
+
+Whoever has a worker lets it take turns, and waits when it has nothing to do: live does so until it
+is stopped, a test as long as there is something. In a turn it follows the group (a task that
+another member waits for is committed and given up; one that comes is restored, a slice at a time,
+while the others work), lets each task do what there is to do, and commits when it is time.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import Literal, TypeAlias, TypeVar
+
+from streamkit.backends.base import Backend, Membership
+from streamkit.backends.values import Unit
+from streamkit.clock import Clock
+from streamkit.dsl.topology import Layout, Topology
+from streamkit.engine.committing import commit
+from streamkit.engine.growth import refuse_growth
+from streamkit.engine.outputs import Outputs
+from streamkit.engine.place import Place, Span
+from streamkit.engine.progress import Progress, Reports
+from streamkit.engine.running import OnMissing, Running
+from streamkit.engine.task import Stats, Task
+from streamkit.engine.transaction import WorkTransaction
+from streamkit.engine.watermarks import FOREVER, NEVER
+from streamkit.errors import Fenced, ProducerFenced, StreamkitError
+from streamkit.records import TopicPartition
+
+T = TypeVar("T")
+
+logger = logging.getLogger("streamkit.engine")
+
+Guarantee: TypeAlias = Literal["exactly_once", "at_least_once"]
+
+WAIT = 0.2
+"""Seconds of sleep at most: how long a stop may go unnoticed, and idle inputs be judged late."""
+RESTORE = 0.05
+"""About how many seconds of a turn go to restoring while other tasks are at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an app is run. `commit_interval` in seconds: the least time from one commit to the next,
+    and the longest for which what was done is not committed, as far as that takes no longer."""
+
+    guarantee: Guarantee = "exactly_once"
+    commit_interval: float = 0.1
+    on_missing: OnMissing = "fail"
+
+
+class Worker:
+    """See the module. For one thread. `close` it, whatever happened."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        backend: Backend,
+        layout: Layout,
+        settings: Settings,
+        clock: Clock,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._topology = topology
+        self._backend = backend
+        self._settings = settings
+        self._clock = clock
+        self._layout = layout
+        known = backend.topics()
+        ids = {name: known[name].topic_id for name in layout.partitions if name in known}
+        self._place = Place(backend, topology.app, ids=ids)
+        self._running: dict[Unit, Running] = {}
+        self._coming: dict[Unit, Running] = {}
+        """Tasks of ours that are not at work yet: restored, or waiting for who had them before."""
+        self._retired = Stats()
+        self._reports = Reports(clock, on_progress)
+        self._open()
+        self._committed_at = self._looked_at = clock.monotonic()
+        self._uncommitted = False
+
+    def _open(self) -> None:
+        app = self._topology.app
+        self._member: Membership = self._backend.join(
+            app, self._layout.tasks, client_id=f"app {app}"
+        )
+        try:
+            self._transaction = WorkTransaction(self._backend, app, self._member.member_id)
+        except BaseException:
+            self._member.leave()
+            raise
+        self._outputs = Outputs(
+            self._backend,
+            self._place.topic,
+            self._transaction,
+            at_once=self._settings.guarantee == "at_least_once",
+        )
+
+    # What whoever has it does.
+
+    def turn(self, stop: Event | None = None) -> bool:
+        """Do some of what there is to do; False when that was nothing. No longer than necessary
+        once `stop` is set.
+
+        Raises what processing raises: what was done before it is committed then, if that can be.
+        """
+        try:
+            return self._turn(stop or Event())
+        except (Fenced, ProducerFenced) as error:
+            logger.warning("%s; going on from the last commit", error)
+            self._begin_anew()
+            return True
+
+    def wait(self) -> None:
+        """Sleep until there is something to do, or to commit, or a moment has passed."""
+        positions = {at: o for one in self._running.values() for at, o in one.positions.items()}
+        timeout = WAIT
+        if self._uncommitted:
+            due = self._committed_at + self._settings.commit_interval
+            timeout = min(WAIT, max(0.0, due - self._clock.monotonic()))
+        elif self._coming:
+            timeout = 0.01
+        self._backend.wait(positions, timeout)
+
+    def commit(self) -> None:
+        """Commit what was done so far. Fenced, it begins anew and others do it again."""
+        try:
+            self._commit()
+        except (Fenced, ProducerFenced) as error:
+            logger.warning("%s; what was not committed is done again", error)
+            self._begin_anew()
+
+    def finish(self) -> None:
+        """Commit, and report for the last time."""
+        self.commit()
+        self._report(last=True)
+        refuse_growth(self._topology, self._layout, self._backend)
+
+    def close(self) -> None:
+        """Give everything up; what was not committed will be done again."""
+        try:
+            self._transaction.close()
+        finally:
+            self._member.leave()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks at work here."""
+        return tuple(one.task for one in self.running)
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        """The tasks at work here, and where they stand."""
+        return tuple(self._running.values())
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether anything was done since the last commit."""
+        return self._uncommitted
+
+    def at_end(self) -> bool:
+        """Whether everything there is has been processed and committed, here and by others."""
+        if self._coming or self._uncommitted:
+            return False
+        if not all(one.at_end for one in self._running.values()):
+            return False
+        elsewhere = [
+            TopicPartition(source.topic, number)
+            for sub in self._topology.subtopologies
+            for number in range(self._layout.tasks[sub.name])
+            if Unit(sub.name, number) not in self._running
+            for source in sub.streams
+        ]
+        if not elsewhere:
+            return True
+        committed = self._backend.committed(self._topology.app)
+        return all(
+            at in committed and committed[at].offset >= self._place.end(at) for at in elsewhere
+        )
+
+    def counts(self) -> tuple[int, int]:
+        """How many records it has read, and how many of the events were late."""
+        stats = [self._retired, *(one.task.stats for one in self._running.values())]
+        return sum(each.processed for each in stats), sum(sum(s.late.values()) for s in stats)
+
+    # A turn.
+
+    def order(self, running: list[Running]) -> list[Running]:
+        """In which order tasks step. A test may have another."""
+        return running
+
+    def _turn(self, stop: Event) -> bool:
+        self._follow()
+        busy = self._restore()
+        for one in self.order(list(self._running.values())):
+            if stop.is_set():
+                break
+            if self._guarded(one, Running.step):
+                busy = self._uncommitted = True
+        now = self._clock.monotonic()
+        if now - self._looked_at >= WAIT:
+            self._looked_at = now
+            for one in list(self._running.values()):
+                if self._guarded(one, Running.idle):
+                    self._uncommitted = True
+        if self._uncommitted and now - self._committed_at >= self._settings.commit_interval:
+            self._commit()
+        self._report()
+        return busy
+
+    def _follow(self) -> None:
+        """Take the tasks that come, and give up those that another member waits for."""
+        ownership = self._member.poll()
+        for unit in self._running.keys() - ownership.owned:
+            self._retire(unit)
+        for unit in self._coming.keys() - ownership.owned:
+            del self._coming[unit]
+        if ownership.revoking:
+            if not self._running.keys().isdisjoint(ownership.revoking):
+                self._commit()
+            for unit in ownership.revoking & self._running.keys():
+                self._retire(unit)
+            for unit in ownership.revoking & self._coming.keys():
+                del self._coming[unit]
+            self._member.release(ownership.revoking)
+        gained = ownership.owned - ownership.revoking - self._running.keys() - self._coming.keys()
+        for unit in sorted(gained):
+            self._coming[unit] = self._make(unit, self._place)
+
+    def _restore(self) -> bool:
+        """Bring tasks that come a bit further; those that are complete go to work."""
+        if not self._coming:
+            return False
+        self._begin_coming()
+        busy = False
+        until = self._clock.monotonic() + RESTORE
+        for unit, one in list(self._coming.items()):
+            if one.begun:
+                before = one.restoring.left
+                if one.restore(until):
+                    self._running[unit] = self._coming.pop(unit)
+                    self._uncommitted = busy = True
+                else:
+                    busy |= one.restoring.left < before
+        return busy
+
+    def _begin_coming(self) -> None:
+        waiting = [one for one in self._coming.values() if not one.begun]
+        if not waiting:
+            return
+        # In this order: what is pending may be committed before the second is asked for.
+        pending = self._backend.pending(self._topology.app)
+        committed = self._backend.committed(self._topology.app)
+        for one in waiting:
+            if pending.isdisjoint(one.committing):
+                one.begin(committed)
+                for text in one.missing:
+                    logger.warning("%s", text)
+
+    def _make(self, unit: Unit, place: Place) -> Running:
+        task = Task(
+            self._topology,
+            self._layout,
+            self._topology.subtopology(unit.topic),
+            unit.partition,
+            run=self._clock.now(),
+            limits=place.limits(),
+        )
+        settings = self._settings
+        return Running(task, place, self._outputs, self._clock, on_missing=settings.on_missing)
+
+    def _retire(self, unit: Unit) -> None:
+        stats = self._running.pop(unit).task.stats
+        self._retired.processed += stats.processed
+        for store, late in stats.late.items():
+            self._retired.late[store] = self._retired.late.get(store, 0) + late
+
+    def _commit(self) -> None:
+        self._committed_at = self._clock.monotonic()
+        commit(self._running.values(), self._place, self._outputs, self._member)
+        self._uncommitted = False
+        refuse_growth(self._topology, self._layout, self._backend)
+
+    def _abandon(self) -> None:
+        """Forget what was done since the last commit."""
+        for unit in list(self._running):
+            self._retire(unit)
+        self._coming.clear()
+        self._uncommitted = False
+        self._outputs.drop()
+
+    def _begin_anew(self) -> None:
+        """As another member. Whoever has the tasks now begins at the last commit, and so do we."""
+        self._running.clear()
+        self._coming.clear()
+        self._uncommitted = False
+        self.close()
+        self._open()
+
+    # When a record cannot be processed.
+
+    def _guarded(self, one: Running, act: Callable[[Running], T]) -> T:
+        """Let a task act; when it fails, commit what can be committed, of it and of the others."""
+        try:
+            return act(one)
+        except (Fenced, ProducerFenced):
+            raise
+        except Exception as error:
+            self._rescue(one, error)
+            raise
+
+    def _rescue(self, one: Running, error: Exception) -> None:
+        failed = one.task.failed
+        try:
+            if one.task.torn or self._outputs.broken:
+                self._abandon()
+                if failed is None:
+                    return
+                one = self._redo(one)
+            else:
+                one.flush()
+            self._commit()
+        except StreamkitError as also:
+            error.add_note(f"What was done before it could not be committed either: {also}")
+            return
+        if failed is not None:
+            self._advise(error, failed, one.task.positions)
+
+    def _redo(self, torn: Running) -> Running:
+        """The task again, from the last commit to before the record that tore its state.
+
+        Without this nothing before that record would count, and to skip the record would be to
+        lose those as well.
+        """
+        ends = {
+            at: Span(self._place.start(at), end, NEVER, FOREVER)
+            for at, end in torn.task.positions.items()
+        }
+        one = self._make(torn.unit, replace(self._place, spans=ends))
+        one.begin(self._backend.committed(self._topology.app))
+        while not one.restore(self._clock.monotonic() + RESTORE):
+            pass
+        while one.lag or one.task.buffered:
+            one.step()
+        self._running[torn.unit] = one
+        return one
+
+    def _advise(
+        self,
+        error: Exception,
+        failed: tuple[TopicPartition, int],
+        positions: Mapping[TopicPartition, int],
+    ) -> None:
+        """Say how to get past a record, when all before it is committed."""
+        at, offset = failed
+        committed = self._backend.committed(self._topology.app)
+        if all(p in committed and committed[p].offset >= o for p, o in positions.items()):
+            error.add_note(
+                f"Mend the app, or skip the record: streamkit groups reset {self._topology.app} "
+                f"--topic {at.topic}:{at.partition} --to offset:{offset + 1}"
+            )
+
+    def _report(self, last: bool = False) -> None:
+        coming = [one for one in self._coming.values() if one.begun]
+        self._reports.restoring([one.restoring for one in coming])
+        if self._reports.due(last):
+            lag = sum(one.lag for one in self._running.values())
+            self._reports.tell(len(self._running), *self.counts(), lag)
