@@ -25,8 +25,9 @@ from streamkit.log.metadata import FeatureLevelRecord, Topic
 from streamkit.log.partition import Partition
 from streamkit.log.partitions import Partitions
 from streamkit.log.root import METADATA, METADATA_TOPIC_ID, WAKE, allow_open_files, read_root
-from streamkit.log.space import Space
+from streamkit.log.space import PAGE, Space
 from streamkit.log.upkeep import Upkeep
+from streamkit.log.waits import holder
 from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
 
@@ -299,8 +300,8 @@ class Log:
         found = self._upkeep.run(patience=PATIENCE_SECONDS, everything=True, to_the_end=True)
         if found is None:
             raise LogError(
-                f"{self.path}: another process does maintenance, and has not finished for"
-                f" {PATIENCE_SECONDS:g} seconds; is one of those that use the log stopped?"
+                f"{self.path}: {holder(os.path.join(self.path, PAGE))} does maintenance, and has"
+                f" not finished for {PATIENCE_SECONDS:g} seconds"
             )
         return found
 

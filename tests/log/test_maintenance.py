@@ -315,7 +315,7 @@ def test_one_who_finds_another_at_it_waits_and_says_so(tmp_path, monkeypatch):
         inside = []
 
         def duty() -> None:
-            with pytest.raises(LogError, match="another process does maintenance"):
+            with pytest.raises(LogError, match="another thread of this process does maintenance"):
                 other.maintain()
             inside.append(1)
 
