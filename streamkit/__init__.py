@@ -28,11 +28,21 @@ if TYPE_CHECKING:
     from streamkit.clients.producer import Appended, Producer
     from streamkit.clients.reset import MovedOffset
     from streamkit.clients.transaction import Transaction
+    from streamkit.dsl.aggregates import (
+        collect,
+        count,
+        max_,
+        mean,
+        min_,
+        quantile,
+        sum_,
+        top_k,
+    )
     from streamkit.dsl.context import Context
     from streamkit.dsl.state import ListState, MapState, State
     from streamkit.dsl.stream import Stream
     from streamkit.dsl.table import GlobalTable, Table
-    from streamkit.dsl.windows import Window, tumbling
+    from streamkit.dsl.windows import Window, every, hopping, session, sliding, tumbling
     from streamkit.errors import (
         ConcurrentTransactions,
         ConfigError,
@@ -110,8 +120,22 @@ _MODULES = {
         "GlobalTable",
         "Table",
     ),
+    "streamkit.dsl.aggregates": (
+        "collect",
+        "count",
+        "max_",
+        "mean",
+        "min_",
+        "quantile",
+        "sum_",
+        "top_k",
+    ),
     "streamkit.dsl.windows": (
         "Window",
+        "every",
+        "hopping",
+        "session",
+        "sliding",
         "tumbling",
     ),
     "streamkit.errors": (
@@ -233,7 +257,19 @@ __all__ = [
     "UsageError",
     "Window",
     "__version__",
+    "collect",
+    "count",
+    "every",
+    "hopping",
+    "max_",
+    "mean",
+    "min_",
     "open_backend",
+    "quantile",
+    "session",
+    "sliding",
+    "sum_",
+    "top_k",
     "tumbling",
 ]
 

@@ -32,7 +32,8 @@ class Fold:
     `function.call` takes what there is so far (None before the first event) and an event, and
     gives what there is then, of type `state`; it may change what it is given in place. `merge`
     makes one state of two, of which the first is of earlier events; None: it cannot. `result`
-    makes of a state the value that is given, of type `returns`; None: it is the value.
+    makes of a state the value that is given, of type `returns`; None: it is the value. `code` are
+    the user's functions in it, besides `function`.
     """
 
     function: Function
@@ -40,6 +41,10 @@ class Fold:
     returns: Any
     merge: Callable[[Any, Any], Any] | None = None
     result: Callable[[Any], Any] | None = None
+    code: tuple[Callable[..., Any], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.function.described}: {type_name(self.state)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +85,8 @@ def sum_(of: Of[Any] = None) -> Aggregate[Any]:
         def result(state: Any) -> Any:
             return zero if state is None else state
 
-        return Fold(_built_in(add, _call("sum", of), where), part | None, part, _kept(plus), result)
+        call = _built_in(add, _call("sum", of), where)
+        return Fold(call, part | None, part, _kept(plus), result, _code(of))
 
     return Aggregate(_label("sum", of), fold)
 
@@ -114,9 +120,8 @@ def mean(of: Of[Any] = None) -> Aggregate[Any]:
         total = int | float if number else part
         state = tuple[total, int] | None  # type: ignore[valid-type]
         returns = float if number else part
-        return Fold(
-            _built_in(add, _call("mean", of), where), state, returns | None, _kept(merge), result
-        )
+        call = _built_in(add, _call("mean", of), where)
+        return Fold(call, state, returns | None, _kept(merge), result, _code(of))
 
     return Aggregate(_label("mean", of), fold)
 
@@ -142,7 +147,7 @@ def _extreme(name: str, of: Of[Any], better: Callable[[Any, Any], Any]) -> Aggre
             return value if sofar is None else better(sofar, value)
 
         call = _built_in(add, _call(name, of), where)
-        return Fold(call, part | None, part | None, _kept(better))
+        return Fold(call, part | None, part | None, _kept(better), code=_code(of))
 
     return Aggregate(_label(name, of), fold)
 
@@ -173,8 +178,8 @@ def quantile(part: float, of: Of[Any] = None, *, accuracy: float = 0.01) -> Aggr
         def result(state: Any) -> float | None:
             return None if state is None else bins.quantile(state, part)
 
-        call = _built_in(add, _call("quantile", of, part), where)
-        return Fold(call, Sketch | None, float | None, _kept(bins.merge), result)
+        call = _built_in(add, _call("quantile", of, part, accuracy), where)
+        return Fold(call, Sketch | None, float | None, _kept(bins.merge), result, _code(of))
 
     return Aggregate(_label(f"quantile-{part:g}", of), fold)
 
@@ -205,7 +210,8 @@ def top_k(n: int, by: Of[Any] = None) -> Aggregate[list[Any]]:
 
         call = _built_in(add, _call("top_k", by, n), where)
         # A list of its own for who is given it: this one goes on changing.
-        return Fold(call, list[known], list[known], merge, list)  # type: ignore[valid-type]
+        kept: Any = list.__class_getitem__(known)
+        return Fold(call, kept, kept, merge, list, _code(by))
 
     return Aggregate(_label(f"top-{n}", by), fold)
 
@@ -230,7 +236,8 @@ def collect(limit: int, of: Of[Any] = None) -> Aggregate[list[Any]]:
             return (one + other)[:limit]
 
         call = _built_in(add, _call("collect", of, limit), where)
-        return Fold(call, list[known], list[known], merge, list)  # type: ignore[valid-type]
+        kept: Any = list.__class_getitem__(known)
+        return Fold(call, kept, kept, merge, list, _code(of))
 
     return Aggregate(_label("collect", of), fold)
 
@@ -246,9 +253,8 @@ def reduced(call: Callable[..., Any], type_: Any, name: str | None = None) -> Fo
         return event if sofar is None else call(sofar, event)
 
     takes = (("sofar", known), ("event", known))
-    return Fold(
-        Function(add, fn.name, fn.where, False, (), known, False, takes), known, known, call
-    )
+    made = Function(add, fn.name, fn.where, False, (), known, False, takes)
+    return Fold(made, known, known, call, code=(call,))
 
 
 def folded(
@@ -271,7 +277,7 @@ def folded(
         merging = function(merge, leading=2)
         if merging.extras or merging.wants_record:
             raise TopologyError(f"merge= {merging.described}: it takes two states, nothing else")
-    return Fold(fn, fn.returns, fn.returns, merge)
+    return Fold(fn, fn.returns, fn.returns, merge, code=() if merge is None else (merge,))
 
 
 def together(
@@ -315,8 +321,9 @@ def together(
         return made(**dict(zip(names, values, strict=True)))
 
     kept: Any = tuple.__class_getitem__(tuple(fold.state for fold in folds))
-    call = _built_in(add, f"aggregates({', '.join(names)})", where)
-    return Fold(call, kept, made, merge, result)
+    called = (f"{name}={fold.function.where}" for name, fold in zip(names, folds, strict=True))
+    call = _built_in(add, f"aggregates({', '.join(called)})", where)
+    return Fold(call, kept, made, merge, result, tuple(one for fold in folds for one in fold.code))
 
 
 def _struct(fields: dict[str, Any]) -> Any:
@@ -397,6 +404,10 @@ def _call(name: str, of: Of[Any], *more: object) -> str:
     """As messages print it: `sum('amount')`."""
     parts = [*map(repr, more), *([] if of is None else [repr(_called(of))])]
     return f"{name}({', '.join(parts)})"
+
+
+def _code(of: Of[Any]) -> tuple[Callable[..., Any], ...]:
+    return () if of is None or isinstance(of, str) else (of,)
 
 
 def _label(name: str, of: Of[Any]) -> str:

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
+from streamkit.dsl.aggregates import Fold
 from streamkit.dsl.functions import Function
 from streamkit.dsl.topology import Topology
 from streamkit.serde import type_name
@@ -63,16 +64,23 @@ def _modules(node: Any) -> Iterator[str]:
     """The names of the modules that a node's functions and types are in."""
     for field in fields(node):
         value = getattr(node, field.name)
-        if isinstance(value, Function):
-            call = value.call
-            while isinstance(call, partial):
-                call = call.func
-            yield from _module(inspect.unwrap(call))
+        if isinstance(value, Fold):
+            yield from _modules(value)
+            for call in value.code:
+                yield from _module(_unwrapped(call))
+        elif isinstance(value, Function):
+            yield from _module(_unwrapped(value.call))
             for kept in value.states:
                 yield from _module(kept.type)
                 yield from _module(kept.key)
         elif hasattr(value, "decode") and hasattr(value, "type"):
             yield from _module(value.type)
+
+
+def _unwrapped(call: Any) -> Any:
+    while isinstance(call, partial):
+        call = call.func
+    return inspect.unwrap(call)
 
 
 def _module(one: Any) -> Iterator[str]:

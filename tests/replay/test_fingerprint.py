@@ -79,3 +79,15 @@ def test_declarations_count_that_no_file_shows(code, monkeypatch):
     before = code(app)
     monkeypatch.setenv("SIZE", "2m")
     assert code(app) != before
+
+
+def test_what_is_aggregated_counts(code, monkeypatch):
+    def of(aggregate):
+        return code("import os\n" + APP.replace('count(to="counts")', aggregate))
+
+    once = 'quantile(float(os.environ["PART"]), "amount", to="counts", name="n")'
+    monkeypatch.setenv("PART", "0.5")
+    median = of(once)
+    assert of(once) == median
+    monkeypatch.setenv("PART", "0.9")
+    assert of(once) != median
