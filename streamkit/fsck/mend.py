@@ -119,7 +119,10 @@ class _Mending:
         if tail.base == end.active_base and tail.last == end.end_offset - 1 and not tail.size:
             end = self._fill(block, end, holes.pop())
             yield self._said(tail)
-        block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
+        if (
+            block.errno != CUT
+        ):  # else what it says of the missing end is needed until that is closed
+            block.publish_synced(Synced(end.active_base, end.end_position, end.end_offset))
         if any(hole.base == end.active_base for hole in holes):
             end = self._roll(block, end)
         for base in sorted({hole.base for hole in holes}):

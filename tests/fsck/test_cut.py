@@ -201,12 +201,13 @@ def test_a_copy_is_repaired_and_the_log_stays_refused(root: Path, tmp_path: Path
 
 @pytest.mark.parametrize("rebooted", [False, True])
 @pytest.mark.parametrize("cut", [cut_bytes, remove_one])
+@pytest.mark.parametrize("root", ["compact"], indirect=True)
 def test_a_repair_that_is_killed_never_gives_an_offset_again(
     root: Path, tmp_path: Path, cut: Callable[[Path], None], rebooted: bool
 ) -> None:
     cut(root)
     first = left(root)
-    for at in count(1 + rebooted, 2):
+    for at in count(1):
         copy = tmp_path / f"{at}"
         shutil.copytree(root, copy)
         files = FaultyFiles(Fault(at, Killed(), CHANGES), synced=False)
@@ -217,7 +218,7 @@ def test_a_repair_that_is_killed_never_gives_an_offset_again(
         if rebooted:
             reboot(copy)
         end = RECORDS
-        if at % 4 > 1:  # before the next repair somebody wants to go on with the log as it is
+        if at % 2:  # before the next repair somebody wants to go on with the log as it is
             try:
                 assert append(copy) == RECORDS
                 end += 1
