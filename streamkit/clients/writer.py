@@ -269,10 +269,12 @@ class Writer:
             if waiting >= target.most_batches:
                 waiting = 0
                 self._write_full_of(target)
-        self._write_full_of(target)
         if len(values) > _FEW:
-            for buffer in buffers:
-                self.write(buffer)
+            for buffer in buffers:  # so that the rest goes with what is full, and not by itself
+                if len(buffer.builder):
+                    buffer.take_out()
+                    target.turn(buffer)
+        self._write_full_of(target)
 
     def _write_full_of(self, target: TopicBuffers) -> None:
         for buffer in target.buffers:

@@ -176,6 +176,21 @@ def test_lists_are_appended_in_order_behind_what_was_sent(log, count):
     assert [r.timestamp for r in records[1:]] == list(range(count))
 
 
+def test_what_a_list_leaves_over_goes_with_the_batches_that_it_has_filled(log, monkeypatch):
+    appended = []
+    append = log.append_encoded
+
+    def counting(partition, *batches, acks=1):
+        appended.append(len(batches))
+        return append(partition, *batches, acks=acks)
+
+    monkeypatch.setattr(log, "append_encoded", counting)
+    with Producer(log, batch_bytes=1000, linger=60) as producer:
+        producer.send_many("one", [b"x" * 100] * 84)
+        assert len(read(log, "one")) == 84
+        assert len(appended) == 2 and sum(appended) == 10, "nine and a half full ones"
+
+
 def test_lists_with_keys_keep_each_keys_order(log):
     keys = [b"k%d" % (n % 7) for n in range(1000)]
     with Producer(log) as producer:
