@@ -47,6 +47,7 @@ class TransactionsTopic:
         self._file: LockFile | None = None
         self._coordinator = Coordinator()
         self._cured = False
+        self._announced = False
 
     @property
     def folder(self) -> Path:
@@ -138,7 +139,9 @@ class TransactionsTopic:
 
     def write(self, steps: Sequence[Transaction], *, durable: bool) -> None:
         """Append where transactional ids now stand, all or none. Only by the coordinator."""
-        self._log.require_feature(TRANSACTION_VERSION)
+        if not self._announced:  # once: no broker lowers it as long as the log is open
+            self._log.require_feature(TRANSACTION_VERSION)
+            self._announced = True
         batches: dict[int, list[Transaction]] = {}
         for step in steps:
             batches.setdefault(self._home(step.transactional_id), []).append(step)

@@ -136,7 +136,7 @@ class Appender:
         checked = [(batch, header)]
         if self._fitting(end, checked) == 0:
             end = self._roll(block, end)
-        self._write(block, end, checked)
+        self._write(block, end, checked, marker)
         return True
 
     def _sound(self, block: ControlBlock, end: End) -> End:
@@ -208,8 +208,17 @@ class Appender:
             count += 1
         return count if end.end_position else max(count, 1)
 
-    def _write(self, block: ControlBlock, end: End, batches: Sequence[Checked]) -> End:
-        """One pwritev, the index entries, and then the publication of all of it."""
+    def _write(
+        self,
+        block: ControlBlock,
+        end: End,
+        batches: Sequence[Checked],
+        marker: Marker | None = None,
+    ) -> End:
+        """One pwritev, the index entries, and then the publication of all of it.
+
+        `marker`: what the only batch is, when that is known; else control batches are read.
+        """
         tally = Tally(
             end.active_base,
             self._config.index_interval_bytes,
@@ -224,8 +233,8 @@ class Appender:
         offset, position, epoch = end.end_offset, end.end_position, end.leader_epoch
         for batch, header in batches:
             if draft is not None:
-                marker = read_marker(batch) if header.control else None
-                ended = draft.follow(header, offset, marker)
+                ends = marker or (read_marker(batch) if header.control else None)
+                ended = draft.follow(header, offset, ends)
                 aborted += () if ended is None else (ended,)
             buffers += stamp(batch, offset, epoch), memoryview(batch)[16:]
             size, last = header.size, offset + header.last_offset_delta
