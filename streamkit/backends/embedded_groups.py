@@ -131,7 +131,7 @@ class EmbeddedGroups:
             self._log.partition(partition)  # a typing error, or deleted: UnknownTopic says so
         now = self._clock.now()
         return {
-            partition: _checked(group, partition, committed, now)
+            partition: offset_commit(group, partition, committed, now)
             for partition, committed in offsets.items()
         }
 
@@ -180,9 +180,10 @@ class EmbeddedGroups:
             files.clear()
 
 
-def _checked(
+def offset_commit(
     group: str, partition: TopicPartition, committed: CommittedOffset, now: int
 ) -> OffsetCommit:
+    """What to write to commit an offset; UsageError when that cannot be written."""
     if committed.offset < 0:
         raise UsageError(f"group {group!r}, {partition}: offset {committed.offset} is negative")
     if len(committed.metadata) > schema.MAX_METADATA:
