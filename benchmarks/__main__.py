@@ -19,6 +19,7 @@ NAMES = (
     "processes",
     "large",
     "compaction",
+    "state",
     "engine",
     "startup",
 )

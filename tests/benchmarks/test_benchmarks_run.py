@@ -18,6 +18,7 @@ NAMES = [
     "processes",
     "large",
     "compaction",
+    "state",
     "engine",
     "startup",
 ]

@@ -12,7 +12,7 @@ from typing import reveal_type
 import msgspec
 from streamkit.app import App
 from streamkit.dsl.context import Context
-from streamkit.dsl.state import State
+from streamkit.dsl.state import ListState, MapState, State
 from streamkit.dsl.windows import Window, tumbling
 from streamkit.records import Record
 
@@ -49,6 +49,42 @@ def names(order: Record[Order], context: Context, seen: State[int]) -> Iterator[
 reveal_type(names.by(len))
 """,
         [(5, "Stream[str]")],
+    ),
+    "states": (
+        """
+@orders.process()
+def f(
+    order: Order,
+    count: State[int],
+    recent: ListState[Order] = ListState(ttl="1d"),
+    paid: MapState[str, float] = MapState(ttl="1h"),
+) -> int:
+    reveal_type(count.get())
+    reveal_type(count.get(0))
+    reveal_type(recent[0])
+    reveal_type(recent[1:])
+    reveal_type([o.amount for o in recent])
+    reveal_type(paid["a"])
+    reveal_type(paid.get("a", None))
+    reveal_type(list(paid.items()))
+    count.set("1")
+    recent.append(1)
+    paid[1] = 1
+    return 0
+""",
+        [
+            (17, "error"),
+            (18, "error"),
+            (19, "error"),
+            (9, "int | None"),
+            (10, "int"),
+            (11, "Order"),
+            (12, "list[Order]"),
+            (13, "list[float]"),
+            (14, "float"),
+            (15, "float | None"),
+            (16, "list[tuple[str, float]]"),
+        ],
     ),
     "process_without_parentheses": (
         """

@@ -86,8 +86,7 @@ def _own(folder: Path) -> LockFile:
             if mark.intact():
                 return mark
         else:
-            _throw_away(folder)
-            mark.path.unlink(missing_ok=True)
+            mark.path.unlink(missing_ok=True)  # a mark made anew praises no rows
         mark.close()
 
 

@@ -1,0 +1,146 @@
+"""What functions keep: by hand, as in a unit test, against Python's own list and dict."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamkit.dsl.functions import function
+from streamkit.dsl.state import ListRows, ListState, MapState, Place, Span, State
+from streamkit.errors import TopologyError
+from streamkit.serde import serde_for
+
+
+def test_a_state_made_by_hand_keeps_a_value() -> None:
+    state = State[int]()
+    assert state.get() is None
+    assert state.get(3) == 3
+    state.set(4)
+    assert state.get(3) == 4
+    state.delete()
+    assert state.get() is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["append", "pop", "popleft", "set", "clear"]), st.integers(0, 9))
+    )
+)
+def test_a_list_state_does_what_a_list_does(work: list[tuple[str, int]]) -> None:
+    state, model = ListState[int](), list[int]()
+    for what, n in work:
+        match what:
+            case "append":
+                state.append(n)
+                model.append(n)
+            case "pop" | "popleft" if not model:
+                with pytest.raises(IndexError):
+                    getattr(state, what)()
+            case "pop":
+                assert state.pop() == model.pop()
+            case "popleft":
+                assert state.popleft() == model.pop(0)
+            case "set" if n < len(model):
+                state[n] = 77
+                model[n] = 77
+                state[-1 - n] = 78
+                model[-1 - n] = 78
+            case "clear" if n > 7:
+                state.clear()
+                model.clear()
+        assert (list(state), len(state), state[1:3], state[::-1]) == (
+            model,
+            len(model),
+            model[1:3],
+            model[::-1],
+        )
+        if model:
+            assert (state[0], state[-1]) == (model[0], model[-1])
+    with pytest.raises(IndexError):
+        state[len(model)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["set", "delete", "pop"]), st.text("ab\xff", max_size=2)))
+)
+def test_a_map_state_does_what_a_dictionary_does(work: list[tuple[str, str]]) -> None:
+    state, model = MapState[str, int](), dict[str, int]()
+    for at, (what, key) in enumerate(work):
+        if what == "set":
+            state[key] = model[key] = at
+        elif what == "pop":
+            assert state.pop(key, None) == model.pop(key, None)
+        elif key in model:
+            del state[key], model[key]
+        else:
+            with pytest.raises(KeyError):
+                del state[key]
+        assert (key in state, state.get(key), state.get(key, -1)) == (
+            key in model,
+            model.get(key),
+            model.get(key, -1),
+        )
+        assert dict(state) == model
+        assert len(state) == len(model)
+    assert list(state) == sorted(model)
+    state.clear()
+    assert not state
+
+
+def test_none_is_nothing_that_could_be_kept() -> None:
+    with pytest.raises(TypeError, match="no None"):
+        ListState[Any]().append(None)
+    with pytest.raises(TypeError, match="no None"):
+        ListState[Any]()[0] = None
+    entries = MapState[str, Any]()
+    entries["a"] = 1
+    entries["a"] = None
+    assert "a" not in entries
+
+
+@given(st.binary(max_size=4) | st.just(b"\0[1,2,3]"))
+def test_items_and_spans_are_told_apart(item: bytes) -> None:
+    rows = ListRows(serde_for(bytes))
+    assert rows.decode(rows.encode(item)) == item
+    span = rows.decode(rows.encode(Span(1, 20, -3)))
+    assert (span.start, span.end, span.latest) == (1, 20, -3)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=3), st.text(max_size=2)), max_size=20))
+def test_the_entries_of_a_key_are_not_another_keys(pairs: list[tuple[bytes, str]]) -> None:
+    place, state = Place(), MapState[str, int]()
+    state.bind(state._cells, place, serde_for(str))
+    model: dict[bytes, dict[str, int]] = {}
+    for at, (key, entry) in enumerate(pairs):
+        place.key = key
+        state[entry] = at
+        model.setdefault(key, {})[entry] = at
+    for key, entries in model.items():
+        place.key = key
+        assert dict(state) == entries
+
+
+def test_what_a_function_keeps_is_read_from_its_signature() -> None:
+    def f(
+        value: int,
+        one: State[int],
+        some: ListState[str] = ListState(ttl="2s"),  # noqa: B008
+        more: MapState[int, float] = MapState(),  # noqa: B008
+        any_: State = State(),  # type: ignore[type-arg]  # noqa: B008
+    ) -> None: ...
+
+    kept = function(f).states
+    assert [(k.parameter, k.kind, k.type, k.key, k.ttl) for k in kept] == [
+        ("one", State, int, str, None),
+        ("some", ListState, str, str, 2000),
+        ("more", MapState, float, int, None),
+        ("any_", State, Any, str, None),
+    ]
+
+
+def test_a_default_of_another_kind_is_refused() -> None:
+    def f(value: int, one: State[int] = ListState()) -> None: ...  # type: ignore[assignment]  # noqa: B008
+
+    with pytest.raises(TopologyError, match="'one' is annotated State, and its default is a List"):
+        function(f)
