@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 from streamkit.log.waits import wait_for
@@ -272,10 +273,15 @@ def _without(buffers: list[Buffer], written: int) -> list[Buffer]:
 def write_new(files: Files, path: str, data: bytes) -> None:
     """Replace a small file whole: readers see the old or the new one, also after a power cut."""
     temporary = f"{path}.tmp"
-    file = OpenFile(files, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    file.write([data], 0)
-    file.sync()
-    files.rename(temporary, path)
+    try:
+        file = OpenFile(files, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        file.write([data], 0)
+        file.sync()
+        files.rename(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            files.unlink(temporary)
+        raise
     files.fsync_dir(os.path.dirname(path))
 
 

@@ -19,7 +19,7 @@ from streamkit.codec import encode
 from streamkit.errors import OutOfSpace, StorageFailed
 from streamkit.groups.offsets import OffsetCommit
 from streamkit.log.directory import Log
-from streamkit.log.files import Buffer, UnsyncedFiles
+from streamkit.log.files import Buffer, UnsyncedFiles, write_new
 from streamkit.log.space import BALLAST, BALLAST_BYTES, PAGE
 from streamkit.records import TopicPartition
 
@@ -202,6 +202,15 @@ def test_producers_are_refused_before_there_is_room_for_others(open_log, disk, m
     log._space.give_up_ballast()
     assert refused[0]
     assert log._space.full
+
+
+def test_a_small_file_that_does_not_fit_leaves_nothing(tmp_path, disk):
+    write_new(disk, str(tmp_path / "checkpoint"), b"old")
+    disk.free = 0
+    with pytest.raises(OSError, match="No space"):
+        write_new(disk, str(tmp_path / "checkpoint"), b"newer")
+    assert os.listdir(tmp_path) == ["checkpoint"]
+    assert (tmp_path / "checkpoint").read_bytes() == b"old"
 
 
 def test_topics_are_deleted_on_a_full_disk(open_log, clock):
