@@ -31,6 +31,8 @@ class FixedWindows:
         self._changes = changes(node.emit, self.time)
         self._reach = kind.size + kind.grace
         """From the start of a window to the watermark that closes it."""
+        self._opened: dict[int, bytes] = {}
+        """Windows that were open for the events since time last moved, and how their rows begin."""
         self._late = site.late_events(node.name, node.late, key)
         self._keys = Keys(node, key, site)
         self._write_key = key.write
@@ -41,37 +43,34 @@ class FixedWindows:
         """The step that folds an event."""
         kind, reach, time, cursor = self._kind, self._reach, self.time, self._cursor
         size, every, function = kind.size, kind.every, self._node.function
-        get, put, changed = self._store.get, self._store.put, self._changes
+        store, fresh, changed = self._store, self._store.fresh, self._changes
         plain, call, give, late = self._plain, self._call, self._results.give, self._late.give
-        write_key, encode = self._write_key, self._keys.encode
+        write_key, encode, fetch = self._write_key, self._keys.encode, self._fetch
         updates = self._node.emit == "update"
-        is_late, wake = time.is_late, time.wake
-        at, prefix = -1, b""  # most events fall into the window of the one before
+        is_late, wake, opened = time.is_late, time.wake, self._opened
+        each = updates or changed is not None  # something is to be done after each event
 
         def fold_into(
             start: int, row: bytes, key: Any, value: Any, stamp: int, headers: Headers
         ) -> None:
-            cell = get(row)
+            cell = fresh.get(row)
             if cell is None:
-                count, sofar, given = 0, None, 0
-                wake(start + reach)
-            else:
-                count, sofar, given = cell
+                cell = fetch(row, stamp)
+            store.touched = cursor.offset
             try:
                 if plain is not None:
-                    sofar = plain(sofar, value)
+                    cell[1] = plain(cell[1], value)
                 else:
-                    sofar = call(sofar, key, value, stamp, headers, start, start + size)
+                    cell[1] = call(cell[1], key, value, stamp, headers, start, start + size)
             except Exception as error:
                 cursor.fail(function, key, error)
-            put(row, (count + 1, sofar, given), stamp)
+            cell[0] += 1
             if updates:
-                give(key, sofar, start, start + size, count + 1)
+                give(key, cell[1], start, start + size, cell[0])
             elif changed is not None:
                 changed.add(row)
 
         def tumble(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-            nonlocal at, prefix
             try:
                 data = write_key(key)
             except Exception:
@@ -79,22 +78,41 @@ class FixedWindows:
             if data is None or stamp < 0:
                 data = encode(key, stamp)
             start = stamp - stamp % size
-            if is_late(start + reach):
-                passed = time.passed(cursor.frontier)
-                late(start, start + size, passed, key, value, stamp, headers)
+            prefix = opened.get(start)
+            if prefix is None or cursor.frontier is not None:
+                if is_late(start + reach):
+                    passed = time.passed(cursor.frontier)
+                    late(start, start + size, passed, key, value, stamp, headers)
+                    return
+                prefix = opened[start] = ordered(start)
+                wake(start + reach)
+            if plain is None or each:
+                fold_into(start, prefix + data, key, value, stamp, headers)
                 return
-            if start != at:
-                at, prefix = start, ordered(start)
-            fold_into(start, prefix + data, key, value, stamp, headers)
+            # The same, without the price of a call: this is what most windows are.
+            row = prefix + data
+            cell = fresh.get(row)
+            if cell is None:
+                cell = fetch(row, stamp)
+            store.touched = cursor.offset
+            try:
+                cell[1] = plain(cell[1], value)
+            except Exception as error:
+                cursor.fail(function, key, error)
+            cell[0] += 1
 
         def hop(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             data = encode(key, stamp)
             missed: int | None = None
             for start in kind.starts(stamp):
-                if is_late(start + reach):
-                    missed = start
-                else:
-                    fold_into(start, ordered(start) + data, key, value, stamp, headers)
+                prefix = opened.get(start)
+                if prefix is None or cursor.frontier is not None:
+                    if is_late(start + reach):
+                        missed = start
+                        continue
+                    prefix = opened[start] = ordered(start)
+                    wake(start + reach)
+                fold_into(start, prefix + data, key, value, stamp, headers)
             if missed is not None:
                 # Once, whatever the number of windows: of these the last says which they are.
                 passed = time.passed(cursor.frontier)
@@ -111,11 +129,20 @@ class FixedWindows:
 
         return remembering
 
+    def _fetch(self, row: bytes, stamp: int) -> list[Any]:
+        """A window's cell, to be changed in place until the next commit."""
+        found = self._store.get(row)
+        cell = [0, None, 0] if found is None else list(found)
+        self._store.put(row, cell, stamp)
+        self._store.fresh[row] = cell
+        return cell
+
     # Time.
 
     def advance(self) -> None:
         """Give what is due, and close what the watermark has reached."""
         watermark = self.time.closing()
+        self._opened.clear()
         if self._changes is not None:
             self._give_changes(watermark)
         self._close(watermark)
@@ -142,12 +169,14 @@ class FixedWindows:
     def _close(self, watermark: int) -> None:
         size, updates, changed = self._kind.size, self._node.emit == "update", self._changes
         delete, give = self._store.delete, self._results.give_encoded
+        fresh = self._store.fresh
         # In the order of the rows: by start, which is by end, and then by key.
         for row, (count, state, given) in self._store.scan(
             b"", ordered(watermark - self._reach + 1)
         ):
             start = time_of(row[:8])
             delete(row, start + size - 1)
+            fresh.pop(row, None)
             if changed is not None:
                 changed.discard(row)
             self._cursor.closing = (self._prefixes[self._node.name], start)
@@ -160,9 +189,10 @@ class FixedWindows:
         if self._changes.unknown:
             self._recall()
         for row in sorted(self._changes.take(watermark)):
-            count, state, _ = self._store.get(row)
             start = time_of(row[:8])
-            self._store.put(row, (count, state, count), start + self._kind.size - 1)
+            cell = self._fetch(row, start + self._kind.size - 1)
+            count, state, _ = cell
+            cell[2] = count
             self._results.give_encoded(row[8:], state, start, start + self._kind.size, count)
 
     def _recall(self) -> None:

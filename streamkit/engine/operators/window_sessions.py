@@ -36,6 +36,9 @@ from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
 
+NO_TIME = -1
+"""Where a key is not due."""
+
 Open: TypeAlias = tuple[int, int, int, Any, int, Any]
 """A session; see above."""
 
@@ -56,7 +59,7 @@ class Sessions:
         self._changes = changes(node.emit, self.time)
         self._late = site.late_events(node.name, node.late, key)
         self._keys = Keys(node, key, site)
-        self._read_key = key.decode
+        self._read_key, self._write_key = key.decode, key.write
         self._merge = node.fold.merge
         self._plain = site.calls.plain(node.function)
         self._call = site.calls.folding(node.function, key)
@@ -66,15 +69,23 @@ class Sessions:
     def step(self) -> Forward:
         """The step that puts an event into its session."""
         grace, gap, time, cursor = self._grace, self._gap, self.time, self._cursor
-        get, put, changed = self._store.get, self._store.put, self._changes
+        store, fresh, changed, fetch = self._store, self._store.fresh, self._changes, self._fetch
         encode, late, is_late = self._keys.encode, self._late.give, self.time.is_late
+        write_key = self._write_key
         updates = self._node.emit == "update"
         fold = self._folded if self._merge is not None else self._kept
+        set_due, function = self._set_due, self._node.function
+        plain = self._plain if self._merge is not None else None
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             if changed is not None and changed.unknown:
                 self._recall()
-            data = encode(key, stamp)
+            try:
+                data = write_key(key)
+            except Exception:
+                data = None
+            if data is None or stamp < 0:
+                data = encode(key, stamp)
             # By its own time, not by the end of a session that is open by chance: which those are
             # depends on how far the events of other partitions have been read.
             if is_late(stamp + 1 + grace):
@@ -82,18 +93,43 @@ class Sessions:
                 late(stamp, stamp + gap, passed, key, value, stamp, headers)
                 return
             row = BY_KEY + data
-            found = get(row)
-            due, sessions = (None, []) if found is None else found
+            cell = fresh.get(row)
+            if cell is None:
+                cell = fetch(row, stamp)
+            store.touched = cursor.offset
+            sessions = cell[1]
+            if plain is not None and len(sessions) == 1:
+                start, last, count, state, given, gone = sessions[0]
+                if start <= stamp < last + gap:  # as most are: it goes on
+                    try:
+                        state = plain(state, value)
+                    except Exception as error:
+                        cursor.fail(function, key, error)
+                    last = stamp if stamp > last else last
+                    one = (start, last, count + 1, state, given, gone)
+                    sessions[0] = self._given(data, one) if updates else one
+                    if changed is not None:
+                        changed.add(data)
+                    return
             at, joined = _touching(sessions, stamp, gap)
             one = fold(data, joined, key, value, stamp, headers)
             if updates:
                 one = self._given(data, one)
             sessions[at : at + len(joined)] = [one]
-            put(row, (self._due(data, due, sessions), sessions), stamp)
+            if not at:
+                set_due(data, cell)
             if changed is not None:
                 changed.add(data)
 
         return take
+
+    def _fetch(self, row: bytes, stamp: int) -> list[Any]:
+        """When a key is due and its sessions, to be changed in place until the next commit."""
+        found = self._store.get(row)
+        cell = [NO_TIME, []] if found is None else list(found)
+        self._store.put(row, cell, stamp)
+        self._store.fresh[row] = cell
+        return cell
 
     # One event.
 
@@ -125,16 +161,17 @@ class Sessions:
         self._events.put(row, [*(self._events.get(row) or ()), value], stamp)
         return _joined(joined, stamp, self._gap)
 
-    def _due(self, data: bytes, due: int | None, sessions: list[Any]) -> int:
-        """When to look at a key, which it was `due` for. Lets it be known when that is earlier."""
-        first: int = sessions[0][1] + self._reach
-        if due is not None:
+    def _set_due(self, data: bytes, cell: list[Any]) -> None:
+        """Have a key looked at when its first session may close, if it would be looked at later."""
+        due, sessions = cell
+        first = sessions[0][1] + self._reach
+        if due != NO_TIME:
             if due <= first:
-                return due
+                return
             self._store.delete(BY_TIME + ordered(due) + data, first)
         self._store.put(BY_TIME + ordered(first) + data, 0, first)
         self.time.wake(first)
-        return first
+        cell[0] = first
 
     # Results.
 
@@ -192,50 +229,52 @@ class Sessions:
         closed: list[tuple[int, bytes, Open]] = []
         for row, _ in store.scan(BY_TIME, BY_TIME + ordered(watermark + 1)):
             data = row[9:]
-            store.delete(row, time_of(row[1:9]))
-            _, sessions = store.get(BY_KEY + data)
+            due = time_of(row[1:9])
+            store.delete(row, due)
+            key_row = BY_KEY + data
+            cell = store.fresh.get(key_row) or self._fetch(key_row, due)
+            sessions = cell[1]
             number = 0
             while number < len(sessions) and sessions[number][1] + reach <= watermark:
                 closed.append((sessions[number][1], data, sessions[number]))
                 number += 1
-            still = sessions[number:]
-            stamp = sessions[0][1]
-            if still:
-                store.put(BY_KEY + data, (self._due(data, None, still), still), stamp)
+            del sessions[:number]
+            if sessions:
+                cell[0] = NO_TIME
+                self._set_due(data, cell)
             else:
-                store.delete(BY_KEY + data, stamp)
+                store.delete(key_row, due)
+                del store.fresh[key_row]
                 if self._changes is not None:
                     self._changes.discard(data)
         closed.sort(key=lambda each: each[:2])
         updates = self._node.emit == "update"
         for last, data, one in closed:
-            if not updates and (one[4] != one[2] or one[5]):
+            if not updates and _is_changed(one):
                 self._given(data, one)
             if self._events is not None:
                 for row, _ in self._rows(one, data):
                     self._events.delete(row, last)
 
     def _give_changes(self, keys: list[bytes]) -> None:
-        changed = [
-            (one[1], data, at)
-            for data in keys
-            for at, one in enumerate(self._store.get(BY_KEY + data)[1])
-            if one[4] != one[2] or one[5]
-        ]
+        changed = []
+        for data in keys:
+            _, sessions = self._store.get(BY_KEY + data)
+            changed += [(one[1], data, at) for at, one in enumerate(sessions) if _is_changed(one)]
         for last, data, at in sorted(changed):
-            due, sessions = self._store.get(BY_KEY + data)
+            sessions = self._fetch(BY_KEY + data, last)[1]
             sessions[at] = self._given(data, sessions[at])
-            self._store.put(BY_KEY + data, (due, sessions), last)
 
     def _recall(self) -> None:
         assert self._changes is not None
         self._changes.recall(
-            [
-                row[1:]
-                for row, (_, sessions) in self._by_key()
-                if any(one[4] != one[2] or one[5] for one in sessions)
-            ]
+            [row[1:] for row, (_, sessions) in self._by_key() if any(map(_is_changed, sessions))]
         )
+
+
+def _is_changed(one: Open) -> bool:
+    """Whether it has got more events since it was given."""
+    return bool(one[4] != one[2] or one[5])
 
 
 def _touching(sessions: list[Any], stamp: int, gap: int) -> tuple[int, list[Any]]:

@@ -27,6 +27,10 @@ class Order:
             self._runs.append([key])
             self._firsts.append(key)
             return
+        last = self._runs[-1]
+        if last[-1] < key and len(last) < _LONGEST:
+            last.append(key)  # as times do that only grow
+            return
         at = self._run_of(key)
         run = self._runs[at]
         place = bisect_left(run, key)

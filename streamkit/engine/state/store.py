@@ -103,6 +103,10 @@ class Store:
         self.touched = -2
         self.position = 0
         """The offset of the changelog up to which changes are known."""
+        self.fresh: dict[bytes, Any] = {}
+        """For an operator to remember values in that it has put since the last `changes`, which
+        empties it: it may change these in place without putting them again, if it sets `touched`.
+        What it deletes it has to take out."""
         self.row_bytes = SLOT_BYTES * 3.0
         """What a row takes in memory, about."""
         self._surprise = 1.0  # how much of a new measure is believed
@@ -179,6 +183,7 @@ class Store:
         Raises SerdeError when a function kept a value that is not of the type it declared.
         """
         changed, self._changed = self._changed, {}
+        self.fresh.clear()
         if not changed:
             return Rows([], [], [])
         young, keys = self._young, list(changed)
