@@ -143,7 +143,7 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
         streams=tuple(streams),
         tables=tuple(t for t in tables if not t.everywhere),
         global_tables=tuple(t for t in tables if t.everywhere),
-        nodes=tuple(renamed),
+        nodes=_in_order(streams, renamed),
         children=renamed,
         stores=tuple(
             Store(spec.name, f"{app}-{spec.name}-changelog", spec)
@@ -152,6 +152,28 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
         ),
         outputs=tuple(_output(app, node, spec) for node in renamed for spec in node.outputs()),
     )
+
+
+def _in_order(streams: list[StreamSource], children: _Tree) -> tuple[Node, ...]:
+    """The nodes, each after all that give it events."""
+    placed: dict[Node, None] = {}
+    waiting: list[Node] = []
+
+    def place(node: Node) -> None:
+        if any(other not in placed for other in node.also_after()):
+            waiting.append(node)
+            return
+        placed[node] = None
+        for child in children[node]:
+            place(child)
+
+    for source in streams:
+        place(source)
+    while waiting:  # a step is made after those that it follows, so that one of them has its turn
+        again, waiting = waiting, []
+        for node in again:
+            place(node)
+    return tuple(placed)
 
 
 def _output(app: str, node: Node, spec: OutputSpec) -> Output:
@@ -175,11 +197,9 @@ def _refuse_circles(app: str, nodes: tuple[Node, ...]) -> None:
     """Raises TopologyError when a step gives events to a stream that it is fed by itself."""
     writes: dict[str, dict[str, Node]] = {}  # topic that is read → topics written of it
     for node in nodes:
-        source = node
-        while source.above is not None:
-            source = source.above
-        for output in node.outputs():
-            writes.setdefault(source.name, {}).setdefault(output.name(app), node)
+        for source in _sources_of(node):
+            for output in node.outputs():
+                writes.setdefault(source.name, {}).setdefault(output.name(app), node)
 
     def follow(path: list[str]) -> None:
         for topic, node in writes.get(path[-1], {}).items():
@@ -194,6 +214,12 @@ def _refuse_circles(app: str, nodes: tuple[Node, ...]) -> None:
 
     for topic in writes:
         follow([topic])
+
+
+def _sources_of(node: Node) -> list[Node]:
+    """The streams that a node is given events of."""
+    above = [each for each in (node.above, *node.also_after()) if each is not None]
+    return [source for each in above for source in _sources_of(each)] if above else [node]
 
 
 def _described(node: Node) -> str:

@@ -66,6 +66,20 @@ class Joining(Protocol[V, T]):
     ) -> "Step[Concatenate[Record[V], T, P], Out | None, Out]": ...
 
 
+class Meeting(Protocol[V, T]):
+    """An event of each of two streams; only of one where the other may be None."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Iterator[Out]], /
+    ) -> "Step[Concatenate[V, T, P], Iterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Out | None], /
+    ) -> "Step[Concatenate[V, T, P], Out | None, Out]": ...
+
+
 class Folding(Protocol[V]):
     @overload
     def __call__(

@@ -226,12 +226,13 @@ class Topology:
 def _task_count(app: str, sub: SubTopology, sizes: Mapping[str, int]) -> int:
     read = [*(s.topic for s in sub.streams), *(t.topic for t in sub.tables)]
     counts = {topic: sizes[topic] for topic in read}
-    if len(set(counts.values())) > 1 and sub.tables:
+    if len(set(counts.values())) > 1:
         told = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
-        table = sub.tables[0].topic
+        instead = "join on a field (on=...) so that events are repartitioned"
+        if sub.tables:
+            instead += f", or use app.global_table({sub.tables[0].topic!r}, ...)"
         raise TopologyError(
             f"app {app!r}: streams and tables that are joined need the same number of partitions, "
-            f"but {told}; recreate one of them with as many, join on a field (on=...) so that the "
-            f"stream is repartitioned, or use app.global_table({table!r}, ...)"
+            f"but {told}; recreate one of them with as many, or {instead}"
         )
     return max(counts.values())

@@ -1,6 +1,6 @@
 """What an operator is built with, once per task."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from streamkit.dsl.nodes.node import Node, OutputSpec
@@ -60,7 +60,7 @@ class Site:
         self.late: list[Late] = []
         self.prefixes: dict[str, bytes] = {}
         """How the identity of what a node's closing windows give begins, by the node's name."""
-        self.delays = dict(_delays(sub))
+        self.delays = _delays(sub)
         """How much later than the time they bear a node's events may come, in ms."""
         self._app = app
         self._sub = sub
@@ -70,6 +70,7 @@ class Site:
         self._tables = tables
         self._times: dict[Node, NodeTime] = {}
         self._following: dict[Node, Forward] = {}
+        self._shared: dict[Node, Any] = {}
         self._stores = {
             one.name: new_store(one.changelog, one.spec.value, cursor, one.spec.ttl, clock)
             for one in sub.stores
@@ -89,6 +90,17 @@ class Site:
     def following(self, node: Node) -> tuple[Node, ...]:
         """The nodes that are given the events of a node."""
         return self._sub.children[node]
+
+    def shared(self, node: Node, make: Callable[[], Any]) -> Any:
+        """What the steps of several nodes use for a node: made for the first that asks."""
+        if node not in self._shared:
+            self._shared[node] = make()
+        return self._shared[node]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All that the task does."""
+        return self._sub.nodes
 
     def outlet(self, output: OutputSpec | str) -> Outlet:
         """Where records of a topic go: of the app's name for it, or of a node's `outputs`."""
@@ -144,9 +156,11 @@ def _all(steps: list[Forward]) -> Forward:
     return forward
 
 
-def _delays(sub: SubTopology) -> Iterable[tuple[Node, int]]:
-    waiting: list[tuple[Node, int]] = [(source, 0) for source in sub.streams]
-    while waiting:
-        node, delay = waiting.pop()
-        yield node, delay
-        waiting += [(child, delay + node.delay) for child in sub.children[node]]
+def _delays(sub: SubTopology) -> dict[Node, int]:
+    delays: dict[Node, int] = dict.fromkeys(sub.streams, 0)
+    for node in sub.nodes:
+        # Where streams meet, that of the one whose events may come later.
+        delays[node] = max(delays[node], *(delays[other] for other in node.also_after()), 0)
+        for child in sub.children[node]:
+            delays[child] = delays[node] + node.delay
+    return delays

@@ -7,6 +7,7 @@ from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.engine.operators import (
     by,
@@ -16,6 +17,7 @@ from streamkit.engine.operators import (
     process,
     repartition,
     running_fold,
+    stream_join,
     table_join,
     to,
     windows,
@@ -31,6 +33,8 @@ OPERATORS: Mapping[type[Node], Build] = {
     Filter: filter.build,
     By: by.build,
     Join: table_join.build,
+    StreamJoin: stream_join.build,
+    RightSide: stream_join.build_right,
     WindowFold: windows.build,
     RunningFold: running_fold.build,
     To: to.build,

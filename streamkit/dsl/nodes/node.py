@@ -75,6 +75,10 @@ class Node:
         """What it shares with nodes of other streams, which have to be in one task with it then."""
         return ()
 
+    def also_after(self) -> "tuple[Node, ...]":
+        """Nodes of other streams that it is given events by too: as time passes, they act first."""
+        return ()
+
 
 class StreamNode(Node):
     """A node that gives events, for others to follow."""

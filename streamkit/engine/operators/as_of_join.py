@@ -1,0 +1,130 @@
+"""Each event and the one event of another stream that is nearest to it in time, in one direction.
+
+Which it is, is decided when no nearer one can come in time: for one before it, when the watermark
+has passed the event; for one after it, when it has passed that one, or the tolerance; for the
+nearest, when it has passed the tolerance.
+"""
+
+from typing import Any
+
+from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin
+from streamkit.engine.operators.join_side import Side
+from streamkit.engine.operators.results import giver
+from streamkit.engine.operators.window_rows import moments, ordered
+from streamkit.engine.outlets import Forward
+from streamkit.engine.site import Site
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+
+class AsOfJoin:
+    """Keeps events of the left side until they are decided, those of the right while they may be
+    chosen: of several at one time the one that came last."""
+
+    def __init__(self, node: StreamJoin, kind: AsOf, site: Site) -> None:
+        self.time = time = site.time(node)
+        self._kind = kind
+        self._read_key = node.keys.decode
+        self._function = node.function
+        self._cursor = site.cursor
+        self._call = site.calls.joined(node.function, node.keys)
+        self._give = giver(node.function, site.after(node, node.keys), site.cursor)
+        # A right event is needed by left ones up to the tolerance later, until they are decided.
+        keep = {"backward": 1, "forward": 0, "nearest": 2}[kind.direction] * kind.tolerance
+        self._left = Side(f"{node.name}-left", node.late, site, time, kind.grace, kind.ahead)
+        self._right = Side(f"{node.name}-right", node.right.late, site, time, kind.grace, keep)
+        if kind.direction != "forward":
+            self._right.coarse()
+
+    def left(self, key: Serde) -> Forward:
+        """The step of the events of the left stream."""
+        return self._step(self._left, key)
+
+    def right(self, key: Serde) -> Forward:
+        """The step of the events of the right stream."""
+        return self._step(self._right, key)
+
+    def _step(self, side: Side, key: Serde) -> Forward:
+        enter, keep = side.entrance(key), side.keeper()
+
+        def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            data = enter(key, value, stamp, headers)
+            if data is not None:
+                keep(data, stamp, value)
+
+        return take
+
+    # Time.
+
+    def advance(self) -> None:
+        """Decide what can be, in order of time, and forget what nothing can meet."""
+        watermark = self.time.closing()
+        until = watermark - self._kind.grace - 1
+        over = [(at, 1, data) for at, data in self._left.over(until)]
+        if self._kind.direction == "forward":
+            over += [(at, 0, data) for at, data in self._right.over(until)]
+        for at, number, data in sorted(over):
+            if number:
+                self._decide(at, data)
+            else:
+                self._meet_earlier(at, data)
+        if self._kind.direction != "forward":
+            for at, data in self._right.over(until):
+                self._right.forget(at, data)
+        self.time.done(watermark)
+
+    def _meet_earlier(self, at: int, data: bytes) -> None:
+        """A right event is the first one after all left ones before it that are still there."""
+        kind = self._kind
+        for _, rights in self._right.events(data, at, at + 1):
+            for stamp, lefts in self._left.events(data, at - kind.tolerance, at + kind.exact):
+                self._give_all(data, lefts, rights[-1], at)
+                self._left.forget(stamp + kind.ahead, data)
+        self._right.forget(at, data)
+
+    def _decide(self, at: int, data: bytes) -> None:
+        """What left events of one time meet, if they did not before."""
+        kind = self._kind
+        stamp = at - kind.ahead
+        for _, lefts in self._left.events(data, stamp, stamp + 1):
+            chosen, right = stamp, None
+            if kind.direction != "forward":
+                chosen, right = self._nearest(data, stamp)
+            self._give_all(data, lefts, right, max(stamp, chosen))
+        self._left.forget(at, data)
+
+    def _nearest(self, data: bytes, stamp: int) -> tuple[int, Any]:
+        """The right event to choose, and its time; None, and any time, if there is none."""
+        kind = self._kind
+        before = list(self._right.events(data, stamp - kind.tolerance, stamp + kind.exact))
+        chosen = before[-1] if before else None
+        if kind.direction == "nearest":
+            after = next(self._right.events(data, stamp + 1, stamp + kind.tolerance + 1), None)
+            if after is not None and (chosen is None or after[0] - stamp < stamp - chosen[0]):
+                chosen = after
+        else:
+            # Whatever is not decided is later, and will not choose those before the latest.
+            for at, _ in before[:-1]:
+                self._right.store.delete(moments(data) + ordered(at), at)
+        return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1])
+
+    def _give_all(self, data: bytes, lefts: list[Any], right: Any, stamp: int) -> None:
+        if right is None and self._kind.how == "inner":
+            return
+        key = self._read_key(data)
+        for left in lefts:
+            try:
+                result = self._call(key, left, right, stamp, ())
+            except Exception as error:
+                self._cursor.fail(self._function, key, error)
+            self._give(key, result, stamp, ())
+
+    @property
+    def due(self) -> int | None:
+        known = [at for side in (self._left, self._right) if (at := side.first) is not None]
+        return min(known) + 1 + self._kind.grace if known else None
+
+    @property
+    def last(self) -> int | None:
+        known = [at for side in (self._left, self._right) if (at := side.last) is not None]
+        return max(known) + 1 + self._kind.grace if known else None
