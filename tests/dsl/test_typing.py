@@ -13,7 +13,8 @@ import msgspec
 from streamkit.app import App
 from streamkit.dsl.context import Context
 from streamkit.dsl.state import ListState, MapState, State
-from streamkit.dsl.windows import Window, tumbling
+from streamkit.dsl.aggregates import count, quantile, sum_
+from streamkit.dsl.windows import Window, every, hopping, session, sliding, tumbling
 from streamkit.records import Record
 
 class Order(msgspec.Struct):
@@ -106,6 +107,50 @@ reveal_type(total.by(str))
 reveal_type(orders.window(minute).count())
 """,
         [(5, "Stream[float]"), (6, "Stream[int]")],
+    ),
+    "ready_made_aggregates": (
+        """
+reveal_type(orders.window(hopping("1m", "10s")).mean("amount", emit=every("10s")))
+reveal_type(orders.window(sliding("1m")).top_k(3, "amount"))
+reveal_type(orders.by("customer").count())
+class Totals(msgspec.Struct):
+    n: int
+    high: float | None
+several = orders.by("customer").window(session("30m"))
+reveal_type(several.aggregates(Totals, n=count(), high=quantile(0.9, "amount"), to="totals"))
+reveal_type(orders.by("customer").aggregates(n=count(), total=sum_("amount")))
+orders.aggregates(n=len)
+orders.window(session("30m")).sum(lambda order: order.amuont)
+""",
+        [
+            (11, "error"),
+            (12, "error"),
+            (2, "Stream[float | None]"),
+            (3, "Stream[list[Order]]"),
+            (4, "Stream[int]"),
+            (9, "Stream[Totals]"),
+            (10, "Stream[Any]"),
+        ],
+    ),
+    "reductions": (
+        """
+@orders.window(minute).reduce
+def larger(one: Order, other: Order) -> Order:
+    return max(one, other, key=lambda order: order.amount)
+@orders.reduce(to="latest")
+def latest(one: Order, other: Order) -> Order:
+    return other
+reveal_type(larger.by(str))
+reveal_type(latest(Order("a", 1), Order("b", 2)))
+@orders.reduce
+def wrong(one: Order, other: Order) -> str:
+    return ""
+@orders.aggregate(to="running")
+def total(sofar: float | None, order: Order) -> float:
+    return (sofar or 0.0) + order.amount
+reveal_type(total.by(str))
+""",
+        [(10, "error"), (8, "Stream[Order]"), (9, "Order"), (16, "Stream[float]")],
     ),
     "joins": (
         """
