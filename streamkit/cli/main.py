@@ -18,6 +18,7 @@ from streamkit.cli import (
     consume,
     end_at_once,
     fsck,
+    graph,
     groups,
     produce,
     replay,
@@ -163,6 +164,7 @@ app.add_typer(groups.app, name="groups")
 app.add_typer(log_files.app, name="log")
 app.command("fsck")(fsck.fsck)
 app.command("run")(run.run)
+app.command("graph")(graph.graph)
 app.command("replay")(replay.replay)
 app.add_typer(replays.app, name="replays")
 app.command("connect")(connect.connect)

@@ -30,3 +30,14 @@ def milliseconds(duration: Duration, what: str = "duration") -> int:
     if exact < 0 or exact != int(exact):
         raise ConfigError(f"{what}: {duration!r} is not a whole, positive number of milliseconds")
     return int(exact)
+
+
+def shortest(duration: int) -> str:
+    """Some ms as users write them: `90_000` is "1m30s", 0 is "0s"."""
+    parts = []
+    left = duration
+    for unit, length in reversed(_MILLISECONDS.items()):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

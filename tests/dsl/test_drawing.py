@@ -1,0 +1,140 @@
+"""An app as a tree for the terminal and as a flowchart: small ones, whole."""
+
+import re
+from textwrap import dedent
+
+import pytest
+from msgspec import Struct
+
+from streamkit.app import App
+from streamkit.dsl.durations import milliseconds, shortest
+from streamkit.dsl.mermaid import mermaid
+from streamkit.dsl.outline import outline
+from streamkit.dsl.state import State
+from streamkit.dsl.tree import tree
+from streamkit.dsl.windows import every, hopping, session, sliding, tumbling
+
+
+class Order(Struct):
+    customer: str
+    amount: float
+
+
+class Customer(Struct):
+    name: str
+
+
+def shop() -> App:
+    app = App("shop")
+    orders = app.stream("orders", Order, out_of_order="90s")
+    customers = app.table("customers", Customer)
+
+    @orders.process(to="big")
+    def large(order: Order, seen: State[int]) -> Order | None:
+        return order
+
+    @orders.join(customers, on="customer", how="left", to="named")
+    def named(order: Order, customer: Customer | None) -> str:
+        return customer.name if customer else "?"
+
+    window = orders.by("customer").window(tumbling("5m", grace="1m"))
+
+    @window.aggregate(to="spent", emit="update")
+    def spent(total: float | None, order: Order) -> float:
+        return (total or 0.0) + order.amount
+
+    return app
+
+
+def without_lines(text: str) -> str:
+    return re.sub(r"\n  journal.*", "", re.sub(r"\.py:\d+", ".py", text))
+
+
+def test_a_tree_has_what_each_sub_topology_reads_does_keeps_and_writes() -> None:
+    assert without_lines(tree(outline(shop().topology()))) == dedent("""\
+        app shop
+
+        sub-topology orders
+          orders: Order, out of order 1m30s
+          ├─ process large  [large (test_drawing.py)]
+          │  ├─ store large-seen ⇄ shop-large-seen-changelog
+          │  └─ → big: Order
+          └─ by orders-by-customer
+             └─ → shop-orders-by-customer-repartition: Order
+
+        sub-topology shop-orders-by-customer-repartition
+          shop-orders-by-customer-repartition: Order
+          ├─ join named, with table customers, left  [named (test_drawing.py)]
+          │  └─ → named: str
+          └─ window spent, tumbling 5m, grace 1m, emit update  [spent (test_drawing.py)]
+             ├─ store spent ⇄ shop-spent-changelog
+             ├─ → shop-spent-late: Order
+             └─ → spent: float
+        """)
+
+
+def test_a_flowchart_has_topics_steps_and_stores_once_and_all_that_goes_between_them() -> None:
+    assert mermaid(outline(shop().topology())) == dedent("""\
+        flowchart LR
+            topic0(["orders"])
+            topic1(["big"])
+            topic2(["shop-orders-by-customer-repartition"])
+            topic3(["customers"])
+            topic4(["named"])
+            topic5(["shop-spent-late"])
+            topic6(["spent"])
+            subgraph sub0["orders"]
+                step1["process large"]
+                store1x0[("large-seen")]
+                step3["by orders-by-customer"]
+            end
+            subgraph sub1["shop-orders-by-customer-repartition"]
+                step6["join named, with table customers, left"]
+                step8["window spent, tumbling 5m, grace 1m, emit update"]
+                store8x0[("spent")]
+            end
+            topic0 --> step1
+            step1 <--> store1x0
+            step1 --> topic1
+            topic0 --> step3
+            step3 --> topic2
+            topic2 --> step6
+            topic3 -.-> step6
+            step6 --> topic4
+            topic2 --> step8
+            step8 --> topic5
+            step8 <--> store8x0
+            step8 --> topic6
+        """)
+
+
+def test_text_that_a_flowchart_would_take_for_its_own_is_escaped() -> None:
+    app = App("shop")
+    app.stream("orders", Order).map(lambda order: order.amount).to("amounts")
+    text = mermaid(outline(app.topology()))
+    assert '"map #lt;lambda#gt;"' in text
+    labels = re.findall(r'"([^"]*)"', text)
+    assert labels and not any(set(label) & set('<>"') for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("window", "emit", "said"),
+    [
+        (hopping("1h", "5m"), "final", "hopping 1h, every 5m, emit final"),
+        (sliding("10s", grace="1s"), every("1m"), "sliding 10s, grace 1s, emit every 1m"),
+        (session("30m"), "final", "session 30m, emit final"),
+    ],
+)
+def test_windows_are_written_as_users_write_them(window, emit, said) -> None:
+    app = App("shop")
+    app.stream("orders", Order).window(window).count(name="n", emit=emit)
+    assert f"window n, {said}" in tree(outline(app.topology()))
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [(0, "0s"), (250, "250ms"), (90_000, "1m30s"), (86_400_000, "1d"), (3_601_001, "1h1s1ms")],
+)
+def test_durations_are_written_so_that_they_can_be_read(duration: int, text: str) -> None:
+    assert shortest(duration) == text
+    assert milliseconds(text) == duration
