@@ -48,6 +48,7 @@ class App:
         key: Any = str,
         time: str | Callable[[T], Any] | None = None,
         out_of_order: Duration = "0s",
+        max_ahead: Duration | None = None,
     ) -> Stream[T]: ...
     @overload  # unions, Any: types that are no class
     def stream(
@@ -58,6 +59,7 @@ class App:
         key: Any = str,
         time: str | Callable[[Any], Any] | None = None,
         out_of_order: Duration = "0s",
+        max_ahead: Duration | None = None,
     ) -> Stream[Any]: ...
     def stream(
         self,
@@ -67,12 +69,15 @@ class App:
         key: Any = str,
         time: str | Callable[[Any], Any] | None = None,
         out_of_order: Duration = "0s",
+        max_ahead: Duration | None = None,
     ) -> Stream[Any]:
         """The events of a topic.
 
         `time` is a field or a function that gives an event's time (datetime, ISO 8601 text, or
         ms); without it the record's timestamp is. `out_of_order` is how much earlier than the
-        latest event of its partition an event may be without time having moved past it.
+        latest event of its partition an event may be without time having moved past it. An event
+        that is further ahead of the wall clock than `max_ahead` moves no time, and is not
+        processed: it goes to `<app>-<topic>-ahead`, as it is, with the reason in a header.
         """
         source = StreamSource(
             topic,
@@ -80,6 +85,7 @@ class App:
             serde_for(type_),
             None if time is None else event_time(time, type_, topic),
             milliseconds(out_of_order, "out_of_order"),
+            max_ahead=None if max_ahead is None else milliseconds(max_ahead, "max_ahead"),
         )
         return stream_of(self._graph, source)
 

@@ -138,8 +138,10 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
             streams.append(node)
         renamed[node] = after
     tables = list(dict.fromkeys(t for tree in group for t in _tables(tree)))
+    name = _name(group)
+    clocked = len(streams) + len(tables) > 1 or any(node.is_clocked for node in renamed)
     return SubTopology(
-        name=_name(group),
+        name=name,
         streams=tuple(streams),
         tables=tuple(t for t in tables if not t.everywhere),
         global_tables=tuple(t for t in tables if t.everywhere),
@@ -151,6 +153,7 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
             for spec in node.stores()
         ),
         outputs=tuple(_output(app, node, spec) for node in renamed for spec in node.outputs()),
+        journal=f"{app}-{name.removeprefix(f'{app}-')}-journal" if clocked else None,
     )
 
 
@@ -177,8 +180,11 @@ def _in_order(streams: list[StreamSource], children: _Tree) -> tuple[Node, ...]:
 
 
 def _output(app: str, node: Node, spec: OutputSpec) -> Output:
-    assert node.above is not None, "a source writes nothing"
-    return Output(spec.name(app), spec.key or node.above.keys, spec.value, spec.internal)
+    key = spec.key
+    if key is None:
+        assert node.above is not None, "a source says which keys"
+        key = node.above.keys
+    return Output(spec.name(app), key, spec.value, spec.internal)
 
 
 def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:

@@ -47,7 +47,8 @@ class SubTopology:
     """What one kind of task does. Task number `p` reads partition `p` of `streams` and `tables`,
     and all partitions of `global_tables`; it writes its stores' changes to partition `p`.
 
-    `nodes` are in the order in which events meet them; `children` says who follows whom.
+    `nodes` are in the order in which events meet them; `children` says who follows whom. `journal`
+    is the topic of what the wall clock decides, where it may.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SubTopology:
     children: Mapping[Node, tuple[Node, ...]]
     stores: tuple[Store, ...]
     outputs: tuple[Output, ...]
+    journal: str | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -130,6 +132,8 @@ class Topology:
             topics |= dict.fromkeys(sub.repartitions)
             topics |= dict.fromkeys(one.topic for one in sub.outputs if one.internal)
             topics |= dict.fromkeys(store.changelog for store in sub.stores)
+            if sub.journal is not None:
+                topics[sub.journal] = None
         return tuple(topics)
 
     def types(self) -> dict[str, tuple[Serde, Serde]]:
@@ -197,6 +201,8 @@ class Topology:
                             "back the change of partitions"
                         )
                     need(store.changelog, count, CHANGELOG)
+                if sub.journal is not None:
+                    need(sub.journal, count, KEPT)
                 for topic in sub.repartitions:
                     if count > MAX_UPSTREAM_TASKS:
                         raise TopologyError(

@@ -2,6 +2,7 @@
 
     __streamkit.window     on a window's result        ["store",start,end,sequence]
     __streamkit.late       on a late event             ["store",start,end,watermark]
+    __streamkit.ahead      on a quarantined record     ["topic",partition,offset,time,limit]
     __streamkit.frontier   on a repartitioned event    how far time was where it came from
     __streamkit.source     on a repartitioned event    <run>.<task>.<origin>.<place>.<number>
     __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle]
@@ -25,6 +26,7 @@ from streamkit.records import Headers
 
 WINDOW = "__streamkit.window"
 LATE = "__streamkit.late"
+AHEAD = "__streamkit.ahead"
 FRONTIER = "__streamkit.frontier"
 SOURCE = "__streamkit.source"
 WATERMARK = "__streamkit.watermark"
@@ -41,6 +43,11 @@ def window_identity(store: str, start: int, end: int, sequence: int) -> Headers:
 def late_note(store: str, start: int, end: int, watermark: int) -> Any:
     """Which window an event came too late for, and how far time had gone."""
     return (LATE, _encode((store, start, end, watermark)))
+
+
+def ahead_note(topic: str, partition: int, offset: int, time: int, limit: int) -> Any:
+    """Which record had a time that was after the latest that was let through then."""
+    return (AHEAD, _encode((topic, partition, offset, time, limit)))
 
 
 def identity(run: int, task: int, origin: str) -> bytes:

@@ -1,10 +1,14 @@
 """What has been fetched and not processed yet, and which of it comes first."""
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import TypeAlias
 
-from streamkit.engine.readers import Reader
 from streamkit.records import Columns, TopicPartition
+
+Reader: TypeAlias = Callable[[Columns, int, int], None]
+"""Processes the records `start` to `stop` of some columns."""
 
 Head = tuple[int, str, int]
 """Timestamp, topic, partition: offsets need no comparing, they only ever meet their own."""
@@ -13,10 +17,21 @@ Head = tuple[int, str, int]
 class Input:
     """One partition that a task reads."""
 
-    __slots__ = ("_chunks", "_next", "at_end", "length", "partition", "position", "prefix", "read")
+    __slots__ = (
+        "_chunks",
+        "_next",
+        "at_end",
+        "length",
+        "name",
+        "partition",
+        "position",
+        "prefix",
+        "read",
+    )
 
     def __init__(self, partition: TopicPartition, read: Reader) -> None:
         self.partition = partition
+        self.name = str(partition)
         self.read = read
         self.prefix = b""
         self.position = 0
@@ -39,10 +54,25 @@ class Input:
         topic, number = self.partition
         return (self._chunks[0].timestamps[self._next], topic, number)
 
-    def chunk(self, before: Head | None, limit: int) -> tuple[Columns, int, int]:
-        """The next records of one chunk: at most `limit`, and only those that come `before`."""
+    @property
+    def head_offset(self) -> int:
+        return self._chunks[0].offsets[self._next]
+
+    def has_reached(self, offset: int) -> bool:
+        """Whether nothing before the offset is still to be processed."""
+        if self.length:
+            return self.head_offset >= offset
+        return self.at_end or self.position >= offset
+
+    def chunk(
+        self, before: Head | None, limit: int, until: int | None = None
+    ) -> tuple[Columns, int, int]:
+        """The next records of one chunk: at most `limit`, only those that come `before`, and only
+        those whose offsets are below `until`."""
         columns, start = self._chunks[0], self._next
         stop = min(len(columns), start + limit)
+        if until is not None:
+            stop = bisect_left(columns.offsets, until, start, stop)
         if before is not None:
             topic, number = self.partition
             timestamps = columns.timestamps
@@ -61,21 +91,3 @@ class Input:
         if stop == len(columns):
             self._chunks.popleft()
             self._next = 0
-
-
-def first_of(inputs: Iterable[Input]) -> tuple[Input, Head | None] | None:
-    """The input whose head comes first, and the head of the next one.
-
-    None when there is nothing to do, or when an input has nothing buffered and may have more in
-    the log: its next record might come first, and the order would depend on what was fetched.
-    """
-    heads: list[tuple[Head, Input]] = []
-    for one in inputs:
-        if one.length:
-            heads.append((one.head, one))
-        elif not one.at_end:
-            return None
-    if not heads:
-        return None
-    heads.sort(key=lambda pair: pair[0])
-    return heads[0][1], heads[1][0] if len(heads) > 1 else None

@@ -16,13 +16,16 @@ LIMIT = 4096
 
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "run": "r", "latest": "t", "watermark": "w", "closed": "c", "told": "u", "seen": "s",
+    "idle": "i", "passed": "p", "tables": "l",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
     `run` is the run this task writes under for this input; `latest` the latest event time.
     `watermark` and `closed` (per window store) are the task's and stand in the first input's note.
     `told` are upstream markers, [task, tasks, watermark, idle]; `seen` the last event per upstream
-    run, task and origin, [place, number].
+    run, task and origin, [place, number]. `idle`: the input was. `passed` is the last by time,
+    [timestamp, topic, partition], of what other inputs had processed since this one's last record;
+    `tables` how far tables had been read, per topic, in the first input's note.
     """
 
     run: int = 0
@@ -31,6 +34,9 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     closed: dict[str, int] = {}
     told: list[tuple[int, int, int | None, int]] = []
     seen: dict[str, tuple[int, int]] = {}
+    idle: bool = False
+    passed: tuple[int, str, int] | None = None
+    tables: dict[str, list[int]] = {}
 
     def markers(self) -> list[Marker]:
         return [Marker(task, tasks, at, bool(idle)) for task, tasks, at, idle in self.told]

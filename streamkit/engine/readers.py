@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import FRONTIER, SOURCE, WATERMARK, Marker
+from streamkit.engine.horizon import Horizon
+from streamkit.engine.inputs import Reader
 from streamkit.engine.outlets import Forward
-from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
+from streamkit.engine.watermarks import FOREVER, Clock, EventFrontier, UpstreamFrontier
 from streamkit.errors import DataError, SerdeError
 from streamkit.records import Columns, Headers
 from streamkit.serde import Serde
-
-Reader: TypeAlias = Callable[[Columns, int, int], None]
-"""Processes the records `start` to `stop` of some columns."""
 
 
 class Seen:
@@ -53,6 +52,7 @@ def source_reader(
     cursor: Cursor,
     moved: Callable[[], None],
     alone: bool,
+    horizon: Horizon | None = None,
 ) -> Reader:
     """Reads a topic from outside. `moved` is called when time may have moved the task's clock.
 
@@ -65,6 +65,7 @@ def source_reader(
 
     def read(columns: Columns, start: int, stop: int) -> None:
         latest, reached = frontier.latest, frontier.watermark
+        limit = FOREVER if horizon is None else horizon.limit
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
             cursor.offset = offset
             try:
@@ -83,6 +84,9 @@ def source_reader(
                 cursor.frontier = reached
                 forward(key, value, stamp, headers)
                 cursor.frontier = None
+                continue
+            if stamp > limit and horizon is not None and horizon.refuses(offset):
+                horizon.quarantine(columns, columns.offsets.index(offset, start), stamp)
                 continue
             forward(key, value, stamp, headers)
             if stamp > latest:

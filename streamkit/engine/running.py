@@ -98,6 +98,8 @@ class Running:
         for partition in self.task.tables:
             at = self._place.partition(partition)
             start, end = self._place.start(at), self._place.end(at)
+            if (until := self.task.load_until(partition)) is not None:
+                end = min(end, max(until, start))
             loads.append(Load(at, start, end, partial(self._load_table, partition, at)))
             self.positions[at] = end
         self._restoring = Restoring(self._place.backend, loads)
@@ -229,7 +231,7 @@ class Running:
         done = 0
         before = self._clock.monotonic()
         while before < until:
-            some = self.task.run(self._pace)
+            some = self.task.run(self._pace, now=self._clock.now())
             done += some
             if some < self._pace:
                 break

@@ -14,24 +14,31 @@ The shell around it reads and writes the log; live, replay and tests differ only
         append what task.drain() gives
         from time to time commit task.checkpoint(); task.idle(...) when nothing comes
 
-What a task gives is a function of what it was fed, however that was cut into columns. Two things
-depend on the wall clock, and both are decided by the shell: `idle`, and when it drains, which is
-where markers of time stand in a repartition topic. Markers are records in the log, so that whoever
-reads them does the same again.
+What a task gives is a function of what it was fed, however that was cut into columns, and of what
+the wall clock decided: which input had nothing yet when another was read on (`caught_up`), which
+was idle, and what closed for it (`idle`), how far tables were read ahead, what was too far ahead of
+the clock (`run`). It gives these decisions as rows of its journal, with the changes of its state. A
+task that is given such a journal takes none itself, and does again what the one did that wrote it.
+
+When it drains is where markers of time stand in a repartition topic. They are records in the log,
+so that whoever reads them does the same again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
+from streamkit.engine import journal as journals
 from streamkit.engine.headers import Marker, identity
-from streamkit.engine.inputs import Input, first_of
+from streamkit.engine.inputs import Head, Input
+from streamkit.engine.journal import Entry, Silence, Step, Tables
 from streamkit.engine.limits import Limits
+from streamkit.engine.merge import Merge
 from streamkit.engine.notes import Note, read_note
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
+from streamkit.engine.script import Script
 from streamkit.engine.watermarks import (
     FOREVER,
     NEVER,
@@ -52,6 +59,8 @@ class Stats:
     """Records of inputs, markers and repeated ones included."""
     late: dict[str, int] = field(default_factory=dict)
     """Late events per window store. They are in its late topic."""
+    ahead: dict[str, int] = field(default_factory=dict)
+    """Events per input that were too far ahead of the clock. They are in its ahead topic."""
     repeated: int = 0
     """Repartitioned events that were read before, because their writer was killed, and skipped."""
 
@@ -61,6 +70,7 @@ class Task:
 
     `run` is any number that no earlier fresh start of the app used: the time now, in ms. `limits`
     says what topics take, so that a record that one does not take fails as what it was made of.
+    `journal` has the decisions to take in place of own ones.
     """
 
     def __init__(
@@ -73,6 +83,7 @@ class Task:
         run: int,
         limits: Mapping[str, Limits] | None = None,
         idle_after: int = IDLE_AFTER,
+        journal: Iterable[Entry] | None = None,
     ) -> None:
         self.subtopology = subtopology
         self.number = number
@@ -87,6 +98,11 @@ class Task:
         self._stats = Stats()
         self._told: dict[str, Marker] = {}
         self._runs: dict[TopicPartition, int] = {}
+        self._decided: list[Entry] = []
+        self._step: Step | None = None
+        self._loaded: dict[str, int] = {}  # how far tables had been read at the last commit
+        self._was_idle = False
+        self._begun = False
 
         parts = wire(topology, layout, subtopology, number, self._moved, limits or {})
         self._clock = parts.clock
@@ -99,6 +115,13 @@ class Task:
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
         self._seen = parts.seen
+        self._horizons = parts.horizons
+        self._merge = Merge(self._inputs.values())
+        self._named = {one.name: one for one in self._inputs.values()}
+        if journal is not None:
+            self._merge.script = script = Script(journal, self._named)
+            for horizon in parts.horizons:
+                horizon.follow(script)
 
     # What it is.
 
@@ -160,6 +183,8 @@ class Task:
         """Counted until now."""
         for late in self._site.late:
             self._stats.late[late.name] = late.count
+        for horizon in self._horizons:
+            self._stats.ahead[horizon.name] = horizon.count
         self._stats.repeated = sum(seen.repeated for seen in self._seen.values())
         return self._stats
 
@@ -170,6 +195,7 @@ class Task:
 
         Raises KeyError when one is missing, DataError when a note is not a task's.
         """
+        resumed = False
         for partition in self.inputs:
             position = positions[partition]
             note = read_note(position.metadata, partition)
@@ -178,8 +204,11 @@ class Task:
             self._runs[partition] = run = note.run if note is not None else self._run
             one.prefix = identity(run, self.number, partition.topic)
             if note is not None:
+                resumed = True
                 self._recall(partition, note)
         # The watermark is in the first input's note: when that is gone, windows begin anew too.
+        if self._script is not None and resumed:
+            self._script.skip()
         run = self._runs[self.inputs[0]]
         for _, node in self._timed:
             self._site.prefixes[node.name] = identity(run, self.number, node.name)
@@ -194,17 +223,23 @@ class Task:
         return self._stores[changelog].stored(key)
 
     def load_table(self, partition: TopicPartition, columns: Columns) -> None:
-        """Take in records of a table, in order, before the first `feed`. Raises SerdeError."""
+        """Take in records of a table, in order, before the first `feed`. Raises SerdeError.
+
+        Up to `load_until`.
+        """
         self._tables[partition.topic].load(partition, columns, 0, len(columns))
+        if len(columns):
+            self._inputs[partition].position = columns.offsets[-1] + 1
+
+    def load_until(self, partition: TopicPartition) -> int | None:
+        """The offset of a table that it is to be loaded to; None: to its end."""
+        return None if self._script is None else self._loaded.get(str(partition), 0)
 
     # Working.
 
     def feed(self, partition: TopicPartition, columns: Columns) -> None:
         """Hand over the next records of an input or a table, in order."""
         self._inputs[partition].add(columns)
-        frontier = self._frontiers.get(partition)
-        if isinstance(frontier, EventFrontier) and len(columns):
-            frontier.is_idle = False
 
     def caught_up(self, partitions: Iterable[TopicPartition]) -> None:
         """These stood at their end when last fetched: nobody has to wait for them.
@@ -216,9 +251,10 @@ class Task:
             one = self._inputs[partition]
             one.at_end = not one.length
 
-    def run(self, limit: int | None = None) -> int:
+    def run(self, limit: int | None = None, *, now: int | None = None) -> int:
         """Process what was fed, at most about `limit` records; how many it was.
 
+        `now` is the wall clock's time in ms, for streams with a `max_ahead`; None: as last time.
         Inputs are merged by smallest timestamp, then topic, partition, offset. Raises
         FunctionError, SerdeError, DataError, RecordTooLarge or InvalidRecord; then what was fully
         processed before can still be drained and committed, unless the task is `torn`; the task is
@@ -226,35 +262,53 @@ class Task:
         """
         done = 0
         limit = 1 << 62 if limit is None else limit
-        inputs = list(self._inputs.values())
-        while done < limit:
-            chosen = first_of(inputs)
+        if not self._begun:
+            self._begin()
+        for horizon in self._horizons:
+            if now is not None:
+                horizon.tell(now)
+        # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
+        while self._follow() and done < limit:
+            chosen = self._merge.first()
             if chosen is None:
                 break
-            done += self._process(*chosen, limit - done)
+            one, before = chosen
+            self._merge.begins(one)
+            done += self._process(one, before, limit - done, self._merge.stop(one))
         self._stats.processed += done
         return done
 
     def idle(self, silence: Mapping[TopicPartition, int]) -> None:
         """Say for how long inputs have stood at their end, in ms of the wall clock.
 
-        An input that has for `idle_after` no longer holds the watermark back, until it is fed
-        again; when all have, downstream tasks are told so. Windows with `close_after_idle` close,
-        all of them, once *all* inputs have for that long; a repartition input only counts as
+        An input that has for `idle_after` no longer holds the watermark back, until its next record
+        is processed; when all have, downstream tasks are told so. Windows with `close_after_idle`
+        close, all of them, once *all* inputs have for that long; a repartition input only counts as
         silent when all its upstream tasks have said that they are idle. Does nothing while
-        something is buffered. Raises like `run`; the task is then torn.
+        something is buffered, or a journal has something to say. Raises like `run`; the task is
+        then torn.
         """
-        if self.buffered:
+        if self.buffered or not (self._script is None or self._script.is_done):
             return
-        quiet = FOREVER
+        quiet, idle = FOREVER, []
         for partition, frontier in self._frontiers.items():
             still = silence.get(partition, 0)
-            if isinstance(frontier, EventFrontier):
-                frontier.is_idle = still >= self._idle_after
-                quiet = min(quiet, still)
-            else:
-                quiet = min(quiet, still if frontier.is_idle else 0)
-        self._act(quiet)
+            if not isinstance(frontier, EventFrontier):
+                still = still if frontier.is_idle else 0
+            elif frontier.is_idle or still >= self._idle_after:
+                idle.append(str(partition))
+            quiet = min(quiet, still)
+        closed = []
+        for _, node in self._timed:
+            patience = _patience(node)
+            if patience is not None and quiet >= patience:
+                closed.append(node.name)
+        if not any(timed.last is not None for timed, node in self._timed if node.name in closed):
+            closed = []
+        if closed or idle != self._idle:
+            step = Silence(self._places(), tuple(idle), tuple(closed))
+            self._decided.append(step)
+            self._take(step)
 
     def finish(self, watermark: int) -> None:
         """Say that nothing more will come from outside: its inputs have come to `watermark` (ms).
@@ -265,7 +319,7 @@ class Task:
             if isinstance(frontier, EventFrontier):
                 frontier.latest = max(frontier.latest, watermark + frontier.out_of_order)
                 frontier.is_idle = False
-        self._act(0)
+        self._act()
 
     def drain(self) -> Drained:
         """Take what was made since the last call."""
@@ -292,12 +346,26 @@ class Task:
             for partition in self._frontiers
         }
         changes = {topic: store.changes() for topic, store in self._stores.items()}
+        if self.subtopology.journal is not None:
+            changes[self.subtopology.journal] = self._journal()
         return Checkpoint(positions, {topic: rows for topic, rows in changes.items() if rows})
+
+    def _journal(self) -> Rows:
+        """What was decided since the last call."""
+        decided: list[Entry] = [*self._decided, *self._merge.held()]
+        decided += (ahead for horizon in self._horizons for ahead in horizon.decided())
+        self._decided = []
+        values = [journals.encode(entry) for entry in decided]
+        stamps = [max(self._clock.watermark, 0)] * len(values)
+        return Rows([None] * len(values), values, stamps)
 
     # Inside.
 
-    def _process(self, one: Input, before: Any, limit: int) -> int:
-        columns, start, stop = one.chunk(before, limit)
+    def _process(self, one: Input, before: Head | None, limit: int, until: int | None) -> int:
+        columns, start, stop = one.chunk(before, limit, until)
+        frontier = self._frontiers.get(one.partition)
+        if isinstance(frontier, EventFrontier):
+            frontier.is_idle = False
         self._enter(one.partition.topic, one.partition.partition, one.prefix)
         try:
             one.read(columns, start, stop)
@@ -315,17 +383,74 @@ class Task:
             self.torn = True
             raise
         one.done(stop)
+        self._merge.done(one, columns, start, stop)
         return stop - start
 
-    def _act(self, quiet: int) -> None:
+    @property
+    def _script(self) -> Script | None:
+        return self._merge.script
+
+    def _begin(self) -> None:
+        """Before the first record: what the start of the task itself decided."""
+        self._begun = True
+        if self._script is not None:
+            return
+        if self.tables:
+            at = self._places() | {str(one): self._loaded.get(str(one), 0) for one in self.tables}
+            to = {str(one): self._inputs[one].position for one in self.tables}
+            self._decided.append(Tables(at, to))
+        if self._was_idle:
+            self._decided.append(Silence(self._places()))
+
+    def _places(self) -> dict[str, int]:
+        return {str(one): self._inputs[one].position for one in self._frontiers}
+
+    def _follow(self) -> bool:
+        """Take the steps of the journal that are due; False when one waits for records."""
+        script = self._script
+        while script is not None:
+            if self._step is None:
+                self._step = script.due()
+            if self._step is None:
+                break
+            if not self._take(self._step):
+                return False
+            self._step = None
+        return True
+
+    def _take(self, step: Step) -> bool:
+        """Do what was decided; False when records of tables are missing for that yet."""
+        if isinstance(step, Tables):
+            for name, to in step.to.items():
+                one = self._named.get(name)
+                while one is not None and not one.has_reached(to):
+                    if not one.length:
+                        return False
+                    self._process(one, None, 1 << 62, to)
+            return True
+        for partition, frontier in self._frontiers.items():
+            if isinstance(frontier, EventFrontier):
+                frontier.is_idle = str(partition) in step.idle
+        self._act(step.closed)
+        return True
+
+    @property
+    def _idle(self) -> list[str]:
+        return [
+            str(partition)
+            for partition, frontier in self._frontiers.items()
+            if isinstance(frontier, EventFrontier) and frontier.is_idle
+        ]
+
+    def _act(self, closed: Collection[str] = ()) -> None:
         """Let time pass without a record: what is made so has no source."""
         self._enter("", self.number, b"")
         try:
             if self._clock.observe(self._frontiers.values()):
                 self._advance()
             for timed, node in self._timed:
-                patience, last = _patience(node), timed.last
-                if patience is not None and quiet >= patience and last is not None:
+                last = timed.last
+                if node.name in closed and last is not None:
                     timed.time.closed = max(timed.time.watermark, last)
                     timed.advance()
             self._update_due()
@@ -368,6 +493,7 @@ class Task:
         frontier = self._frontiers[partition]
         if isinstance(frontier, EventFrontier):
             note.latest = frontier.latest if frontier.latest > NEVER else None
+            note.idle = frontier.is_idle
         else:
             note.told = [
                 (m.task, m.tasks, m.watermark, int(m.idle))
@@ -375,7 +501,12 @@ class Task:
             ]
             places = self._seen[partition].places
             note.seen = {str(prefix, "ascii"): place for prefix, place in sorted(places.items())}
+        passed = self._merge.passed(self._inputs[partition])
+        note.passed = passed
         if partition == self.inputs[0]:
+            for table in self.tables:
+                positions = note.tables.setdefault(table.topic, [])
+                positions.append(self._inputs[table].position)
             note.watermark = self.watermark
             note.closed = {
                 node.name: timed.time.closed
@@ -389,11 +520,21 @@ class Task:
         if isinstance(frontier, EventFrontier):
             if note.latest is not None:
                 frontier.latest = note.latest
+            # A live task begins with all inputs active again, since much may have come meanwhile;
+            # that is a decision of the wall clock too.
+            self._was_idle |= note.idle
+            frontier.is_idle = note.idle and self._script is not None
         else:
             for marker in note.markers():
                 frontier.take(marker)
             places = ((prefix.encode("ascii"), place) for prefix, place in note.seen.items())
             self._seen[partition].places.update(places)
+        if note.passed is not None:
+            self._merge.recall(self._inputs[partition], note.passed)
+        for topic, positions in note.tables.items():
+            mine = [one for one in self.tables if one.topic == topic]
+            for table, position in zip(mine, positions, strict=False):
+                self._loaded[str(table)] = position
         if note.watermark is not None:
             self._clock.watermark = max(self._clock.watermark, note.watermark)
         for timed, node in self._timed:

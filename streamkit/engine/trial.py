@@ -244,7 +244,7 @@ class TestRun:
                     ended.append(one)
                     self._silent_since.setdefault(one, self.clock.now())
             task.caught_up(ended)
-            busy = bool(task.run()) or busy
+            busy = bool(task.run(now=self.clock.now())) or busy
             self._append(task)
         return busy
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.horizon import Horizon
 from streamkit.engine.inputs import Input
 from streamkit.engine.limits import Limits
 from streamkit.engine.outlets import Outlets
@@ -33,6 +34,7 @@ class Parts:
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
     seen: dict[TopicPartition, Seen] = field(default_factory=dict)
+    horizons: list[Horizon] = field(default_factory=list)
 
 
 def wire(
@@ -69,7 +71,14 @@ def _make_stream(
     forward = parts.site.after(source, source.key)
     if source.upstream is None:
         events = parts.frontiers[partition] = EventFrontier(source.out_of_order)
-        read = source_reader(source, forward, events, parts.clock, parts.cursor, moved, alone)
+        horizon = None
+        if source.max_ahead is not None:
+            outlet = parts.site.outlet(source.ahead)
+            horizon = Horizon(str(partition), source.max_ahead, outlet, parts.cursor)
+            parts.horizons.append(horizon)
+        read = source_reader(
+            source, forward, events, parts.clock, parts.cursor, moved, alone, horizon
+        )
     else:
         upstream = parts.frontiers[partition] = UpstreamFrontier()
         seen = parts.seen[partition] = Seen()

@@ -7,7 +7,8 @@ import pytest
 
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.readers import Reader, Seen, repartition_reader, source_reader
+from streamkit.engine.inputs import Reader
+from streamkit.engine.readers import Seen, repartition_reader, source_reader
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
 from streamkit.errors import SerdeError
 from streamkit.records import Columns

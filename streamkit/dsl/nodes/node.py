@@ -59,6 +59,11 @@ class Node:
         return 0
 
     @property
+    def is_clocked(self) -> bool:
+        """Whether the wall clock may decide something in it."""
+        return getattr(self, "close_after_idle", None) is not None
+
+    @property
     def unique(self) -> str | None:
         """What an app has only one of under the node's name; None: many may have its name."""
         return None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from streamkit.dsl.nodes.node import StreamNode
+from streamkit.dsl.nodes.node import OutputSpec, StreamNode
 from streamkit.serde import Serde
 
 
@@ -13,8 +13,9 @@ class StreamSource(StreamNode):
     """A topic that is read as a stream of events.
 
     `time` gives a value's event time (None: the record's timestamp); `out_of_order` in ms is how
-    far an event may be behind the latest one of its partition. `upstream` names the sub-topology
-    that writes the topic when it is a repartition topic; its time comes in marker records then.
+    far an event may be behind the latest one of its partition; `max_ahead` in ms how far it may be
+    ahead of the wall clock (None: as far as it likes). `upstream` names the sub-topology that
+    writes the topic when it is a repartition topic; its time comes in marker records then.
     """
 
     topic: str
@@ -23,6 +24,7 @@ class StreamSource(StreamNode):
     time: Callable[[Any], int] | None = None
     out_of_order: int = 0
     upstream: str | None = None
+    max_ahead: int | None = None
 
     @property
     def name(self) -> str:
@@ -31,6 +33,18 @@ class StreamSource(StreamNode):
     @property
     def keys(self) -> Serde:
         return self.key
+
+    @property
+    def ahead(self) -> OutputSpec:
+        """Where events go that are too far ahead of the clock, as they are."""
+        return OutputSpec(f"{self.topic}-ahead", self.value, self.key, own=True)
+
+    @property
+    def is_clocked(self) -> bool:
+        return self.max_ahead is not None
+
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        return () if self.max_ahead is None else (self.ahead,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,72 @@
+"""The journal: what the wall clock decided for a task, and at which records.
+
+What a task gives is a function of what its inputs hold and of its journal. An entry says where in
+the inputs something was decided, so that a task that reads the same inputs again decides the same:
+
+    held      a record that was processed after later ones of other inputs, because its partition
+              stood at its end when they were there; `until`: where the others stood by then
+    silence   inputs that were idle from there on (all that were), and nodes whose windows closed
+              because nothing came
+    tables    the tables were read ahead to their ends, when the task started
+    ahead     a record whose time was too far ahead of the clock, and did not count
+
+Places are offsets by partition ("orders-0"): everything before them had been processed. The merge
+of the inputs by timestamp needs no entry, only what deviates from it does.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from streamkit.errors import DataError
+
+Places: TypeAlias = dict[str, int]
+
+
+class Held(msgspec.Struct, tag="held", tag_field="kind", frozen=True):
+    """The record at `offset` of `input` was processed when the others stood at `until`."""
+
+    input: str
+    offset: int
+    until: Places
+
+
+class Silence(msgspec.Struct, tag="silence", tag_field="kind", frozen=True, omit_defaults=True):
+    """From `at` on the inputs `idle` are idle, and no others; the windows of `closed` closed."""
+
+    at: Places
+    idle: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+
+
+class Tables(msgspec.Struct, tag="tables", tag_field="kind", frozen=True):
+    """At `at` the tables were read from their places there to those in `to`."""
+
+    at: Places
+    to: Places
+
+
+class Ahead(msgspec.Struct, tag="ahead", tag_field="kind", frozen=True):
+    """The record at `offset` of `input` was further ahead of the clock than is allowed: its time
+    was after `limit`."""
+
+    input: str
+    offset: int
+    limit: int
+
+
+Step: TypeAlias = Silence | Tables
+"""What happens between two records."""
+Entry: TypeAlias = Held | Silence | Tables | Ahead
+
+encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(Entry).decode
+
+
+def decode(data: bytes | None, where: object) -> Entry:
+    """An entry as it was written. Raises DataError; `where` names the record in it."""
+    try:
+        entry: Entry = _decode(data or b"")
+    except msgspec.DecodeError as error:
+        raise DataError(f"{where}: no entry of a journal: {error}") from error
+    return entry

@@ -1,0 +1,82 @@
+"""A journal that a task follows, in place of deciding anything itself."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from streamkit.engine.inputs import Input
+from streamkit.engine.journal import Ahead, Entry, Held, Places, Step
+
+
+class Script:
+    """What is still to come of a journal, by what the task's inputs have come to."""
+
+    def __init__(self, entries: Iterable[Entry], inputs: Mapping[str, Input]) -> None:
+        self._inputs = inputs
+        self._steps: deque[Step] = deque()
+        self._held: dict[str, deque[Held]] = {name: deque() for name in inputs}
+        self._ahead: dict[tuple[str, int], int] = {}
+        for entry in entries:
+            # Where entries go back the app was begun again from there: what came after counts.
+            if isinstance(entry, Held):
+                held = self._held.setdefault(entry.input, deque())
+                while held and held[-1].offset >= entry.offset:
+                    held.pop()
+                held.append(entry)
+            elif isinstance(entry, Ahead):
+                self._ahead[entry.input, entry.offset] = entry.limit
+            else:
+                while self._steps and _goes_back(self._steps[-1].at, entry.at):
+                    self._steps.pop()
+                self._steps.append(entry)
+
+    def due(self) -> Step | None:
+        """The step that comes next, taken off, when the inputs have come to it."""
+        if self._steps and self._reached(self._steps[0].at):
+            return self._steps.popleft()
+        return None
+
+    def hides(self, name: str) -> bool:
+        """Whether the first record of an input that has some was not there yet, in the journal."""
+        offset = self._inputs[name].head_offset
+        if self._steps and offset >= self._steps[0].at.get(name, offset + 1):
+            return True
+        held = self._held[name]
+        while held and held[0].offset <= offset:
+            if not self._reached(held[0].until):
+                return True
+            held.popleft()
+        return False
+
+    def stop(self, name: str) -> int | None:
+        """The offset of an input at which something may have to happen first; None: no such."""
+        offset = self._inputs[name].head_offset
+        stops = [self._steps[0].at.get(name)] if self._steps else []
+        for other, held in self._held.items():
+            if held:
+                stops.append(held[0].offset if other == name else held[0].until.get(name))
+        return min((at for at in stops if at is not None and at > offset), default=None)
+
+    def is_ahead(self, name: str, offset: int) -> bool:
+        """Whether a record was further ahead of the clock than is allowed."""
+        return (name, offset) in self._ahead
+
+    def limit_of(self, name: str, offset: int) -> int:
+        """What the limit was for a record that was."""
+        return self._ahead[name, offset]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no more steps come."""
+        return not self._steps
+
+    def skip(self) -> None:
+        """Take the steps off that the inputs have come to: they were taken before."""
+        while self.due() is not None:
+            pass
+
+    def _reached(self, places: Places) -> bool:
+        return all(self._inputs[name].has_reached(at) for name, at in places.items())
+
+
+def _goes_back(before: Places, after: Places) -> bool:
+    return any(after.get(name, at) < at for name, at in before.items())

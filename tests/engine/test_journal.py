@@ -1,0 +1,299 @@
+"""What the clock decided is in the journal: a task that follows it gives the same bytes."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamkit import State
+from streamkit.app import App
+from streamkit.dsl.windows import tumbling
+from streamkit.engine.journal import Ahead, Entry, Held, Silence, Tables, decode
+from streamkit.engine.rows import Position, Rows
+from streamkit.engine.task import Task
+from streamkit.errors import DataError
+from streamkit.records import Columns, TopicPartition
+
+
+class Event(msgspec.Struct):
+    id: int
+    time: int
+
+
+NOW = 10_000
+
+
+def _app() -> App:
+    """Everything that order and time matter to, in one task."""
+    app = App("j")
+    names = app.table("names", str)
+    for topic in ("left", "right"):
+        stream = app.stream(topic, Event, time="time", max_ahead="1s")
+
+        @stream.join(names, how="left", name=f"{topic}-named", to=f"{topic}-out")
+        def named(event: Event, name: str | None, seen: State[list[int]]) -> Event:
+            seen.set([*seen.get([]), event.id])
+            return Event(event.id * 1000 + len(seen.get([])) * 10 + len(name or ""), event.time)
+
+        def ids(sofar: list[int] | None, event: Event) -> list[int]:
+            return [*(sofar or []), event.id]
+
+        windows = named.window(tumbling("10ms", grace="2ms"), close_after_idle="30s")
+        windows.aggregate(name=f"{topic}-ids", to=f"{topic}-windows")(ids)
+    return app
+
+
+INPUTS = tuple(TopicPartition(topic, 0) for topic in ("left", "right"))
+NAMES = TopicPartition("names", 0)
+
+Written = dict[str, list[tuple[Any, ...]]]
+
+
+@dataclass
+class Log:
+    """What is in the inputs, and what was committed."""
+
+    records: dict[TopicPartition, list[tuple[int, int, bytes, bytes | None]]] = field(
+        default_factory=lambda: {one: [] for one in (*INPUTS, NAMES)}
+    )
+    written: Written = field(default_factory=lambda: defaultdict(list))
+    positions: dict[TopicPartition, Position] = field(default_factory=dict)
+    changes: dict[str, list[tuple[int, bytes | None, bytes | None]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    journal: list[Entry] = field(default_factory=list)
+
+    def columns(self, one: TopicPartition, start: int, count: int) -> Columns:
+        """Records with offsets from `start` on; there are holes."""
+        chosen = [each for each in self.records[one] if each[0] >= start][:count]
+        return Columns(*([each[at] for each in chosen] for at in range(4)))
+
+
+class Runner:
+    """A task over a log; what it gives counts once it is committed."""
+
+    def __init__(self, log: Log, journal: Iterable[Entry] | None = None) -> None:
+        topology = _app().topology()
+        (sub,) = topology.subtopologies
+        layout = topology.layout(dict.fromkeys(topology.sources, 1))
+        self.journal_topic = sub.journal
+        self.log = log
+        self.task = Task(topology, layout, sub, 0, run=1, journal=journal)
+        self.task.resume({one: log.positions.get(one, Position(0)) for one in INPUTS})
+        self.fed = {one: log.positions.get(one, Position(0)).offset for one in INPUTS}
+        for changelog in self.task.changelogs:
+            if rows := log.changes[changelog]:
+                stamps, keys, values = map(list, zip(*rows, strict=True))
+                self.task.restore(changelog, Columns(range(len(rows)), stamps, keys, values))
+        until = self.task.load_until(NAMES)
+        table = log.columns(NAMES, 0, 1000)
+        loaded = len([each for each in table.offsets if until is None or each < until])
+        self.task.load_table(NAMES, log.columns(NAMES, 0, loaded))
+        self.fed[NAMES] = table.offsets[loaded - 1] + 1 if loaded else 0
+        self.given: Written = defaultdict(list)
+
+    def feed(self, one: TopicPartition, count: int) -> None:
+        columns = self.log.columns(one, self.fed[one], count)
+        if len(columns):
+            self.task.feed(one, columns)
+            self.fed[one] = columns.offsets[-1] + 1
+
+    def finish(self) -> None:
+        """Process all there is, and commit."""
+        for one in self.fed:
+            self.feed(one, 1000)
+        self.run()
+        while self.task.buffered:
+            self.run()
+        self.commit()
+
+    def run(self, limit: int | None = None) -> None:
+        """With what was fed; inputs of which no more is there are said to be at their ends."""
+        at_end = [one for one in self.fed if not len(self.log.columns(one, self.fed[one], 1))]
+        self.task.caught_up(at_end)
+        self.task.run(limit, now=NOW)
+        for topic, rows in self.task.drain().rows.items():
+            self.given[topic] += _listed(rows)
+
+    def commit(self) -> None:
+        for topic, rows in self.given.items():
+            self.log.written[topic] += rows
+        self.given = defaultdict(list)
+        checkpoint = self.task.checkpoint()
+        self.log.positions |= checkpoint.positions
+        for topic, changed in checkpoint.changelog.items():
+            if topic == self.journal_topic:
+                self.log.journal += [decode(value, topic) for value in changed.values]
+            else:
+                self.log.changes[topic] += zip(
+                    changed.timestamps, changed.keys, changed.values, strict=True
+                )
+
+
+def _listed(rows: Rows) -> list[tuple[Any, ...]]:
+    headers = rows.headers or [()] * len(rows)
+    return list(zip(rows.keys, rows.values, rows.timestamps, headers, strict=True))
+
+
+def _replayed(live: Log, random: Random) -> Log:
+    """The same inputs and the journal, fed in other pieces, with restarts in between."""
+    log = Log(records=live.records)
+    runner = Runner(log, live.journal)
+    left = True
+    while left:
+        one = random.choice([*INPUTS, NAMES])
+        runner.feed(one, random.randint(1, 8))
+        runner.run(random.choice([1, 3, None]))
+        if random.random() < 0.2:
+            runner.commit()
+        if random.random() < 0.1:
+            runner = Runner(log, live.journal)
+        left = any(len(log.columns(each, runner.fed[each], 1)) for each in runner.fed)
+    runner.finish()
+    return log
+
+
+arrivals = st.tuples(
+    st.just("write"),
+    st.sampled_from(["left", "right", "names"]),
+    st.sampled_from(["a", "b"]),
+    st.integers(0, 60),
+)
+plays = st.lists(
+    st.one_of(
+        arrivals,
+        arrivals,
+        st.tuples(st.just("feed"), st.integers(0, 2), st.integers(1, 4), st.just(0)),
+        st.tuples(st.just("run"), st.integers(0, 1), st.just(0), st.just(0)),
+        st.tuples(st.just("idle"), st.integers(0, 3), st.booleans(), st.just(0)),
+        st.tuples(st.sampled_from(["commit", "crash", "far"]), st.just(0), st.just(0), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+def _lived(chosen: list[tuple[Any, ...]]) -> Log:
+    log = Log()
+    runner = Runner(log)
+    for number, (play, what, more, time) in enumerate(chosen):
+        if play == "write":
+            records = log.records[TopicPartition(what, 0)]
+            offset = records[-1][0] + 1 + number % 2 if records else 0
+            value = b"n" * (number % 7) if what == "names" else _event(number, time)
+            records.append((offset, time, more.encode(), value))
+        elif play == "far":
+            records = log.records[INPUTS[0]]
+            offset = records[-1][0] + 1 if records else 0
+            records.append((offset, 3, b"a", _event(number, NOW + 1001)))
+        elif play == "feed":
+            runner.feed([*INPUTS, NAMES][what], more)
+        elif play == "run":
+            runner.run(2 if what else None)
+        elif play == "idle":
+            silent = [one for bit, one in enumerate(INPUTS) if what >> bit & 1]
+            runner.run()
+            runner.task.idle(dict.fromkeys(silent, 60_000 if more else 10_000))
+            runner.run()
+        elif play == "commit":
+            runner.commit()
+        else:
+            runner = Runner(log)
+    runner.finish()
+    return log
+
+
+def _event(number: int, time: int) -> bytes:
+    return msgspec.json.encode(Event(number, time))
+
+
+@settings(max_examples=200, deadline=None)
+@given(plays, st.randoms(use_true_random=False))
+def test_a_task_that_follows_a_journal_gives_the_same_bytes(
+    chosen: list[tuple[Any, ...]], random: Random
+) -> None:
+    live = _lived(chosen)
+    again = _replayed(live, random)
+    assert again.written == live.written
+    assert again.positions.keys() == live.positions.keys()
+    assert again.journal == []
+
+
+def _write(log: Log, topic: str, *records: tuple[int, int]) -> None:
+    for offset, time in records:
+        log.records[TopicPartition(topic, 0)].append((offset, time, b"a", _event(offset, time)))
+
+
+def test_only_what_deviates_from_the_order_by_time_is_in_the_journal() -> None:
+    log = Log()
+    _write(log, "left", (0, 5), (1, 15))
+    _write(log, "right", (0, 10))
+    runner = Runner(log)
+    runner.finish()
+    assert log.journal == [Tables({"left-0": 0, "right-0": 0, "names-0": 0}, {"names-0": 0})]
+    _write(log, "right", (1, 12), (2, 20))
+    runner.finish()
+    assert log.journal[1:] == [Held("right-0", 1, {"left-0": 2})]
+
+
+def test_idle_inputs_and_windows_that_closed_are_in_the_journal_once() -> None:
+    log = Log()
+    _write(log, "left", (0, 5))
+    runner = Runner(log)
+    runner.feed(INPUTS[0], 9)
+    runner.run()
+    for _ in range(3):
+        runner.task.idle({INPUTS[0]: 6_000, INPUTS[1]: 1_000})
+        runner.task.idle(dict.fromkeys(INPUTS, 31_000))
+    runner.run()
+    runner.commit()
+    at = {"left-0": 1, "right-0": 0}
+    assert log.journal[1:] == [
+        Silence(at, idle=("left-0",)),
+        Silence(at, idle=("left-0", "right-0"), closed=("left-ids", "right-ids")),
+    ]
+    assert [row[1] for row in log.written["left-windows"]] == [b"[10]"]
+
+
+def test_a_restart_makes_idle_inputs_count_again_and_says_so() -> None:
+    log = Log()
+    _write(log, "left", (0, 5))
+    runner = Runner(log)
+    runner.feed(INPUTS[0], 9)
+    runner.run()
+    runner.task.idle(dict.fromkeys(INPUTS, 6_000))
+    runner.commit()
+    again = Runner(log)
+    again.run()
+    again.commit()
+    assert log.journal[-1] == Silence({"left-0": 1, "right-0": 0})
+
+
+def test_what_is_too_far_ahead_moves_no_time_and_is_kept_beside_with_the_reason() -> None:
+    log = Log()
+    _write(log, "left", (0, 5), (1, NOW + 1001), (2, 7), (3, NOW + 1000))
+    runner = Runner(log)
+    runner.finish()
+    assert Ahead("left-0", 1, NOW + 1000) in log.journal
+    note = b'["left",0,1,11001,11000]'
+    expected = (b"a", _event(1, NOW + 1001), NOW + 1001, (("__streamkit.ahead", note),))
+    assert log.written["j-left-ahead"] == [expected]
+    assert "j-left-ids-late" not in log.written
+    assert runner.task.stats.ahead == {"left-0": 1, "right-0": 0}
+    assert _replayed(log, Random(1)).written == log.written
+
+
+def test_a_journal_of_other_inputs_is_refused_instead_of_waiting_for_ever() -> None:
+    log = Log()
+    _write(log, "left", (0, 5))
+    runner = Runner(log, [Held("left-0", 0, {"right-0": 3}), Held("right-0", 0, {"left-0": 1})])
+    _write(log, "right", (0, 6), (5, 7))
+    for one in INPUTS:
+        runner.feed(one, 9)
+    with pytest.raises(DataError, match="does not go with what left-0, right-0"):
+        runner.run()
