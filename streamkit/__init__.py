@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         UnknownGroup,
         UnknownPartition,
         UnknownTopic,
+        UnsafeChange,
         UnsupportedFormat,
         UsageError,
     )
@@ -179,6 +180,7 @@ _MODULES = {
         "UnknownGroup",
         "UnknownPartition",
         "UnknownTopic",
+        "UnsafeChange",
         "UnsupportedFormat",
         "UsageError",
     ),
@@ -253,6 +255,7 @@ __all__ = [
     "UnknownGroup",
     "UnknownPartition",
     "UnknownTopic",
+    "UnsafeChange",
     "UnsupportedFormat",
     "UsageError",
     "Window",

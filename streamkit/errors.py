@@ -9,6 +9,7 @@
     │   ├── InvalidTopic             a name Kafka would refuse
     │   ├── InvalidPartitions        a number of partitions that the topic can't have
     │   ├── TopologyError            an app whose declarations do not fit together
+    │   │   └── UnsafeChange         it would leave, or misread, what its code before has kept
     │   ├── InvalidRecord            a record that the topic cannot take
     │   │   └── InvalidTimestamp     its time is out of the topic's bounds
     │   ├── InvalidRequiredAcks      an acks that is none
@@ -93,6 +94,10 @@ class InvalidPartitions(UsageError):
 
 class TopologyError(UsageError):
     """An app's declarations do not fit together."""
+
+
+class UnsafeChange(TopologyError):
+    """The app changed so that state of its earlier code would be orphaned or misread."""
 
 
 class InvalidRecord(UsageError):

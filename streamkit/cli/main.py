@@ -20,6 +20,7 @@ from streamkit.cli import (
     fsck,
     graph,
     groups,
+    plan,
     produce,
     replay,
     replays,
@@ -165,6 +166,7 @@ app.add_typer(log_files.app, name="log")
 app.command("fsck")(fsck.fsck)
 app.command("run")(run.run)
 app.command("graph")(graph.graph)
+app.command("plan")(plan.plan)
 app.command("replay")(replay.replay)
 app.add_typer(replays.app, name="replays")
 app.command("connect")(connect.connect)

@@ -26,6 +26,13 @@ def run(
     processes: Annotated[
         int, typer.Option("--workers", "-w", min=1, help="How many processes share the tasks.")
     ] = 1,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept",
+            help="Go on even if the app changed so that state is orphaned: see `streamkit plan`.",
+        ),
+    ] = False,
 ) -> None:
     """Run an app until Ctrl-C or SIGTERM; it commits what it did before it ends.
 
@@ -45,12 +52,20 @@ def run(
             raise UsageError("--workers: processes cannot share a log in memory; use a directory")
         # The same command without --workers; where the log is has been decided here.
         arguments = ["--log", url, "run", app, *(["--until-end"] if until_end else [])]
+        arguments += ["--accept"] if accept else []
 
         def progress(now: "Progress") -> None:
             rate = round(now.rate)
             show([(loaded.name, now.tasks, now.processed, rate, now.lag, now.late)])
 
         with open_backend(url) as log, workers(processes - 1, arguments, stop):
-            run_live(loaded.topology(), log, stop=stop, until_end=until_end, on_progress=progress)
+            run_live(
+                loaded.topology(),
+                log,
+                stop=stop,
+                until_end=until_end,
+                accept=accept,
+                on_progress=progress,
+            )
         if stop.interrupted:
             raise typer.Exit(INTERRUPTED)

@@ -9,6 +9,7 @@ from typing import Any
 from streamkit.dsl.durations import shortest
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource
+from streamkit.dsl.nodes.tables import name_of
 from streamkit.dsl.topology import SubTopology, Topology
 from streamkit.dsl.windows import Every, Hopping
 from streamkit.serde import type_name
@@ -102,7 +103,7 @@ def outline(topology: Topology) -> Outline:
     return Outline(
         topology.app,
         tuple(
-            Part(sub.name, tuple(_steps(topology.app, sub, numbers)), getattr(sub, "journal", None))
+            Part(sub.name, tuple(_steps(topology.app, sub, numbers)), sub.journal)
             for sub in topology.subtopologies
         ),
         topology.sources,
@@ -125,7 +126,6 @@ def _steps(app: str, sub: SubTopology, numbers: Mapping[Node, int]) -> Iterator[
     for node in sub.nodes:
         function = getattr(node, "function", None)
         where = getattr(function, "where", "no source")
-        table = getattr(node, "table", None)
         yield Step(
             numbers[node],
             kind_of(node),
@@ -134,7 +134,7 @@ def _steps(app: str, sub: SubTopology, numbers: Mapping[Node, int]) -> Iterator[
             MappingProxyType(settings_of(node)),
             (*above[node], *(numbers[other] for other in node.also_after())),
             (node.topic,) if isinstance(node, StreamSource) else (),
-            () if table is None else (table.topic,),
+            tuple(dict.fromkeys(table.topic for table in node.tables())),
             tuple((spec.name, changelogs[spec.name]) for spec in node.stores()),
             _writes(app, node),
         )
@@ -162,7 +162,7 @@ def settings_of(node: Node) -> dict[str, str]:
             said |= _fields(setting)
     table = getattr(node, "table", None)
     if table is not None:
-        said["with global table" if table.everywhere else "with table"] = table.topic
+        said["with global table" if table.everywhere else "with table"] = name_of(table)
     for name in _SETTINGS:
         value = getattr(node, name, None)
         if name == "how" and value is not None:

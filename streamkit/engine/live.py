@@ -9,9 +9,11 @@ from threading import Event
 from streamkit.backends.base import Backend
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Topology
+from streamkit.engine.plan import accept as accepted
+from streamkit.engine.plan import plan, refuse_unsafe
 from streamkit.engine.progress import Progress
 from streamkit.engine.signals import stop_on_signals
-from streamkit.engine.topics import create_topics, orphans, wait_for_sources
+from streamkit.engine.topics import create_topics, refuse_others, wait_for_sources
 from streamkit.engine.worker import Settings, Worker
 
 logger = logging.getLogger("streamkit.engine")
@@ -24,6 +26,7 @@ def run(
     stop: Event | None = None,
     settings: Settings | None = None,
     until_end: bool = False,
+    accept: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     clock: Clock | None = None,
 ) -> None:
@@ -36,8 +39,9 @@ def run(
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
     before it is committed, and the next run begins at it. Raises TopologyError, also when a topic
-    that the app reads grows while it runs; OffsetOutOfRange when records are gone that it has not
-    read, unless `settings.on_missing` says otherwise.
+    that the app reads grows while it runs; UnsafeChange when the app is not what it was, so that
+    state would be orphaned or misread, unless that is to be `accept`ed; OffsetOutOfRange when
+    records are gone that it has not read, unless `settings.on_missing` says otherwise.
     """
     signals: AbstractContextManager[Event]
     if stop is not None:
@@ -50,9 +54,12 @@ def run(
         # To the end of what? A topic that is not there is an error then, raised by the layout.
         if not until_end and not wait_for_sources(topology, backend, stopping, logger.warning):
             return
-        for text in orphans(topology, backend):
-            logger.warning("%s", text)
+        refuse_others(topology, backend)
+        changes = plan(topology, backend)
+        if not accept:
+            refuse_unsafe(changes)
         layout = create_topics(topology, backend)
+        accepted(topology, backend, changes, layout)
         worker = Worker(
             topology,
             backend,

@@ -66,24 +66,5 @@ def refuse_others(topology: Topology, backend: Backend) -> None:
                 )
 
 
-def orphans(topology: Topology, backend: Backend) -> list[str]:
-    """What to say about topics in which earlier code of the app kept what this code leaves."""
-    said = []
-    used = {*topology.internal, *topology.sources}
-    for at, place in sorted(backend.committed(topology.app).items()):
-        if at.topic in used or not at.topic.startswith(f"{topology.app}-"):
-            continue
-        if at.topic.endswith("-changelog"):
-            said.append(f"the state in {at.topic} is not used any more")
-        elif at.topic.endswith("-repartition"):
-            unread = backend.offsets(at).end - place.offset
-            said.append(f"{at.topic} is not read any more; {at} has {unread} records left")
-    return [
-        f"app {topology.app!r}: {text}. Was a function renamed? Give it its old name with name=, "
-        "or delete the topic"
-        for text in dict.fromkeys(said)
-    ]
-
-
 def partition_counts(backend: Backend) -> dict[str, int]:
     return {name: topic.partitions for name, topic in backend.topics().items()}

@@ -1,0 +1,293 @@
+"""What a change of an app's code does to what it keeps is said, and refused where it loses some."""
+
+import re
+import threading
+
+import msgspec
+import pytest
+
+from streamkit import App, ListState, State, session, tumbling
+from streamkit.backends.locate import open_backend
+from streamkit.dsl.changes import Risk
+from streamkit.engine.live import run
+from streamkit.engine.plan import APPS, forget, plan, stored
+from streamkit.engine.worker import Settings
+from streamkit.errors import GroupActive, UnsafeChange, UsageError
+from streamkit.records import TopicPartition
+
+
+class Order(msgspec.Struct):
+    customer: str
+    city: str
+    amount: float
+
+
+ORDER = Order("ada", "london", 2.5)
+
+
+class Sum(msgspec.Struct):
+    total: float
+
+
+class SumAndCount(msgspec.Struct):
+    total: float
+    count: int
+
+
+class SumAndMaybeCount(msgspec.Struct):
+    total: float
+    count: int = 0
+
+
+@pytest.fixture
+def log(tmp_path):
+    with open_backend(str(tmp_path / "log")) as log:
+        log.create_topic("orders", 2)
+        log.append(
+            TopicPartition("orders", 0),
+            [msgspec.json.encode(ORDER)] * 3,
+            keys=[b"k"] * 3,
+            timestamps=1000,
+        )
+        yield log
+
+
+def to_the_end(app, log, *, accept=False):
+    run(
+        app.topology(),
+        log,
+        until_end=True,
+        stop=threading.Event(),
+        settings=Settings(commit_interval=0.0),
+        accept=accept,
+    )
+
+
+def windowed(window=None, *, by="customer", name=None, emit="final", type_=Sum, app="shop"):
+    app = App(app)
+    window = window or tumbling("5m", grace="1m")
+
+    def spent(total, order: Order):
+        return type_((total.total if total else 0.0) + order.amount)
+
+    spent.__annotations__ |= {"total": type_ | None, "return": type_}
+    stream = app.stream("orders", Order).by(by).window(window)
+    stream.aggregate(to="spent", emit=emit, name=name)(spent)
+    return app
+
+
+def counting(name=None, *, kind=State, ttl=None, parameter="seen"):
+    app = App("shop")
+    state = kind(ttl=ttl)
+
+    def count(order: Order, seen: kind[int] = state) -> None:
+        seen.set(1) if kind is State else seen.append(1)
+
+    def recall(order: Order, known: kind[int] = state) -> None:
+        known.set(1)
+
+    app.stream("orders", Order).process(name=name)(count if parameter == "seen" else recall)
+    return app
+
+
+def said(app, log):
+    found = plan(app.topology(), log)
+    return found.risk, {change.subject: (change.what, change.text) for change in found.changes}
+
+
+def test_before_its_first_run_all_of_an_app_is_new_and_nothing_is_made(log):
+    topics = set(log.topics())
+    found = plan(windowed().topology(), log)
+    assert (found.risk, found.before) == (Risk.SAFE, None)
+    assert [(change.what, change.subject) for change in found.changes] == [("new", "spent")]
+    assert {topic: spec.partitions for topic, spec in found.create.items()} == dict.fromkeys(
+        (
+            "shop-orders-by-customer-repartition",
+            "shop-spent-changelog",
+            "shop-spent-late",
+            "spent",
+        ),
+        2,
+    )
+    assert set(log.topics()) == topics
+
+
+def test_the_same_code_changes_nothing_and_is_noted_once(log):
+    to_the_end(windowed(), log)
+    to_the_end(windowed(), log)
+    risk, changes = said(windowed(), log)
+    assert (risk, changes["spent"][0]) == (Risk.NONE, "kept")
+    assert log.offsets(TopicPartition(APPS, 0)).end == 1
+    assert log.topic(APPS).config["cleanup.policy"] == "compact"
+    noted = stored("shop", log)
+    assert noted.topics["orders"] == 2
+    assert noted.stores["spent"].settings == {"tumbling": "5m", "grace": "1m", "emit": "final"}
+    assert noted.stores["spent"].keyed_by == "customer"
+
+
+@pytest.mark.parametrize(
+    ("app", "risk", "text"),
+    [
+        (windowed(tumbling("10m", grace="1m")), Risk.UNSAFE, "tumbling 10m instead of tumbling 5m"),
+        (windowed(session("5m", grace="1m")), Risk.UNSAFE, "session 5m instead of no session"),
+        (windowed(by="city", name="spent"), Risk.UNSAFE, "keyed by city instead of customer"),
+        (windowed(tumbling("5m", grace="2m")), Risk.SAFE, "grace 2m instead of grace 1m"),
+        (windowed(emit="update"), Risk.SAFE, "emit update instead of emit final"),
+        (windowed(type_=SumAndMaybeCount), Risk.SAFE, "the 1 values that were tried can be read"),
+        (windowed(type_=SumAndCount), Risk.UNSAFE, "cannot be read: .*count"),
+    ],
+)
+def test_a_change_is_safe_when_what_is_kept_means_the_same(log, app, risk, text):
+    to_the_end(windowed(), log)
+    found = plan(app.topology(), log)
+    (change,) = (change for change in found.changes if change.subject == "spent")
+    assert change.what == "changed"
+    assert found.risk is change.risk is risk
+    assert re.search(text, change.text), change.text
+
+
+def test_state_that_a_renamed_function_would_leave_is_not_left_silently(log):
+    to_the_end(counting("count"), log)
+    with pytest.raises(UnsafeChange) as told:
+        to_the_end(counting("total"), log)
+    message = str(told.value)
+    assert "count-seen: is not used any more; its state is in shop-count-seen-changelog" in message
+    assert "total-seen is like it: give total name='count'" in message
+    assert "--accept" in message and "--forget count-seen" in message
+    assert "shop-total-seen-changelog" not in log.topics(), "nothing was begun"
+    to_the_end(counting("count"), log)
+
+
+def test_a_renamed_parameter_is_told_from_a_renamed_function(log):
+    to_the_end(counting("count"), log)
+    with pytest.raises(UnsafeChange, match="call its parameter 'known' 'seen' again"):
+        to_the_end(counting("count", parameter="known"), log)
+
+
+def test_what_is_accepted_stays_where_it_is_and_is_not_asked_about_again(log):
+    to_the_end(counting("count"), log)
+    to_the_end(counting("total"), log, accept=True)
+    log.append(TopicPartition("orders", 0), [msgspec.json.encode(ORDER)], keys=[b"k"])
+    to_the_end(counting("total"), log)
+    assert stored("shop", log).left == ["shop-count-seen-changelog"]
+    assert said(counting("total"), log)[0] is Risk.NONE
+    # The old name again: its state is what it was then, and the other's is left.
+    with pytest.raises(UnsafeChange, match="total-seen: is not used any more"):
+        to_the_end(counting("count"), log)
+    assert said(counting("count"), log)[1]["count-seen"][0] == "returns"
+
+
+def test_what_is_forgotten_is_gone(log):
+    to_the_end(counting("count"), log)
+    with pytest.raises(UsageError, match=r"--forget cuont-seen: .*did you mean 'count-seen'"):
+        forget(counting("total").topology(), log, ["cuont-seen"])
+    with pytest.raises(UsageError, match="--forget count-seen: nothing of that name"):
+        forget(counting("count").topology(), log, ["count-seen"])
+    topics = forget(counting("total").topology(), log, ["count-seen"])
+    assert topics == ["shop-count-seen-changelog"]
+    assert topics[0] not in log.topics()
+    to_the_end(counting("total"), log)
+    assert said(counting("total"), log)[0] is Risk.NONE
+
+
+def test_nothing_is_forgotten_while_the_app_runs(log):
+    to_the_end(counting("count"), log)
+    member = log.join("shop", {"orders": 2})
+    with pytest.raises(GroupActive, match="stop its processes"):
+        forget(counting("total").topology(), log, ["count-seen"])
+    member.leave()
+    assert "shop-count-seen-changelog" in log.topics()
+
+
+def test_state_of_another_type_that_is_forgotten_begins_anew(log):
+    to_the_end(windowed(emit="update"), log)
+    changed = windowed(type_=SumAndCount, emit="update")
+    with pytest.raises(UnsafeChange, match="a default for a new field"):
+        to_the_end(changed, log)
+    forget(changed.topology(), log, ["spent"])
+    assert said(changed, log)[1]["spent"][0] == "new"
+
+
+def test_a_kind_of_state_is_not_read_as_another(log):
+    to_the_end(counting("count"), log)
+    found = plan(counting("count", kind=ListState).topology(), log)
+    (change,) = found.changes
+    assert change.risk is Risk.UNSAFE
+    assert "ListState instead of State" in change.text
+
+
+def test_a_ttl_is_harmless_to_what_is_kept(log):
+    to_the_end(counting("count"), log)
+    found = plan(counting("count", ttl="1d").topology(), log)
+    (change,) = found.changes
+    assert (change.risk, change.text) == (Risk.SAFE, "ttl 1d instead of no ttl")
+
+
+def test_more_partitions_move_keys_away_from_their_state(log):
+    to_the_end(counting("count"), log)
+    log.add_partitions("orders", 3)
+    risk, changes = said(counting("count"), log)
+    assert risk is Risk.UNSAFE
+    assert changes["orders"] == ("grows", "has 3 partitions instead of 2: its keys move")
+    assert "3 tasks instead of 2: keys move" in changes["count-seen"][1]
+    with pytest.raises(UnsafeChange, match="another name="):
+        to_the_end(counting("count"), log)
+
+
+def test_a_changelog_that_somebody_deleted_begins_empty_and_that_is_said(log):
+    to_the_end(counting("count"), log)
+    log.delete_topic("shop-count-seen-changelog")
+    assert said(counting("count"), log)[1]["count-seen"][0] == "gone"
+    to_the_end(counting("count"), log)
+
+
+def test_state_without_a_manifest_is_known_by_what_is_committed(log):
+    to_the_end(counting("count"), log)
+    log.delete_topic(APPS)
+    with pytest.raises(UnsafeChange, match="count-seen: is not used by this code"):
+        to_the_end(counting("total"), log)
+
+
+def test_events_on_their_way_that_nobody_would_read_any_more_are_not_left_silently(log):
+    to_the_end(windowed(), log)
+    topic = TopicPartition("shop-orders-by-customer-repartition", 0)
+    log.append(topic, [b"{}"], keys=[b"ada"])
+    found = plan(windowed(by="city", name="towns").topology(), log)
+    texts = {change.subject: change.text for change in found.unsafe}
+    assert (
+        "is not read any more; shop-orders-by-customer-repartition-0 has"
+        in (texts["orders-by-customer-repartition"])
+    )
+
+
+def test_events_on_their_way_that_the_new_type_does_not_read_are_named(log):
+    to_the_end(windowed(), log)
+    topic = TopicPartition("shop-orders-by-customer-repartition", 0)
+    log.append(topic, [b'{"amount": 3}'], keys=[b"ada"])
+    found = plan(windowed().topology(), log)
+    (change,) = found.unsafe
+    assert re.search("of key b'ada', cannot be read: .*customer", change.text)
+
+
+def test_an_app_waits_for_what_is_not_there_without_losing_what_it_keeps(log):
+    to_the_end(counting("count"), log)
+    app = counting("count")
+    app.stream("returns", Order).to("copied")
+    risk, changes = said(app, log)
+    assert risk is Risk.SAFE
+    assert changes["returns"][0] == "waits"
+    assert changes["count-seen"][0] == "kept"
+
+
+def test_a_class_that_is_only_called_otherwise_is_the_same_type(log):
+    to_the_end(windowed(), log)
+    renamed = msgspec.defstruct("Amount", [("total", float)])
+    assert said(windowed(type_=renamed), log)[0] is Risk.NONE
+
+
+def test_two_apps_have_manifests_of_their_own(log):
+    to_the_end(windowed(app="one"), log)
+    to_the_end(windowed(app="two"), log)
+    assert stored("one", log).app == "one"
+    assert stored("two", log).stores["spent"].changelog == "two-spent-changelog"
+    assert stored("three", log) is None
