@@ -92,12 +92,12 @@ class App:
     def table(self, topic: str, type_: type[T], *, key: Any = str) -> Table[T]:
         """The latest value per key of a topic; each task holds its own partition of it."""
         source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_))
-        return Table(self._graph.add_table(source))
+        return Table(self._graph, self._graph.add_table(source))
 
     def global_table(self, topic: str, type_: type[T], *, key: Any = str) -> GlobalTable[T]:
         """The latest value per key of a topic; every task holds all of it."""
         source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_), everywhere=True)
-        return GlobalTable(self._graph.add_table(source))
+        return GlobalTable(self._graph, self._graph.add_table(source))
 
     def topology(self) -> Topology:
         """What was declared, as data. Raises TopologyError when it does not fit together."""

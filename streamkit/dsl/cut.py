@@ -7,11 +7,11 @@ partitioned table belong to one sub-topology, because each of its partitions is 
 
 from typing import Any
 
-from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
+from streamkit.dsl.nodes.tables import TableNode, name_of
 from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
@@ -100,7 +100,7 @@ def _tree(
 
 
 def _tables(tree: _Tree) -> list[TableSource]:
-    return list(dict.fromkeys(n.table for n in tree if isinstance(n, Join)))
+    return list(dict.fromkeys(table for node in tree for table in node.tables()))
 
 
 def _shared(tree: _Tree) -> set[Any]:
@@ -138,6 +138,13 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
             streams.append(node)
         renamed[node] = after
     tables = list(dict.fromkeys(t for tree in group for t in _tables(tree)))
+    for stream in streams:
+        if stream.topic in (table.topic for table in tables):
+            raise TopologyError(
+                f"{stream.topic}: a task would have to read it as a table and, for the changes of "
+                "a table that is made of it, as a stream; write those changes in an app of their "
+                "own"
+            )
     name = _name(group)
     clocked = len(streams) + len(tables) > 1 or any(node.is_clocked for node in renamed)
     return SubTopology(
@@ -184,7 +191,7 @@ def _output(app: str, node: Node, spec: OutputSpec) -> Output:
     if key is None:
         assert node.above is not None, "a source says which keys"
         key = node.above.keys
-    return Output(spec.name(app), key, spec.value, spec.internal)
+    return Output(spec.name(app), key, spec.value, spec.internal, spec.compact)
 
 
 def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
@@ -240,12 +247,12 @@ def _described(node: Node) -> str:
     return f"stream {parent.name!r}" if function is None else str(function.described)
 
 
-def check_keys(stream: Serde, table: TableSource, where: str) -> None:
+def check_keys(stream: Serde, table: TableNode, where: str) -> None:
     """Raises TopologyError when a stream's keys can never equal a table's."""
     if _plain(stream.type) != _plain(table.key.type):
         raise TopologyError(
             f"{where}: the stream's keys are {type_name(stream.type)}, those of table "
-            f"{table.topic!r} {type_name(table.key.type)}; say on= or declare the key with key="
+            f"{name_of(table)!r} {type_name(table.key.type)}; say on= or declare the key with key="
         )
 
 

@@ -7,6 +7,7 @@ from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Topology
 from streamkit.errors import InvalidTopic, TopologyError
+from streamkit.serde import serde_for
 
 N = TypeVar("N", bound=Node)
 
@@ -36,6 +37,7 @@ class Graph:
         self.app = check_topic(app)
         self.nodes: list[Node] = []
         self.tables: list[TableSource] = []
+        self._changes: dict[TableSource, StreamSource] = {}
 
     def add(self, node: N) -> N:
         """Take a node in. Raises TopologyError when its name is taken."""
@@ -50,6 +52,14 @@ class Graph:
         self._check_source(table.topic)
         self.tables.append(table)
         return table
+
+    def changes_of(self, table: TableSource) -> StreamSource:
+        """A table's topic, read as the stream of its changes: rows, and None for those deleted."""
+        if table not in self._changes:
+            source = StreamSource(table.topic, table.key, serde_for(table.value.type | None))
+            self._changes[table] = source
+            self.nodes.append(source)
+        return self._changes[table]
 
     def topology(self) -> Topology:
         """The app as data. Raises TopologyError when its parts do not fit together."""

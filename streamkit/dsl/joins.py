@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from streamkit.dsl.cut import check_keys
 from streamkit.dsl.decorators import Joining, Meeting
-from streamkit.dsl.durations import Duration
+from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import Function, function
 from streamkit.dsl.nodes.joins import Join
-from streamkit.dsl.nodes.sources import TableSource
+from streamkit.dsl.nodes.tables import KeptTable, parts_of
 from streamkit.dsl.stream_joins import StreamJoins
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.errors import TopologyError
@@ -34,6 +34,7 @@ class Joins(StreamJoins[V], Generic[V]):
         *,
         on: str | Callable[[V], Any] | None = None,
         how: Literal["inner"] = "inner",
+        history: Duration | None = None,
         to: str | None = None,
         name: str | None = None,
     ) -> "Joining[V, T]": ...
@@ -44,6 +45,7 @@ class Joins(StreamJoins[V], Generic[V]):
         *,
         on: str | Callable[[V], Any] | None = None,
         how: Literal["left"],
+        history: Duration | None = None,
         to: str | None = None,
         name: str | None = None,
     ) -> "Joining[V, T | None]": ...
@@ -98,6 +100,7 @@ class Joins(StreamJoins[V], Generic[V]):
         *,
         on: Any = None,
         how: Literal["inner", "left", "outer"] = "inner",
+        history: Duration | None = None,
         within: Duration | None = None,
         before: Duration | None = None,
         after: Duration | None = None,
@@ -112,7 +115,10 @@ class Joins(StreamJoins[V], Generic[V]):
         With a table that is the table's row under the event's key, or under `on`: a field or a
         function. With a partitioned table `on` gives the events that key (see `by`); with a global
         table they keep theirs. how="left" calls the function with None when there is no row;
-        "inner" does not call it. Only events make results; a change of the table makes none.
+        "inner" does not call it. Only events make results; a change of the table makes none. The
+        row is the one that is there when the event is processed; with `history`, the one that was
+        there at the event's time, by the timestamps of the table's records: for events that are no
+        more than so much behind, and for others the one of that long ago.
 
         With another stream it is each of its events of the same key (or of the same field `on`)
         that is at most `within` apart in time, or at most `before` earlier and `after` later. The
@@ -123,7 +129,18 @@ class Joins(StreamJoins[V], Generic[V]):
         `<app>-<name>-left-late` or `-right-late`. `close_after_idle`: see `window`.
         """
         if isinstance(other, Table | GlobalTable):
-            return self._look_up(other, on, how, to, name)
+            others = (within, before, after, close_after_idle)
+            if any(each is not None for each in others) or grace != "0s":
+                raise TopologyError(
+                    f"join of {self.name!r} with table {other.name!r}: within=, before=, after=, "
+                    "grace= and close_after_idle= are for a join with a stream"
+                )
+            since = None if history is None else milliseconds(history, "history")
+            return self._look_up(other, on, how, since, to, name)
+        if history is not None:
+            raise TopologyError(
+                f"join of {self.name!r} with {other.name!r}: history= is for a join with a table"
+            )
         kind = self._within(other, within, before, after, how, grace)
         return self._meet(other, kind, on, close_after_idle, to, name)
 
@@ -132,28 +149,37 @@ class Joins(StreamJoins[V], Generic[V]):
         table: "Table[Any] | GlobalTable[Any]",
         on: str | Callable[[Any], Any] | None,
         how: Any,
+        history: int | None,
         to: str | None,
         name: str | None,
     ) -> Any:
+        where = f"join of {self.name!r} with table {table.name!r}"
         if how not in ("inner", "left"):
-            raise TopologyError(f"join: how={how!r}; it is 'inner' or 'left'")
+            raise TopologyError(f"{where}: how={how!r}; it is 'inner' or 'left'")
         if on is not None and isinstance(table, Table) and (on != self._keyed_by or callable(on)):
-            return self.by(on, name=None if isinstance(on, str) else name).join(
-                table, how=how, to=to, name=name
+            keyed: Joins[Any] = self.by(on, name=None if isinstance(on, str) else name)
+            return keyed._look_up(table, None, how, history, to, name)
+        source = table.node
+        if table._graph is not self._graph:
+            raise TopologyError(f"{where}: they are of two apps")
+        if history is not None and any(isinstance(part, KeptTable) for part in parts_of(source)):
+            raise TopologyError(
+                f"{where}: a table that is kept of a stream has no history; write the stream to a "
+                "topic, and read that with app.table"
             )
-        source: TableSource = table.node
         look: Function | None = None
         look_key = self._key
         if on is not None and isinstance(table, GlobalTable):
             look, look_key = self._keyed(on, "join(on=...)")
-        check_keys(look_key, source, f"join of {self.name!r} with {source.topic!r}")
+        check_keys(look_key, source, where)
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
             fn = function(call, leading=2, name=name)
-            row = (source.value.type, f"a row of table {source.topic!r}")
+            row = (source.value.type, f"a row of table {table.name!r}")
             check_fit(fn, [self._given, row])
             value = serde_for(fn.returns)
-            step = self._then(Join(self._node, source, how, look, fn, value), call, value)
+            node = Join(self._node, source, how, look, fn, value, history)
+            step = self._then(node, call, value)
             return step if to is None else step._into(to)
 
         return decorate

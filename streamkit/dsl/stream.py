@@ -12,6 +12,8 @@ from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By
+from streamkit.dsl.nodes.tables import KeptTable
+from streamkit.dsl.table import Table
 from streamkit.dsl.totals import Totals
 from streamkit.dsl.windowed import WindowedStream
 from streamkit.dsl.windows import WindowKind
@@ -48,6 +50,19 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
         rekey, key_serde = (None, self._key) if key is None else self._keyed(key, "to(key=...)")
         self._graph.add(To(self._node, topic, key_serde, self._value, rekey))
         return self
+
+    def to_table(self, *, name: str | None = None) -> Table[V]:
+        """The table of the latest value of each key, as far as events have been processed.
+
+        It is kept in the store `<stream>-table`, or `name`. A null value deletes the row.
+        """
+        if self._value.type is Untyped:
+            raise TopologyError(
+                f"to_table of {self.name!r}: the type of its values is unknown; annotate what the "
+                "function before returns"
+            )
+        node = KeptTable(self._node, name or f"{self.name}-table", self._value)
+        return Table(self._graph, self._graph.add(node))
 
     def by(
         self, key: str | Callable[[V], Any], *, type_: Any = None, name: str | None = None

@@ -18,6 +18,7 @@ from streamkit.serde import Serde
 CHANGELOG = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
+COMPACT = {"cleanup.policy": "compact"}
 MAX_UPSTREAM_TASKS = 48
 """Tasks that may write one repartition topic: what a reader has read of each must fit into the
 4096 characters that are committed with an offset."""
@@ -40,6 +41,7 @@ class Output:
     key: Serde
     value: Serde
     internal: bool = False
+    compact: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +193,8 @@ class Topology:
                 waiting.remove(sub)
                 tasks[sub.name] = count = _task_count(self.app, sub, sizes)
                 for output in sub.outputs:
-                    need(output.topic, count, KEPT if output.internal else {})
+                    config = KEPT if output.internal else COMPACT if output.compact else {}
+                    need(output.topic, count, config)
                 for store in sub.stores:
                     if sizes.get(store.changelog, count) != count:
                         raise TopologyError(

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from streamkit.dsl.nodes.node import Node, OutputSpec
+from streamkit.dsl.nodes.sources import TableSource
+from streamkit.dsl.nodes.tables import JoinedTable, KeptTable, TableNode
 from streamkit.dsl.topology import SubTopology
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Cursor
@@ -13,7 +15,13 @@ from streamkit.engine.outlets import Forward, Outlet, Outlets
 from streamkit.engine.rows import Rows
 from streamkit.engine.state.expiring import new_store
 from streamkit.engine.state.store import Store
-from streamkit.engine.stores import TableRows
+from streamkit.engine.tables import (
+    JoinedRows,
+    KeptRows,
+    TableRows,
+    TopicRows,
+    row_maker,
+)
 from streamkit.engine.watermarks import Clock
 from streamkit.records import Columns, Headers
 from streamkit.serde import Serde
@@ -49,7 +57,7 @@ class Site:
         cursor: Cursor,
         clock: Clock,
         outlets: Outlets,
-        tables: Mapping[str, TableRows],
+        tables: Mapping[str, TopicRows],
     ) -> None:
         """`build` makes the step of any node."""
         self.cursor = cursor
@@ -125,9 +133,16 @@ class Site:
         """Let something else be the store of this name."""
         self.stores[name] = kept
 
-    def table(self, topic: str) -> TableRows:
+    def rows(self, table: TableNode) -> TableRows:
         """The rows of a table that the task can see."""
-        return self._tables[topic]
+        match table:
+            case TableSource():
+                return self._tables[table.topic]
+            case KeptTable():
+                return KeptRows(self._stores[table.name])
+            case JoinedTable():
+                make = row_maker(table.function, table.how, table.key, self.cursor)
+                return JoinedRows(self.rows(table.left), self.rows(table.right), make)
 
     def time(self, node: Node) -> NodeTime:
         """Event time as the node sees it: one object, whenever it is asked for."""

@@ -8,16 +8,19 @@ from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
+from streamkit.dsl.nodes.tables import KeptTable, RightRows, TableChanges, TableTopic
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.engine.operators import (
     by,
     filter,
     flat_map,
+    keep_table,
     map,
     process,
     repartition,
     running_fold,
     stream_join,
+    table_changes,
     table_join,
     to,
     windows,
@@ -35,6 +38,10 @@ OPERATORS: Mapping[type[Node], Build] = {
     Join: table_join.build,
     StreamJoin: stream_join.build,
     RightSide: stream_join.build_right,
+    KeptTable: keep_table.build,
+    TableChanges: table_changes.build,
+    RightRows: table_changes.build_right,
+    TableTopic: table_changes.build_topic,
     WindowFold: windows.build,
     RunningFold: running_fold.build,
     To: to.build,

@@ -13,7 +13,7 @@ from streamkit.engine.outlets import Outlets
 from streamkit.engine.readers import Seen, repartition_reader, source_reader
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
-from streamkit.engine.stores import TableRows
+from streamkit.engine.tables import TopicRows
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
 from streamkit.records import Columns, TopicPartition
 
@@ -30,7 +30,7 @@ class Parts:
     cursor: Cursor
     outlets: Outlets
     site: Site
-    tables: dict[str, TableRows]
+    tables: dict[str, TopicRows]
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
     seen: dict[TopicPartition, Seen] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def wire(
     cursor, clock = Cursor(), Clock()
     outlets = Outlets(topology.types(), topology.internal, cursor, limits)
     tables = {
-        table.topic: TableRows(table.key, table.value)
+        table.topic: TopicRows(table.key, table.value)
         for table in (*sub.tables, *sub.global_tables)
     }
     site = Site(topology.app, sub, step, cursor, clock, outlets, tables)

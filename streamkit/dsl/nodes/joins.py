@@ -6,6 +6,7 @@ from typing import Any, Literal
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.sources import TableSource
+from streamkit.dsl.nodes.tables import TableNode, parts_of
 from streamkit.serde import Serde
 
 
@@ -13,15 +14,18 @@ from streamkit.serde import Serde
 class Join(StreamNode):
     """A function from an event and a table's row to nothing, one value or many.
 
-    `on` gives the key to look up in a global table; None: the event's own key.
+    `on` gives the key to look up in a global table; None: the event's own key. `history` in ms: the
+    row is the one that was there at the event's time, for events that are no more than so much
+    behind their partition's time. None: the row that is there now.
     """
 
     parent: StreamNode
-    table: TableSource
+    table: TableNode
     how: Literal["inner", "left"]
     on: Function | None
     function: Function
     value: Serde
+    history: int | None = None
 
     @property
     def name(self) -> str:
@@ -31,6 +35,9 @@ class Join(StreamNode):
     def is_keyed(self) -> bool:
         return not self.table.everywhere or bool(self.stores())
 
+    def tables(self) -> tuple[TableSource, ...]:
+        return tuple(part for part in parts_of(self.table) if isinstance(part, TableSource))
+
     def together(self) -> tuple[Any, ...]:
         """Each partition of a table is in one task."""
-        return () if self.table.everywhere else (self.table,)
+        return tuple(part for part in parts_of(self.table) if not part.everywhere)

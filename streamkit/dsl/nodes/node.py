@@ -14,6 +14,7 @@ class OutputSpec:
 
     `own` topics are the app's, and called `<app>-<topic>`. Those that are `internal` too are
     nobody else's: functions may not send there. `key` None: as the events that the node is given.
+    Of a `compact` one the latest record of each key is what it is for.
     """
 
     topic: str
@@ -21,6 +22,7 @@ class OutputSpec:
     key: Serde | None = None
     own: bool = False
     internal: bool = False
+    compact: bool = False
 
     def name(self, app: str) -> str:
         return f"{app}-{self.topic}" if self.own else self.topic
@@ -74,6 +76,10 @@ class Node:
 
     def outputs(self) -> tuple[OutputSpec, ...]:
         """The topics it writes to."""
+        return ()
+
+    def tables(self) -> tuple[Any, ...]:
+        """The tables it reads: their sources."""
         return ()
 
     def together(self) -> tuple[Any, ...]:

@@ -1,44 +1,92 @@
 """An event and a table's row for it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.tables import name_of
 from streamkit.engine.operators.results import giver
 from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
+from streamkit.engine.tables import TableRows
+from streamkit.engine.watermarks import NEVER
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
 
+_SOME = 1024
+"""Events between two times that versions are looked through for what is needed no more."""
+
 
 def build(node: Join, key: Serde, site: Site) -> Forward:
     cursor, function, on = site.cursor, node.function, node.on
-    table = site.table(node.table.topic)
-    rows, encode, inner = table.rows, table.encode_key, node.how == "inner"
-    call = site.calls.joined(function, key)
+    encode, inner = node.table.key.encode, node.how == "inner"
+    get = _getter(node, site)
+    plain, call = site.calls.plain(function), site.calls.joined(function, key)
+    forward, many = site.after(node, key), function.many
     look = None if on is None else site.calls.event(on, key)
-    give = giver(function, site.after(node, key), cursor)
+    give = giver(function, forward, cursor)
 
-    def join(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        sought = key
+    def sought(key: Any, value: Any, stamp: int, headers: Headers) -> bytes | None:
+        """The key to look up, where it is not the event's, or cannot be encoded."""
         if look is not None:
             try:
-                sought = look(key, value, stamp, headers)
+                key = look(key, value, stamp, headers)
             except Exception as error:
                 assert on is not None
                 cursor.fail(on, key, error)
         try:
-            data = encode(sought)
+            return encode(key)
         except SerdeError as error:
-            what = f"key to look up in {node.table.topic}"
+            what = f"key to look up in {name_of(node.table)}"
             raise cursor.unwritable(what, error) from error
-        row = None if data is None else rows.get(data)
+
+    write_key = node.table.key.write
+
+    def join(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        if look is None:
+            try:
+                data = write_key(key)
+            except Exception:
+                data = sought(key, value, stamp, headers)
+        else:
+            data = sought(key, value, stamp, headers)
+        row = None if data is None else get(data, stamp)
         if row is None and inner:
             return
         try:
-            result = call(key, value, row, stamp, headers)
+            result = call(key, value, row, stamp, headers) if plain is None else plain(value, row)
         except Exception as error:
             cursor.fail(function, key, error)
-        give(key, result, stamp, headers)
+        if many is not False:
+            give(key, result, stamp, headers)
+        elif result is not None:
+            forward(key, result, stamp, headers)
 
     return join
+
+
+def _getter(node: Join, site: Site) -> Callable[[bytes, int], Any]:
+    """To be called with a key and an event's time."""
+    rows: TableRows = site.rows(node.table)
+    if node.history is None:
+        now = rows.get
+        return lambda key, stamp: now(key)
+    time, cursor, history = site.time(node), site.cursor, node.history
+    rows.keep(lambda: time.watermark - history)
+    looked = 0
+
+    def as_of(key: bytes, stamp: int) -> Any:
+        nonlocal looked
+        looked += 1
+        if looked % _SOME == 0:
+            rows.trim()
+        if stamp < 0:
+            raise cursor.timeless(f"the join of {node.name} with its table's history")
+        frontier = cursor.frontier
+        if frontier is not None and frontier != NEVER:
+            # Of what was before nothing may be left: that must not depend on what is.
+            stamp = max(stamp, frontier - time.delay - history)
+        return rows.as_of(key, stamp)
+
+    return as_of
