@@ -24,9 +24,22 @@ class Order(msgspec.Struct):
 class Customer(msgspec.Struct):
     name: str
 
+class Visit(msgspec.Struct):
+    customer: str
+    page: str
+
+class City(msgspec.Struct):
+    city: str
+
+class Living(msgspec.Struct):
+    name: str
+    city: str
+
 app = App("shop")
 orders = app.stream("orders", Order)
 customers = app.table("customers", Customer)
+visits = app.stream("visits", Visit)
+cities = app.table("cities", City)
 minute = tumbling("1m", grace="0s")
 """
 
@@ -164,6 +177,110 @@ reveal_type(left.by(str))
 reveal_type(inner.by(str))
 """,
         [(8, "Stream[str]"), (9, "Stream[int]")],
+    ),
+    "stream_joins": (
+        """
+@orders.join(visits, within="1m", on="customer")
+def near(order: Order, visit: Visit) -> str | None:
+    return visit.page
+@orders.join(visits, before="1m", how="left", to="t")
+def left(order: Order, visit: Visit | None, context: Context) -> Iterator[int]:
+    yield 1
+@orders.join(visits, within="1m", how="outer")
+def outer(order: Order | None, visit: Visit | None) -> float:
+    return 1.0
+@orders.join_as_of(visits, tolerance="1h", direction="nearest")
+def as_of(order: Order, visit: Visit) -> Visit:
+    return visit
+@orders.join_as_of(visits, tolerance="1h", how="left")
+def as_of_left(order: Order, visit: Visit | None) -> Visit:
+    return Visit("", "")
+reveal_type(near.by(str))
+reveal_type(left.by(str))
+reveal_type(outer.by(str))
+reveal_type(as_of.by(str))
+reveal_type(as_of_left.by(str))
+reveal_type(near(Order("a", 1.0), Visit("a", "b")))
+""",
+        [
+            (17, "Stream[str]"),
+            (18, "Stream[int]"),
+            (19, "Stream[float]"),
+            (20, "Stream[Visit]"),
+            (21, "Stream[Visit]"),
+            (22, "str | None"),
+        ],
+    ),
+    "stream_joins_that_are_wrong": (
+        """
+@orders.join(visits, within="1m")
+def turned(visit: Visit, order: Order) -> str:
+    return ""
+@orders.join(visits, within="1m", how="left")
+def without_none(order: Order, visit: Visit) -> str:
+    return ""
+@orders.join(visits, within="1m", how="outer")
+def half(order: Order, visit: Visit | None) -> str:
+    return ""
+@orders.join_as_of(visits, tolerance="1h")
+def record(order: Record[Order], visit: Visit) -> str:
+    return ""
+orders.join_as_of(visits, tolerance="1h", direction="sideways")
+orders.join(visits, within="1m", history="1h")
+orders.join(customers, within="1m")
+""",
+        [
+            (2, "error"),
+            (5, "error"),
+            (8, "error"),
+            (11, "error"),
+            (14, "error"),
+            (15, "error"),
+            (16, "error"),
+        ],
+    ),
+    "tables": (
+        """
+@customers.join(cities, how="left", to="living")
+def living(customer: Customer, city: City | None) -> Living | None:
+    return None
+@customers.join(cities, how="outer")
+def both(customer: Customer | None, city: City | None) -> Living:
+    return Living("", "")
+@orders.join(living, how="left", history="1h")
+def at(order: Order, row: Living | None) -> str:
+    return ""
+spent = orders.map(lambda o: o.amount).to_table()
+@orders.join(spent)
+def share(order: Order, total: float) -> float:
+    return order.amount / total
+reveal_type(living)
+reveal_type(living(Customer(""), None))
+reveal_type(both.to("t"))
+reveal_type(at.by(str))
+reveal_type(share.by(str))
+""",
+        [
+            (15, "MadeTable[[Customer, City | None], Living | None, Living]"),
+            (16, "Living | None"),
+            (17, "Table[Living]"),
+            (18, "Stream[str]"),
+            (19, "Stream[float]"),
+        ],
+    ),
+    "tables_that_are_wrong": (
+        """
+@customers.join(cities)
+def turned(city: City, customer: Customer) -> Living:
+    return Living("", "")
+@customers.join(cities, how="left")
+def without_none(customer: Customer, city: City) -> Living:
+    return Living("", "")
+@customers.join(cities)
+def asks(customer: Customer, city: City, context: Context) -> Living:
+    return Living("", "")
+""",
+        [(2, "error"), (5, "error"), (8, "error")],
     ),
     "lambdas": (
         """
