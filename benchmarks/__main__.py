@@ -5,6 +5,7 @@ Each runs in a process of its own, so that none is measured with another's memor
 
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser
 
 import msgspec
@@ -45,8 +46,10 @@ def main() -> None:
             options.error(f"no benchmark is called {name!r}; there are {', '.join(NAMES)}")
     rows: list[Row] = []
     for name in chosen.names or NAMES:
-        print(f"measuring {name} ...", file=sys.stderr)
+        print(f"measuring {name} ...", end="", file=sys.stderr, flush=True)
+        began = time.monotonic()
         rows += rows_of(name, chosen.scale)
+        print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
     (dump if chosen.json else show)(rows)
 
 

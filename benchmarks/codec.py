@@ -24,7 +24,7 @@ except ImportError:
     peer = None
 
 RECORDS = 500
-ROUNDS = 9
+ROUNDS = 5
 BATCHES = 400
 NOW = 1_700_000_000_000
 

