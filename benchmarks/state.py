@@ -92,7 +92,7 @@ def in_memory(scale: float) -> Row:
 
 
 def fill(folder: Path, keys: int) -> None:
-    disk = open_disk(folder, "counts", keys, SystemClock(), print)
+    disk = open_disk(folder, "counts", 0, keys, SystemClock(), print)
     assert disk is not None
     for start in range(0, keys, 100_000):
         stop = min(start + 100_000, keys)
@@ -102,7 +102,7 @@ def fill(folder: Path, keys: int) -> None:
 
 def opened(folder: Path, keys: int, budget: int) -> Store:
     store = Store("counts", serde_for(int), Nowhere())
-    store.attach(open_disk(folder, "counts", keys, SystemClock(), print), Budget(budget))
+    store.attach(open_disk(folder, "counts", 0, keys, SystemClock(), print), Budget(budget))
     return store
 
 
@@ -166,7 +166,7 @@ def start(folder: Path, scale: float) -> Row:
     def theirs() -> float:
         decode = serde_for(int).decode
         began = time.perf_counter()
-        disk = open_disk(folder / "start", "counts", keys, SystemClock(), print)
+        disk = open_disk(folder / "start", "counts", 0, keys, SystemClock(), print)
         assert disk is not None
         rows: dict[bytes, int] = {}
         low = b""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.graph import Graph
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
+from streamkit.dsl.sizes import MEMORY, Size, number_of_bytes
 from streamkit.dsl.stream import Stream, stream_of
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.times import event_time
@@ -24,11 +25,14 @@ class App:
 
     The name is a contract: the consumer group, stores, changelogs and repartition topics begin
     with it. `log` is a directory or URL; the environment's STREAMKIT_LOG, else ./streamkit-data.
+    `memory` is what state takes of each process's memory before it is left on disk alone ("2GB");
+    the environment's STREAMKIT_MEMORY, else 512 MB.
     """
 
-    def __init__(self, name: str, *, log: str | None = None) -> None:
+    def __init__(self, name: str, *, log: str | None = None, memory: Size | None = None) -> None:
         self._graph = Graph(name)
         self._log = log
+        self._memory = None if memory is None else number_of_bytes(memory, "memory")
 
     @property
     def name(self) -> str:
@@ -38,6 +42,14 @@ class App:
     def log(self) -> str:
         """Where the app's log is."""
         return self._log or os.environ.get("STREAMKIT_LOG") or "./streamkit-data"
+
+    @property
+    def memory(self) -> int:
+        """How much memory, in bytes, state takes in each process."""
+        if self._memory is not None:
+            return self._memory
+        asked = os.environ.get("STREAMKIT_MEMORY")
+        return MEMORY if not asked else number_of_bytes(asked, "STREAMKIT_MEMORY")
 
     @overload
     def stream(
@@ -107,9 +119,10 @@ class App:
         """Run live, until Ctrl-C or SIGTERM; `streamkit run` with nothing else to say."""
         from streamkit.backends.locate import open_backend
         from streamkit.engine.live import run
+        from streamkit.engine.worker import Settings
 
         with open_backend(self.log) as backend:
-            run(self.topology(), backend)
+            run(self.topology(), backend, settings=Settings(memory=self.memory))
 
     def test(self, partitions: int = 4) -> "TestRun":
         """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""

@@ -45,6 +45,7 @@ def run(
         # In here, as all of this takes a while, and may be stopped as well.
         from streamkit.backends.locate import open_backend
         from streamkit.engine.live import run as run_live
+        from streamkit.engine.worker import Settings
 
         loaded = load_app(app)
         url = (settings.log if settings.log_asked else None) or loaded.log
@@ -63,6 +64,7 @@ def run(
                 loaded.topology(),
                 log,
                 stop=stop,
+                settings=Settings(memory=loaded.memory),
                 until_end=until_end,
                 accept=accept,
                 on_progress=progress,

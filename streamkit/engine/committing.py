@@ -29,6 +29,7 @@ def commit(
     offsets: dict[TopicPartition, CommittedOffset] = {}
     owned: list[Unit] = []
     inputs: list[TopicPartition] = []
+    running = list(running)
     for one in running:
         changed = one.checkpoint()
         if changed:
@@ -40,3 +41,5 @@ def commit(
     # A position must not survive a power cut that the records before it do not.
     place.backend.sync(inputs)
     outputs.transaction.commit(offsets, member, owned if units is None else units)
+    for one in running:
+        one.committed()

@@ -12,6 +12,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place
 from streamkit.engine.restore import Load, Restoring
 from streamkit.engine.rows import Position, Rows
+from streamkit.engine.state.beside import Beside
 from streamkit.engine.task import Task
 from streamkit.errors import OffsetOutOfRange, RecordTooLarge
 from streamkit.records import Columns, TopicPartition
@@ -41,7 +42,9 @@ class Running:
         clock: Clock,
         *,
         on_missing: OnMissing = "fail",
+        beside: Beside | None = None,
     ) -> None:
+        """`beside`: what gives its stores a disk; without it they are in memory."""
         self.task = task
         self.unit = Unit(task.subtopology.name, task.number)
         self.positions: dict[TopicPartition, int] = {}
@@ -54,6 +57,7 @@ class Running:
         self._outputs = outputs
         self._clock = clock
         self._on_missing = on_missing
+        self._beside = beside
         self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
         self._changelogs = {
@@ -62,6 +66,7 @@ class Running:
         self._restoring: Restoring | None = None
         self._committed: dict[TopicPartition, CommittedOffset] = {}
         self._undone: dict[str, dict[bytes, None]] = {}
+        self._ends: dict[str, int] = {}  # of changelogs, once what is appended is committed
         self._silent: dict[TopicPartition, float] = {}
         self._looked = 0.0
 
@@ -134,8 +139,12 @@ class Running:
             undone.update((key, None) for key in columns.keys if key is not None)
 
         behind = max(valid, bounds.start)
+        store = self.task.stores[changelog]
+        if self._beside is not None:
+            self._beside.attach(store, at, bounds.start, valid)
+        start = max(bounds.start, store.position)
         return [
-            Load(at, bounds.start, valid, partial(self.task.restore, changelog)),
+            Load(at, start, valid, partial(self.task.restore, changelog)),
             Load(at, behind, bounds.end, take_back),
         ]
 
@@ -331,4 +340,22 @@ class Running:
                 f"state for {changelog}, key {rows.keys[largest]!r}: {error}; a function keeps "
                 "too much for one key: let it keep less"
             ) from error
+        self._ends[changelog] = end
         return {at: CommittedOffset(end)}
+
+    def committed(self) -> None:
+        """What `checkpoint` gave is committed."""
+        ends, self._ends = self._ends, {}
+        for topic, end in ends.items():
+            if topic in self.task.stores:  # the journal is none
+                self.task.stores[topic].committed(end)
+
+    def tidy(self) -> None:
+        """Between two steps: leave on disk what is due there, and make room."""
+        for store in self.task.stores.values():
+            store.flush_if_due()
+
+    def close(self) -> None:
+        """Leave on disk what is committed, and let go of it. The task is not used any more."""
+        for store in self.task.stores.values():
+            store.close()

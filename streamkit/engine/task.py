@@ -111,6 +111,8 @@ class Task:
         self._site = parts.site
         self._timed = tuple(parts.site.timed)
         self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
+        self.stores = {one.changelog: parts.site.store(one.name) for one in subtopology.stores}
+        """By changelog: for who commits."""
         self._tables = parts.tables
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers

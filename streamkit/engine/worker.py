@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, TypeVar
 from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import Unit
 from streamkit.clock import Clock
+from streamkit.dsl.sizes import MEMORY
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
@@ -22,6 +23,8 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
 from streamkit.engine.progress import Progress, Reports
 from streamkit.engine.running import OnMissing, Running
+from streamkit.engine.state.beside import Beside
+from streamkit.engine.state.budget import Budget
 from streamkit.engine.task import Stats, Task
 from streamkit.engine.transaction import WorkTransaction
 from streamkit.engine.watermarks import FOREVER, NEVER
@@ -43,11 +46,14 @@ RESTORE = 0.05
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How an app is run. `commit_interval` in seconds: the least time from one commit to the next,
-    and the longest for which what was done is not committed, as far as that takes no longer."""
+    and the longest for which what was done is not committed, as far as that takes no longer.
+
+    `memory` in bytes: what state takes of the process's memory before it is left on disk alone."""
 
     guarantee: Guarantee = "exactly_once"
     commit_interval: float = 0.1
     on_missing: OnMissing = "fail"
+    memory: int = MEMORY
 
 
 class Worker:
@@ -75,6 +81,7 @@ class Worker:
         """Tasks of ours that are not at work yet: restored, or waiting for who had them before."""
         self._retired = Stats()
         self._reports = Reports(clock, on_progress)
+        self._beside = Beside(backend, Budget(settings.memory), clock, _warn)
         self._open()
         self._committed_at = self._looked_at = clock.monotonic()
         self._uncommitted = False
@@ -139,9 +146,17 @@ class Worker:
     def close(self) -> None:
         """Give everything up; what was not committed will be done again."""
         try:
-            self._transaction.close()
+            self._let_go()
         finally:
-            self._member.leave()
+            try:
+                self._transaction.close()
+            finally:
+                self._member.leave()
+
+    def _let_go(self) -> None:
+        """Of the stores, before another member opens them."""
+        for one in (*self._running.values(), *self._coming.values()):
+            one.close()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -197,6 +212,7 @@ class Worker:
                 break
             if self._guarded(one, Running.step):
                 busy = self._uncommitted = True
+            one.tidy()
         now = self._clock.monotonic()
         if now - self._looked_at >= WAIT:
             self._looked_at = now
@@ -214,14 +230,14 @@ class Worker:
         for unit in self._running.keys() - ownership.owned:
             self._retire(unit)
         for unit in self._coming.keys() - ownership.owned:
-            del self._coming[unit]
+            self._coming.pop(unit).close()
         if ownership.revoking:
             if not self._running.keys().isdisjoint(ownership.revoking):
                 self._commit()
             for unit in ownership.revoking & self._running.keys():
                 self._retire(unit)
             for unit in ownership.revoking & self._coming.keys():
-                del self._coming[unit]
+                self._coming.pop(unit).close()
             self._member.release(ownership.revoking)
         gained = ownership.owned - ownership.revoking - self._running.keys() - self._coming.keys()
         for unit in sorted(gained):
@@ -237,7 +253,9 @@ class Worker:
         for unit, one in list(self._coming.items()):
             if one.begun:
                 before = one.restoring.left
-                if one.restore(until):
+                complete = one.restore(until)
+                one.tidy()
+                if complete:
                     self._running[unit] = self._coming.pop(unit)
                     self._uncommitted = busy = True
                 else:
@@ -267,10 +285,19 @@ class Worker:
             limits=place.limits(),
         )
         settings = self._settings
-        return Running(task, place, self._outputs, self._clock, on_missing=settings.on_missing)
+        return Running(
+            task,
+            place,
+            self._outputs,
+            self._clock,
+            on_missing=settings.on_missing,
+            beside=self._beside,
+        )
 
     def _retire(self, unit: Unit) -> None:
-        stats = self._running.pop(unit).task.stats
+        one = self._running.pop(unit)
+        one.close()
+        stats = one.task.stats
         self._retired.processed += stats.processed
         for store, late in stats.late.items():
             self._retired.late[store] = self._retired.late.get(store, 0) + late
@@ -285,16 +312,17 @@ class Worker:
         """Forget what was done since the last commit."""
         for unit in list(self._running):
             self._retire(unit)
+        self._let_go()
         self._coming.clear()
         self._uncommitted = False
         self._outputs.drop()
 
     def _begin_anew(self) -> None:
         """As another member. Whoever has the tasks now begins at the last commit, and so do we."""
+        self.close()
         self._running.clear()
         self._coming.clear()
         self._uncommitted = False
-        self.close()
         self._open()
 
     # When a record cannot be processed.
@@ -366,3 +394,7 @@ class Worker:
         if self._reports.due(last):
             lag = sum(one.lag for one in self._running.values())
             self._reports.tell(len(self._running), *self.counts(), lag)
+
+
+def _warn(text: str) -> None:
+    logger.warning("%s", text)

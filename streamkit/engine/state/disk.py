@@ -16,7 +16,8 @@ with files that nobody will ever open again, so there are never two who write on
 
 A change of many rows is cut into several transactions. The offset is written with the last one:
 if a process dies in between, some rows are newer than the offset says. They are committed values
-all the same, and the changelog from that offset on has them again.
+all the same, and the changelog from that offset on has them again. (Only a group that is reset to
+before them would find them wrong: so how far they may be ahead is written down as well.)
 """
 
 import os
@@ -46,12 +47,13 @@ tombstones of a changelog after delete.retention.ms, a day, and it would never h
 _SMALLEST = 1 << 20
 _TOGETHER = 8192
 """Rows in one transaction at most: each may touch a page, which LMDB keeps in memory until then."""
-_POSITION, _WRITTEN = b"position", b"written"
+_POSITION, _AHEAD, _WRITTEN = b"position", b"ahead", b"written"
 
 
 def open_disk(
     folder: Path,
     identity: str,
+    start: int,
     end: int,
     clock: Clock,
     on_note: Callable[[str], None],
@@ -59,14 +61,14 @@ def open_disk(
     """The rows in a folder, which is made if there is none; empty when they cannot be believed.
 
     `identity`: of which changelog (its topic id), partition and kind of store they have to be.
-    `end`: where the changelog ends, as far as it is committed. None, and a note, when the folder
-    cannot be used; the store then has to do with memory.
+    `start`, `end`: from where to where there is a changelog, as far as it is committed. None, and
+    a note, when the folder cannot be used; the store then has to do with memory.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = _own(folder)
         try:
-            return _opened(folder, mark, identity, end, clock, on_note)
+            return _opened(folder, mark, identity, (start, end), clock, on_note)
         except BaseException:
             mark.close()
             raise
@@ -94,7 +96,7 @@ def _opened(
     folder: Path,
     mark: LockFile,
     identity: str,
-    end: int,
+    bounds: tuple[int, int],
     clock: Clock,
     on_note: Callable[[str], None],
 ) -> "Disk":
@@ -105,9 +107,9 @@ def _opened(
         disk = None
         try:
             disk = Disk(folder, mark, (synced, here), known == here, clock, on_note)
-            if disk.reaches(end):
+            if disk.fits(*bounds):
                 return disk
-            why = f"it leads to {disk.position}, the changelog to {end}"
+            why = f"it leads to {disk.position}, the changelog is {bounds[0]} to {bounds[1]}"
         except lmdb.Error as error:
             why = str(error)
         on_note(f"{folder}: thrown away, to be made anew from the changelog: {why}")
@@ -176,6 +178,7 @@ class Disk:
             self._meta = self._env.open_db(b"meta")
             with self._env.begin(write=True) as txn:
                 self.position = int(txn.get(_POSITION, b"0", db=self._meta))
+                self._ahead = int(txn.get(_AHEAD, b"0", db=self._meta))
                 self._saved_at = int(txn.get(_WRITTEN, b"-1", db=self._meta))
                 if self._saved_at < 0:
                     self._saved_at = clock.now()
@@ -193,9 +196,9 @@ class Disk:
         if size and size < needed and self._env.info()["last_txnid"]:
             raise lmdb.InvalidError(f"rows.mdb has {size} of {needed} bytes")
 
-    def reaches(self, end: int) -> bool:
-        """Whether the changelog that ends at `end` can have led here, and can lead on from here."""
-        if self.position > end:
+    def fits(self, start: int, end: int) -> bool:
+        """Whether a changelog from `start` to `end` can have led here, and can lead on."""
+        if self._ahead > end or (0 < self.position < start):
             return False
         return self.position == end or self._clock.now() - self._saved_at < SHELF_LIFE
 
@@ -248,7 +251,7 @@ class Disk:
             rows = sorted(changes.items(), key=itemgetter(0))
             for at in range(0, len(rows) or 1, _TOGETHER):
                 last = at + _TOGETHER >= len(rows)
-                self._put(rows[at : at + _TOGETHER], position if last else None)
+                self._put(rows[at : at + _TOGETHER], position, last)
         except (OSError, LogError, lmdb.DiskError, lmdb.MemoryError) as error:
             self._failed(error)
             return False
@@ -272,11 +275,11 @@ class Disk:
             )
         self._failing = True
 
-    def _put(self, rows: list[tuple[bytes, bytes | None]], position: int | None) -> None:
+    def _put(self, rows: list[tuple[bytes, bytes | None]], position: int, last: bool) -> None:
         while True:
             try:
                 with self._env.begin(write=True) as txn:
-                    self._put_in(txn, rows, position)
+                    self._put_in(txn, rows, position, last)
                 break
             except lmdb.MapFullError:
                 self._env.set_mapsize(self._env.info()["map_size"] * 2)
@@ -288,7 +291,7 @@ class Disk:
                     self._odd[key] = data
 
     def _put_in(
-        self, txn: Any, rows: list[tuple[bytes, bytes | None]], position: int | None
+        self, txn: Any, rows: list[tuple[bytes, bytes | None]], position: int, last: bool
     ) -> None:
         put, delete, of_rows = txn.put, txn.delete, self._rows
         for key, data in rows:
@@ -302,7 +305,8 @@ class Disk:
                 delete(key, db=of_rows)
             else:
                 put(key, data, db=of_rows)
-        if position is not None:
+        put(_AHEAD, b"%d" % position, db=self._meta)
+        if last:
             put(_POSITION, b"%d" % position, db=self._meta)
             put(_WRITTEN, b"%d" % self._clock.now(), db=self._meta)
 

@@ -30,6 +30,8 @@ class ExpiringStore(Store):
     (time of the last change, value).
     """
 
+    layout = "times and values"
+
     def __init__(
         self, changelog: str, serde: Serde, cursor: Cursor, ttl: int, clock: Clock
     ) -> None:

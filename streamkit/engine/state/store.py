@@ -98,6 +98,9 @@ class Store:
     given it may have changed in place.
     """
 
+    layout = "values"
+    """How a backing holds its rows."""
+
     def __init__(self, changelog: str, serde: Serde, cursor: Cursor) -> None:
         self.changelog = changelog
         self.touched = -2

@@ -27,7 +27,7 @@ def _store(folder: Path | None, budget: Budget, type_: type = int) -> Store:
     store = Store("log", serde_for(type_), At())
     disk = None
     if folder is not None:
-        disk = open_disk(folder, "id", 1 << 62, ManualClock(), print)
+        disk = open_disk(folder, "id", 0, 1 << 62, ManualClock(), print)
         assert disk is not None
     store.attach(disk, budget)
     return store

@@ -17,10 +17,15 @@ from streamkit.serde import serde_for
 
 
 def _open(
-    folder: Path, *, identity: str = "id", end: int = 1 << 62, clock: ManualClock | None = None
+    folder: Path,
+    *,
+    identity: str = "id",
+    start: int = 0,
+    end: int = 1 << 62,
+    clock: ManualClock | None = None,
 ) -> tuple[Disk, list[str]]:
     notes: list[str] = []
-    disk = open_disk(folder, identity, end, clock or ManualClock(), notes.append)
+    disk = open_disk(folder, identity, start, end, clock or ManualClock(), notes.append)
     assert disk is not None, notes
     return disk, notes
 
@@ -51,7 +56,7 @@ def test_rows_from_beyond_the_end_of_the_changelog_are_not_used(tmp_path: Path) 
     _written(tmp_path, position=5)
     disk, notes = _open(tmp_path, end=4)
     assert (disk.position, len(disk)) == (0, 0)
-    assert "it leads to 5, the changelog to 4" in notes[0]
+    assert "it leads to 5, the changelog is 0 to 4" in notes[0]
     disk.close()
 
 
@@ -110,7 +115,7 @@ def test_a_file_grows_by_doubling_and_not_before_it_has_to(tmp_path: Path) -> No
 def test_a_directory_that_cannot_be_written_leaves_memory_with_a_note(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     notes: list[str] = []
-    assert open_disk(tmp_path / "state", "id", 0, ManualClock(), notes.append) is None
+    assert open_disk(tmp_path / "state", "id", 0, 0, ManualClock(), notes.append) is None
     assert "stays in memory" in notes[0]
     tmp_path.chmod(0o700)
 
@@ -118,7 +123,7 @@ def test_a_directory_that_cannot_be_written_leaves_memory_with_a_note(tmp_path: 
 def test_a_place_that_is_no_directory_leaves_memory_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("something else")
     notes: list[str] = []
-    assert open_disk(tmp_path / "state", "id", 0, ManualClock(), notes.append) is None
+    assert open_disk(tmp_path / "state", "id", 0, 0, ManualClock(), notes.append) is None
     assert "stays in memory" in notes[0]
 
 
@@ -128,7 +133,7 @@ from pathlib import Path
 from streamkit.clock import ManualClock
 from streamkit.engine.state.disk import RETRY_AFTER, open_disk
 notes, clock = [], ManualClock()
-disk = open_disk(Path(sys.argv[1]), "id", 9, clock, notes.append)
+disk = open_disk(Path(sys.argv[1]), "id", 0, 9, clock, notes.append)
 assert disk.write({b"a": b"1"}, 1)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
@@ -165,8 +170,8 @@ from pathlib import Path
 from streamkit.clock import SystemClock
 from streamkit.engine.state import disk
 from streamkit.engine.state.disk import open_disk
-disk._TOGETHER = 7
-one = open_disk(Path(sys.argv[1]), "id", 1 << 62, SystemClock(), print)
+disk._TOGETHER = 40
+one = open_disk(Path(sys.argv[1]), "id", 0, 1 << 62, SystemClock(), print)
 at = one.position
 print("begin", flush=True)
 while True:
@@ -177,7 +182,7 @@ while True:
 
 def test_a_process_that_is_killed_while_it_writes_leaves_a_file_that_holds(tmp_path: Path) -> None:
     reached = 0
-    for _ in range(6):
+    for _ in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", _KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
         ) as process:
@@ -191,13 +196,14 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_file_that_holds(tmp_p
             process.send_signal(signal.SIGKILL)
         disk, notes = _open(tmp_path)
         assert not notes
-        assert disk.position > reached
+        assert disk.position >= reached
         reached = disk.position
         values = [int(data) for _, data in disk.some(b"", None, 1000)]
         assert len(values) == 500
         # Never older than the position says; some may be one ahead.
         assert set(values) <= {reached, reached + 1}
         disk.let_go()
+    assert reached > 1
 
 
 def test_changes_are_written_behind_after_some_seconds_and_at_the_close(tmp_path: Path) -> None:

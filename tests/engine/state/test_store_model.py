@@ -98,7 +98,7 @@ class Machine(RuleBasedStateMachine):
         self.budget = Budget(self.limit)
         self.disk = None
         if self.on_disk:
-            self.disk = open_disk(self.folder, "id", self.end, self.clock, self.notes.append)
+            self.disk = open_disk(self.folder, "id", 0, self.end, self.clock, self.notes.append)
             assert self.disk is not None
         self.store.attach(self.disk, self.budget)
         rest = [record for record in self.log if record[0] >= self.store.position]
