@@ -1,14 +1,20 @@
 """`streamkit run`: run an app, live."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamkit.cli import INTERRUPTED
+from streamkit.cli.draining import drained
 from streamkit.cli.loading import load_app
 from streamkit.cli.progress import messages
+from streamkit.cli.reload import begin_again, until_changed
+from streamkit.cli.reports import COLUMNS, Board, reporting
 from streamkit.cli.settings import settings_of
 from streamkit.cli.workers import workers
+from streamkit.dsl.durations import milliseconds
 from streamkit.engine.signals import stop_on_signals
 from streamkit.errors import UsageError
 
@@ -26,6 +32,20 @@ def run(
     processes: Annotated[
         int, typer.Option("--workers", "-w", min=1, help="How many processes share the tasks.")
     ] = 1,
+    drain: Annotated[
+        str,
+        typer.Option(
+            "--drain",
+            metavar="DURATION",
+            help="How long what is at work may take to finish when it is to stop.",
+        ),
+    ] = "25s",
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="For development: begin again whenever the app's files change."
+        ),
+    ] = False,
     accept: Annotated[
         bool,
         typer.Option(
@@ -33,41 +53,65 @@ def run(
             help="Go on even if the app changed so that state is orphaned: see `streamkit plan`.",
         ),
     ] = False,
+    report: Annotated[int | None, typer.Option("--report", hidden=True)] = None,
 ) -> None:
     """Run an app until Ctrl-C or SIGTERM; it commits what it did before it ends.
 
     Start it several times, in several terminals, and the processes share its tasks; --workers does
-    that in one.
+    that in one. They may come, go and be killed at any time.
     """
     settings = settings_of(context)
-    columns = ("app", "tasks", "events", "events/s", "behind", "late")
-    with stop_on_signals() as stop, messages(columns, settings.debug) as show:
-        # In here, as all of this takes a while, and may be stopped as well.
-        from streamkit.backends.locate import open_backend
-        from streamkit.engine.live import run as run_live
-        from streamkit.engine.worker import Settings
+    seconds = milliseconds(drain, "--drain") / 1000
+    with ExitStack() as open_things:
+        stop = open_things.enter_context(stop_on_signals())
+        on_progress: Callable[[Progress], None]
+        board: Board | None = None
+        if report is None:
+            show = open_things.enter_context(messages(COLUMNS, settings.debug))
+            board = Board(app, show)
+            on_progress = board.progress
+        else:
+            on_progress = open_things.enter_context(reporting(report, settings.debug)).progress
 
-        loaded = load_app(app)
-        url = (settings.log if settings.log_asked else None) or loaded.log
-        if processes > 1 and url.startswith("memory:"):
-            raise UsageError("--workers: processes cannot share a log in memory; use a directory")
-        # The same command without --workers; where the log is has been decided here.
-        arguments = ["--log", url, "run", app, *(["--until-end"] if until_end else [])]
-        arguments += ["--accept"] if accept else []
+        def work() -> None:
+            # In here, as all of this takes a while, and may be stopped as well.
+            from streamkit.backends.locate import open_backend
+            from streamkit.engine.live import run as run_live
 
-        def progress(now: "Progress") -> None:
-            rate = round(now.rate)
-            show([(loaded.name, now.tasks, now.processed, rate, now.lag, now.late)])
-
-        with open_backend(url) as log, workers(processes - 1, arguments, stop):
-            run_live(
-                loaded.topology(),
-                log,
-                stop=stop,
-                settings=Settings(memory=loaded.memory),
-                until_end=until_end,
-                accept=accept,
-                on_progress=progress,
+            loaded = load_app(app)
+            url = (settings.log if settings.log_asked else None) or loaded.log
+            if processes > 1 and url.startswith("memory:"):
+                raise UsageError(
+                    "--workers: processes cannot share a log in memory; use a directory"
+                )
+            # The same command without --workers; where the log is has been decided here.
+            arguments = ["--log", url, *(["--debug"] if settings.debug else []), "run", app]
+            arguments += ["--drain", drain]
+            arguments += ["--until-end"] if until_end else []
+            arguments += ["--accept"] if accept else []
+            others = workers(
+                processes - 1,
+                arguments,
+                stop,
+                drain=seconds,
+                on_line=None if board is None else board.line,
             )
-        if stop.interrupted:
-            raise typer.Exit(INTERRUPTED)
+            with open_backend(url) as log, others, drained(stop, seconds):
+                run_live(
+                    loaded.topology(),
+                    log,
+                    stop=stop,
+                    until_end=until_end,
+                    accept=accept,
+                    on_progress=on_progress,
+                )
+
+        if reload:
+            changed = until_changed(app, stop, work)
+        else:
+            work()
+            changed = False
+    if changed:
+        begin_again()
+    if stop.interrupted:
+        raise typer.Exit(INTERRUPTED)
