@@ -124,11 +124,11 @@ class App:
         with open_backend(self.log) as backend:
             run(self.topology(), backend, settings=Settings(memory=self.memory))
 
-    def test(self, partitions: int = 4) -> "TestRun":
+    def test(self, partitions: int = 4, *, members: int = 1) -> "TestRun":
         """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""
         from streamkit.engine.trial import TestRun
 
-        return TestRun(self.topology(), partitions)
+        return TestRun(self.topology(), partitions, members=members)
 
 
 def _key_type(key: Any) -> Any:

@@ -319,8 +319,10 @@ class Running:
                 rows = Rows(list(keys), values, [0] * len(keys))
                 offsets |= self._keep(changelog, rows)
         self._undone = {}
-        for changelog, rows in checkpoint.changelog.items():
-            offsets |= self._keep(changelog, rows)
+        for topic, rows in checkpoint.changelog.items():
+            kept = self._keep(topic, rows)
+            if topic != self.task.subtopology.journal:  # which is read whole, by replays alone
+                offsets |= kept
         changed = {at: to for at, to in offsets.items() if self._committed.get(at) != to}
         self._committed |= changed
         return changed

@@ -1,82 +1,71 @@
-"""An app at work in memory: the tasks of the engine over lists, a step at a time, for tests."""
+"""An app at work in memory, for tests: the workers that run live, over a log that is no file."""
 
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
+from streamkit.backends.memory.backend import MemoryBackend
+from streamkit.backends.memory.log import MemoryLog
 from streamkit.clock import ManualClock
 from streamkit.codec import partition_for
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.table import GlobalTable, Table
-from streamkit.dsl.topology import SubTopology, Topology
-from streamkit.engine.rows import Checkpoint, Position, Rows
+from streamkit.dsl.topology import Topology
+from streamkit.engine.running import Running
 from streamkit.engine.task import Task
+from streamkit.engine.topics import create_topics
+from streamkit.engine.worker import Guarantee, Settings, Worker
 from streamkit.errors import UnknownTopic, UsageError, nearest
-from streamkit.records import Columns, Headers, Record, TopicPartition
+from streamkit.records import Headers, Record, TopicPartition
 from streamkit.serde import Serde, Untyped, serde_for
-
-
-class _Partition:
-    """One partition: its records; an offset is an index."""
-
-    def __init__(self) -> None:
-        self.stamps: list[int] = []
-        self.keys: list[bytes | None] = []
-        self.values: list[bytes | None] = []
-        self.headers: list[Headers] = []
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def append(self, rows: Rows) -> None:
-        self.keys += rows.keys
-        self.values += rows.values
-        self.stamps += rows.timestamps
-        self.headers += rows.headers or [()] * len(rows)
-
-    def columns(self, start: int, stop: int) -> Columns:
-        return Columns(
-            range(start, stop),
-            self.stamps[start:stop],
-            self.keys[start:stop],
-            self.values[start:stop],
-            self.headers[start:stop],
-        )
 
 
 class TestRun:
     """An app at work in memory, one step at a time. Made by `app.test()`.
 
-    Topics the app reads have `partitions` partitions. Tasks start, and load their tables, with the
-    first `run`; nothing happens but in `run`, `step`, `advance` and `finish`. `batch` is how many
-    records a task is fed at once.
+    Topics the app reads have `partitions` partitions, and `members` processes share its tasks, as
+    they would live. Tasks start, and load their tables, with the first `run`; nothing happens but
+    in `run`, `step`, `commit`, `advance` and `finish`. `batch` is how many records a task is fed at
+    once. What is not committed cannot be read yet, unless `guarantee` is "at_least_once".
     """
 
     __test__ = False  # for pytest: not a test class
 
-    def __init__(self, topology: Topology, partitions: int = 4, *, batch: int = 500) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        partitions: int = 4,
+        *,
+        members: int = 1,
+        batch: int = 500,
+        guarantee: Guarantee = "exactly_once",
+    ) -> None:
         if partitions < 1:
             raise UsageError(f"partitions={partitions}: a topic has at least one")
+        if members < 1 or batch < 1:
+            raise UsageError(f"members={members}, batch={batch}: at least one")
         self.clock = ManualClock()
         self.batch = batch
         self._topology = topology
-        self._layout = topology.layout(dict.fromkeys(topology.sources, partitions))
-        self._log: dict[str, list[_Partition]] = {
-            topic: [_Partition() for _ in range(count)]
-            for topic, count in self._layout.partitions.items()
-        }
-        self._sizes = partitions
+        self._backend = MemoryBackend(MemoryLog(self.clock))
+        for topic in topology.sources:
+            self._backend.create_topic(topic, partitions)
+        self._layout = create_topics(topology, self._backend)
         self._types = _types(topology)
-        self._committed: dict[TopicPartition, Position] = {}
-        self._ends: dict[TopicPartition, int] = {}  # committed changelog ends
-        self._positions: dict[Task, dict[TopicPartition, int]] = {}
-        self._silent_since: dict[TopicPartition, int] = {}
-        self._started: list[Task] | None = None
+        # A test says when to commit.
+        self._settings = Settings(guarantee=guarantee, commit_interval=float("inf"))
+        self._members = members
+        self._workers: list[Worker] = []
+        self._chance: Random | None = None
 
     def __enter__(self) -> "TestRun":
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
 
     # What a test does.
 
@@ -96,29 +85,44 @@ class TestRun:
         Raises SerdeError when key or value is not of the topic's type.
         """
         topic = to if isinstance(to, str) else to.name
-        rows = self._partitions(topic)
+        count = self._partitions(topic)
         key_serde, value_serde = self._types.get(topic, _UNTYPED)
         data = key_serde.encode(key)
         if partition is None:
-            partition = 0 if data is None else partition_for(data, len(rows))
-        stamp = self.clock.now() if timestamp is None else timestamp
-        rows[partition].append(Rows([data], [value_serde.encode(value)], [stamp], [headers]))
+            partition = 0 if data is None else partition_for(data, count)
+        self._backend.append(
+            TopicPartition(topic, partition),
+            [value_serde.encode(value)],
+            keys=[data],
+            timestamps=self.clock.now() if timestamp is None else timestamp,
+            headers=[headers] if headers else None,
+        )
+
+    def create_topic(self, name: str, partitions: int = 1) -> None:
+        """Make a topic that only a function's `Context.send` names."""
+        self._backend.create_topic(name, partitions)
 
     def run(self) -> None:
         """Process everything there is, and commit. Raises what live would stop with."""
-        while self._round():
-            pass
-        for task in self._tasks:
-            self._commit(task)
+        while True:
+            while self.step():
+                pass
+            if not any(worker.uncommitted for worker in self._started()):
+                return
+            self.commit()
 
     def step(self) -> bool:
         """One batch for each task, without a commit; False when there was nothing to do."""
-        return self._round()
+        workers = self._started()
+        if self._chance is not None:
+            self._chance.shuffle(workers)
+        busy = [self._let(worker, Worker.turn) for worker in workers]
+        return any(busy)
 
-    def commit(self, number: int | None = None) -> None:
-        """Commit what every task, or number `number` of `tasks`, has done so far."""
-        for task in self._tasks if number is None else [self._tasks[number]]:
-            self._commit(task)
+    def commit(self, member: int | None = None) -> None:
+        """Commit what every member, or number `member`, has done so far."""
+        for worker in self._chosen(member):
+            self._let(worker, Worker.commit)
 
     def advance(self, duration: Duration) -> None:
         """Let wall-clock time pass. Inputs fall silent, and windows may close for it."""
@@ -127,39 +131,57 @@ class TestRun:
         while (now := self.clock.now()) < end:
             # From one moment at which silence means something to the next: what a task writes
             # then ends the silence of others.
-            moments = (
-                self._silent_since.get(one, now) + step
-                for task in self._tasks
-                for one in task.inputs
-                for step in task.idle_steps
-            )
-            self.clock.advance(min((at for at in moments if now < at < end), default=end) - now)
-            self._idle()
+            due = min((at for at in self._moments() if now < at < end), default=end)
+            self.clock.advance(due - now)
+            self.step()
+            self._act(Running.idle)
             self.run()
-
-    def _idle(self) -> None:
-        now = self.clock.now()
-        for task in self._tasks:
-            task.idle({one: now - self._silent_since.get(one, now) for one in task.inputs})
-            self._append(task)
 
     def finish(self, watermark: int) -> None:
         """Say that no event before `watermark` (ms) will come any more, as a replay does at its
         end; windows close accordingly."""
+
+        def finish(one: Running) -> bool:
+            one.task.finish(watermark)
+            return one.flush()
+
         self.run()
-        for task in self._tasks:
-            task.finish(watermark)
-            self._append(task)
+        self._act(finish)
         self.run()
 
-    def crash(self, number: int | None = None) -> None:
-        """Kill every task, or number `number` of `tasks`; each begins again at its last commit."""
-        if number is None:
-            self._started = None
-        else:
-            task = self._tasks[number]
-            del self._positions[task]
-            self._tasks[number] = self._task(task.subtopology, task.number)
+    def crash(self, member: int | None = None) -> None:
+        """Kill every member, or number `member`: what it has not committed is lost.
+
+        Another one comes in its place, and each task begins again at its last commit.
+        """
+        for worker in self._chosen(member):
+            self._replace(worker)
+
+    def rebalance(self, members: int | None = None) -> None:
+        """Let so many members share the tasks from now on; None: as many, but one is another.
+
+        Who goes commits before. Tasks move with the next steps.
+        """
+        workers = self._started()
+        if members is None:
+            self._members += 1
+            self._started()
+            members = self._members - 1
+        if members < 1:
+            raise UsageError(f"members={members}: at least one")
+        for worker in workers[: max(0, self._members - members)]:
+            self._let(worker, Worker.commit)
+            worker.close()
+            self._workers.remove(worker)
+        self._members = members
+        self._started()
+
+    def shuffle(self, seed: int) -> None:
+        """From now on members and tasks take turns in a random order, and are fed at random.
+
+        What comes out of the app should not depend on it.
+        """
+        self._chance = Random(seed)
 
     # What a test looks at.
 
@@ -168,13 +190,24 @@ class TestRun:
         name = name if isinstance(name, str) else name.name
         key_serde, value_serde = self._types.get(name, _RAW)
         found = []
-        for number, part in enumerate(self._partitions(name)):
-            for at in range(len(part)):
-                key = _decode(key_serde, part.keys[at])
-                value = _decode(value_serde, part.values[at])
-                found.append(
-                    Record(name, number, at, part.stamps[at], key, value, part.headers[at])
-                )
+        for number in range(self._partitions(name)):
+            at = TopicPartition(name, number)
+            position = self._backend.offsets(at).start
+            while batches := self._backend.fetch({at: position}):
+                for batch in batches:
+                    found += [
+                        Record(
+                            name,
+                            number,
+                            record.offset,
+                            record.timestamp,
+                            _decode(key_serde, record.key),
+                            _decode(value_serde, record.value),
+                            record.headers,
+                        )
+                        for record in batch.records()
+                    ]
+                    position = batch.next_offset
         return found
 
     def values(self, name: "str | Stream[Any]") -> list[Any]:
@@ -184,94 +217,78 @@ class TestRun:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks at work, to look at their `stats` and `watermark`."""
-        return tuple(self._tasks)
+        found = [task for worker in self._started() for task in worker.tasks]
+        order = [sub.name for sub in self._topology.subtopologies]
+        return tuple(sorted(found, key=lambda t: (order.index(t.subtopology.name), t.number)))
+
+    @property
+    def members(self) -> int:
+        """How many processes share the tasks."""
+        return self._members
 
     # The shell.
 
-    @property
-    def _tasks(self) -> list[Task]:
+    def _started(self) -> list[Worker]:
         # Made when first needed: what a test sent to a table before is there from the beginning.
-        if self._started is None:
-            self._positions = {}
-            self._silent_since = {}
-            self._started = [
-                self._task(sub, number)
-                for sub in self._topology.subtopologies
-                for number in range(self._layout.tasks[sub.name])
-            ]
-        return self._started
+        while len(self._workers) < self._members:
+            self._workers.append(self._worker())
+        return list(self._workers)
 
-    def _task(self, sub: SubTopology, number: int) -> Task:
-        task = Task(self._topology, self._layout, sub, number, run=self.clock.now())
-        task.resume({one: self._committed.get(one, Position(0)) for one in task.inputs})
-        positions = {one: self._committed.get(one, Position(0)).offset for one in task.inputs}
-        for changelog in task.changelogs:
-            self._restore(task, TopicPartition(changelog, number))
-        for table in task.tables:
-            part = self._log[table.topic][table.partition]
-            task.load_table(table, part.columns(0, len(part)))
-            positions[table] = len(part)
-        self._positions[task] = positions
-        if task.is_new:
-            self._commit(task)
-        return task
+    def _worker(self) -> Worker:
+        return Worker(
+            self._topology,
+            self._backend,
+            self._layout,
+            self._settings,
+            self.clock,
+            order=self._order,
+        )
 
-    def _restore(self, task: Task, changelog: TopicPartition) -> None:
-        part = self._log[changelog.topic][changelog.partition]
-        end = self._ends.get(changelog, 0)
-        task.restore(changelog.topic, part.columns(0, end))
-        undone = [key for key in dict.fromkeys(part.keys[end:]) if key is not None]
-        if undone:
-            # Written, but never committed: said to be what they are.
-            values = [task.stored(changelog.topic, key) for key in undone]
-            part.append(Rows(undone, values, [0] * len(undone)))
-        self._ends[changelog] = len(part)
+    def _order(self, running: list[Running]) -> list[Running]:
+        for one in running:
+            one.feed_at_most = self.batch
+            if self._chance is not None:
+                one.feed_at_most = self._chance.randint(1, self.batch)
+        if self._chance is not None:
+            self._chance.shuffle(running)
+        return running
 
-    def _round(self) -> bool:
-        busy = False
-        for task in self._tasks:
-            positions = self._positions[task]
-            ended = []
-            for one, start in positions.items():
-                part = self._log[one.topic][one.partition]
-                stop = min(len(part), start + self.batch)
-                if start < stop:
-                    busy = True
-                    task.feed(one, part.columns(start, stop))
-                    positions[one] = stop
-                    self._silent_since.pop(one, None)
-                else:
-                    ended.append(one)
-                    self._silent_since.setdefault(one, self.clock.now())
-            task.caught_up(ended)
-            busy = bool(task.run(now=self.clock.now())) or busy
-            self._append(task)
-        return busy
+    def _chosen(self, member: int | None) -> list[Worker]:
+        workers = self._started()
+        return workers if member is None else [workers[member]]
 
-    def _append(self, task: Task) -> None:
-        drained = task.drain()
-        for topic, rows in drained.rows.items():
-            parts = self._log.setdefault(topic, [_Partition() for _ in range(self._sizes)])
-            for at, key in enumerate(rows.keys):
-                number = task.number if key is None else partition_for(key, len(parts))
-                parts[number % len(parts)].append(rows.part(at, at + 1))
-        for topic, rows in drained.everywhere.items():
-            for part in self._log[topic]:
-                part.append(rows)
+    def _act(self, act: Callable[[Running], bool]) -> None:
+        for worker in self._started():
+            self._let(worker, lambda worker: worker.act(act))
 
-    def _commit(self, task: Task) -> None:
-        checkpoint: Checkpoint = task.checkpoint()
-        for topic, rows in checkpoint.changelog.items():
-            self._log[topic][task.number].append(rows)
-        self._committed |= checkpoint.positions
-        for changelog in task.changelogs:
-            one = TopicPartition(changelog, task.number)
-            self._ends[one] = len(self._log[changelog][task.number])
+    def _let(self, worker: Worker, act: Callable[[Worker], Any]) -> Any:
+        """What fails ends its process, as live; the test may go on with another."""
+        try:
+            return act(worker)
+        except BaseException:
+            self._replace(worker)
+            raise
 
-    def _partitions(self, topic: str) -> list[_Partition]:
-        if topic not in self._log:
-            raise UnknownTopic(f"the app has no topic {topic!r}{nearest(topic, self._log)}")
-        return self._log[topic]
+    def _replace(self, worker: Worker) -> None:
+        worker.close()
+        self._workers[self._workers.index(worker)] = self._worker()
+
+    def _moments(self) -> list[int]:
+        """When (ms) a silence comes to mean something to a task."""
+        now, moment = self.clock.now(), self.clock.monotonic()
+        return [
+            now - round((moment - since) * 1000) + step
+            for worker in self._started()
+            for one in worker.running
+            for since in [one.silent_since.get(at, moment) for at in one.task.inputs]
+            for step in one.task.idle_steps
+        ]
+
+    def _partitions(self, topic: str) -> int:
+        known = self._backend.topics()
+        if topic not in known:
+            raise UnknownTopic(f"the app has no topic {topic!r}{nearest(topic, known)}")
+        return known[topic].partitions
 
 
 _UNTYPED: tuple[Serde, Serde] = (serde_for(Untyped), serde_for(Untyped))

@@ -19,6 +19,7 @@ from streamkit.dsl.sizes import MEMORY
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
+from streamkit.engine.limits import Limits
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
 from streamkit.engine.progress import Progress, Reports
@@ -67,12 +68,15 @@ class Worker:
         settings: Settings,
         clock: Clock,
         on_progress: Callable[[Progress], None] | None = None,
+        order: Callable[[list[Running]], list[Running]] = list,
     ) -> None:
+        """`order`: in which order tasks step, asked in each turn."""
         self._topology = topology
         self._backend = backend
         self._settings = settings
         self._clock = clock
         self._layout = layout
+        self._order = order
         known = backend.topics()
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
@@ -128,6 +132,12 @@ class Worker:
         elif self._coming:
             timeout = 0.01
         self._backend.wait(positions, timeout)
+
+    def act(self, act: Callable[[Running], bool]) -> None:
+        """Let each task do something that is no step; it says whether it gave anything."""
+        for one in list(self._running.values()):
+            if self._guarded(one, act):
+                self._uncommitted = True
 
     def commit(self) -> None:
         """Commit what was done so far. Fenced, it begins anew and others do it again."""
@@ -200,14 +210,10 @@ class Worker:
 
     # A turn.
 
-    def order(self, running: list[Running]) -> list[Running]:
-        """In which order tasks step. A test may have another."""
-        return running
-
     def _turn(self, stop: Event) -> bool:
-        self._follow()
-        busy = self._restore()
-        for one in self.order(list(self._running.values())):
+        busy = self._follow()
+        busy |= self._restore()
+        for one in self._order(list(self._running.values())):
             if stop.is_set():
                 break
             if self._guarded(one, Running.step):
@@ -216,16 +222,17 @@ class Worker:
         now = self._clock.monotonic()
         if now - self._looked_at >= WAIT:
             self._looked_at = now
-            for one in list(self._running.values()):
-                if self._guarded(one, Running.idle):
-                    self._uncommitted = True
+            self.act(Running.idle)
         if self._uncommitted and now - self._committed_at >= self._settings.commit_interval:
             self._commit()
         self._report()
         return busy
 
-    def _follow(self) -> None:
-        """Take the tasks that come, and give up those that another member waits for."""
+    def _follow(self) -> bool:
+        """Take the tasks that come, and give up those that another member waits for.
+
+        False when there were none.
+        """
         ownership = self._member.poll()
         for unit in self._running.keys() - ownership.owned:
             self._retire(unit)
@@ -240,8 +247,11 @@ class Worker:
                 self._coming.pop(unit).close()
             self._member.release(ownership.revoking)
         gained = ownership.owned - ownership.revoking - self._running.keys() - self._coming.keys()
-        for unit in sorted(gained):
-            self._coming[unit] = self._make(unit, self._place)
+        if gained:
+            limits = self._place.limits()
+            for unit in sorted(gained):
+                self._coming[unit] = self._make(unit, self._place, limits)
+        return bool(gained or ownership.revoking)
 
     def _restore(self) -> bool:
         """Bring tasks that come a bit further; those that are complete go to work."""
@@ -275,14 +285,14 @@ class Worker:
                 for text in one.missing:
                     logger.warning("%s", text)
 
-    def _make(self, unit: Unit, place: Place) -> Running:
+    def _make(self, unit: Unit, place: Place, limits: Mapping[str, Limits]) -> Running:
         task = Task(
             self._topology,
             self._layout,
             self._topology.subtopology(unit.topic),
             unit.partition,
             run=self._clock.now(),
-            limits=place.limits(),
+            limits=limits,
         )
         settings = self._settings
         return Running(
@@ -364,7 +374,7 @@ class Worker:
             at: Span(self._place.start(at), end, NEVER, FOREVER)
             for at, end in torn.task.positions.items()
         }
-        one = self._make(torn.unit, replace(self._place, spans=ends))
+        one = self._make(torn.unit, replace(self._place, spans=ends), self._place.limits())
         one.begin(self._backend.committed(self._topology.app))
         while not one.restore(self._clock.monotonic() + RESTORE):
             pass

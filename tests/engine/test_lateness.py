@@ -85,7 +85,7 @@ def _play(t: TestRun, events: list[list[Event]], plays: list[tuple[Any, ...]]) -
         elif play == "step":
             t.step()
         else:
-            getattr(t, play)(None if number == 6 else number % len(t.tasks))
+            getattr(t, play)(None if number == 6 else number % t.members)
     for number in range(len(left)):
         _send(t, left, number, END)
     t.run()

@@ -135,7 +135,7 @@ class Sent:
             elif play == "step":
                 self._t.step()
             else:
-                getattr(self._t, play)(number if number < len(self._t.tasks) else None)
+                getattr(self._t, play)(number if number < self._t.members else None)
         for number in range(len(self._queues)):
             self.send(number, END)
         self._t.run()

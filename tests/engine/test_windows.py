@@ -89,16 +89,17 @@ def _play(t: TestRun, plays: list[Play], partitions: int) -> list[list[Event]]:
             t.step()
         else:
             (task,) = more
-            getattr(t, play)(None if task is None else task % len(t.tasks))
+            getattr(t, play)(None if task is None else task % t.members)
     return sent
 
 
 def _unique(records: list[Record[Result]]) -> dict[tuple[Any, ...], Result]:
-    """Results by identity. What a crash makes appear twice has to be the same twice."""
+    """Results by identity: each is there once, whatever crashed."""
     found: dict[tuple[Any, ...], Result] = {}
     for record in records:
         identity = (record.key, dict(record.headers)["__streamkit.window"])
-        assert found.setdefault(identity, record.value) == record.value
+        assert identity not in found
+        found[identity] = record.value
     return found
 
 
@@ -128,7 +129,7 @@ def test_windows_hold_what_the_model_says_whatever_the_batches_and_crashes(
             merged[user, start].append(ids)
     # A user's events went into partitions at will, and each partition has its own windows.
     expected = sorted((u, s, tuple(ids)) for (u, s), parts in merged.items() for ids in parts)
-    values = {(r.user, r.start, r.ids) for r in (record.value for record in t.topic("out"))}
+    values = [(r.user, r.start, r.ids) for r in (record.value for record in t.topic("out"))]
     assert sorted(values) == expected
     assert late[0] == expected_late
     assert t.topic("out") == [] or all(
@@ -328,7 +329,7 @@ def test_a_window_over_repartitioned_results_of_a_window_waits_for_their_grace()
         assert t.topic("w-added-late") == []
 
 
-def test_results_that_another_record_gives_the_second_time_are_taken_once() -> None:
+def test_results_that_another_record_gives_the_second_time_are_given_once() -> None:
     """Left closes the window when it comes late, right when all is read again by timestamp."""
     app = App("w")
     names = app.table("names", str)
@@ -356,13 +357,12 @@ def test_results_that_another_record_gives_the_second_time_are_taken_once() -> N
         t.send("left", "c", key="k", timestamp=31)
         t.step()
         t.step()
-        assert t.values("windows") == [1, 2]
         t.crash(0)
         t.run()
         assert t.values("windows") == [1, 2]
 
 
-def test_results_of_windows_that_the_wall_clock_closed_are_taken_once() -> None:
+def test_results_of_windows_that_the_wall_clock_closed_are_given_once() -> None:
     app = App("w")
     counts = (
         app.stream("events", str)
@@ -377,8 +377,6 @@ def test_results_of_windows_that_the_wall_clock_closed_are_taken_once() -> None:
         upstream, one = t.tasks[0], TopicPartition("events", 0)
         upstream.idle({one: 60_000})
         t.step()
-        t.step()
-        assert t.values("windows") == [1]
         t.crash(0)  # before it could commit that
         t.advance("2m")
         assert t.values("windows") == [1]

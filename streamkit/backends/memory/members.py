@@ -20,12 +20,16 @@ class MemoryMembership:
     ) -> None:
         self.group = group
         self._log = log
-        self._id = f"{client_id}-{number}"
+        self._id = f"{client_id[:100]}-{number}"
         self._known: frozenset[Unit] = frozenset()
         self._over = False
         with log.changed:
             self._state.members[self._id] = Joined(client_id, "localhost", dict(units))
-            self._state.decide(log.clock.now())
+            try:
+                self._state.decide(log.clock.now())
+            except BaseException:
+                del self._state.members[self._id]
+                raise
             self._take()
             log.changed.notify_all()
 
