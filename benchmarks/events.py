@@ -25,6 +25,10 @@ CLOSING = 10_000
 WINDOW = 1_000
 """The tumbling window's size, ms."""
 
+GAP = 200
+"""Sessions end with so much silence of a user, ms: twice the mean time between a user's orders, so
+that a session has seven of them, and the seventh part of all orders begins one."""
+
 LARGE = 50.0
 """Amounts go evenly from 0 to 100: a filter at 50 keeps half."""
 
@@ -51,7 +55,10 @@ class Invoice(msgspec.Struct):
 
 
 class Count(msgspec.Struct):
-    """What a windowed count makes: a user's orders in the second from `start`."""
+    """What a windowed count makes: a user's orders in the second from `start`.
+
+    Of sessions: in the one whose last order was at `start`.
+    """
 
     user: str
     start: int
@@ -110,8 +117,19 @@ def expected(path: str, count: int) -> Summary:
     if path == "filter-map":
         nets = [order.amount * NET for order in orders(count) if order.amount >= LARGE]
         return Summary(len(nets), sum(round(net * 100) for net in nets))
+    if path == "sessions":
+        return Summary(_sessions(count), count)
     windows = {(order.user, order.at // WINDOW) for order in orders(count)}
     return Summary(len(windows), count)
+
+
+def _sessions(count: int) -> int:
+    last: dict[str, int] = {}
+    sessions = 0
+    for order in orders(count):
+        sessions += order.at >= last.get(order.user, 0) + GAP
+        last[order.user] = order.at
+    return sessions
 
 
 def summary(path: str, values: list[bytes], count: int) -> Summary:

@@ -14,12 +14,18 @@ import bytewax.operators as op
 import msgspec
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
-from bytewax.operators.windowing import EventClock, TumblingWindower, count_window
+from bytewax.operators.windowing import (
+    EventClock,
+    SessionWindower,
+    TumblingWindower,
+    count_window,
+    fold_window,
+)
 from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from benchmarks.engines.process import Job, main
-from benchmarks.events import LARGE, NET, START, WINDOW, Count, Event, Invoice, Order
+from benchmarks.events import GAP, LARGE, NET, START, WINDOW, Count, Event, Invoice, Order
 
 BATCH = 1_000
 
@@ -74,6 +80,39 @@ def windowed_count(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
     return flow
 
 
+def sessions(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
+    encode = msgspec.json.Encoder().encode
+    # Its sessions are what is up to a gap apart, ours what is less than one apart.
+    gap = timedelta(milliseconds=GAP - 1)
+
+    def at(item: tuple[str, Order]) -> datetime:
+        return datetime.fromtimestamp(item[1].at / 1_000, UTC)
+
+    def fold(sofar: tuple[int, int], item: tuple[str, Order]) -> tuple[int, int]:
+        return max(sofar[0], item[1].at), sofar[1] + 1
+
+    def merge(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+        return max(one[0], other[0]), one[1] + other[1]
+
+    def count(item: tuple[str, tuple[int, tuple[int, int]]]) -> Out:
+        key, (_, (last, orders)) = item
+        return key, encode(Count(key, last, orders))
+
+    flow = Dataflow("bench")
+    orders = op.map("parse", op.input("orders", flow, source), _parser())
+    windows = fold_window(
+        "sessions",
+        op.key_on("user", orders, lambda item: item[0]),
+        EventClock(at, wait_for_system_duration=SLACK),
+        SessionWindower(gap),
+        lambda: (0, 0),
+        fold,
+        merge,
+    )
+    op.output("out", op.map("encode", windows.down, count), sink)
+    return flow
+
+
 def _parser() -> Callable[[Raw], tuple[str, Order]]:
     decode = msgspec.json.Decoder(Order).decode
 
@@ -90,7 +129,11 @@ def in_memory(flow: Flow, events: list[Event], directory: Path) -> Job:
     return Job(lambda: run_main(ready), lambda: [value for _, value in written])
 
 
-FLOWS: dict[str, Flow] = {"filter-map": filter_map, "windowed-count": windowed_count}
+FLOWS: dict[str, Flow] = {
+    "filter-map": filter_map,
+    "windowed-count": windowed_count,
+    "sessions": sessions,
+}
 
 if __name__ == "__main__":
     main(in_memory, FLOWS)

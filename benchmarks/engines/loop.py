@@ -11,7 +11,7 @@ import msgspec
 
 from benchmarks.engines.orders_log import ORDERS, OUT, PARTITIONS, fill, outputs
 from benchmarks.engines.process import Job, main
-from benchmarks.events import LARGE, NET, WINDOW, Count, Event, Invoice, Order
+from benchmarks.events import GAP, LARGE, NET, WINDOW, Count, Event, Invoice, Order
 from streamkit.records import Columns, TopicPartition
 
 Written: TypeAlias = tuple[list[bytes | None], list[bytes | None], list[int]]
@@ -92,5 +92,33 @@ def windowed_count() -> Step:
     return step
 
 
+def sessions() -> Step:
+    """Sessions of one partition: they close with the next order of their user."""
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+    last: dict[str, int] = {}
+    counts: dict[str, int] = {}
+
+    def step(columns: Columns) -> Written:
+        keys: list[bytes | None] = []
+        values: list[bytes | None] = []
+        timestamps: list[int] = []
+        for value in columns.values:
+            assert value is not None
+            order = decode(value)
+            user, at = order.user, order.at
+            count = counts.get(user, 0)
+            if count and at >= last[user] + GAP:
+                values.append(encode(Count(user, last[user], count)))
+                keys.append(user.encode())
+                timestamps.append(last[user] + GAP - 1)
+                count = 0
+            last[user] = at
+            counts[user] = count + 1
+        return keys, values, timestamps
+
+    return step
+
+
 if __name__ == "__main__":
-    main(log_to_log, {"filter-map": filter_map, "windowed-count": windowed_count})
+    paths = {"filter-map": filter_map, "windowed-count": windowed_count, "sessions": sessions}
+    main(log_to_log, paths)

@@ -6,10 +6,10 @@ from typing import TypeAlias
 
 from benchmarks.engines.orders_log import ORDERS, OUT, fill, outputs
 from benchmarks.engines.process import Job, main
-from benchmarks.events import LARGE, NET, WINDOW, Count, Event, Invoice, Order
+from benchmarks.events import GAP, LARGE, NET, WINDOW, Count, Event, Invoice, Order
 from streamkit.app import App
 from streamkit.dsl.stream import Stream
-from streamkit.dsl.windows import tumbling
+from streamkit.dsl.windows import session, tumbling
 from streamkit.engine.live import run
 from streamkit.records import Record
 
@@ -37,6 +37,16 @@ def windowed_count(orders: Stream[Order]) -> object:
     return named
 
 
+def sessions(orders: Stream[Order]) -> object:
+    counts = orders.window(session(f"{GAP}ms")).count()
+
+    @counts.process(to=OUT)
+    def named(count: Record[int]) -> Count:
+        return Count(count.key, count.timestamp + 1 - GAP, count.value)
+
+    return named
+
+
 def log_to_log(declare: Declare, events: list[Event], directory: Path) -> Job:
     backend = fill(directory, events)
     app = App("bench", log=str(directory))
@@ -46,4 +56,5 @@ def log_to_log(declare: Declare, events: list[Event], directory: Path) -> Job:
 
 
 if __name__ == "__main__":
-    main(log_to_log, {"filter-map": filter_map, "windowed-count": windowed_count})
+    paths = {"filter-map": filter_map, "windowed-count": windowed_count, "sessions": sessions}
+    main(log_to_log, paths)

@@ -22,8 +22,8 @@ R = TypeVar("R")
 class Totals(Chain[V], Generic[V]):
     """Part of Stream: folds over all events of a key.
 
-    Each gives the key's value after each event, so that it is the changelog of a table; `.table`
-    of `Stream` makes it one. Nothing is ever forgotten here: see `window` for what ends.
+    Each gives the key's value after each event: what a table of these values would be told.
+    Nothing is ever forgotten here; see `window` for what ends.
     """
 
     # With a function of one's own.

@@ -218,7 +218,6 @@ class Task:
     def restore(self, changelog: str, columns: Columns) -> None:
         """Take in records of a changelog, in order, up to its committed end. Raises SerdeError."""
         self._stores[changelog].load(columns)
-        self._update_due()
 
     def stored(self, changelog: str, key: bytes) -> bytes | None:
         """A key's value as its changelog should have it; None: it has none."""
@@ -395,6 +394,7 @@ class Task:
     def _begin(self) -> None:
         """Before the first record: what the start of the task itself decided."""
         self._begun = True
+        self._update_due()  # by what was restored
         if self._script is not None:
             return
         if self.tables:

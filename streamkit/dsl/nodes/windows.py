@@ -62,7 +62,7 @@ class WindowFold(StreamNode):
                     specs = [StoreSpec(self.events, serde_for(list[event]))]
                 gone = tuple[int, int, int]
                 one: Any = tuple[int, int, int, state, int, list[gone]]
-                cell = int | tuple[int, list[one]]
+                cell = list[one]
             case Sliding():
                 timed: Any = tuple[int, event]
                 cell = int | tuple[int, list[timed]]

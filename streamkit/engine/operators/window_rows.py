@@ -11,8 +11,6 @@ _OFFSET = 1 << 63
 
 BY_KEY = b"k"
 BY_TIME = b"t"
-AFTER_KEYS = b"l"
-"""The end of the rows that are by key."""
 
 
 def ordered(time: int) -> bytes:

@@ -1,21 +1,22 @@
 """Sessions: events of a key that are less than `gap` apart.
 
-    "k" key              → (due, sessions): what is open of the key, in order of time
-    "t" ordered(due) key → 0: look at the key when the watermark comes to `due`
+    key → [session ...], in order of time: what is open of the key
 
 and, where a fold cannot merge states, in a store of their own:
 
     "k" length of key, key, ordered(time) → [value ...]: the events of open sessions
 
-A session grows without its "t" row moving along: that is where the session would have ended when
-the row was written, and whoever looks at the key then writes another one.
-
 A session is (start, time of the last event, events, state, events when last given, windows to
 retract). Its identity is its start. A session that began later and was given before it became part
 of an earlier one is retracted, before the whole is given.
+
+When to look at which key is known in memory alone, at about a hundred bytes per key; after a start
+the rows tell. A session grows without that being changed: who looks too early looks again later.
+Kept in the store, it would be written as often as the sessions themselves.
 """
 
 from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 from typing import Any, TypeAlias
 
 from streamkit.dsl.nodes.windows import WindowFold
@@ -23,21 +24,11 @@ from streamkit.dsl.windows import Session
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_events import refolder
 from streamkit.engine.operators.window_results import Keys, Results
-from streamkit.engine.operators.window_rows import (
-    AFTER_KEYS,
-    BY_KEY,
-    BY_TIME,
-    moments,
-    ordered,
-    time_of,
-)
+from streamkit.engine.operators.window_rows import moments, ordered
 from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
-
-NO_TIME = -1
-"""Where a key is not due."""
 
 Open: TypeAlias = tuple[int, int, int, Any, int, Any]
 """A session; see above."""
@@ -65,6 +56,8 @@ class Sessions:
         self._call = site.calls.folding(node.function, key)
         self._refold = refolder(node, site)
         self._events = None if self._merge is not None else site.store(node.events)
+        self._due: list[tuple[int, bytes]] | None = None
+        """A heap of when to look at which key; None: not known since the start."""
 
     def step(self) -> Forward:
         """The step that puts an event into its session."""
@@ -74,12 +67,12 @@ class Sessions:
         write_key = self._write_key
         updates = self._node.emit == "update"
         fold = self._folded if self._merge is not None else self._kept
-        set_due, function = self._set_due, self._node.function
+        look_at, function = self._look_at, self._node.function
         plain = self._plain if self._merge is not None else None
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-            if changed is not None and changed.unknown:
-                self._recall()
+            if self._due is None:
+                self._begin()
             try:
                 data = write_key(key)
             except Exception:
@@ -92,12 +85,10 @@ class Sessions:
                 passed = time.passed(cursor.frontier)
                 late(stamp, stamp + gap, passed, key, value, stamp, headers)
                 return
-            row = BY_KEY + data
-            cell = fresh.get(row)
-            if cell is None:
-                cell = fetch(row, stamp)
+            sessions = fresh.get(data)
+            if sessions is None:
+                sessions = fetch(data, stamp)
             store.touched = cursor.offset
-            sessions = cell[1]
             if plain is not None and len(sessions) == 1:
                 start, last, count, state, given, gone = sessions[0]
                 if start <= stamp < last + gap:  # as most are: it goes on
@@ -116,20 +107,20 @@ class Sessions:
             if updates:
                 one = self._given(data, one)
             sessions[at : at + len(joined)] = [one]
-            if not at:
-                set_due(data, cell)
+            if not at and not joined:
+                look_at(data, sessions)
             if changed is not None:
                 changed.add(data)
 
         return take
 
-    def _fetch(self, row: bytes, stamp: int) -> list[Any]:
-        """When a key is due and its sessions, to be changed in place until the next commit."""
-        found = self._store.get(row)
-        cell = [NO_TIME, []] if found is None else list(found)
-        self._store.put(row, cell, stamp)
-        self._store.fresh[row] = cell
-        return cell
+    def _fetch(self, data: bytes, stamp: int) -> list[Any]:
+        """The sessions of a key, to be changed in place until the next commit."""
+        found = self._store.get(data)
+        sessions: list[Any] = [] if found is None else found
+        self._store.put(data, sessions, stamp)
+        self._store.fresh[data] = sessions
+        return sessions
 
     # One event.
 
@@ -161,17 +152,12 @@ class Sessions:
         self._events.put(row, [*(self._events.get(row) or ()), value], stamp)
         return _joined(joined, stamp, self._gap)
 
-    def _set_due(self, data: bytes, cell: list[Any]) -> None:
-        """Have a key looked at when its first session may close, if it would be looked at later."""
-        due, sessions = cell
-        first = sessions[0][1] + self._reach
-        if due != NO_TIME:
-            if due <= first:
-                return
-            self._store.delete(BY_TIME + ordered(due) + data, first)
-        self._store.put(BY_TIME + ordered(first) + data, 0, first)
-        self.time.wake(first)
-        cell[0] = first
+    def _look_at(self, data: bytes, sessions: list[Any]) -> None:
+        """Have a key looked at when the first of its sessions may close."""
+        assert self._due is not None
+        due = sessions[0][1] + self._reach
+        heappush(self._due, (due, data))
+        self.time.wake(due)
 
     # Results.
 
@@ -200,53 +186,65 @@ class Sessions:
 
     def advance(self) -> None:
         """Give what is due, and close what the watermark has reached."""
+        self._begin()
         watermark = self.time.closing()
         if self._changes is not None:
-            if self._changes.unknown:
-                self._recall()
             self._give_changes(self._changes.take(watermark))
         self._close(watermark)
         self.time.done(watermark)
 
     @property
     def due(self) -> int | None:
-        first = next(self._store.scan(BY_TIME), None)
+        self._begin()
         told = None if self._changes is None else self._changes.due
-        known = (None if first is None else time_of(first[0][1:9]), told)
+        known = (self._due[0][0] if self._due else None, told)
         return min((at for at in known if at is not None), default=None)
 
     @property
     def last(self) -> int | None:
-        return max(
-            (sessions[-1][1] + self._reach for _, (_, sessions) in self._by_key()), default=None
-        )
+        ends = (sessions[-1][1] + self._reach for _, sessions in self._store.scan(b""))
+        return max(ends, default=None)
 
-    def _by_key(self) -> Iterator[tuple[bytes, Any]]:
-        return self._store.scan(BY_KEY, AFTER_KEYS)
+    def _begin(self) -> None:
+        """After a start: when to look at which key, and which sessions changed since given."""
+        if self._due is not None:
+            return
+        self._due = []
+        changed = []
+        for data, sessions in self._store.scan(b""):
+            self._due.append((sessions[0][1] + self._reach, data))
+            if any(map(_is_changed, sessions)):
+                changed.append(data)
+        heapify(self._due)
+        if self._changes is not None:
+            self._changes.recall(changed)
 
     def _close(self, watermark: int) -> None:
-        store, reach = self._store, self._reach
+        store, reach, heap = self._store, self._reach, self._due
+        assert heap is not None
         closed: list[tuple[int, bytes, Open]] = []
-        for row, _ in store.scan(BY_TIME, BY_TIME + ordered(watermark + 1)):
-            data = row[9:]
-            due = time_of(row[1:9])
-            store.delete(row, due)
-            key_row = BY_KEY + data
-            cell = store.fresh.get(key_row) or self._fetch(key_row, due)
-            sessions = cell[1]
+        while heap and heap[0][0] <= watermark:
+            looked = heappop(heap)
+            while heap and heap[0] == looked:
+                heappop(heap)  # a key of which an earlier session came may be there twice
+            data = looked[1]
+            sessions = store.get(data)
+            if not sessions:
+                continue
             number = 0
             while number < len(sessions) and sessions[number][1] + reach <= watermark:
                 closed.append((sessions[number][1], data, sessions[number]))
                 number += 1
-            del sessions[:number]
-            if sessions:
-                cell[0] = NO_TIME
-                self._set_due(data, cell)
-            else:
-                store.delete(key_row, due)
-                del store.fresh[key_row]
+            if number == len(sessions):
+                store.delete(data, sessions[0][1])
+                store.fresh.pop(data, None)
                 if self._changes is not None:
                     self._changes.discard(data)
+                continue
+            if number:
+                sessions = self._fetch(data, sessions[0][1])
+                del sessions[:number]
+            heappush(heap, (sessions[0][1] + reach, data))
         closed.sort(key=lambda each: each[:2])
         updates = self._node.emit == "update"
         for last, data, one in closed:
@@ -259,17 +257,11 @@ class Sessions:
     def _give_changes(self, keys: list[bytes]) -> None:
         changed = []
         for data in keys:
-            _, sessions = self._store.get(BY_KEY + data)
+            sessions = self._store.get(data)
             changed += [(one[1], data, at) for at, one in enumerate(sessions) if _is_changed(one)]
         for last, data, at in sorted(changed):
-            sessions = self._fetch(BY_KEY + data, last)[1]
+            sessions = self._fetch(data, last)
             sessions[at] = self._given(data, sessions[at])
-
-    def _recall(self) -> None:
-        assert self._changes is not None
-        self._changes.recall(
-            [row[1:] for row, (_, sessions) in self._by_key() if any(map(_is_changed, sessions))]
-        )
 
 
 def _is_changed(one: Open) -> bool:
