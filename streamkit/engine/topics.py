@@ -5,6 +5,7 @@ from threading import Event
 
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import Layout, Topology
+from streamkit.engine.joined_topics import check_joined
 from streamkit.errors import TopicExists, TopologyError
 
 _LOOK = 0.2
@@ -40,6 +41,7 @@ def create_topics(topology: Topology, backend: Backend) -> Layout:
     """Create what the app writes and does not find. Raises TopologyError if parts do not fit."""
     refuse_others(topology, backend)
     layout = topology.layout(partition_counts(backend))
+    check_joined(topology, layout, backend)
     for name, spec in layout.create.items():
         try:
             backend.create_topic(name, spec.partitions, spec.config)
