@@ -77,6 +77,7 @@ def run(
             # In here, as all of this takes a while, and may be stopped as well.
             from streamkit.backends.locate import open_backend
             from streamkit.engine.live import run as run_live
+            from streamkit.engine.worker import Settings as Work
 
             loaded = load_app(app)
             url = (settings.log if settings.log_asked else None) or loaded.log
@@ -101,6 +102,7 @@ def run(
                     loaded.topology(),
                     log,
                     stop=stop,
+                    settings=Work(memory=loaded.memory),
                     until_end=until_end,
                     accept=accept,
                     on_progress=on_progress,
