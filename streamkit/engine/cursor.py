@@ -1,4 +1,4 @@
-"""The record a task is at: what errors, Contexts and the identity of outputs are told by."""
+"""The record a task is at: what errors and Contexts are told by, and what is late."""
 
 from typing import Any, NoReturn
 
@@ -15,33 +15,24 @@ from streamkit.errors import (
 class Cursor:
     """Moves from record to record; one per task.
 
-    `prefix` begins the identity of what is made of the record ("run.task.input."). While results
-    of a closing window are given, they are told by that window instead, in `closing`: its prefix
-    and start. Which record closes it depends on what had arrived, and may be another one when the
-    work is done again; it may even be none.
-
     `frontier` is how far event time had come in the record's own partition when the record is
     behind that (for a repartitioned event: where it came from). None, for all others and for
     results of closing windows: what it makes is late for nothing.
     """
 
-    __slots__ = ("closing", "frontier", "offset", "partition", "prefix", "reported", "topic")
+    __slots__ = ("frontier", "offset", "partition", "reported", "topic")
 
     def __init__(self) -> None:
         self.topic = ""
         self.partition = -1
         self.offset = -1
-        self.prefix = b""
-        self.closing: tuple[bytes, int] | None = None
         self.frontier: int | None = None
         self.reported: Exception | None = None
 
-    def enter(self, topic: str, partition: int, prefix: bytes) -> None:
+    def enter(self, topic: str, partition: int) -> None:
         """Go to another input; `offset` is set with each of its records."""
         self.topic = topic
         self.partition = partition
-        self.prefix = prefix
-        self.closing = None
         self.frontier = None
         self.offset = -1
 

@@ -4,21 +4,13 @@
     __streamkit.late       on a late event             ["store",start,end,watermark]
     __streamkit.ahead      on a quarantined record     ["topic",partition,offset,time,limit]
     __streamkit.frontier   on a repartitioned event    how far time was where it came from
-    __streamkit.source     on a repartitioned event    <run>.<task>.<origin>.<place>.<number>
     __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle]
 
 Times are in ms. An event without a frontier was not behind the time of its partition.
-
-`run` tells a fresh start of the writing task from a continued one. `place` and `number` say of
-which record of the input `origin` the event was made, by its offset, or of which closed window of
-the store `origin`, by its start; and as the how-many-th. Both only grow: a reader that has seen a
-later one of the same run, task and origin has seen this one, before the writer was killed and began
-again at its last commit.
 """
 
 from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
@@ -28,7 +20,6 @@ WINDOW = "__streamkit.window"
 LATE = "__streamkit.late"
 AHEAD = "__streamkit.ahead"
 FRONTIER = "__streamkit.frontier"
-SOURCE = "__streamkit.source"
 WATERMARK = "__streamkit.watermark"
 
 _encode = msgspec.json.Encoder().encode
@@ -48,14 +39,6 @@ def late_note(store: str, start: int, end: int, watermark: int) -> Any:
 def ahead_note(topic: str, partition: int, offset: int, time: int, limit: int) -> Any:
     """Which record had a time that was after the latest that was let through then."""
     return (AHEAD, _encode((topic, partition, offset, time, limit)))
-
-
-def identity(run: int, task: int, origin: str) -> bytes:
-    """How the identity begins of what a task hands over of one origin (a topic or a store).
-
-    The name as four digits: a reader notes it for each of its writers, in little room.
-    """
-    return b"%d.%d.%04x." % (run, task, crc32(origin.encode()) & 0xFFFF)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ class Input:
         "name",
         "partition",
         "position",
-        "prefix",
         "read",
     )
 
@@ -33,7 +32,6 @@ class Input:
         self.partition = partition
         self.name = str(partition)
         self.read = read
-        self.prefix = b""
         self.position = 0
         """The offset after the last record that was fully processed."""
         self.at_end = False

@@ -1,7 +1,7 @@
 """What a task commits beside its offsets, as the text that each offset carries.
 
-It says how far time had come, so that late stays late over a restart, and what had been read of
-each upstream task, so that nothing is read twice. Kafka allows 4096 characters per offset.
+It says how far time had come, so that late stays late over a restart. Kafka allows 4096
+characters per offset.
 """
 
 from typing import Any
@@ -15,28 +15,27 @@ LIMIT = 4096
 
 
 class Note(msgspec.Struct, omit_defaults=True, rename={
-    "run": "r", "latest": "t", "watermark": "w", "closed": "c", "told": "u", "seen": "s",
-    "idle": "i", "passed": "p", "tables": "l",
+    "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
+    "tables": "l", "steps": "s",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
-    `run` is the run this task writes under for this input; `latest` the latest event time.
-    `watermark` and `closed` (per window store) are the task's and stand in the first input's note.
-    `told` are upstream markers, [task, tasks, watermark, idle]; `seen` the last event per upstream
-    run, task and origin, [place, number]. `idle`: the input was. `passed` is the last by time,
-    [timestamp, topic, partition], of what other inputs had processed since this one's last record;
-    `tables` how far tables had been read, per topic, in the first input's note.
+    `latest` is the latest event time. `told` are upstream markers, [task, tasks, watermark, idle].
+    `idle`: the input was. `passed` is the last by time, [timestamp, topic, partition], of what
+    other inputs had processed since this one's last record.
+
+    The task's are in the first input's note: `watermark`; `closed`, per node; `tables`, how far
+    they had been read, per topic; `steps`, how many of a journal that it follows were taken.
     """
 
-    run: int = 0
     latest: int | None = None
     watermark: int | None = None
     closed: dict[str, int] = {}
     told: list[tuple[int, int, int | None, int]] = []
-    seen: dict[str, tuple[int, int]] = {}
     idle: bool = False
     passed: tuple[int, str, int] | None = None
     tables: dict[str, list[int]] = {}
+    steps: int = 0
 
     def markers(self) -> list[Marker]:
         return [Marker(task, tasks, at, bool(idle)) for task, tasks, at, idle in self.told]

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from streamkit.dsl.graph import check_output
 from streamkit.dsl.times import LATEST_TIME
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import FRONTIER, SOURCE
+from streamkit.engine.headers import FRONTIER, WATERMARK
 from streamkit.engine.limits import Limits
 from streamkit.engine.rows import Rows
 from streamkit.errors import InvalidRecord, InvalidTopic, SerdeError
@@ -144,6 +144,8 @@ class Outlets:
 
 
 _UNTYPED = serde_for(Untyped)
+_TOLD = {FRONTIER, WATERMARK}
+"""The headers that a reader of a repartition topic looks at, when they are the last."""
 
 
 def writer(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:
@@ -161,25 +163,20 @@ def writer(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> Forward:
 
 
 def repartitioner(outlet: Outlet, key: Serde, value: Serde, cursor: Cursor, delay: int) -> Forward:
-    """A step that hands events to another sub-topology, with what they were made of.
+    """A step that hands events to another sub-topology.
 
     An event that is behind the time of its partition, minus `delay`, takes that along.
     """
     encode_key, encode_value, add = key.encode, value.encode, outlet.add
     topic = outlet.topic
-    last, number = (b"", -1), 0
 
     def hand_over(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        nonlocal last, number
-        origin = cursor.closing or (cursor.prefix, cursor.offset)
-        if origin == last:
-            number += 1
-        else:
-            last, number = origin, 0
         frontier = cursor.frontier
         if frontier is not None and stamp < frontier - delay:
             headers = (*headers, (FRONTIER, b"%d" % (frontier - delay)))
-        headers = (*headers, (SOURCE, b"%b%d.%d" % (*origin, number)))
+        elif headers and headers[-1][0] in _TOLD:
+            # From a topic that copies another app's inside: it must not be taken for our word.
+            headers = (*headers, (FRONTIER, None))
         try:
             add(encode_key(key), encode_value(value), stamp, headers)
         except SerdeError as error:

@@ -8,7 +8,7 @@ import msgspec
 
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import FRONTIER, SOURCE, WATERMARK, Marker
+from streamkit.engine.headers import FRONTIER, WATERMARK, Marker
 from streamkit.engine.horizon import Horizon
 from streamkit.engine.inputs import Reader
 from streamkit.engine.outlets import Forward
@@ -16,32 +16,6 @@ from streamkit.engine.watermarks import FOREVER, Clock, EventFrontier, UpstreamF
 from streamkit.errors import DataError, SerdeError
 from streamkit.records import Columns, Headers
 from streamkit.serde import Serde
-
-
-class Seen:
-    """What has been read of each upstream task: the place and number of its last event.
-
-    An event that is not after it was read before, and its writer was killed in between.
-    """
-
-    __slots__ = ("places", "repeated")
-
-    def __init__(self) -> None:
-        self.places: dict[bytes, tuple[int, int]] = {}
-        self.repeated = 0
-
-    def is_new(self, prefix: bytes, place: tuple[int, int]) -> bool:
-        last = self.places.get(prefix)
-        if last is None:
-            # A writer's new run begins: its old one will write no more.
-            _, task, _ = prefix.split(b".")
-            for other in list(self.places):
-                if other.split(b".")[1] == task:
-                    del self.places[other]
-        elif place <= last:
-            self.repeated += 1
-            return False
-        return True
 
 
 def source_reader(
@@ -108,27 +82,19 @@ def repartition_reader(
     frontier: UpstreamFrontier,
     cursor: Cursor,
     moved: Callable[[], None],
-    seen: Seen,
 ) -> Reader:
-    """Reads what another sub-topology handed over: events, once each, and markers of time."""
+    """Reads what another sub-topology handed over: events, and markers of time."""
     read_key, read_value, keyless = source.key.read, source.value.read, source.key.nullable
-    is_new, places = seen.is_new, seen.places
 
     def read(columns: Columns, start: int, stop: int) -> None:
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
             cursor.offset = offset
-            prefix, place, reached = b"", (0, 0), None
+            reached = None
             if headers:
                 name, told = headers[-1]
-                if name == SOURCE and told is not None:
-                    prefix, at, number = told.rsplit(b".", 2)
-                    place = (int(at), int(number))
-                    if not is_new(prefix, place):
-                        continue
+                if name == FRONTIER:
+                    reached = None if told is None else int(told)
                     headers = headers[:-1]
-                    if headers and headers[-1][0] == FRONTIER:
-                        reached = int(headers[-1][1] or 0)
-                        headers = headers[:-1]
                 elif name == WATERMARK and told is not None:
                     try:
                         frontier.take(Marker.read(told))
@@ -145,8 +111,6 @@ def repartition_reader(
             cursor.frontier = reached
             forward(key, value, stamp, headers)
             cursor.frontier = None
-            if prefix:
-                places[prefix] = place
 
     return read
 

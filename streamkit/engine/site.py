@@ -66,8 +66,6 @@ class Site:
         self.timed: list[tuple[Timed, Node]] = []
         """In the order of the nodes: results of one may be given to the next."""
         self.late: list[Late] = []
-        self.prefixes: dict[str, bytes] = {}
-        """How the identity of what a node's closing windows give begins, by the node's name."""
         self.delays = _delays(sub)
         """How much later than the time they bear a node's events may come, in ms."""
         self._app = app

@@ -2,11 +2,10 @@
 
 The shell around it reads and writes the log; live, replay and tests differ only there:
 
-    task = Task(topology, layout, subtopology, number, run=clock.now())
+    task = Task(topology, layout, subtopology, number)
     task.resume({partition: Position(offset, metadata) ...})     each of task.inputs
     task.restore(changelog, columns) ...                          up to the committed end
     task.load_table(partition, columns) ...                       each of task.tables, to its end
-    commit task.checkpoint(), if it is new (task.is_new)
     again and again:
         task.feed(partition, columns)         what was fetched of inputs and tables
         task.caught_up(partitions)            those of which there was nothing more
@@ -31,7 +30,7 @@ from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine import journal as journals
-from streamkit.engine.headers import Marker, identity
+from streamkit.engine.headers import Marker
 from streamkit.engine.inputs import Head, Input
 from streamkit.engine.journal import Entry, Silence, Step, Tables
 from streamkit.engine.limits import Limits
@@ -56,21 +55,18 @@ class Stats:
     """What a task has done since it was made."""
 
     processed: int = 0
-    """Records of inputs, markers and repeated ones included."""
+    """Records of inputs, markers included."""
     late: dict[str, int] = field(default_factory=dict)
     """Late events per window store. They are in its late topic."""
     ahead: dict[str, int] = field(default_factory=dict)
     """Events per input that were too far ahead of the clock. They are in its ahead topic."""
-    repeated: int = 0
-    """Repartitioned events that were read before, because their writer was killed, and skipped."""
 
 
 class Task:
     """See the module. Not to be used from two threads at once.
 
-    `run` is any number that no earlier fresh start of the app used: the time now, in ms. `limits`
-    says what topics take, so that a record that one does not take fails as what it was made of.
-    `journal` has the decisions to take in place of own ones.
+    `limits` says what topics take, so that a record that one does not take fails as what it was
+    made of. `journal` has the decisions to take in place of own ones.
     """
 
     def __init__(
@@ -80,7 +76,6 @@ class Task:
         subtopology: SubTopology,
         number: int,
         *,
-        run: int,
         limits: Mapping[str, Limits] | None = None,
         idle_after: int = IDLE_AFTER,
         journal: Iterable[Entry] | None = None,
@@ -94,12 +89,11 @@ class Task:
         """The record of `inputs` that could not be processed, by its partition and offset."""
         self._tasks = layout.tasks[subtopology.name]
         self._idle_after = idle_after
-        self._run = run
         self._stats = Stats()
         self._told: dict[str, Marker] = {}
-        self._runs: dict[TopicPartition, int] = {}
         self._decided: list[Entry] = []
         self._step: Step | None = None
+        self._steps = 0  # taken of the journal
         self._loaded: dict[str, int] = {}  # how far tables had been read at the last commit
         self._was_idle = False
         self._begun = False
@@ -116,7 +110,6 @@ class Task:
         self._tables = parts.tables
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
-        self._seen = parts.seen
         self._horizons = parts.horizons
         self._merge = Merge(self._inputs.values())
         self._named = {one.name: one for one in self._inputs.values()}
@@ -144,15 +137,6 @@ class Task:
     def changelogs(self) -> tuple[str, ...]:
         """The topics that its stores' changes are kept in, each at the task's number."""
         return tuple(self._stores)
-
-    @property
-    def is_new(self) -> bool:
-        """Whether an input carried no note: commit a checkpoint before the first `feed`.
-
-        Else a task that is killed before its first commit begins another run, and what it handed
-        over already is taken for new.
-        """
-        return any(run == self._run for run in self._runs.values())
 
     @property
     def positions(self) -> dict[TopicPartition, int]:
@@ -187,7 +171,6 @@ class Task:
             self._stats.late[late.name] = late.count
         for horizon in self._horizons:
             self._stats.ahead[horizon.name] = horizon.count
-        self._stats.repeated = sum(seen.repeated for seen in self._seen.values())
         return self._stats
 
     # Beginning.
@@ -197,23 +180,13 @@ class Task:
 
         Raises KeyError when one is missing, DataError when a note is not a task's.
         """
-        resumed = False
         for partition in self.inputs:
             position = positions[partition]
             note = read_note(position.metadata, partition)
             one = self._inputs[partition]
             one.position = position.offset
-            self._runs[partition] = run = note.run if note is not None else self._run
-            one.prefix = identity(run, self.number, partition.topic)
             if note is not None:
-                resumed = True
                 self._recall(partition, note)
-        # The watermark is in the first input's note: when that is gone, windows begin anew too.
-        if self._script is not None and resumed:
-            self._script.skip()
-        run = self._runs[self.inputs[0]]
-        for _, node in self._timed:
-            self._site.prefixes[node.name] = identity(run, self.number, node.name)
 
     def restore(self, changelog: str, columns: Columns) -> None:
         """Take in records of a changelog, in order, up to its committed end. Raises SerdeError."""
@@ -367,7 +340,7 @@ class Task:
         frontier = self._frontiers.get(one.partition)
         if isinstance(frontier, EventFrontier):
             frontier.is_idle = False
-        self._enter(one.partition.topic, one.partition.partition, one.prefix)
+        self._enter(*one.partition)
         try:
             one.read(columns, start, stop)
         except Exception:
@@ -418,6 +391,7 @@ class Task:
             if not self._take(self._step):
                 return False
             self._step = None
+            self._steps += 1
         return True
 
     def _take(self, step: Step) -> bool:
@@ -446,7 +420,7 @@ class Task:
 
     def _act(self, closed: Collection[str] = ()) -> None:
         """Let time pass without a record: what is made so has no source."""
-        self._enter("", self.number, b"")
+        self._enter("", self.number)
         try:
             if self._clock.observe(self._frontiers.values()):
                 self._advance()
@@ -460,8 +434,8 @@ class Task:
             self.torn = True
             raise
 
-    def _enter(self, topic: str, partition: int, prefix: bytes) -> None:
-        self._cursor.enter(topic, partition, prefix)
+    def _enter(self, topic: str, partition: int) -> None:
+        self._cursor.enter(topic, partition)
         self._outlets.begin()
         for store in self._stores.values():
             store.touched = -2
@@ -491,7 +465,7 @@ class Task:
     # Committed with the offsets.
 
     def _note(self, partition: TopicPartition) -> Note:
-        note = Note(run=self._runs[partition])
+        note = Note()
         frontier = self._frontiers[partition]
         if isinstance(frontier, EventFrontier):
             note.latest = frontier.latest if frontier.latest > NEVER else None
@@ -501,14 +475,13 @@ class Task:
                 (m.task, m.tasks, m.watermark, int(m.idle))
                 for _, m in sorted(frontier.told.items())
             ]
-            places = self._seen[partition].places
-            note.seen = {str(prefix, "ascii"): place for prefix, place in sorted(places.items())}
         passed = self._merge.passed(self._inputs[partition])
         note.passed = passed
         if partition == self.inputs[0]:
             for table in self.tables:
                 positions = note.tables.setdefault(table.topic, [])
                 positions.append(self._inputs[table].position)
+            note.steps = self._steps
             note.watermark = self.watermark
             note.closed = {
                 node.name: timed.time.closed
@@ -529,8 +502,9 @@ class Task:
         else:
             for marker in note.markers():
                 frontier.take(marker)
-            places = ((prefix.encode("ascii"), place) for prefix, place in note.seen.items())
-            self._seen[partition].places.update(places)
+        if self._script is not None and note.steps:
+            self._script.skip(note.steps)
+            self._steps = note.steps
         if note.passed is not None:
             self._merge.recall(self._inputs[partition], note.passed)
         for topic, positions in note.tables.items():

@@ -10,7 +10,7 @@ from streamkit.engine.horizon import Horizon
 from streamkit.engine.inputs import Input
 from streamkit.engine.limits import Limits
 from streamkit.engine.outlets import Outlets
-from streamkit.engine.readers import Seen, repartition_reader, source_reader
+from streamkit.engine.readers import repartition_reader, source_reader
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
 from streamkit.engine.tables import TopicRows
@@ -22,8 +22,8 @@ from streamkit.records import Columns, TopicPartition
 class Parts:
     """What a task works with.
 
-    `frontiers` has the inputs read as streams, in order; `inputs` those and the tables. `seen` has
-    the repartition inputs.
+    `frontiers` has the inputs read as streams, in order; `inputs` those and the tables;
+    `horizons` those of the inputs with a `max_ahead`.
     """
 
     clock: Clock
@@ -33,7 +33,6 @@ class Parts:
     tables: dict[str, TopicRows]
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
-    seen: dict[TopicPartition, Seen] = field(default_factory=dict)
     horizons: list[Horizon] = field(default_factory=list)
 
 
@@ -81,8 +80,7 @@ def _make_stream(
         )
     else:
         upstream = parts.frontiers[partition] = UpstreamFrontier()
-        seen = parts.seen[partition] = Seen()
-        read = repartition_reader(source, forward, upstream, parts.cursor, moved, seen)
+        read = repartition_reader(source, forward, upstream, parts.cursor, moved)
     parts.inputs[partition] = Input(partition, read)
 
 

@@ -291,7 +291,6 @@ class Worker:
             self._layout,
             self._topology.subtopology(unit.topic),
             unit.partition,
-            run=self._clock.now(),
             limits=limits,
         )
         settings = self._settings

@@ -125,7 +125,7 @@ class _Pass:
     ) -> Running:
         sub = topology.subtopology(name)
         limits = self._place.limits()
-        task = Task(topology, layout, sub, number, run=self._clock.now(), limits=limits)
+        task = Task(topology, layout, sub, number, limits=limits)
         one = Running(task, self._place, self._outputs, self._clock)
         one.begin(committed)
         while not one.restore(self._clock.monotonic() + COMMIT_INTERVAL):

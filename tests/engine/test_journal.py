@@ -84,7 +84,7 @@ class Runner:
         layout = topology.layout(dict.fromkeys(topology.sources, 1))
         self.journal_topic = sub.journal
         self.log = log
-        self.task = Task(topology, layout, sub, 0, run=1, journal=journal)
+        self.task = Task(topology, layout, sub, 0, journal=journal)
         self.task.resume({one: log.positions.get(one, Position(0)) for one in INPUTS})
         self.fed = {one: log.positions.get(one, Position(0)).offset for one in INPUTS}
         for changelog in self.task.changelogs:
@@ -212,7 +212,7 @@ def _event(number: int, time: int) -> bytes:
     return msgspec.json.encode(Event(number, time))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(plays, st.randoms(use_true_random=False))
 def test_a_task_that_follows_a_journal_gives_the_same_bytes(
     chosen: list[tuple[Any, ...]], random: Random

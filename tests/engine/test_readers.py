@@ -8,7 +8,7 @@ import pytest
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.inputs import Reader
-from streamkit.engine.readers import Seen, repartition_reader, source_reader
+from streamkit.engine.readers import repartition_reader, source_reader
 from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
 from streamkit.errors import SerdeError
 from streamkit.records import Columns
@@ -20,7 +20,7 @@ def from_topic(source: StreamSource, forward: Any, cursor: Cursor) -> Reader:
 
 
 def handed_over(source: StreamSource, forward: Any, cursor: Cursor) -> Reader:
-    return repartition_reader(source, forward, UpstreamFrontier(), cursor, lambda: None, Seen())
+    return repartition_reader(source, forward, UpstreamFrontier(), cursor, lambda: None)
 
 
 Make = Callable[[StreamSource, Any, Cursor], Reader]
@@ -33,7 +33,7 @@ def events(
     """Keys and values of the events that a reader makes of records from offset 5 on."""
     found: list[tuple[Any, Any]] = []
     cursor = Cursor()
-    cursor.enter("in", 0, b"")
+    cursor.enter("in", 0)
     source = StreamSource("in", serde_for(key), serde_for(value))
     read = make(source, lambda key, value, stamp, headers: found.append((key, value)), cursor)
     count = len(records)

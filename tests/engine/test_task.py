@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import pytest
@@ -24,7 +23,7 @@ class Event(msgspec.Struct):
 def _task(app: App, sub: int = 0, number: int = 0, **sizes: int) -> Task:
     topology = app.topology()
     layout = topology.layout({topic: sizes.get(topic, 1) for topic in topology.sources})
-    task = Task(topology, layout, topology.subtopologies[sub], number, run=7)
+    task = Task(topology, layout, topology.subtopologies[sub], number)
     task.resume({partition: Position(0) for partition in task.inputs})
     return task
 
@@ -255,7 +254,9 @@ def test_state_that_could_not_be_restored_is_not_committed(kept: Any) -> None:
     for number, topic in enumerate(("in", "too")):
         task = _task(app, sub=number)
         task.feed(TopicPartition(topic, 0), _columns((0, 5, "k", b"v")))
-        with pytest.raises(SerdeError, match=r"record for out|state for a-.*-changelog, key b'.*k'"):
+        with pytest.raises(
+            SerdeError, match=r"record for out|state for a-.*-changelog, key b'.*k'"
+        ):
             task.run()
             task.checkpoint()
 
@@ -338,35 +339,47 @@ def test_headers_and_keys_go_along_and_to_can_give_another_key() -> None:
     assert rows["same"].keys == [b"k"]
 
 
-def test_a_repartitioned_event_bears_its_origin_and_is_taken_once() -> None:
+def test_a_repartitioned_event_that_is_behind_takes_along_how_far_time_was() -> None:
     app = App("a")
     app.stream("in", Event).by("n").window(tumbling("10ms", grace="0s")).count(to="out", name="c")
     up, down = _task(app), _task(app, sub=1)
     topic = "a-in-by-n-repartition"
-    up.feed(TopicPartition("in", 0), _columns((4, 1, "k", b'{"n":3}'), (5, 30, "k", b'{"n":3}')))
+    events = (4, 1, "k", b'{"n":3}'), (5, 30, "k", b'{"n":3}'), (6, 2, "k", b'{"n":3}')
+    up.feed(TopicPartition("in", 0), _columns(*events))
     up.run()
     drained = up.drain()
     rows, marker = drained.rows[topic], drained.everywhere[topic]
-    assert rows.headers is not None and marker.headers is not None
-    origin = b"%04x" % (crc32(b"in") & 0xFFFF)
-    assert [h[-1][1] for h in rows.headers] == [b"7.0.%s.4.0" % origin, b"7.0.%s.5.0" % origin]
+    assert rows.headers == [(), (), (("__streamkit.frontier", b"30"),)]
     assert marker.headers == [(("__streamkit.watermark", b"[0,1,30,false]"),)]
     assert up.drain().everywhere == {}  # said once
 
     one = TopicPartition(topic, 0)
-    for start in (0, 2):  # the writer was killed, and did it again
-        down.feed(
-            one, Columns([start, start + 1], rows.timestamps, rows.keys, rows.values, rows.headers)
-        )
+    down.feed(one, Columns([0, 1, 2], rows.timestamps, rows.keys, rows.values, rows.headers))
+    down.run()
+    late = down.drain().rows["a-c-late"]
+    assert late.headers == [(("__streamkit.late", b'["c",0,10,30]'),)]
     down.feed(one, Columns([4], marker.timestamps, marker.keys, marker.values, marker.headers))
     down.run()
     assert _values(down, "out") == [b"1"]
-    assert down.stats.repeated == 2
-    # Another run of the writer, after a reset of the app, is not mistaken for a repetition.
-    other = [(("__streamkit.source", b"8.0.%s.4.0" % origin),)]
-    down.feed(one, Columns([5], [35], rows.keys[:1], rows.values[:1], other))
+
+
+def test_headers_that_look_like_the_apps_own_are_not_taken_for_them() -> None:
+    app = App("a")
+    windows = app.stream("in", Event).by("n").window(tumbling("10ms", grace="0s"))
+    windows.count(to="out", name="c", emit="update")
+    up, down = _task(app), _task(app, sub=1)
+    topic = "a-in-by-n-repartition"
+    for name in ("__streamkit.frontier", "__streamkit.watermark"):
+        foreign = [((name, b"[0,1,30,false]"),)]
+        up.feed(TopicPartition("in", 0), Columns([0], [5], [b"k"], [b'{"n":3}'], foreign))
+    up.run()
+    rows = up.drain().rows[topic]
+    down.feed(
+        TopicPartition(topic, 0),
+        Columns([0, 1], rows.timestamps, rows.keys, rows.values, rows.headers),
+    )
     down.run()
-    assert down.stats.repeated == 2
+    assert _values(down, "out") == [b"1", b"2"]
 
 
 def test_a_foreign_note_on_an_offset_is_refused() -> None:
@@ -375,18 +388,6 @@ def test_a_foreign_note_on_an_offset_is_refused() -> None:
     task = _task(app)
     with pytest.raises(DataError, match="in-0: the committed offset carries 'hello'"):
         task.resume({TopicPartition("in", 0): Position(3, "hello")})
-
-
-def test_a_task_without_notes_is_new_and_one_that_continues_is_not() -> None:
-    app = App("a")
-    app.stream("in", bytes).to("out")
-    task = _task(app)
-    assert task.is_new
-    positions = task.checkpoint().positions
-    topology = app.topology()
-    again = Task(topology, topology.layout({"in": 1}), topology.subtopologies[0], 0, run=99)
-    again.resume(positions)
-    assert not again.is_new
 
 
 def test_times_are_read_from_fields_of_every_kind_and_wrong_ones_named() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamkit.app import App
 from streamkit.dsl.windows import Window, tumbling
-from streamkit.records import Record, TopicPartition
+from streamkit.records import Record
 from streamkit.testing import TestRun
 
 SIZE, GRACE, OUT_OF_ORDER = 10, 5, 3
@@ -327,59 +327,6 @@ def test_a_window_over_repartitioned_results_of_a_window_waits_for_their_grace()
         _times(t, 120)
         assert t.values("large") == [20]
         assert t.topic("w-added-late") == []
-
-
-def test_results_that_another_record_gives_the_second_time_are_given_once() -> None:
-    """Left closes the window when it comes late, right when all is read again by timestamp."""
-    app = App("w")
-    names = app.table("names", str)
-    left, right = app.stream("left", str), app.stream("right", str)
-
-    @left.join(names)
-    def named(value: str, name: str) -> str:
-        return value
-
-    @right.join(names, to="elsewhere")
-    def elsewhere(value: str, name: str) -> str:
-        return value
-
-    counts = named.window(tumbling("10ms", grace="0s")).count()
-    again = counts.by(lambda count: "all", name="again").window(tumbling("1h", grace="0s"))
-    again.count(to="windows", emit="update")
-
-    with app.test(partitions=1) as t:
-        t.send("names", "x", key="k", timestamp=0)
-        for time in (15, 25):
-            t.send("left", "a", key="k", timestamp=time)
-        t.run()
-        t.send("right", "b", key="k", timestamp=32)
-        t.step()
-        t.send("left", "c", key="k", timestamp=31)
-        t.step()
-        t.step()
-        t.crash(0)
-        t.run()
-        assert t.values("windows") == [1, 2]
-
-
-def test_results_of_windows_that_the_wall_clock_closed_are_given_once() -> None:
-    app = App("w")
-    counts = (
-        app.stream("events", str)
-        .window(tumbling("10ms", grace="0s"), close_after_idle="1m")
-        .count()
-    )
-    again = counts.by(lambda count: "all", name="again").window(tumbling("1h", grace="0s"))
-    again.count(to="windows", emit="update")
-    with app.test(partitions=1) as t:
-        t.send("events", "a", key="k", timestamp=5)
-        t.run()
-        upstream, one = t.tasks[0], TopicPartition("events", 0)
-        upstream.idle({one: 60_000})
-        t.step()
-        t.crash(0)  # before it could commit that
-        t.advance("2m")
-        assert t.values("windows") == [1]
 
 
 def test_results_of_one_window_come_in_order_of_their_keys_also_after_a_restart() -> None:

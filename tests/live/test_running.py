@@ -24,7 +24,7 @@ def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
     with open_backend(str(tmp_path / "log")) as log:
         log.create_topic("events")
         layout, place = create_topics(topology, log), Place(log, "shop")
-        task = Task(topology, layout, topology.subtopologies[0], 0, run=clock.now())
+        task = Task(topology, layout, topology.subtopologies[0], 0)
         outputs = Outputs(log, place.topic, WorkTransaction(log, "shop", "shop-1"))
         one = Running(task, place, outputs, clock)
         one.begin({})

@@ -25,7 +25,6 @@ class FixedWindows:
         self._node = node
         self._kind = kind
         self._cursor = site.cursor
-        self._prefixes = site.prefixes
         self._store = site.store(node.name)
         self._results = Results(node, key, site)
         self._changes = changes(node.emit, self.time)
@@ -179,10 +178,8 @@ class FixedWindows:
             fresh.pop(row, None)
             if changed is not None:
                 changed.discard(row)
-            self._cursor.closing = (self._prefixes[self._node.name], start)
             if not updates and given != count:
                 give(row[8:], state, start, start + size, count)
-        self._cursor.closing = None
 
     def _give_changes(self, watermark: int) -> None:
         assert self._changes is not None

@@ -1,5 +1,9 @@
 """Lists, maps and times to live in tasks: what expires, what the changelog has, what comes back."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import msgspec
 
 from streamkit.app import App
@@ -19,7 +23,7 @@ IN = TopicPartition("in", 0)
 
 def _task(app: App) -> Task:
     topology = app.topology()
-    task = Task(topology, topology.layout({"in": 1}), topology.subtopologies[0], 0, run=7)
+    task = Task(topology, topology.layout({"in": 1}), topology.subtopologies[0], 0)
     task.resume({IN: Position(0)})
     return task
 
@@ -179,3 +183,15 @@ def test_the_first_items_of_a_list_expire_first_also_when_events_come_out_of_ord
     assert _feed(task, (60_001, "k", b"d")) == [b"cd"]
     again = _restored(app, [first, _changes(task)])
     assert _feed(again, (60_002, "x", b""), (60_002, "k", b"e"))[1] == b"cde"
+
+
+def test_the_program_of_the_guide_keeps_what_it_says() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "state.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(program, names)
+    names["app"].topology()
+    order = names["Order"]("ada", "lamp", "visa", 600.0, None)
+    kept = State[float](), ListState[str](), MapState[str, float]()
+    assert names["offer"](order, *kept) is None
+    assert names["offer"](order, *kept) == "lamp, after 2 things in a week, with visa"
