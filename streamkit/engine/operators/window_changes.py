@@ -2,6 +2,7 @@
 
 from streamkit.dsl.windows import Emit, Every
 from streamkit.engine.node_time import NodeTime
+from streamkit.engine.watermarks import NEVER
 
 
 class Changes:
@@ -53,11 +54,15 @@ class Changes:
         """The rows to give at the watermark, if it has come to where they are due."""
         if not self._rows or watermark < self._next:
             return []
+        if self._next <= NEVER:
+            # Before, no time was known: it has come to where it is now, and has passed nothing.
+            self._next = self._after(watermark)
+            return []
         rows, self._rows = list(self._rows), {}
         return rows
 
     def _after(self, watermark: int) -> int:
-        return (watermark // self._every + 1) * self._every
+        return NEVER if watermark <= NEVER else (watermark // self._every + 1) * self._every
 
 
 def changes(emit: Emit, time: NodeTime) -> Changes | None:
