@@ -21,7 +21,9 @@ _SOME = 1024
 def build(node: Join, key: Serde, site: Site) -> Forward:
     cursor, function, on = site.cursor, node.function, node.on
     encode, inner = node.table.key.encode, node.how == "inner"
-    get = _getter(node, site)
+    rows = site.rows(node.table)
+    now = None if node.history is not None else rows.get
+    as_of = None if node.history is None else _as_of(node, node.history, rows, site)
     plain, call = site.calls.plain(function), site.calls.joined(function, key)
     forward, many = site.after(node, key), function.many
     look = None if on is None else site.calls.event(on, key)
@@ -51,7 +53,13 @@ def build(node: Join, key: Serde, site: Site) -> Forward:
                 data = sought(key, value, stamp, headers)
         else:
             data = sought(key, value, stamp, headers)
-        row = None if data is None else get(data, stamp)
+        if data is None:
+            row = None
+        elif now is not None:
+            row = now(data)
+        else:
+            assert as_of is not None
+            row = as_of(data, stamp)
         if row is None and inner:
             return
         try:
@@ -66,17 +74,13 @@ def build(node: Join, key: Serde, site: Site) -> Forward:
     return join
 
 
-def _getter(node: Join, site: Site) -> Callable[[bytes, int], Any]:
-    """To be called with a key and an event's time."""
-    rows: TableRows = site.rows(node.table)
-    if node.history is None:
-        now = rows.get
-        return lambda key, stamp: now(key)
-    time, cursor, history = site.time(node), site.cursor, node.history
+def _as_of(node: Join, history: int, rows: TableRows, site: Site) -> Callable[[bytes, int], Any]:
+    """To be called with a key and an event's time: the row that was there then."""
+    time, cursor = site.time(node), site.cursor
     rows.keep(lambda: time.watermark - history)
     looked = 0
 
-    def as_of(key: bytes, stamp: int) -> Any:
+    def look_back(key: bytes, stamp: int) -> Any:
         nonlocal looked
         looked += 1
         if looked % _SOME == 0:
@@ -89,4 +93,4 @@ def _getter(node: Join, site: Site) -> Callable[[bytes, int], Any]:
             stamp = max(stamp, frontier - time.delay - history)
         return rows.as_of(key, stamp)
 
-    return as_of
+    return look_back
