@@ -41,6 +41,11 @@ class Chain(Generic[V]):
         return node.name
 
     @property
+    def type(self) -> Any:
+        """What its values are, as far as annotations tell; for steps that are made for any."""
+        return self._value.type
+
+    @property
     def _given(self) -> tuple[Any, str]:
         """What a function of its events is given, for `check_fit`."""
         return self._value.type, f"the values of {self.name!r}"

@@ -1,0 +1,269 @@
+"""Each ready-made step, in an app at work."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from streamkit import App, FunctionError, session
+from streamkit.processors import (
+    Moving,
+    Ranked,
+    Session,
+    dedupe,
+    enrich,
+    flatten,
+    mask,
+    moving_average,
+    rate,
+    sample,
+    sessionize,
+    throttle,
+    top_k,
+    z_score,
+)
+
+SECOND = 1000
+
+
+class Order(Struct):
+    id: str
+    customer: str
+    amount: float = 1.0
+    note: str | None = None
+
+
+@dataclass
+class Reading:
+    sensor: str
+    celsius: float
+
+
+@pytest.fixture
+def app() -> App:
+    return App("shop")
+
+
+def results(app: App, events: list[tuple[Any, str, int]], topic: str = "out") -> list[Any]:
+    """What `topic` has after (value, key, seconds) were sent to "in", all in one partition."""
+    with app.test(partitions=1) as t:
+        for value, key, seconds in events:
+            t.send("in", value, key=key, timestamp=seconds * SECOND)
+        t.run()
+        return [(record.key, record.value) for record in t.topic(topic)]
+
+
+def test_dedupe_gives_the_first_of_each_identity_and_forgets_it_in_time(app: App) -> None:
+    dedupe(app.stream("in", Order), "id", within="10s").to("out")
+    sent = [("a", 1, 0), ("a", 2, 1), ("b", 3, 2), ("a", 4, 9), ("a", 5, 30), ("a", 6, 31)]
+    events = [(Order(id, "c", float(n)), "k", at) for id, n, at in sent]
+    assert [value.amount for _, value in results(app, events)] == [1, 3, 5]
+
+
+def test_dedupe_keeps_keys_apart_and_lets_through_what_has_no_identity(app: App) -> None:
+    dedupe(app.stream("in", Order), lambda order: order.note, within="1h").to("out")
+    events = [
+        (Order("1", "c", note="x"), "a", 0),
+        (Order("2", "c", note="x"), "b", 0),
+        (Order("3", "c", note="x"), "a", 1),
+        (Order("4", "c"), "a", 1),
+        (Order("5", "c"), "a", 1),
+    ]
+    assert [value.id for _, value in results(app, events)] == ["1", "2", "4", "5"]
+
+
+def test_dedupe_keeps_its_memory_over_a_crash_under_its_own_name(app: App) -> None:
+    dedupe(app.stream("in", str), lambda value: value, within="1h").to("out")
+    assert app.topology().internal == ("shop-in-dedupe-seen-changelog",)
+    with app.test(partitions=1) as t:
+        t.send("in", "x", key="k", timestamp=0)
+        t.run()
+        t.crash()
+        t.send("in", "x", key="k", timestamp=1)
+        t.run()
+        assert t.values("out") == ["x"]
+
+
+def test_throttle_lets_n_events_of_a_key_through_in_any_span(app: App) -> None:
+    throttle(app.stream("in", int), 2, per="10s").to("out")
+    times = [0, 1, 2, 9, 10, 11, 12, 30]
+    assert [v for _, v in results(app, [(at, "k", at) for at in times])] == [0, 1, 10, 11, 30]
+
+
+def test_throttle_counts_an_event_out_of_order_with_those_since_its_time(app: App) -> None:
+    throttle(app.stream("in", int), 1, per="10s").to("out")
+    assert [v for _, v in results(app, [(100, "k", 100), (50, "k", 50), (60, "j", 60)])] == [
+        100,
+        60,
+    ]
+
+
+def test_sessionize_gives_a_session_when_it_is_over_and_merges_what_is_joined(app: App) -> None:
+    events = app.stream("in", str, out_of_order="5s")
+    sessionize(events, "10s").to("out")
+    sent = [("a", "k", 0), ("b", "k", 12), ("c", "k", 8), ("d", "k", 100), ("e", "k", 200)]
+    found = results(app, sent)
+    assert [(key, value.events, value.start.timestamp()) for key, value in found] == [
+        ("k", 3, 0),
+        ("k", 1, 100),
+    ]
+    assert [value.seconds for _, value in found] == [12, 0]
+    assert all(isinstance(value, Session) for _, value in found)
+
+
+def test_top_k_ranks_what_comes_up_most_in_each_window_over_all_partitions(app: App) -> None:
+    top_k(app.stream("in", Order), 2, "customer", every="1m").to("out")
+    with app.test(partitions=3) as t:
+        for n, customer in enumerate(["ada", "bob", "ada", "eve", "bob", "ada", "zoe"]):
+            t.send("in", Order(str(n), customer), key=str(n), timestamp=n * SECOND, partition=n % 3)
+        for partition in range(3):
+            t.send("in", Order("x", "late"), timestamp=120 * SECOND, partition=partition)
+        t.run()
+        t.advance("1m")
+        assert t.values("out")[0] == [Ranked("ada", 3), Ranked("bob", 2)]
+
+
+def test_top_k_may_weigh_instead_of_counting(app: App) -> None:
+    top_k(app.stream("in", Order), 1, "customer", every="1m", weight="amount").to("out")
+    events = [(Order("1", "ada", 1.0), "k", 0), (Order("2", "ada", 1.0), "k", 1)]
+    events += [(Order("3", "bob", 5.0), "k", 2), (Order("4", "eve"), "k", 500)]
+    assert results(app, events)[0] == ("all", [Ranked("bob", 5.0)])
+
+
+def test_rate_is_events_per_second_of_each_window(app: App) -> None:
+    rate(app.stream("in", str), over="10s").to("out")
+    assert results(app, [("x", "k", at) for at in (0, 1, 2, 3, 9, 10, 25)])[:2] == [
+        ("k", 0.5),
+        ("k", 0.1),
+    ]
+
+
+def test_a_moving_average_is_of_the_last_values_of_its_key(app: App) -> None:
+    moving_average(app.stream("in", Reading), "celsius", last=2).to("out")
+    sent = [("a", 1.0), ("a", 3.0), ("b", 100.0), ("a", 5.0)]
+    found = results(app, [(Reading(key, value), key, 0) for key, value in sent])
+    assert found == [("a", 1.0), ("a", 2.0), ("b", 100.0), ("a", 4.0)]
+
+
+def test_a_z_score_is_against_the_values_before(app: App) -> None:
+    z_score(app.stream("in", float), lambda value: value, last=3).to("out")
+    found = [value for _, value in results(app, [(v, "k", 0) for v in (1.0, 1.0, 3.0, 5.0)])]
+    assert found[0] == Moving(1.0, None, None, None)
+    assert found[1] == Moving(1.0, 1.0, 0.0, None)
+    assert found[2].z is None
+    assert found[3].mean == pytest.approx(5 / 3)
+    assert found[3].z == pytest.approx((5 - 5 / 3) / 0.942809, rel=1e-5)
+
+
+class Customer(Struct):
+    name: str
+    customer: str = "not this one"
+
+
+class Named(Struct):
+    id: str
+    customer: str
+    name: str = "?"
+
+
+@pytest.mark.parametrize(
+    ("how", "names"), [("left", [("ada", "Ada"), ("bob", "?")]), ("inner", [("ada", "Ada")])]
+)
+@pytest.mark.parametrize("kind", ["table", "global_table"])
+def test_enrich_adds_fields_of_the_row_and_the_event_is_stronger(
+    app: App, how: Any, kind: str, names: list[tuple[str, str]]
+) -> None:
+    customers = getattr(app, kind)("customers", Customer)
+    orders = app.stream("in", Order)
+    enrich(orders, customers, Named, on="customer", how=how).to("out")
+    with app.test(partitions=2) as t:
+        t.send("customers", Customer("Ada"), key="ada")
+        t.send("in", Order("1", "ada"), timestamp=1)
+        t.send("in", Order("2", "bob"), timestamp=2)
+        t.run()
+        t.advance("1m")
+        assert sorted((each.customer, each.name) for each in t.values("out")) == names
+
+
+@pytest.mark.parametrize("type_", [Order, dict])
+def test_mask_hides_fields_and_keeps_the_type(app: App, type_: Any) -> None:
+    mask(app.stream("in", type_), "customer", "note", keep=2).to("out")
+    order: Any = Order("1", "ada lovelace")
+    if type_ is dict:
+        order = {"id": "1", "customer": "ada lovelace", "note": None}
+    ((_, found),) = results(app, [(order, "k", 0)])
+    if type_ is dict:
+        assert found == {"id": "1", "customer": "***ce", "note": None}
+    else:
+        assert found == Order("1", "***ce")
+
+
+def test_mask_with_a_secret_gives_equal_values_equal_marks(app: App) -> None:
+    mask(app.stream("in", Reading), "sensor", secret="s").to("out")
+    found = results(app, [(Reading(name, 1.0), "k", 0) for name in ("a", "b", "a")])
+    first, second, third = (value.sensor for _, value in found)
+    assert first == third != second
+    assert len(first) == 16 and first != "a"
+    other = App("other")
+    mask(other.stream("in", Reading), "sensor", secret="t").to("out")
+    assert results(other, [(Reading("a", 1.0), "k", 0)])[0][1].sensor != first
+
+
+def test_mask_of_something_short_shows_none_of_it_and_a_wrong_field_is_an_error(app: App) -> None:
+    mask(app.stream("in", Order), "id", keep=4).to("out")
+    assert results(app, [(Order("1234", "c"), "k", 0)])[0][1].id == "***"
+    wrong = App("wrong")
+    mask(wrong.stream("in", Order), "idd").to("out")
+    with pytest.raises(FunctionError, match="no field 'idd'"):
+        results(wrong, [(Order("1", "c"), "k", 0)])
+    with pytest.raises(ValueError, match="name the fields"):
+        mask(wrong.stream("other", Order))
+
+
+def test_flatten_has_one_level_of_fields_and_loses_none(app: App) -> None:
+    flatten(app.stream("in", dict), separator=".").to("out")
+    nested = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}, "g": None}
+    ((_, found),) = results(app, [(nested, "k", 0)])
+    assert found == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}, "g": None}
+    with pytest.raises(FunctionError, match=r"two fields would be called 'a\.b'"):
+        results(app, [({"a": {"b": 1}, "a.b": 2}, "k", 0)])
+
+
+def test_sample_chooses_about_its_part_and_always_the_same(app: App) -> None:
+    sample(app.stream("in", int), 0.25).to("out")
+    events = [(n, str(n), 0) for n in range(400)]
+    first = results(app, events)
+    assert 60 < len(first) < 140
+    assert results(app, events) == first
+
+
+def test_sample_of_whole_keys_has_all_events_of_some_and_more_keys_for_a_larger_part() -> None:
+    chosen = []
+    for part in (0.2, 0.6, 1.0):
+        app = App("shop")
+        sample(app.stream("in", int), part, whole_keys=True).to("out")
+        found = results(app, [(n, f"key-{n % 50}", 0) for n in range(200)])
+        keys = {key for key, _ in found}
+        assert len(found) == 4 * len(keys)
+        chosen.append(keys)
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert len(chosen[2]) == 50
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        sample(app.stream("more", int), 2)
+
+
+def test_two_of_a_kind_on_one_stream_need_names_of_their_own(app: App) -> None:
+    events = app.stream("in", str)
+    dedupe(events, len, within="1h").to("a")
+    dedupe(events, len, within="1h", name="again").to("b")
+    assert len(app.topology().internal) == 2
+
+
+def test_they_chain(app: App) -> None:
+    orders = dedupe(app.stream("in", Order), "id", within="1h")
+    masked = mask(orders, "note", name="hidden")
+    masked.by("customer").window(session("1m")).sum("amount").to("out")
+    events = [(Order("1", "ada", 2.0), "k", 0), (Order("1", "ada", 2.0), "k", 1)]
+    events += [(Order("2", "ada", 3.0), "k", 2), (Order("3", "bob"), "k", 500)]
+    assert results(app, events)[0] == ("ada", 5.0)
