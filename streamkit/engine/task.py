@@ -315,6 +315,8 @@ class Task:
         Call it after `drain`, and commit it whole or drop the task: the changes are given once.
         """
         assert not self.torn, "a torn task is dropped, not committed"
+        if not self._begun:
+            self._begin()
         positions = {
             partition: Position(self._inputs[partition].position, self._note(partition).text())
             for partition in self._frontiers
@@ -378,7 +380,7 @@ class Task:
             self._decided.append(Silence(self._places()))
 
     def _places(self) -> dict[str, int]:
-        return {str(one): self._inputs[one].position for one in self._frontiers}
+        return {one.name: one.position for one in self._inputs.values()}
 
     def _follow(self) -> bool:
         """Take the steps of the journal that are due; False when one waits for records."""
