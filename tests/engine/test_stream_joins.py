@@ -194,7 +194,7 @@ def _too_late(kind: Within | AsOf, events: list[Arrival]) -> set[int]:
     return {event.id for event in events} - kept
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(kinds, sent_events, st.integers(1, 2), disturbances, st.integers(1, 7))
 def test_a_join_of_two_streams_gives_what_the_model_gives(
     kind: Within | AsOf,
@@ -212,7 +212,7 @@ def test_a_join_of_two_streams_gives_what_the_model_gives(
     assert _late(t, "right") == _too_late(kind, rights)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(kinds, sent_events, disturbances, st.integers(1, 7))
 def test_brought_together_by_a_field_they_join_as_if_they_had_been_in_one_partition(
     kind: Within | AsOf, chosen: list[tuple[str, str, int]], plays: list[Any], batch: int
@@ -230,7 +230,7 @@ def test_brought_together_by_a_field_they_join_as_if_they_had_been_in_one_partit
     assert _sorted(found) == _sorted((*each[:3], rank[each[3]]) for each in _results(pairs))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(kinds, sent_events, disturbances, st.integers(1, 7))
 def test_a_stream_can_be_joined_with_itself(
     kind: Within | AsOf, chosen: list[tuple[str, str, int]], plays: list[Any], batch: int
@@ -242,7 +242,7 @@ def test_a_stream_can_be_joined_with_itself(
     assert _sorted(_found(t, plays)) == _sorted(_results(_expected(kind, events, events)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(kinds, sent_events, st.integers(1, 7))
 def test_what_is_given_late_by_a_join_is_not_late_for_a_window_after_it(
     kind: Within | AsOf, chosen: list[tuple[str, str, int]], batch: int

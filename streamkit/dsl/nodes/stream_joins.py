@@ -141,9 +141,9 @@ class StreamJoin(StreamNode):
 
 
 def _rows(events: Serde, marked: bool) -> Serde:
-    """0 where a row says when something is due, else events; `marked` with whether they have met
-    one of the other side."""
+    """Keys and times, where a row says until when events are kept; else events, `marked` with
+    whether they have met one of the other side."""
     event: Any = events.type
     one: Any = tuple[bool, event] if marked else event
-    cell: Any = int | list[one]
+    cell: Any = dict[str, list[int]] | list[one]
     return serde_for(cell)

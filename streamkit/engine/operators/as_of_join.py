@@ -10,7 +10,6 @@ from typing import Any
 from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
-from streamkit.engine.operators.window_rows import moments, ordered
 from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
@@ -60,38 +59,35 @@ class AsOfJoin:
         """Decide what can be, in order of time, and forget what nothing can meet."""
         watermark = self.time.closing()
         until = watermark - self._kind.grace - 1
-        over = [(at, 1, data) for at, data in self._left.over(until)]
+        over = [(at, 1, data, stamp) for at, data, stamp in self._left.over(until)]
+        gone = self._right.over(until)
         if self._kind.direction == "forward":
-            over += [(at, 0, data) for at, data in self._right.over(until)]
-        for at, number, data in sorted(over):
+            over += [(at, 0, data, stamp) for at, data, stamp in gone]
+        for _, number, data, stamp in sorted(over):
             if number:
-                self._decide(at, data)
+                self._decide(data, stamp)
             else:
-                self._meet_earlier(at, data)
-        if self._kind.direction != "forward":
-            for at, data in self._right.over(until):
-                self._right.forget(at, data)
+                self._meet_earlier(data, stamp)
+        for _, data, stamp in gone:
+            self._right.forget(data, stamp)
         self.time.done(watermark)
 
-    def _meet_earlier(self, at: int, data: bytes) -> None:
+    def _meet_earlier(self, data: bytes, at: int) -> None:
         """A right event is the first one after all left ones before it that are still there."""
         kind = self._kind
         for _, rights in self._right.events(data, at, at + 1):
             for stamp, lefts in self._left.events(data, at - kind.tolerance, at + kind.exact):
                 self._give_all(data, lefts, rights[-1], at)
-                self._left.forget(stamp + kind.ahead, data)
-        self._right.forget(at, data)
+                self._left.forget(data, stamp)
 
-    def _decide(self, at: int, data: bytes) -> None:
+    def _decide(self, data: bytes, stamp: int) -> None:
         """What left events of one time meet, if they did not before."""
-        kind = self._kind
-        stamp = at - kind.ahead
         for _, lefts in self._left.events(data, stamp, stamp + 1):
             chosen, right = stamp, None
-            if kind.direction != "forward":
+            if self._kind.direction != "forward":
                 chosen, right = self._nearest(data, stamp)
             self._give_all(data, lefts, right, max(stamp, chosen))
-        self._left.forget(at, data)
+        self._left.forget(data, stamp)
 
     def _nearest(self, data: bytes, stamp: int) -> tuple[int, Any]:
         """The right event to choose, and its time; None, and any time, if there is none."""
@@ -105,7 +101,7 @@ class AsOfJoin:
         else:
             # Whatever is not decided is later, and will not choose those before the latest.
             for at, _ in before[:-1]:
-                self._right.store.delete(moments(data) + ordered(at), at)
+                self._right.forget(data, at)
         return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1])
 
     def _give_all(self, data: bytes, lefts: list[Any], right: Any, stamp: int) -> None:

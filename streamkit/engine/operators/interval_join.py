@@ -88,15 +88,14 @@ class IntervalJoin:
         watermark = self.time.closing()
         until = watermark - self._kind.grace - 1
         over = [
-            (at, number, data)
+            (at, number, data, stamp)
             for number, side in enumerate(self._sides)
-            for at, data in side.over(until)
+            for at, data, stamp in side.over(until)
         ]
-        for at, number, data in sorted(over):
-            side = self._sides[number]
+        for _, number, data, stamp in sorted(over):
             if self._kind.alone[number]:
-                self._give_alone(number, data, at - side.keep)
-            side.forget(at, data)
+                self._give_alone(number, data, stamp)
+            self._sides[number].forget(data, stamp)
         self.time.done(watermark)
 
     def _give_alone(self, number: int, data: bytes, stamp: int) -> None:

@@ -1,10 +1,11 @@
 """The events of one of two streams that are joined, kept as long as others may meet them.
 
     "k" length of key, key, ordered(time)  → [event ...], of that key and time, as they came
-    "t" ordered(until) key                 → 0: the key has events that are kept until then
+    "t" ordered(until) key, ordered(time)  → {key: [time ...] ...}, of what is kept until then
 
 What is kept until a time goes when no event of that time is in time any more: when the watermark is
-1 ms and the grace past it.
+1 ms and the grace past it. There may be several rows for one time, named after the first that is in
+them, so that none becomes long. Keys are in them as text, of as many letters as they have bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,11 @@ from streamkit.engine.site import Site
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
+
+_TOGETHER = 64
+"""What one row has at most; it is written again whenever some is added."""
+_LATEST = 64
+"""Rows to which is added at once."""
 
 
 class Side:
@@ -36,6 +42,8 @@ class Side:
         self._cursor = site.cursor
         self._time = time
         self._grace = grace
+        self._latest: dict[int, list[Any]] = {}
+        """Of some times, the row that takes what comes next: its name, what is in it, how much."""
 
     def coarse(self) -> None:
         """Forget events not one by one, but those of an eighth of their time together."""
@@ -81,7 +89,7 @@ class Side:
     def keeper(self) -> Callable[[bytes, int, Any], None]:
         """To be called with the encoded key and the time of an event, and what to keep of it."""
         get, put, keep, grain = self.store.get, self.store.put, self.keep, self.grain
-        wake, wait = self._time.wake, 1 + self._grace
+        wake, wait, latest = self._time.wake, 1 + self._grace, self._latest
 
         def add(data: bytes, stamp: int, event: Any) -> None:
             row = moments(data) + ordered(stamp)
@@ -94,10 +102,21 @@ class Side:
             until = stamp + keep
             if grain > 1:
                 until += grain - 1 - until % grain
-            row = BY_TIME + ordered(until) + data
-            if grain == 1 or get(row) is None:
-                put(row, 0, stamp)
+            known = latest.get(until)
+            if known is None or known[2] == _TOGETHER:
+                row = BY_TIME + ordered(until) + data + ordered(stamp)
+                if len(latest) >= _LATEST:
+                    latest.clear()
+                known = latest[until] = [row, get(row) or {}, 0]
                 wake(until + wait)
+            row, times, count = known
+            name = data.decode("latin-1")
+            if name in times:
+                times[name].append(stamp)
+            else:
+                times[name] = [stamp]
+            known[2] = count + 1
+            put(row, times, stamp)
 
         return add
 
@@ -117,10 +136,20 @@ class Side:
             last = row
         return None if last is None else time_of(last[1:9])
 
-    def over(self, until: int) -> list[tuple[int, bytes]]:
-        """What was kept until then and before, in that order, and the keys."""
-        rows = self.store.scan(BY_TIME, BY_TIME + ordered(until + 1))
-        return [(time_of(row[1:9]), row[9:]) for row, _ in rows]
+    def over(self, until: int) -> list[tuple[int, bytes, int]]:
+        """What is kept until then and not longer: until when, of which keys and times.
+
+        Told once: it is to be forgotten now.
+        """
+        self._latest.clear()
+        over = []
+        for row, keys in self.store.scan(BY_TIME, BY_TIME + ordered(until + 1)):
+            at = time_of(row[1:9])
+            for name, times in keys.items():
+                data = name.encode("latin-1")
+                over += [(at, data, stamp) for stamp in times]
+            self.store.delete(row, at)
+        return over
 
     def events(self, data: bytes, low: int, high: int) -> Iterator[tuple[int, list[Any]]]:
         """The events of a key in [low, high), by time."""
@@ -128,10 +157,6 @@ class Side:
         for row, events in self.store.scan(rows + ordered(low), rows + ordered(high)):
             yield time_of(row[-8:]), events
 
-    def forget(self, until: int, data: bytes) -> None:
-        """A key's events that are kept until then."""
-        rows, store = moments(data), self.store
-        last = until - self.keep
-        for row, _ in store.scan(rows + ordered(last - self.grain + 1), rows + ordered(last + 1)):
-            store.delete(row, time_of(row[-8:]))
-        store.delete(BY_TIME + ordered(until) + data, last)
+    def forget(self, data: bytes, stamp: int) -> None:
+        """A key's events of one time."""
+        self.store.delete(moments(data) + ordered(stamp), stamp)
