@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from streamkit import codec
 from streamkit.clock import Clock
-from streamkit.errors import DataError, TopicExists
+from streamkit.errors import CorruptBatch, DataError, TopicExists
 from streamkit.groups import offsets as schema
 from streamkit.groups.offsets import GroupKey, GroupMetadata, Key, OffsetCommit, OffsetKey
 from streamkit.log.directory import Log
@@ -183,6 +183,9 @@ class OffsetsTopic:
                 self._take(tp, raw, position)
             except DataError as error:
                 raise DataError(f"{tp} below offset {position}: {error}") from error
+            except CorruptBatch:
+                partition.verify(max(position, partition.start_offset), _READ_BYTES)
+                raise
             for _, header in codec.headers(raw):
                 position = header.next_offset
         return position

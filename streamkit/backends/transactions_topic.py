@@ -10,7 +10,7 @@ from weakref import WeakSet
 from streamkit import codec
 from streamkit.backends.lockfile import LockFile
 from streamkit.clock import Clock
-from streamkit.errors import DataError, TopicExists
+from streamkit.errors import CorruptBatch, DataError, TopicExists
 from streamkit.log.boot import boot_id
 from streamkit.log.directory import Log
 from streamkit.log.metadata import TRANSACTION_VERSION
@@ -192,7 +192,11 @@ class TransactionsTopic:
             raw = partition.read(max(position, partition.start_offset), _READ_BYTES)
             if not raw:
                 break
-            columns = codec.columns(raw, position)
+            try:
+                columns = codec.columns(raw, position)
+            except CorruptBatch:
+                partition.verify(max(position, partition.start_offset), _READ_BYTES)
+                raise
             for _, header in codec.headers(raw):
                 position = header.next_offset
             # The last value of each key is all that counts, and decoding is what costs.
