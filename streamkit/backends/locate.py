@@ -1,6 +1,7 @@
 """From a url to an open log."""
 
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # who only describes an app, or asks for help, opens no log
     from streamkit.log.directory import Log
 
 DEFAULT_PATH = "./streamkit-data"
+
+_ADDRESS = re.compile(r"[\w.-]+:\d+(,[\w.-]+:\d+)*")
 
 
 def default_url() -> str:
@@ -59,6 +62,11 @@ def directory_of(text: str) -> Path:
         raise UsageError(
             f"{text!r}: this version of streamkit has no client for Kafka clusters; "
             "use a directory, or memory:"
+        )
+    if _ADDRESS.fullmatch(text) and not os.path.exists(text):
+        raise UsageError(
+            f"{text!r} looks like the address of a Kafka broker, and a log is a directory; for one"
+            f" of that name write './{text}'"
         )
     if "://" in text:
         raise UsageError(f"{text!r} is not a log; use a path, file:///path or memory:")

@@ -31,9 +31,14 @@ def read_root(files: Files, root: str, *, create: bool) -> Properties:
     path = os.path.join(root, META_PROPERTIES)
     if not files.exists(path):
         if not create:
+            if files.exists(os.path.join(root, str(METADATA))):
+                raise LogNotFound(
+                    f"{root}: the log has lost its {META_PROPERTIES}; `streamkit fsck --repair`"
+                    " writes it again"
+                )
             raise LogNotFound(
-                f"{root}: no log here ({META_PROPERTIES} is missing); check the path, or open"
-                " it to write and it is made"
+                f"{root}: no log here ({META_PROPERTIES} is missing); check the path. A Producer,"
+                " an Admin or `streamkit topics create` makes one"
             )
         _make_root(files, root)
     try:

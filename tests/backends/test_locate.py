@@ -32,6 +32,8 @@ def test_the_environment_says_where_the_log_is(tmp_path, monkeypatch):
     ("url", "why"),
     [
         ("kafka://host:9092", "Kafka"),
+        ("localhost:9092", "address of a Kafka broker"),
+        ("one.example:9092,two.example:9092", "address of a Kafka broker"),
         ("http://host/x", "not a log"),
         ("file://host/x", "another host"),
         ("memory:x", "no name"),
@@ -40,6 +42,19 @@ def test_the_environment_says_where_the_log_is(tmp_path, monkeypatch):
 def test_urls_that_are_no_log_are_refused(url, why):
     with pytest.raises(UsageError, match=why):
         open_backend(url)
+
+
+def test_a_directory_that_is_called_like_an_address_can_be_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_backend("./host:1").close()
+    open_backend("host:1").close()  # it is there
+
+
+def test_a_log_that_has_lost_its_properties_says_what_brings_them_back(tmp_path):
+    open_backend(tmp_path).close()
+    (tmp_path / "meta.properties").unlink()
+    with pytest.raises(LogNotFound, match="fsck --repair"):
+        open_backend(tmp_path, create=False)
 
 
 def test_nothing_is_made_when_it_is_not_to_be(tmp_path):
