@@ -258,7 +258,10 @@ class LockMembership:
         self._refuse_child()
         with self._lock:
             if self._over is None and not self._own.intact():
-                self._end("its lock file was removed, as a forced reset does; join again")
+                self._end(
+                    "its lock file was removed, as a forced reset does; to join again, open a new"
+                    " consumer"
+                )
             if self._over is None:
                 return
             who = f"member {self._id} of group {self.group!r} is fenced: "
@@ -290,7 +293,9 @@ class LockMembership:
                 "owns it does it again"
             )
         if not file.intact():
-            self._end(f"the lock file of its unit {unit} was removed; join again")
+            self._end(
+                f"the lock file of its unit {unit} was removed; to join again, open a new consumer"
+            )
             self.check()
 
     @property
@@ -302,7 +307,7 @@ class LockMembership:
         if os.getpid() != self._pid:
             raise Fenced(
                 f"member {self._id} of group {self.group!r} belongs to the parent process; "
-                "join again in the child"
+                "open a new consumer in the child"
             )
 
     def _revoking(self) -> frozenset[Unit]:

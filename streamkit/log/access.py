@@ -190,7 +190,10 @@ class Access:
         raise error
 
     def raise_gone(self) -> NoReturn:
-        raise UnknownTopic(f"{self._tp}: deleted; its directory {self._directory} is gone")
+        raise UnknownTopic(
+            f"{self._tp}: deleted; its directory {self._directory} is gone. If nobody deleted the"
+            " topic, see `streamkit fsck`"
+        )
 
     def forked(self) -> None:
         """In a forked child: let go of what is the parent's."""

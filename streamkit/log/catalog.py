@@ -333,7 +333,10 @@ class Catalog:
 def _existing(topics: Mapping[str, Topic], name: str) -> Topic:
     found = topics.get(name)
     if found is None:
-        raise UnknownTopic(f"no topic {name!r}{nearest(name, topics)}")
+        # Nobody means the log's own topics (`__…`) who does not write them so.
+        own = str(name).startswith("__")
+        known = [other for other in topics if own or not other.startswith("__")]
+        raise UnknownTopic(f"no topic {name!r}{nearest(name, known)}")
     return found
 
 

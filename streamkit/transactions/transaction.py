@@ -280,6 +280,7 @@ class Transaction(msgspec.Struct, frozen=True):
         """The error for a producer that this transactional id no longer belongs to."""
         return ProducerFenced(
             f"transactional id {self.transactional_id!r} is at producer {self.producer_id}, epoch"
-            f" {self.producer_epoch}; producer {producer_id} with epoch {epoch} is over: it timed"
-            " out, or another one has the same transactional id"
+            f" {self.producer_epoch}; producer {producer_id} with epoch {epoch} is over: its"
+            " transaction timed out, or another one has the same transactional id. To go on, open a"
+            " new Producer, which takes the id over; what was open is aborted"
         )
