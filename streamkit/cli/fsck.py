@@ -1,5 +1,6 @@
 """`streamkit fsck`: is everything in the log as it should be, and if not, what can be done."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -53,7 +54,7 @@ def fsck(
     root = str(directory_of(path or settings_of(context).url))
     now = SystemClock().now()
     began = monotonic()
-    with _progress(json) as progress:
+    with _quiet(), _progress(json) as progress:
         report = check(root, topics=topic or (), now=now, progress=progress)
     seconds = max(monotonic() - began, 1e-3)
     if not json:
@@ -71,8 +72,9 @@ def fsck(
 
         if to is not None:
             copy_log(root, to)
-        done = repair_log(to or root, now=now)
-        after = check(to or root, now=now)
+        with _quiet():
+            done = repair_log(to or root, now=now)
+            after = check(to or root, now=now)
         if not json:
             for line in done:
                 note(line)
@@ -124,6 +126,18 @@ def _print(report: "Report") -> None:
             for finding in report.findings
         ],
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What a log says about its damage when it is opened, the report says in full."""
+    logger = logging.getLogger("streamkit.log")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

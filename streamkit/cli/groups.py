@@ -7,7 +7,7 @@ import typer
 
 from streamkit.cli.output import note, print_json, print_table
 from streamkit.cli.settings import open_log
-from streamkit.errors import ConfigError, UnknownGroup, UnknownPartition, nearest
+from streamkit.errors import ConfigError, UnknownGroup, UnknownPartition, UsageError, nearest
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -152,11 +152,17 @@ def reset(
             wanted = [
                 at for at in sorted(log.committed(group)) if not is_app_topic(group, at.topic)
             ]
+            if not wanted:
+                raise UsageError(
+                    f"group {group!r} has committed nothing; name the topics to reset with --topic"
+                )
         choice: dict[str, Any]
         if to.startswith("shift:"):
             choice = {"shift": _shift(to)}
         else:
-            where = parse_position(to, SystemClock().now(), key="--to")
+            where = parse_position(
+                to, SystemClock().now(), key="--to", others="offset:10 or shift:-10"
+            )
             for at in wanted:
                 check_inside(log, at, where)
             choice = {"offset": where.number} if isinstance(where, Offset) else {"to": where}

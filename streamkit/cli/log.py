@@ -86,7 +86,7 @@ def _sources(name: str, root: Path) -> Iterator[_Source]:
         return
     match = _TOPIC.match(name)
     if match is None or os.sep in name:
-        raise FileNotFoundError(2, "No such file", name)
+        raise FileNotFoundError(2, "No such file, and not TOPIC, TOPIC:P or TOPIC:P@OFFSET", name)
     if not root.is_dir():
         raise LogNotFound(f"{root}: no log here, and {name!r} is no file; check --log")
     # By the directories' names: a log whose topics cannot be read can still be dumped.

@@ -27,8 +27,11 @@ _SURELY_TIME = 1_000_000
 """Less than so many ms after 1970, a quarter of an hour, is an offset without its word."""
 
 
-def parse_position(text: str, now: int, *, key: str) -> Position:
-    """Read `offset:N`, or any point in time. Raises ConfigError naming `key`."""
+def parse_position(text: str, now: int, *, key: str, others: str = "or offset:10") -> Position:
+    """Read `offset:N`, or any point in time.
+
+    Raises ConfigError naming `key` and what can be written, at the end of it `others`.
+    """
     text = text.strip()
     if match := _OFFSET.match(text):
         return Offset(int(match[1]))
@@ -36,7 +39,10 @@ def parse_position(text: str, now: int, *, key: str) -> Position:
         raise ConfigError(f"{key} {text!r}: write offset:10; offsets begin at 0")
     if text.isdecimal() and int(text) < _SURELY_TIME:
         raise ConfigError(f"{key} {text!r}: for an offset write offset:{text}, for a time a date")
-    return parse_time(text, now, key=key)
+    try:
+        return parse_time(text, now, key=key)
+    except ConfigError as error:
+        raise ConfigError(f"{error}, {others}") from None
 
 
 def check_inside(log: "Backend", partition: TopicPartition, position: Position) -> None:

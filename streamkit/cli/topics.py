@@ -2,7 +2,7 @@
 
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from streamkit.cli.output import iso, note, print_json, print_table
 from streamkit.cli.settings import open_log
 from streamkit.errors import ConfigError, TopicExists, UsageError
 from streamkit.records import TopicPartition
+
+if TYPE_CHECKING:
+    from streamkit.backends.base import Backend
+    from streamkit.backends.values import PartitionInfo
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, describe, alter and delete topics.")
 
@@ -88,11 +92,7 @@ def describe(context: typer.Context, name: str, json: Json = False) -> None:
         topic = log.topic(name)
         rows = []
         for held in log.partitions(name):
-            last = None
-            if held.stable > held.start:
-                for batch in log.fetch({held.partition: held.stable - 1}):
-                    stamps = batch.columns().timestamps
-                    last = stamps[-1] if stamps else last
+            last = _last_timestamp(log, held)
             offsets = (held.start, held.stable, held.end)
             rows.append((held.partition.partition, *offsets, held.segments, held.bytes, last))
     if json:
@@ -114,6 +114,28 @@ def describe(context: typer.Context, name: str, json: Json = False) -> None:
         [*columns, "last record"],
         [(*row[:-1], "-" if row[-1] is None else iso(row[-1])) for row in rows],
     )
+
+
+def _last_timestamp(log: "Backend", held: "PartitionInfo") -> int | None:
+    """Of the last record that can be read; None: there is none among the last 4096 offsets.
+
+    At the end may stand markers of transactions and what was aborted: so it is looked for in ever
+    longer stretches.
+    """
+    last = None
+    for stretch in (1, 8, 64, 512, 4096):
+        position = max(held.start, held.stable - stretch)
+        moved = True
+        while moved and position < held.stable:
+            moved = False
+            for batch in log.fetch({held.partition: position}):
+                stamps = batch.columns().timestamps
+                last = stamps[-1] if stamps else last
+                moved = batch.next_offset > position
+                position = batch.next_offset
+        if last is not None or held.stable - stretch <= held.start:
+            break
+    return last
 
 
 @app.command()

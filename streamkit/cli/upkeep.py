@@ -26,6 +26,8 @@ def config(
     json: Json = False,
 ) -> None:
     """Show the configs of the log as a whole, or set some."""
+    from streamkit.log.config import LOG_CONFIGS, LogConfig
+
     changes: dict[str, str | None] = {}
     for text in settings or ():
         key, equals, value = text.partition("=")
@@ -38,7 +40,9 @@ def config(
         given = log.log_config()
     if json:
         print_json(given)
-    for key, value in () if json else sorted(given.items()):
+        return
+    for key, (field, _) in sorted(LOG_CONFIGS.items()):
+        value = given.get(key) or f"{getattr(LogConfig(), field)} (default)"
         typer.echo(f"{key} = {value}")
 
 

@@ -110,5 +110,12 @@ def test_wrong_calls(fsck, root, options, said):
     assert not os.path.exists("copy")
 
 
+def test_a_cut_file_is_told_once_by_the_report_alone(fsck, root, caplog):
+    path = root / "events-0" / f"{0:020d}.log"
+    os.truncate(path, path.stat().st_size - 5)
+    assert "Appends are refused" in fsck(root, code=1).stdout
+    assert caplog.records == []
+
+
 def test_no_log_is_an_error(fsck, tmp_path):
     assert "no log here" in fsck(tmp_path / "none", code=1).stderr

@@ -155,6 +155,7 @@ def test_what_is_no_file_and_no_topic_is_refused(dump, root, tmp_path):
     assert "did you mean 'events'?" in dump("event", code=1)
     assert "events:7" in dump("events:7", code=1)
     assert "No such file" in dump("some/where", code=1)
+    assert "TOPIC:P@OFFSET" in dump("events:0@first", code=1)
 
 
 def test_a_whole_directory_is_dumped_file_by_file(dump, root):

@@ -215,6 +215,10 @@ def test_a_group_goes_on_where_it_stood(log, streamkit):
         (["topics", "create", "x", "-c", "retention"], ["KEY=VALUE"]),
         (["groups", "describe", "nobody"], ["no group 'nobody'"]),
         (["groups", "reset", "nobody", "--to", "latest"], ["no group 'nobody'"]),
+        (
+            ["groups", "reset", "g", "--to", "soon", "--topic", "numbers"],
+            ["--to", "'soon'", "earliest", "offset:10 or shift:-10"],
+        ),
     ],
 )
 def test_a_wrong_call_is_one_short_error_without_a_traceback(log, streamkit, arguments, words):

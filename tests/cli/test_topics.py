@@ -1,6 +1,7 @@
 """`streamkit topics`: what it shows, and what it changes."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,8 @@ from typer.testing import CliRunner
 from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset
 from streamkit.cli.main import app
+from streamkit.clients.consumer import Consumer
+from streamkit.clients.producer import Producer
 from streamkit.log.directory import Log
 from streamkit.log.metadata import ConfigRecord
 from streamkit.records import TopicPartition
@@ -32,6 +35,43 @@ def topics(log, monkeypatch):
         return result
 
     return call
+
+
+def test_the_last_record_is_found_behind_markers_and_what_was_aborted(log, topics):
+    with Producer(log, transactional_id="x") as producer:
+        with producer.transaction() as transaction:
+            transaction.send("orders", b"x", partition=0, timestamp=7)
+        for _ in range(2):
+            with suppress(ValueError), producer.transaction() as transaction:
+                transaction.send_many("orders", [b"x" * 1000] * 40, partition=0, timestamps=9)
+                producer.flush()
+                raise ValueError
+    rows = json.loads(topics("describe", "orders", "--json").stdout)["partitions"]
+    assert [row["last_timestamp"] for row in rows] == [7, 5]
+    assert rows[0]["end"] > 2, "nothing was aborted that the log has"
+
+
+def test_an_empty_topic_has_no_last_record(log, topics):
+    log.create_topic("empty")
+    (row,) = json.loads(topics("describe", "empty", "--json").stdout)["partitions"]
+    assert row["last_timestamp"] is None
+
+
+def test_a_group_that_has_committed_nothing_is_reset_by_naming_topics(log):
+    with Consumer(log, "orders", group="new", auto_commit=False) as member:
+        member.poll(timeout=1)
+        result = CliRunner().invoke(
+            app, ["--log", log.url, "groups", "reset", "new", "--to", "earliest", "--force"]
+        )
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: group 'new' has committed nothing; name the topics to reset with --topic\n",
+    )
+
+
+def test_a_wrong_name_is_not_told_of_internal_topics(topics):
+    assert topics("describe", "xyz", code=1).stderr == "error: no topic 'xyz'; there are: orders\n"
+    assert "__consumer_offsets" in topics("describe", "__consumer_ofsets", code=1).stderr
 
 
 def test_sizes_are_listed_and_internal_topics_on_request(topics):

@@ -58,7 +58,7 @@ def test_what_cannot_be_deleted_is_refused(run, log, place, said):
 
 
 def test_the_logs_configs_are_shown_and_set(run, log):
-    assert run("log", "config").stdout == ""
+    assert run("log", "config").stdout == "max.disk.bytes = -1 (default)\n"
     assert run("log", "config", "max.disk.bytes=5000000").stdout == "max.disk.bytes = 5000000\n"
     assert json.loads(run("log", "config", "--json").stdout) == {"max.disk.bytes": "5000000"}
     run("log", "config", "max.disk.bytes=")
