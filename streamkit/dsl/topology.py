@@ -19,8 +19,8 @@ CHANGELOG = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
 """A repartitioned event bears the time of its origin, which may be long ago."""
 COMPACT = {"cleanup.policy": "compact"}
-MAX_UPSTREAM_TASKS = 48
-"""Tasks that may write one repartition topic: what a reader has read of each must fit into the
+MAX_UPSTREAM_TASKS = 128
+"""Tasks that may write one repartition topic: what a reader has heard of each must fit into the
 4096 characters that are committed with an offset."""
 
 

@@ -16,11 +16,12 @@ LIMIT = 4096
 
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
-    "tables": "l", "steps": "s",
+    "tables": "l", "steps": "s", "tasks": "n",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
-    `latest` is the latest event time. `told` are upstream markers, [task, tasks, watermark, idle].
+    `latest` is the latest event time. `told` are the markers of the `tasks` upstream, [task,
+    watermark, idle].
     `idle`: the input was. `passed` is the last by time, [timestamp, topic, partition], of what
     other inputs had processed since this one's last record.
 
@@ -31,14 +32,15 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     latest: int | None = None
     watermark: int | None = None
     closed: dict[str, int] = {}
-    told: list[tuple[int, int, int | None, int]] = []
+    tasks: int = 0
+    told: list[tuple[int, int | None, int]] = []
     idle: bool = False
     passed: tuple[int, str, int] | None = None
     tables: dict[str, list[int]] = {}
     steps: int = 0
 
     def markers(self) -> list[Marker]:
-        return [Marker(task, tasks, at, bool(idle)) for task, tasks, at, idle in self.told]
+        return [Marker(task, self.tasks, at, bool(idle)) for task, at, idle in self.told]
 
     def text(self) -> str:
         """Raises DataError when it is longer than an offset can carry."""

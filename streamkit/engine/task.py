@@ -473,9 +473,9 @@ class Task:
             note.latest = frontier.latest if frontier.latest > NEVER else None
             note.idle = frontier.is_idle
         else:
+            note.tasks = frontier.tasks
             note.told = [
-                (m.task, m.tasks, m.watermark, int(m.idle))
-                for _, m in sorted(frontier.told.items())
+                (m.task, m.watermark, int(m.idle)) for _, m in sorted(frontier.told.items())
             ]
         passed = self._merge.passed(self._inputs[partition])
         note.passed = passed

@@ -44,24 +44,24 @@ class EventFrontier:
 class UpstreamFrontier:
     """A repartition input: from the markers of its upstream tasks."""
 
-    __slots__ = ("_tasks", "told")
+    __slots__ = ("tasks", "told")
 
     def __init__(self) -> None:
         self.told: dict[int, Marker] = {}
-        self._tasks = 0
+        self.tasks = 0
 
     def take(self, marker: Marker) -> None:
-        self._tasks = marker.tasks
+        self.tasks = marker.tasks
         self.told[marker.task] = marker
 
     @property
     def watermark(self) -> int:
-        if not self._tasks:
+        if not self.tasks:
             return NEVER
-        told = [self.told.get(task) for task in range(self._tasks)]
+        told = [self.told.get(task) for task in range(self.tasks)]
         known = [m for m in told if m is not None]
         active = [m for m in known if not m.idle]
-        if len(known) < self._tasks:
+        if len(known) < self.tasks:
             return NEVER
         times = [NEVER if m.watermark is None else m.watermark for m in active or known]
         return min(times) if active else max(times)
@@ -69,7 +69,7 @@ class UpstreamFrontier:
     @property
     def is_idle(self) -> bool:
         """Whether every upstream task has said that it has nothing to say."""
-        told = [self.told.get(task) for task in range(self._tasks)]
+        told = [self.told.get(task) for task in range(self.tasks)]
         return bool(told) and all(m is not None and m.idle for m in told)
 
 

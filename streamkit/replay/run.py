@@ -29,6 +29,7 @@ from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import GroupActive, StreamkitError, UnknownTopic, nearest
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import create_shadow, replay_layout, written
+from streamkit.replay.recorded import recorded
 from streamkit.replay.session import Session, store
 
 UNIT = Unit("replay", 0)
@@ -125,7 +126,8 @@ class _Pass:
     ) -> Running:
         sub = topology.subtopology(name)
         limits = self._place.limits()
-        task = Task(topology, layout, sub, number, limits=limits)
+        journal = recorded(topology, self._backend, sub, number)
+        task = Task(topology, layout, sub, number, limits=limits, journal=journal)
         one = Running(task, self._place, self._outputs, self._clock)
         one.begin(committed)
         while not one.restore(self._clock.monotonic() + COMMIT_INTERVAL):

@@ -333,3 +333,31 @@ def test_asking_twice_for_a_key_of_two_types_is_refused() -> None:
     assert events.by("k").name == events.by("k").name
     with pytest.raises(TopologyError, match="another type"):
         events.by("k", type_=int)
+
+
+def test_more_tasks_than_a_note_has_room_for_do_not_hand_events_over() -> None:
+    app = App("shop")
+    app.stream("orders", Order).by("customer").window(MINUTE).count(name="n")
+    assert app.topology().layout({"orders": 128}).tasks["orders"] == 128
+    with pytest.raises(TopologyError, match="orders has 129 partitions and hands events over"):
+        app.topology().layout({"orders": 129})
+
+
+def test_a_sub_topology_has_a_journal_where_the_clock_may_decide_something() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    orders.join(app.table("customers", Order))(lambda order, customer: order)
+    app.stream("visits", Order).to("seen")
+    app.stream("sent", Order, max_ahead="1h").to("arrived")
+    silent = app.stream("paid", Order).window(MINUTE, close_after_idle="1m")
+    silent.count(name="n")
+    journals = {sub.name: sub.journal for sub in app.topology().subtopologies}
+    assert journals == {
+        "orders": "shop-orders-journal",
+        "visits": None,
+        "sent": "shop-sent-journal",
+        "paid": "shop-paid-journal",
+    }
+    layout = app.topology().layout(dict.fromkeys(app.topology().sources, 2))
+    assert layout.create["shop-paid-journal"].config == {"retention.ms": "-1"}
+    assert "shop-sent-ahead" in app.topology().sinks

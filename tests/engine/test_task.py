@@ -9,7 +9,9 @@ import pytest
 from streamkit.app import App
 from streamkit.dsl.context import Context
 from streamkit.dsl.state import State
+from streamkit.dsl.topology import MAX_UPSTREAM_TASKS
 from streamkit.dsl.windows import tumbling
+from streamkit.engine.headers import Marker
 from streamkit.engine.rows import Position
 from streamkit.engine.task import Task
 from streamkit.errors import DataError, FunctionError, SerdeError
@@ -439,3 +441,17 @@ def test_a_time_function_that_raises_is_named_with_the_record() -> None:
     task.feed(TopicPartition("in", 0), _columns((2, 1, "k", b"{}")))
     with pytest.raises(DataError, match="in-0@2: event time: KeyError: 'at'"):
         task.run()
+
+
+def test_what_all_upstream_tasks_said_fits_into_a_note() -> None:
+    app = App("a")
+    app.stream("in", Event).by("n").window(tumbling("10ms", grace="0s")).count(to="out", name="c")
+    one = TopicPartition("a-in-by-n-repartition", 0)
+    down = _task(app, sub=1)
+    for number in range(MAX_UPSTREAM_TASKS):
+        marker = Marker(number, MAX_UPSTREAM_TASKS, 1_800_000_000_000 + number, number % 2 == 0)
+        down.feed(one, Columns([number], [0], [None], [None], [marker.headers()]))
+    down.run()
+    again = _task(app, sub=1)
+    again.resume(down.checkpoint().positions)
+    assert again.watermark == down.watermark == 1_800_000_000_001
