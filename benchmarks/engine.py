@@ -92,6 +92,18 @@ PATHS = (
         {"ours": 300_000, "loop": 300_000, "bytewax_log": 60_000, "bytewax": 60_000},
         {"bytewax_log": 3.0, "bytewax": 3.0},
     ),
+    Path(
+        "table-join",
+        "join with a table of 1,000 rows",
+        {"ours": 500_000, "loop": 500_000, "bytewax_log": 500_000, "bytewax": 500_000},
+        {"bytewax_log": 1.0},
+    ),
+    Path(
+        "interval-join",
+        "pairs of two streams, 20 ms apart",
+        {"ours": 100_000, "loop": 300_000},
+        {},
+    ),
 )
 
 

@@ -29,6 +29,9 @@ GAP = 200
 """Sessions end with so much silence of a user, ms: twice the mean time between a user's orders, so
 that a session has seven of them, and the seventh part of all orders begins one."""
 
+NEAR = 20
+"""A user's paid and unpaid orders are a pair when they are so far apart at most, ms."""
+
 LARGE = 50.0
 """Amounts go evenly from 0 to 100: a filter at 50 keeps half."""
 
@@ -45,13 +48,28 @@ class Order(msgspec.Struct):
     paid: bool
 
 
+class User(msgspec.Struct):
+    """A row of the table that orders are joined with."""
+
+    name: str
+    share: float
+    """What is net of an amount."""
+
+
 class Invoice(msgspec.Struct):
-    """What filter + map makes of a large order."""
+    """What filter + map makes of a large order, and a join of any."""
 
     id: int
     user: str
     net: float
     tax: float
+
+
+class Pair(msgspec.Struct):
+    """A user's unpaid order, and a paid one that is near it in time."""
+
+    unpaid: int
+    paid: int
 
 
 class Count(msgspec.Struct):
@@ -63,6 +81,12 @@ class Count(msgspec.Struct):
     user: str
     start: int
     count: int
+
+
+def users() -> dict[str, User]:
+    """The table."""
+    names = (f"user{number:04d}" for number in range(USERS))
+    return {name: User(name, 0.5 + number % 50 / 100) for number, name in enumerate(names)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +128,8 @@ def _end(count: int) -> int:
 class Summary(msgspec.Struct, frozen=True):
     """What came out, in numbers that do not depend on its order: engines that agree did the same.
 
-    `outputs` counts records; `total` adds the cents of their amounts, or the orders they counted.
+    `outputs` counts records; `total` adds the cents of their amounts, the orders they counted, or
+    the distances of pairs.
     """
 
     outputs: int
@@ -117,10 +142,29 @@ def expected(path: str, count: int) -> Summary:
     if path == "filter-map":
         nets = [order.amount * NET for order in orders(count) if order.amount >= LARGE]
         return Summary(len(nets), sum(round(net * 100) for net in nets))
+    if path == "table-join":
+        rows = users()
+        nets = [order.amount * rows[order.user].share for order in orders(count)]
+        return Summary(len(nets) + USERS, sum(round(net * 100) for net in nets))
+    if path == "interval-join":
+        return _pairs(count)
     if path == "sessions":
         return Summary(_sessions(count), count)
     windows = {(order.user, order.at // WINDOW) for order in orders(count)}
     return Summary(len(windows), count)
+
+
+def _pairs(count: int) -> Summary:
+    near: dict[str, list[Order]] = {}
+    pairs = distances = 0
+    for order in orders(count):
+        others = near.setdefault(order.user, [])
+        others[:] = [other for other in others if order.at - other.at <= NEAR]
+        met = [other for other in others if other.paid != order.paid]
+        pairs += len(met)
+        distances += sum(order.id - other.id for other in met)
+        others.append(order)
+    return Summary(pairs, distances)
 
 
 def _sessions(count: int) -> int:
@@ -134,7 +178,10 @@ def _sessions(count: int) -> int:
 
 def summary(path: str, values: list[bytes], count: int) -> Summary:
     """The summary of what did come out, as JSON values of `Invoice` or `Count`."""
-    if path == "filter-map":
+    if path == "interval-join":
+        pairs = [msgspec.json.decode(value, type=Pair) for value in values]
+        return Summary(len(pairs), sum(abs(each.paid - each.unpaid) for each in pairs))
+    if path in ("filter-map", "table-join"):
         nets = [msgspec.json.decode(value, type=Invoice).net for value in values]
         return Summary(len(nets), sum(round(net * 100) for net in nets))
     counts = [msgspec.json.decode(value, type=Count) for value in values]

@@ -25,7 +25,7 @@ from bytewax.outputs import Sink
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from benchmarks.engines.process import Job, main
-from benchmarks.events import GAP, LARGE, NET, START, WINDOW, Count, Event, Invoice, Order
+from benchmarks.events import GAP, LARGE, NET, START, WINDOW, Count, Event, Invoice, Order, users
 
 BATCH = 1_000
 
@@ -113,6 +113,24 @@ def sessions(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
     return flow
 
 
+def table_join(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
+    """The table is a dictionary, which is there before: its joins keep one of events alone."""
+    encode, rows = msgspec.json.Encoder().encode, users()
+
+    def invoice(item: tuple[str, Order]) -> Out | None:
+        key, order = item
+        user = rows.get(key)
+        if user is None:
+            return None
+        net = order.amount * user.share
+        return key, encode(Invoice(order.id, user.name, net, order.amount - net))
+
+    flow = Dataflow("bench")
+    orders = op.map("parse", op.input("orders", flow, source), _parser())
+    op.output("out", op.filter_map("join", orders, invoice), sink)
+    return flow
+
+
 def _parser() -> Callable[[Raw], tuple[str, Order]]:
     decode = msgspec.json.Decoder(Order).decode
 
@@ -133,6 +151,7 @@ FLOWS: dict[str, Flow] = {
     "filter-map": filter_map,
     "windowed-count": windowed_count,
     "sessions": sessions,
+    "table-join": table_join,
 }
 
 if __name__ == "__main__":

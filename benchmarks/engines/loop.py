@@ -11,7 +11,19 @@ import msgspec
 
 from benchmarks.engines.orders_log import ORDERS, OUT, PARTITIONS, fill, outputs
 from benchmarks.engines.process import Job, main
-from benchmarks.events import GAP, LARGE, NET, WINDOW, Count, Event, Invoice, Order
+from benchmarks.events import (
+    GAP,
+    LARGE,
+    NEAR,
+    NET,
+    WINDOW,
+    Count,
+    Event,
+    Invoice,
+    Order,
+    Pair,
+    users,
+)
 from streamkit.records import Columns, TopicPartition
 
 Written: TypeAlias = tuple[list[bytes | None], list[bytes | None], list[int]]
@@ -119,6 +131,57 @@ def sessions() -> Step:
     return step
 
 
+def table_join() -> Step:
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+    rows = users()
+
+    def step(columns: Columns) -> Written:
+        values: list[bytes | None] = []
+        for value in columns.values:
+            assert value is not None
+            order = decode(value)
+            user = rows.get(order.user)
+            if user is not None:
+                net = order.amount * user.share
+                values.append(encode(Invoice(order.id, user.name, net, order.amount - net)))
+        return list(columns.keys), values, list(columns.timestamps)
+
+    return step
+
+
+def interval_join() -> Step:
+    """Pairs of one partition, whose orders are in order of time."""
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+    near: dict[str, list[Order]] = {}
+
+    def step(columns: Columns) -> Written:
+        keys: list[bytes | None] = []
+        values: list[bytes | None] = []
+        timestamps: list[int] = []
+        for key, value in zip(columns.keys, columns.values, strict=True):
+            assert value is not None
+            order = decode(value)
+            others = near[order.user] = [
+                other for other in near.get(order.user, ()) if order.at - other.at <= NEAR
+            ]
+            for other in others:
+                if other.paid != order.paid:
+                    one, two = (other, order) if order.paid else (order, other)
+                    values.append(encode(Pair(one.id, two.id)))
+                    keys.append(key)
+                    timestamps.append(order.at)
+            others.append(order)
+        return keys, values, timestamps
+
+    return step
+
+
 if __name__ == "__main__":
-    paths = {"filter-map": filter_map, "windowed-count": windowed_count, "sessions": sessions}
+    paths = {
+        "filter-map": filter_map,
+        "windowed-count": windowed_count,
+        "sessions": sessions,
+        "table-join": table_join,
+        "interval-join": interval_join,
+    }
     main(log_to_log, paths)

@@ -3,7 +3,9 @@
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.events import Event
+import msgspec
+
+from benchmarks.events import START, Event, users
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.codec import partition_for
@@ -15,6 +17,7 @@ BATCH = 500
 
 ORDERS = "orders"
 OUT = "out"
+USERS = "users"
 
 
 def fill(directory: Path, events: list[Event]) -> Backend:
@@ -33,6 +36,15 @@ def fill(directory: Path, events: list[Event]) -> Backend:
         _append(backend, partition, batch)
     backend.sync(TopicPartition(ORDERS, number) for number in range(PARTITIONS))
     return backend
+
+
+def fill_users(backend: Backend) -> None:
+    """A topic `users` with the table, partitioned as the orders are."""
+    backend.create_topic(USERS, PARTITIONS, {"cleanup.policy": "compact"})
+    encode = msgspec.json.Encoder().encode
+    for name, user in users().items():
+        at = TopicPartition(USERS, partition_for(name.encode(), PARTITIONS))
+        backend.append(at, [encode(user)], keys=[name.encode()], timestamps=[START])
 
 
 def _append(backend: Backend, partition: int, batch: list[Event]) -> None:

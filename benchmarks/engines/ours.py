@@ -4,19 +4,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from benchmarks.engines.orders_log import ORDERS, OUT, fill, outputs
+from benchmarks.engines.orders_log import ORDERS, OUT, USERS, fill, fill_users, outputs
 from benchmarks.engines.process import Job, main
-from benchmarks.events import GAP, LARGE, NET, WINDOW, Count, Event, Invoice, Order
+from benchmarks.events import (
+    GAP,
+    LARGE,
+    NEAR,
+    NET,
+    WINDOW,
+    Count,
+    Event,
+    Invoice,
+    Order,
+    Pair,
+    User,
+)
 from streamkit.app import App
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.windows import session, tumbling
 from streamkit.engine.live import run
 from streamkit.records import Record
 
-Declare: TypeAlias = Callable[[Stream[Order]], object]
+Declare: TypeAlias = Callable[[App, Stream[Order]], object]
 
 
-def filter_map(orders: Stream[Order]) -> object:
+def filter_map(app: App, orders: Stream[Order]) -> object:
     large = orders.filter(lambda order: order.amount >= LARGE)
 
     @large.process(to=OUT)
@@ -27,7 +39,7 @@ def filter_map(orders: Stream[Order]) -> object:
     return invoice
 
 
-def windowed_count(orders: Stream[Order]) -> object:
+def windowed_count(app: App, orders: Stream[Order]) -> object:
     counts = orders.window(tumbling(f"{WINDOW}ms", grace="0ms")).count()
 
     @counts.process(to=OUT)
@@ -37,7 +49,7 @@ def windowed_count(orders: Stream[Order]) -> object:
     return named
 
 
-def sessions(orders: Stream[Order]) -> object:
+def sessions(app: App, orders: Stream[Order]) -> object:
     counts = orders.window(session(f"{GAP}ms")).count()
 
     @counts.process(to=OUT)
@@ -47,14 +59,41 @@ def sessions(orders: Stream[Order]) -> object:
     return named
 
 
+def table_join(app: App, orders: Stream[Order]) -> object:
+    @orders.join(app.table(USERS, User), to=OUT)
+    def invoice(order: Order, user: User) -> Invoice:
+        net = order.amount * user.share
+        return Invoice(order.id, user.name, net, order.amount - net)
+
+    return invoice
+
+
+def interval_join(app: App, orders: Stream[Order]) -> object:
+    paid = orders.filter(lambda order: order.paid)
+
+    @orders.filter(lambda order: not order.paid).join(paid, within=f"{NEAR}ms", to=OUT)
+    def pair(one: Order, other: Order) -> Pair:
+        return Pair(one.id, other.id)
+
+    return pair
+
+
 def log_to_log(declare: Declare, events: list[Event], directory: Path) -> Job:
     backend = fill(directory, events)
     app = App("bench", log=str(directory))
-    declare(app.stream(ORDERS, Order, key=str, time="at", out_of_order="0ms"))
+    declare(app, app.stream(ORDERS, Order, key=str, time="at", out_of_order="0ms"))
     topology = app.topology()
+    if USERS in topology.sources:
+        fill_users(backend)
     return Job(lambda: run(topology, backend, until_end=True), lambda: outputs(backend))
 
 
 if __name__ == "__main__":
-    paths = {"filter-map": filter_map, "windowed-count": windowed_count, "sessions": sessions}
+    paths = {
+        "filter-map": filter_map,
+        "windowed-count": windowed_count,
+        "sessions": sessions,
+        "table-join": table_join,
+        "interval-join": interval_join,
+    }
     main(log_to_log, paths)
