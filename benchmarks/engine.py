@@ -125,7 +125,7 @@ def one_round(engine: Engine, path: Path, scale: float) -> Measured:
 
 
 def compare(path: Path, scale: float, beside: Sequence[Engine] = BESIDE) -> list[Row]:
-    beside = [engine for engine in beside if engine.module in path.orders]
+    beside = [each for each in beside if not each.installed or each.module in path.orders]
     engines = [engine for engine in (OURS, *beside) if engine.installed]
     runs = {engine.module: partial(one_round, engine, path, scale) for engine in engines}
     measured = interleaved(runs, ROUNDS if scale >= 1 else 1)
