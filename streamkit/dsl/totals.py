@@ -22,7 +22,7 @@ R = TypeVar("R")
 class Totals(Chain[V], Generic[V]):
     """Part of Stream: folds over all events of a key.
 
-    Each gives the key's value after each event: what a table of these values would be told.
+    Each gives the key's value after each event; `to_table` makes a table of these values.
     Nothing is ever forgotten here; see `window` for what ends.
     """
 
