@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA := build/kafka
+API := streamkit streamkit.connect streamkit.processors streamkit.testing
 SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi])
 
-.PHONY: help demo test test-kafka lint bench soak clean
+.PHONY: help demo test test-kafka lint bench docs soak clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -27,6 +28,9 @@ lint: $(VENV)/.lint  ## format, style, types, layers
 
 bench: $(VENV)/.bench $(VENV)/.flights  ## measure each path beside its peer or limit
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.docs  ## write the API reference to build/api, from the docstrings
+	$(BIN)/python -W error -m pdoc -o build/api $(API)
 
 soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer than the tests do
 	STREAMKIT_SOAK=1 $(BIN)/python -m pytest tests/crash tests/simulation -n 2 --timeout 1800
@@ -55,6 +59,10 @@ $(VENV)/.test: $(VENV)/.installed
 
 $(VENV)/.lint: $(VENV)/.installed
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,lint]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
