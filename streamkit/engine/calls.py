@@ -40,6 +40,14 @@ class Calls:
         if self.plain(function) is not None:
             return lambda key, value, stamp, headers: call(value)
         prepare, extras = self._prepare(function, key)
+        if not function.wants_record:
+
+            def of_value(key: Any, value: Any, stamp: int, headers: Headers) -> Any:
+                prepare(key, stamp, headers)
+                return call(value, *extras)
+
+            return of_value
+
         record = self._record(function)
 
         def of_event(key: Any, value: Any, stamp: int, headers: Headers) -> Any:
@@ -116,7 +124,7 @@ class Calls:
         cursor = self._cursor
         # One of its own: a generator goes on after later functions have looked at theirs.
         context = Context(function.name, self._send)
-        encode, name = key.encode, function.described
+        write, encode, name = key.write, key.encode, function.described
         current = Place()
         extras: list[Any] = []
         for extra in function.extras:
@@ -129,16 +137,27 @@ class Calls:
                 extras.append(extra.bound(store, current))
         keyed, contextual = bool(function.states), "context" in function.extras
 
+        def place(key: Any, stamp: int, headers: Headers) -> None:
+            try:
+                data = write(key)
+            except Exception:
+                data = encoded(key)
+            if data is None:
+                raise cursor.keyless(f"the State of {name}")
+            current.key = data
+            current.stamp = stamp
+
+        def encoded(key: Any) -> bytes | None:
+            """With care: for keys that are missing, and to say what is wrong."""
+            try:
+                return encode(key)
+            except SerdeError as error:
+                raise cursor.unwritable(f"key for the State of {name}", error) from error
+
         def prepare(key: Any, stamp: int, headers: Headers) -> None:
             if contextual:
                 context.at(cursor.topic, cursor.partition, cursor.offset, key, stamp, headers)
             if keyed:
-                try:
-                    data = encode(key)
-                except SerdeError as error:
-                    raise cursor.unwritable(f"key for the State of {name}", error) from error
-                if data is None:
-                    raise cursor.keyless(f"the State of {name}")
-                current.key, current.stamp = data, stamp
+                place(key, stamp, headers)
 
-        return prepare, tuple(extras)
+        return place if keyed and not contextual else prepare, tuple(extras)
