@@ -31,6 +31,7 @@ def _app() -> App:
     """Everything that order and time matter to, in one task."""
     app = App("j")
     names = app.table("names", str)
+    streams = []
     for topic in ("left", "right"):
         stream = app.stream(topic, Event, time="time", max_ahead="1s")
 
@@ -44,7 +45,30 @@ def _app() -> App:
 
         windows = named.window(tumbling("10ms", grace="2ms"), close_after_idle="30s")
         windows.aggregate(name=f"{topic}-ids", to=f"{topic}-windows")(ids)
+        streams.append(stream)
+    left, right = streams
+    near = left.join(right, within="5ms", how="outer", close_after_idle="30s", to="near")
+    near(pair)
+    left.join_as_of(right, tolerance="9ms", how="left", direction="nearest", to="as-of")(as_of)
+    left.join(names, how="left", history="10ms", name="then", to="then")(then)
+    right.join(left.to_table(), how="left", name="latest", to="latest")(latest)
     return app
+
+
+def pair(one: Event | None, other: Event | None) -> list[int | None]:
+    return [each and each.id for each in (one, other)]
+
+
+def as_of(one: Event, other: Event | None) -> list[int | None]:
+    return [one.id, other and other.id]
+
+
+def then(event: Event, name: str | None) -> list[Any]:
+    return [event.id, name]
+
+
+def latest(event: Event, other: Event | None) -> list[int | None]:
+    return [event.id, other and other.id]
 
 
 INPUTS = tuple(TopicPartition(topic, 0) for topic in ("left", "right"))
@@ -248,7 +272,7 @@ def test_idle_inputs_and_windows_that_closed_are_in_the_journal_once() -> None:
     at = {"left-0": 1, "right-0": 0, "names-0": 0}
     assert log.journal[1:] == [
         Silence(at, idle=("left-0",)),
-        Silence(at, idle=("left-0", "right-0"), closed=("left-ids", "right-ids")),
+        Silence(at, idle=("left-0", "right-0"), closed=("left-ids", "right-ids", "pair")),
     ]
     assert [row[1] for row in log.written["left-windows"]] == [b"[10]"]
 
