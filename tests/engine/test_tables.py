@@ -343,3 +343,31 @@ def test_results_of_windows_are_a_table() -> None:
             t.send("sales", 1, key="a", timestamp=time)
         t.run()
         assert t.values("out") == [0, 0, 0, 0, 3, 3, 2]
+
+
+def test_a_made_table_has_history_and_may_take_rows_of_a_global_one() -> None:
+    app = App("j")
+    left, world = app.table("left", Row), app.global_table("world", Row)
+
+    @left.join(world, how="left")
+    def both(one: Row, other: Row | None) -> Row:
+        return Row(one.name + (other.name if other else "-"))
+
+    keys = app.stream("keys", str, out_of_order="100ms")
+    keys.join(both, how="left", history="0s", name="then", to="then")(_name)
+    keys.join(both, how="left", name="now", to="now")(_name)
+    with app.test() as t:
+        for table, name, time in [
+            ("left", "a", 10), ("world", "1", 20), ("left", "b", 30), ("world", None, 40),
+            ("left", None, 50),
+        ]:  # fmt: skip
+            t.send(table, name and Row(name), key="k", timestamp=time)
+        for time in (5, 10, 25, 30, 45, 50):
+            t.send("keys", str(time), key="k", timestamp=time)
+        t.run()
+        assert t.values("then") == ["5 None", "10 a-", "25 a1", "30 b1", "45 b-", "50 None"]
+        assert t.values("now") == [f"{time} None" for time in (5, 10, 25, 30, 45, 50)]
+
+
+def _name(key: str, row: Row | None) -> str:
+    return f"{key} {row and row.name}"
