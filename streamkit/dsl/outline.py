@@ -35,7 +35,7 @@ _TIMES = frozenset(
 _KINDS = {"window fold": "window", "running fold": "total", "stream source": "stream"}
 """Words for kinds whose classes are called otherwise than what users write."""
 
-_SETTINGS = ("how", "emit", "close_after_idle", "out_of_order", "max_ahead")
+_SETTINGS = ("how", "history", "emit", "close_after_idle", "out_of_order", "max_ahead")
 """Fields of a node that say how it does what it does, beside its `window` or `kind`."""
 
 
@@ -183,6 +183,8 @@ def _fields(setting: Any) -> dict[str, str]:
     for name, value in values.items():
         if name in ("how", "direction"):
             said[value] = ""
+        elif value is True:
+            said[name] = ""
         elif value not in (None, 0):
             said[name.replace("_", " ")] = _text(name, value)
     return said

@@ -139,3 +139,23 @@ def test_windows_are_written_as_users_write_them(window, emit, said) -> None:
 def test_durations_are_written_so_that_they_can_be_read(duration: int, text: str) -> None:
     assert shortest(duration) == text
     assert milliseconds(text) == duration
+
+
+def test_joins_are_written_as_users_write_them() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    customers = app.table("customers", Customer)
+
+    @orders.join(customers, history="1h", to="named")
+    def named(order: Order, customer: Customer) -> str:
+        return customer.name
+
+    @orders.join(app.stream("paid", Order), within="1h", how="left", to="both")
+    def both(order: Order, paid: Order | None) -> str:
+        return ""
+
+    text = tree(outline(app.topology()))
+    assert "join named, with table customers, inner, history 1h" in text
+    assert "stream join both, within, before 1h, after 1h, left" in text
+    assert "right side both, within, before 1h, after 1h, left" in text
+    assert text.count("sub-topology") == 1
