@@ -27,9 +27,10 @@ Batch: TypeAlias = tuple["_Topic", int, bytes]
 class _Topic:
     """The batches that are being filled for a topic, one per partition."""
 
-    __slots__ = ("builders", "compression", "info", "limit")
+    __slots__ = ("at_once", "builders", "compression", "info", "limit")
 
-    def __init__(self, info: TopicInfo) -> None:
+    def __init__(self, info: TopicInfo, *, at_once: bool = False) -> None:
+        self.at_once = at_once
         self.builders: list[codec.Builder] = []
         self.follow(info)
 
@@ -56,9 +57,9 @@ class Outputs:
     and a replay puts it at the same place.
 
     `place` gives the topic that stands for a topic of the app: itself when live, its shadow in a
-    replay. What is given waits for the commit and is committed with it; with `at_once` it is
-    appended as it comes and can be read at once, and after a kill what was not committed comes
-    again. What is kept (state) is always part of the transaction.
+    replay. What is given waits for the commit and is committed with it. To topics for which
+    `at_once` is true it is appended as it comes and can be read at once, and after a kill what was
+    not committed comes again. What is kept (state) is always part of the transaction.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Outputs:
         place: Callable[[str], str],
         transaction: WorkTransaction,
         *,
-        at_once: bool = False,
+        at_once: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.transaction = transaction
         self._backend = backend
@@ -75,6 +76,7 @@ class Outputs:
         self._at_once = at_once
         self._topics: dict[str, _Topic] = {}
         self._full: deque[Batch] = deque()
+        self._due: deque[Batch] = deque()  # the same, of topics that are written at once
         self._held = 0
         self._unsynced: set[TopicPartition] = set()
         self._giving = False
@@ -93,9 +95,8 @@ class Outputs:
             topic = self._topic(name)
             for number in range(len(topic.builders)):
                 self._fill_one(topic, number, rows)
-        if self._at_once:
-            self._append_all()
-        elif self._held >= HELD_BYTES:
+        self._append_due()
+        if self._held >= HELD_BYTES:
             self._append_full(())
         self._giving = False
 
@@ -111,21 +112,25 @@ class Outputs:
         waiting.extend(topic.take_out())
         end = 0
         while waiting:
-            end = self._append(waiting, (), at_once=False)
+            end = self._append(waiting, ())
         return end
 
     def prepare(self) -> None:
         """Append all that was given, for a commit."""
-        if self._at_once:
+        if self._unsynced:
             self._backend.sync(self._unsynced)
             self._unsynced.clear()
-        else:
-            self._append_all()
+        for topic in self._topics.values():
+            self._full.extend(topic.take_out())
+        self._append_full(
+            {TopicPartition(topic.info.name, number) for topic, number, _ in self._full}
+        )
 
     def drop(self) -> None:
         """Forget what was given since the last commit, and abort the transaction."""
         self._topics.clear()
         self._full.clear()
+        self._due.clear()
         self._held = 0
         self._giving = False
         self.transaction.abort()
@@ -136,7 +141,7 @@ class Outputs:
         if count == 1:
             self._fill_one(topic, 0, rows)
         elif rows.headers is None and None not in rows.keys:
-            self._held += _add(topic, topic.builders, None, rows, self._full)
+            self._add(topic, topic.builders, None, rows)
         else:
             chosen: list[list[int]] = [[] for _ in range(count)]
             for row, key in enumerate(rows.keys):
@@ -147,16 +152,24 @@ class Outputs:
                     self._fill_one(topic, number, some)
 
     def _fill_one(self, topic: _Topic, number: int, rows: Rows) -> None:
-        self._held += _add(topic, [topic.builders[number]], number, rows, self._full)
+        self._add(topic, [topic.builders[number]], number, rows)
+
+    def _add(
+        self, topic: _Topic, builders: list[codec.Builder], number: int | None, rows: Rows
+    ) -> None:
+        if topic.at_once:
+            _add(topic, builders, number, rows, self._due)
+        else:
+            self._held += _add(topic, builders, number, rows, self._full)
 
     def _topic(self, name: str) -> _Topic:
         info = self._info(name)
         topic = self._topics.get(info.name)
         if topic is None:
-            topic = self._topics[info.name] = _Topic(info)
+            topic = self._topics[info.name] = _Topic(info, at_once=self._at_once(name))
         elif topic.info is not info and topic.info != info:
             # What waits goes where it was meant to; the next records follow the topic.
-            self._full.extend(topic.take_out())
+            (self._due if topic.at_once else self._full).extend(topic.take_out())
             topic.follow(info)
         return topic
 
@@ -170,31 +183,25 @@ class Outputs:
                 f"create it: streamkit topics create {place}"
             ) from error
 
-    def _append_all(self) -> None:
+    def _append_due(self) -> None:
         for topic in self._topics.values():
-            self._full.extend(topic.take_out())
-        self._append_full(
-            {TopicPartition(topic.info.name, number) for topic, number, _ in self._full}
-        )
+            if topic.at_once:
+                self._due.extend(topic.take_out())
+        while self._due:
+            self._append(self._due, ())
 
     def _append_full(self, soon: Collection[TopicPartition]) -> None:
         while self._full:
-            self._append(self._full, soon, at_once=self._at_once)
+            self._append(self._full, soon)
         self._held = 0
 
-    def _append(
-        self,
-        waiting: deque[Batch],
-        soon: Collection[TopicPartition],
-        *,
-        at_once: bool,
-    ) -> int:
+    def _append(self, waiting: deque[Batch], soon: Collection[TopicPartition]) -> int:
         """Append the first batch that waits; the offset after it."""
         topic, number, batch = waiting[0]
         at = TopicPartition(topic.info.name, number)
         end = 0
         try:
-            if at_once:
+            if topic.at_once:
                 end = self._backend.append_encoded(at, batch, acks=1)
                 self._unsynced.add(at)
             else:

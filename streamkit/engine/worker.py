@@ -77,6 +77,9 @@ class Worker:
         self._clock = clock
         self._layout = layout
         self._order = order
+        self._reads = frozenset(
+            source.topic for sub in topology.subtopologies for source in sub.streams
+        )
         known = backend.topics()
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
@@ -104,8 +107,13 @@ class Worker:
             self._backend,
             self._place.topic,
             self._transaction,
-            at_once=self._settings.guarantee == "at_least_once",
+            at_once=self._at_once,
         )
+
+    def _at_once(self, topic: str) -> bool:
+        """Whether what goes there may be there twice after a kill. Never what the app reads itself:
+        it would count twice in state."""
+        return self._settings.guarantee == "at_least_once" and topic not in self._reads
 
     # What whoever has it does.
 

@@ -34,7 +34,7 @@ def given(log, transaction, member):
     """Gives rows to fresh outputs, and commits them."""
 
     def give(drained, task=0, *, at_once=False):
-        made = Outputs(log, str, transaction, at_once=at_once)
+        made = Outputs(log, str, transaction, at_once=lambda _: at_once)
         made.give(drained, task)
         made.prepare()
         transaction.commit({}, member, [])
@@ -141,11 +141,26 @@ def test_nothing_is_read_before_the_commit_and_nothing_of_what_is_dropped(log, t
 
 def test_at_once_is_before_the_commit_but_for_state(log, transaction):
     log.create_topic("kept")
-    made = Outputs(log, str, transaction, at_once=True)
+    made = Outputs(log, str, transaction, at_once=lambda topic: topic == "out")
     made.give(Drained({"out": rows((b"a", b"1"))}), 0)
     assert made.keep("kept", 0, rows((b"a", b"1"), (b"b", b"2"))) == 2
     assert len(records(log)) == 1
     assert records(log, "kept") == []
+
+
+def test_what_one_topic_gets_at_once_another_gets_with_the_commit(log, transaction, member):
+    log.create_topic("handed")
+    made = Outputs(log, str, transaction, at_once=lambda topic: topic == "out")
+    given = {"handed": rows((b"a", b"1")), "out": rows((b"a", b"1"))}
+    made.give(Drained(given), 0)
+    made.drop()
+    made.give(Drained(given), 0)
+    assert len(records(log)) == 2
+    assert records(log, "handed") == []
+    made.prepare()
+    transaction.commit({}, member, [])
+    assert len(records(log)) == 2
+    assert len(records(log, "handed")) == 1
 
 
 def test_memory_for_what_waits_is_bounded(log, transaction, monkeypatch):

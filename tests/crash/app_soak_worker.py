@@ -1,0 +1,154 @@
+"""One process of the app's soak: `app_soak_worker.py ROLE NAME LOG ...`.
+
+    work NAME LOG GUARANTEE        a member of the app's group, until SIGTERM
+    finish NAME LOG GUARANTEE      one that ends when everything is processed
+    feed NAME LOG SEED             writes events, at the pace of the clock, until it is killed
+
+The app has what can go wrong when a process dies: state, windows that close, joins that wait, a
+table with history, and events that are handed over. Its memory is so small that state is on disk.
+"""
+
+import random
+import sys
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from streamkit import App, Producer, State, session, tumbling
+from streamkit.backends.locate import open_backend
+from streamkit.engine.live import run
+from streamkit.engine.worker import Settings
+
+MEMORY = 20_000
+COMMIT = 0.25
+"""Seconds: most who are killed have something that is not committed."""
+EVENTS_A_SECOND = 150
+GENERATION = 5
+"""Seconds for which the same users are there. Their names are written one generation before, as
+what a table's row is depends on whether it has come when the event is processed."""
+USERS = 20
+ITEMS = 12
+LATE = 60_000
+
+
+class Order(Struct):
+    id: str
+    item: str
+    at: int
+
+
+class Visit(Struct):
+    id: str
+    at: int
+
+
+class Numbered(Struct):
+    id: str
+    number: int
+
+
+class Named(Struct):
+    id: str
+    name: str | None
+
+
+class Met(Struct):
+    order: str | None
+    visit: str | None
+
+
+def shop() -> App:
+    app = App("shop")
+    orders = app.stream("orders", Order, time="at", out_of_order="5s")
+    visits = app.stream("visits", Visit, time="at", out_of_order="5s")
+    names = app.table("names", str)
+
+    @orders.process(to="numbered")
+    def number(order: Order, seen: State[int]) -> Numbered:
+        seen.set(seen.get(0) + 1)
+        return Numbered(order.id, seen.get(0))
+
+    @orders.join(names, how="left", history="1h", to="named")
+    def named(order: Order, name: str | None) -> Named:
+        return Named(order.id, name)
+
+    @orders.join(visits, within="500ms", how="outer", grace="1s", to="met")
+    def met(order: Order | None, visit: Visit | None) -> Met:
+        return Met(order and order.id, visit and visit.id)
+
+    visits.window(session("600ms", grace="1s")).collect(1 << 20, "id", to="stays", name="stays")
+    items = orders.by("item")
+    items.window(tumbling("2s", grace="1s")).collect(1 << 20, "id", to="sales", name="sales")
+
+    @items.process(to="sold")
+    def sell(order: Order, seen: State[int]) -> Numbered:
+        seen.set(seen.get(0) + 1)
+        return Numbered(order.id, seen.get(0))
+
+    return app
+
+
+def work(log: str, guarantee: Any, *, until_end: bool) -> None:
+    with open_backend(log) as backend:
+        settings = Settings(guarantee=guarantee, commit_interval=COMMIT, memory=MEMORY)
+        run(shop().topology(), backend, settings=settings, until_end=until_end)
+
+
+class Feed:
+    """Events of users that come and go. Their times are the clock's, some a bit or much earlier."""
+
+    def __init__(self, name: str, log: str, seed: str) -> None:
+        self.name = name
+        self.dice = random.Random(seed)
+        self.producer = Producer(log)
+        self.began = time.time()
+        self.count = 0
+
+    def run(self) -> None:
+        for generation in range(2):
+            self.name_users(generation)
+        generation = 0
+        while True:
+            passed = time.time() - self.began
+            if passed // GENERATION > generation:
+                generation += 1
+                self.name_users(generation + 1)
+            for _ in range(EVENTS_A_SECOND // 25):
+                self.event(generation, may_be_late=passed > 2)
+            self.producer.flush()
+            time.sleep(0.04)
+
+    def user(self, generation: int) -> str:
+        return f"{self.name}-{generation}-{self.dice.randrange(USERS)}"
+
+    def name_users(self, generation: int) -> None:
+        """Some get a name, some another one later, and some none, or none any more."""
+        start = round((self.began + generation * GENERATION) * 1000)
+        for number in range(USERS):
+            user = f"{self.name}-{generation}-{number}"
+            for _ in range(self.dice.randrange(4)):
+                at = start + self.dice.randrange(GENERATION * 1000)
+                name = None if self.dice.random() < 0.2 else f"{user} at {at}".encode()
+                self.producer.send("names", name, key=user, timestamp=at)
+        self.producer.flush()
+
+    def event(self, generation: int, *, may_be_late: bool) -> None:
+        self.count += 1
+        at = round(time.time() * 1000) - self.dice.randrange(1000)
+        if may_be_late and self.dice.random() < 0.02:
+            at -= LATE
+        name, user = f"{self.name}:{self.count}", self.user(generation)
+        if self.dice.random() < 0.6:
+            item = f"item{self.dice.randrange(ITEMS)}"
+            self.producer.send("orders", Order(name, item, at), key=user)
+        else:
+            self.producer.send("visits", Visit(name, at), key=user)
+
+
+if __name__ == "__main__":
+    role, name, log, *more = sys.argv[1:]
+    if role == "feed":
+        Feed(name, log, more[0]).run()
+    else:
+        work(log, more[0], until_end=role == "finish")
