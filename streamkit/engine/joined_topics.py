@@ -9,7 +9,7 @@ from streamkit.codec import partition_for
 from streamkit.dsl.durations import shortest
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.topology import Layout, SubTopology, Topology
-from streamkit.errors import TopologyError
+from streamkit.errors import LogError, TopologyError
 from streamkit.records import TopicPartition
 
 _SAMPLE = 100
@@ -102,10 +102,10 @@ def _partitioners(topic: str, count: int, backend: Backend) -> tuple[set[str] | 
 
 
 def _keys(at: TopicPartition, backend: Backend) -> Iterator[bytes]:
-    start = backend.offsets(at).start
-    found = 0
-    for batch in backend.fetch({at: start}, max_bytes=_SAMPLE_BYTES):
-        for key in batch.columns().keys:
-            if key is not None and found < _SAMPLE:
-                found += 1
-                yield key
+    try:
+        batches = backend.fetch({at: backend.offsets(at).start}, max_bytes=_SAMPLE_BYTES)
+        keys = [key for batch in batches for key in batch.columns().keys if key is not None]
+    except LogError:
+        # Removed meanwhile, or damaged: whoever has to read it, which is perhaps nobody, will say.
+        return
+    yield from keys[:_SAMPLE]
