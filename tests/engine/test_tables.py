@@ -104,7 +104,9 @@ def test_changes_that_come_while_events_do_take_their_place_in_time() -> None:
             names.append(str(number))
         t.run()
         assert [name for _, name in t.values("out")] == names
-        # Time has come to 796, and what was 10 before that is known.
+        # Time has come to 796, and what was there 10 before that stays when more comes.
+        t.send("rows", Row("later"), key="a", timestamp=1000)
+        t.run()
         for time, name in [(795, "198"), (787, "196"), (786, "196"), (700, "196")]:
             t.send("orders", Order(1, "a", time), key="a", timestamp=time)
             t.run()
