@@ -2,19 +2,22 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.graph import Graph
+from streamkit.dsl.guarantee import COMMIT_INTERVAL, Guarantee
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.sizes import MEMORY, Size, number_of_bytes
 from streamkit.dsl.stream import Stream, stream_of
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.times import event_time
 from streamkit.dsl.topology import Topology
+from streamkit.errors import ConfigError
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
+    from streamkit.engine.settings import Settings
     from streamkit.engine.trial import TestRun
 
 T = TypeVar("T")
@@ -27,11 +30,31 @@ class App:
     with it. `log` is a directory or URL; the environment's STREAMKIT_LOG, else ./streamkit-data.
     `memory` is what state takes of each process's memory before it is left on disk alone ("2GB");
     the environment's STREAMKIT_MEMORY, else 512 MB.
+
+    `guarantee`: with "exactly_once" what is made of an event is read once whatever is killed, and
+    can be read when it is committed; with "at_least_once" results can be read at once, and those
+    that were not committed when a process was killed are there twice. `commit_interval`: commits
+    are that far apart, or as far as they take; after a time without events the next is at once.
+    100 ms; with "at_least_once", where nobody waits for them, 2 s.
     """
 
-    def __init__(self, name: str, *, log: str | None = None, memory: Size | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        log: str | None = None,
+        memory: Size | None = None,
+        guarantee: Guarantee = "exactly_once",
+        commit_interval: Duration | None = None,
+    ) -> None:
+        if guarantee not in get_args(Guarantee):
+            one = " or ".join(f'"{each}"' for each in get_args(Guarantee))
+            raise ConfigError(f"guarantee={guarantee!r}: it is {one}")
         self._graph = Graph(name)
         self._log = log
+        self._guarantee: Guarantee = guarantee
+        commit_interval = commit_interval or COMMIT_INTERVAL[guarantee]
+        self._commit_interval = milliseconds(commit_interval, "commit_interval")
         self._memory = None if memory is None else number_of_bytes(memory, "memory")
 
     @property
@@ -50,6 +73,12 @@ class App:
             return self._memory
         asked = os.environ.get("STREAMKIT_MEMORY")
         return MEMORY if not asked else number_of_bytes(asked, "STREAMKIT_MEMORY")
+
+    def settings(self) -> "Settings":
+        """How the engine is to run it."""
+        from streamkit.engine.settings import Settings
+
+        return Settings(self._guarantee, self._commit_interval / 1000, memory=self.memory)
 
     @overload
     def stream(
@@ -119,16 +148,16 @@ class App:
         """Run live, until Ctrl-C or SIGTERM; `streamkit run` with nothing else to say."""
         from streamkit.backends.locate import open_backend
         from streamkit.engine.live import run
-        from streamkit.engine.worker import Settings
 
         with open_backend(self.log) as backend:
-            run(self.topology(), backend, settings=Settings(memory=self.memory))
+            run(self.topology(), backend, settings=self.settings())
 
     def test(self, partitions: int = 4, *, members: int = 1) -> "TestRun":
         """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""
         from streamkit.engine.trial import TestRun
 
-        return TestRun(self.topology(), partitions, members=members)
+        guarantee = self._guarantee
+        return TestRun(self.topology(), partitions, members=members, guarantee=guarantee)
 
 
 def _key_type(key: Any) -> Any:

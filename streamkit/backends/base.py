@@ -124,9 +124,11 @@ class Transactions(Protocol):
         """
         ...
 
-    def commit(self) -> None:
+    def commit(self, *, after: Iterable[TopicPartition] = ()) -> None:
         """Commit all that was appended since `begin`; on stable storage when it returns.
 
+        `after`: what was appended there before the call is so before it is decided: that which
+        the transaction was made of.
         OutcomeUnknown: committed or aborted, whole. After any other StreamkitError it is not
         committed: `abort` it. An interrupt's note says which.
         """

@@ -6,12 +6,12 @@ carried out in the partitions, in the order of docs/transactions.md.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.owners import Owners
+from streamkit.backends.syncing import sync_all
 from streamkit.backends.transactions_topic import TransactionsTopic
 from streamkit.clock import Clock
 from streamkit.errors import (
@@ -165,11 +165,8 @@ class TransactionCoordinator:
 
     def sync_partitions(self, partitions: Iterable[TopicPartition]) -> None:
         """Bring what was appended to them to stable storage; deleted ones are passed over."""
-        for tp in sorted(partitions):
-            partition = self._partition(tp)
-            if partition is not None:
-                with suppress(UnknownTopic):
-                    partition.sync()
+        found = (self._partition(tp) for tp in sorted(partitions))
+        sync_all((partition for partition in found if partition is not None), gone=True)
 
     def complete(self, marked: Transaction) -> None:
         """Say that all markers are on stable storage, unless somebody has said so."""

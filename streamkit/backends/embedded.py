@@ -161,8 +161,14 @@ class EmbeddedBackend:
         return self._log.delete_records(partition, before)
 
     def sync(self, partitions: Iterable[TopicPartition]) -> None:
-        for partition in partitions:
-            self._log.partition(partition).sync()
+        found = [self._log.partition(partition) for partition in partitions]
+        if len(found) > 1:
+            with loading():
+                from streamkit.backends.syncing import sync_all
+
+            sync_all(found)
+        elif found:
+            found[0].sync()
 
     def producer_id(self) -> int:
         return self._log.producer_id()

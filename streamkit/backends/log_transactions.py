@@ -121,11 +121,11 @@ class LogTransactions:
         with nullcontext() if member is None else member.holding(work):
             self._offsets.commit_in_transaction(group, commits, *self._at.producer)
 
-    def commit(self) -> None:
+    def commit(self, *, after: Iterable[TopicPartition] = ()) -> None:
         self._require_use()
         if not self._at.begun:
             return
-        self._coordinator.sync_partitions(self._at.partitions | self._at.unsynced)
+        self._coordinator.sync_partitions({*self._at.partitions, *self._at.unsynced, *after})
         interrupted: BaseException | None = None
         while self._at.begun:
             try:

@@ -47,27 +47,20 @@ def list_(context: typer.Context, json: Json = False) -> None:
 @app.command()
 def show(context: typer.Context, session: Which, json: Json = False) -> None:
     """Show a session's bounds and the topics it wrote."""
-    from streamkit.records import TopicPartition
+    from streamkit.replay.compare import sizes
 
     with open_log(context, read_only=True) as log:
         found = _find(log, session)
-        existing = log.topics()
-        sizes = {}
-        for topic in found.shadows:
-            if topic in existing:
-                ranges = [
-                    log.offsets(TopicPartition(topic, n)) for n in range(existing[topic].partitions)
-                ]
-                sizes[topic] = sum(each.end - each.start for each in ranges)
+        written = sizes(log, found)
     if json:
-        print_json({**_summary(found), "topics": sizes, "group": found.group})
+        print_json({**_summary(found), "topics": written, "group": found.group})
         return
     typer.echo(
         f"{found.app}/{found.name}: {'finished' if found.finished else 'unfinished'}, "
         f"from {_moment(found.start, 'earliest')} to {_moment(found.end, 'latest')}"
     )
     print_table("input", ["topic", "partition", "start", "end"], _bounds(found))
-    print_table("output", ["topic", "records"], sorted(sizes.items()))
+    print_table("output", ["topic", "records"], sorted(written.items()))
 
 
 @app.command()

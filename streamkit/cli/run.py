@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from streamkit.cli.reports import COLUMNS, Board, reporting
 from streamkit.cli.settings import settings_of
 from streamkit.cli.workers import workers
 from streamkit.dsl.durations import milliseconds
+from streamkit.engine.settings import OnMissing
 from streamkit.engine.signals import stop_on_signals
 from streamkit.errors import UsageError
 
@@ -53,6 +55,22 @@ def run(
             help="Go on even if the app changed so that state is orphaned: see `streamkit plan`.",
         ),
     ] = False,
+    commit_interval: Annotated[
+        str | None,
+        typer.Option(
+            "--commit-interval",
+            metavar="DURATION",
+            help="How far commits are apart, in place of what the app says (100ms by default).",
+        ),
+    ] = None,
+    on_missing: Annotated[
+        OnMissing,
+        typer.Option(
+            "--on-missing",
+            help="When records are gone that the app has not read: stop; go on with the earliest "
+            "that are left; or rebuild the state of their task from these.",
+        ),
+    ] = "fail",
     report: Annotated[int | None, typer.Option("--report", hidden=True)] = None,
 ) -> None:
     """Run an app until Ctrl-C or SIGTERM; it commits what it did before it ends.
@@ -62,6 +80,9 @@ def run(
     """
     settings = settings_of(context)
     seconds = milliseconds(drain, "--drain") / 1000
+    interval = None
+    if commit_interval is not None:
+        interval = milliseconds(commit_interval, "--commit-interval")
     with ExitStack() as open_things:
         stop = open_things.enter_context(stop_on_signals())
         on_progress: Callable[[Progress], None]
@@ -77,10 +98,12 @@ def run(
             # In here, as all of this takes a while, and may be stopped as well.
             from streamkit.backends.locate import open_backend
             from streamkit.engine.live import run as run_live
-            from streamkit.engine.worker import Settings as Work
 
             loaded = load_app(app)
             url = (settings.log if settings.log_asked else None) or loaded.log
+            how = replace(loaded.settings(), on_missing=on_missing)
+            if interval is not None:
+                how = replace(how, commit_interval=interval / 1000)
             if processes > 1 and url.startswith("memory:"):
                 raise UsageError(
                     "--workers: processes cannot share a log in memory; use a directory"
@@ -88,6 +111,8 @@ def run(
             # The same command without --workers; where the log is has been decided here.
             arguments = ["--log", url, *(["--debug"] if settings.debug else []), "run", app]
             arguments += ["--drain", drain]
+            arguments += ["--on-missing", on_missing]
+            arguments += [] if commit_interval is None else ["--commit-interval", commit_interval]
             arguments += ["--until-end"] if until_end else []
             arguments += ["--accept"] if accept else []
             others = workers(
@@ -102,7 +127,7 @@ def run(
                     loaded.topology(),
                     log,
                     stop=stop,
-                    settings=Work(memory=loaded.memory),
+                    settings=how,
                     until_end=until_end,
                     accept=accept,
                     on_progress=on_progress,

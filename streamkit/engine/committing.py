@@ -25,7 +25,7 @@ def commit(
     appends raise.
     """
     place.refuse_successors()
-    outputs.prepare()
+    given = outputs.prepare()
     offsets: dict[TopicPartition, CommittedOffset] = {}
     owned: list[Unit] = []
     inputs: list[TopicPartition] = []
@@ -39,7 +39,7 @@ def commit(
     if not offsets and not outputs.transaction.begun:
         return
     # A position must not survive a power cut that the records before it do not.
-    place.backend.sync(inputs)
-    outputs.transaction.commit(offsets, member, owned if units is None else units)
+    owned = owned if units is None else list(units)
+    outputs.transaction.commit(offsets, member, owned, after=(*inputs, *given))
     for one in running:
         one.committed()

@@ -12,9 +12,10 @@ from streamkit.dsl.topology import Topology
 from streamkit.engine.plan import accept as accepted
 from streamkit.engine.plan import plan, refuse_unsafe
 from streamkit.engine.progress import Progress
+from streamkit.engine.settings import Settings
 from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.topics import create_topics, refuse_others, wait_for_sources
-from streamkit.engine.worker import Settings, Worker
+from streamkit.engine.worker import Worker
 
 logger = logging.getLogger("streamkit.engine")
 

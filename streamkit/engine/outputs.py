@@ -115,16 +115,15 @@ class Outputs:
             end = self._append(waiting, ())
         return end
 
-    def prepare(self) -> None:
-        """Append all that was given, for a commit."""
-        if self._unsynced:
-            self._backend.sync(self._unsynced)
-            self._unsynced.clear()
+    def prepare(self) -> Collection[TopicPartition]:
+        """Append all that was given, for a commit; gives what has to be synced before that."""
         for topic in self._topics.values():
             self._full.extend(topic.take_out())
         self._append_full(
             {TopicPartition(topic.info.name, number) for topic, number, _ in self._full}
         )
+        unsynced, self._unsynced = self._unsynced, set()
+        return unsynced
 
     def drop(self) -> None:
         """Forget what was given since the last commit, and abort the transaction."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Set
 from functools import partial
-from typing import Literal, TypeAlias
 
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
@@ -12,6 +11,7 @@ from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place
 from streamkit.engine.restore import Load, Restoring
 from streamkit.engine.rows import Position, Rows
+from streamkit.engine.settings import OnMissing
 from streamkit.engine.state.beside import Beside
 from streamkit.engine.task import Task
 from streamkit.errors import OffsetOutOfRange, RecordTooLarge
@@ -22,10 +22,6 @@ FETCH_BYTES = 1 << 18
 faster."""
 TURN = 0.1
 """About how many seconds a task works before the others, a commit, or a stop have their turn."""
-
-OnMissing: TypeAlias = Literal["fail", "earliest", "rebuild"]
-"""What to do about records that were removed before the app has read them: stop and say so; go on
-with what is left; or forget the task's state and make it anew of what is left."""
 
 
 class Running:

@@ -44,16 +44,18 @@ class WorkTransaction:
         offsets: Mapping[TopicPartition, CommittedOffset],
         member: Membership,
         units: Iterable[Unit],
+        after: Iterable[TopicPartition] = (),
     ) -> None:
         """Commit what was appended, with offsets; on stable storage when it returns.
 
+        `after`: partitions that are so before it is decided.
         `units`: what the member has to own for that. Raises Fenced, ProducerFenced, OutcomeUnknown.
         """
         assert not self.broken, "a transaction of which something is missing is aborted"
         self.begun = self.broken = True
         if offsets:
             self._transactions.commit_offsets(self._group, offsets, member=member, units=units)
-        self._transactions.commit()
+        self._transactions.commit(after=after)
         self.begun = self.broken = False
 
     def abort(self) -> None:

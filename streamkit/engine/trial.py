@@ -9,13 +9,15 @@ from streamkit.backends.memory.log import MemoryLog
 from streamkit.clock import ManualClock
 from streamkit.codec import partition_for
 from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.guarantee import Guarantee
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.topology import Topology
 from streamkit.engine.running import Running
+from streamkit.engine.settings import Settings
 from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics
-from streamkit.engine.worker import Guarantee, Settings, Worker
+from streamkit.engine.worker import Worker
 from streamkit.errors import UnknownTopic, UsageError, nearest
 from streamkit.records import Headers, Record, TopicPartition
 from streamkit.serde import Serde, Untyped, serde_for

@@ -8,14 +8,13 @@ while the others work), lets each task do what there is to do, and commits when 
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import Unit
 from streamkit.clock import Clock
-from streamkit.dsl.sizes import MEMORY
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
@@ -23,7 +22,8 @@ from streamkit.engine.limits import Limits
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
 from streamkit.engine.progress import Progress, Reports
-from streamkit.engine.running import OnMissing, Running
+from streamkit.engine.running import Running
+from streamkit.engine.settings import Settings
 from streamkit.engine.state.beside import Beside
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.task import Stats, Task
@@ -36,25 +36,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("streamkit.engine")
 
-Guarantee: TypeAlias = Literal["exactly_once", "at_least_once"]
-
 WAIT = 0.2
 """Seconds of sleep at most: how long a stop may go unnoticed, and idle inputs be judged late."""
 RESTORE = 0.05
 """About how many seconds of a turn go to restoring while other tasks are at work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How an app is run. `commit_interval` in seconds: the least time from one commit to the next,
-    and the longest for which what was done is not committed, as far as that takes no longer.
-
-    `memory` in bytes: what state takes of the process's memory before it is left on disk alone."""
-
-    guarantee: Guarantee = "exactly_once"
-    commit_interval: float = 0.1
-    on_missing: OnMissing = "fail"
-    memory: int = MEMORY
 
 
 class Worker:

@@ -34,29 +34,28 @@ def difference(backend: Backend, session: Session, topic: str) -> Difference:
 
 def sizes(backend: Backend, session: Session) -> dict[str, int]:
     """How many records each result topic of a session has, by its shadow's name."""
-    existing = backend.topics()
-    found = {}
-    for topic in map(session.shadow, session.results):
-        ranges = [
-            backend.offsets(TopicPartition(topic, number))
-            for number in range(existing[topic].partitions)
-        ]
-        found[topic] = sum(each.end - each.start for each in ranges)
-    return found
+    return {
+        topic: sum(1 for _ in _records(backend, topic))
+        for topic in map(session.shadow, session.results)
+    }
 
 
 def _span(backend: Backend, topic: str, session: Session) -> Iterator[Record[bytes | None]]:
     if topic not in backend.topics():
         return  # never published: everything is only in the replay
+    for record in _records(backend, topic):
+        if _inside(record.timestamp, session):
+            yield record
+
+
+def _records(backend: Backend, topic: str) -> Iterator[Record[bytes | None]]:
     for number in range(backend.topic(topic).partitions):
         partition = TopicPartition(topic, number)
         bounds = backend.offsets(partition)
         position = bounds.start
         while position < bounds.end:
             for batch in backend.fetch({partition: position}):
-                for record in batch.records():
-                    if _inside(record.timestamp, session):
-                        yield record
+                yield from batch.records()
                 position = batch.next_offset
 
 

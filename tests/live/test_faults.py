@@ -15,7 +15,7 @@ from streamkit.codec import partition_for
 from streamkit.engine import running
 from streamkit.engine.headers import WINDOW
 from streamkit.engine.live import run
-from streamkit.engine.worker import Settings
+from streamkit.engine.settings import Settings
 from streamkit.records import TopicPartition
 
 PARTITIONS = 2

@@ -11,7 +11,7 @@ from streamkit.backends.locate import open_backend
 from streamkit.dsl.changes import Risk
 from streamkit.engine.live import run
 from streamkit.engine.plan import APPS, forget, plan, stored
-from streamkit.engine.worker import Settings
+from streamkit.engine.settings import Settings
 from streamkit.errors import GroupActive, UnsafeChange, UsageError
 from streamkit.records import TopicPartition
 

@@ -13,8 +13,8 @@ from streamkit.dsl.state import State
 from streamkit.engine import restore as restoring
 from streamkit.engine.live import run
 from streamkit.engine.restore import Load, Restoring
+from streamkit.engine.settings import Settings
 from streamkit.engine.transaction import WorkTransaction
-from streamkit.engine.worker import Settings
 from streamkit.errors import FunctionError
 from streamkit.records import Record, TopicPartition
 

@@ -12,8 +12,9 @@ from streamkit.backends.locate import open_backend
 from streamkit.clock import SystemClock
 from streamkit.dsl.state import ListState, MapState, State
 from streamkit.engine.live import run
+from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
-from streamkit.engine.worker import Settings, Worker
+from streamkit.engine.worker import Worker
 from streamkit.errors import SerdeError
 from streamkit.records import TopicPartition
 
@@ -149,7 +150,7 @@ import streamkit.engine.state.store as store
 import streamkit.engine.state.disk as disk
 from streamkit.backends.locate import open_backend
 from streamkit.engine.live import run
-from streamkit.engine.worker import Settings
+from streamkit.engine.settings import Settings
 from test_state_on_disk import counting
 store._FEW, disk._TOGETHER, disk.FLUSH_AFTER = 50, 16, 0.0
 threading.Timer(float(sys.argv[3]), os.kill, [os.getpid(), signal.SIGKILL]).start()

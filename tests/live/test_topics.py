@@ -7,7 +7,7 @@ import pytest
 from streamkit import App, Context, State
 from streamkit.backends.locate import open_backend
 from streamkit.engine.live import run
-from streamkit.engine.worker import Settings
+from streamkit.engine.settings import Settings
 from streamkit.errors import FunctionError, TopologyError, UnknownTopic, UnsafeChange
 from streamkit.records import TopicPartition
 

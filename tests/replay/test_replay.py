@@ -182,11 +182,11 @@ def test_what_a_killed_process_wrote_and_did_not_commit_is_not_written_twice(log
     end = str(DAY + 200 * SECOND)
     commit, commits = WorkTransaction.commit, []
 
-    def killed(transaction, *arguments):
+    def killed(transaction, *arguments, **options):
         commits.append(1)
         if len(commits) > 1:
             raise SystemExit("killed")
-        commit(transaction, *arguments)
+        commit(transaction, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(WorkTransaction, "commit", killed)

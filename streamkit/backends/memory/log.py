@@ -157,6 +157,12 @@ class MemoryLog:
             found = self.groups[name] = MemoryGroup()
         return found
 
+    def forget_unused(self, name: str) -> None:
+        """Nobody has ever been in the group, and nothing was committed."""
+        group = self.groups.get(name)
+        if group is not None and not group.metadata.generation and not group.committed:
+            del self.groups[name]
+
     def pending(self, group: str) -> frozenset[TopicPartition]:
         return frozenset(
             at for given in self._pending.values() for name, offsets in given if name == group

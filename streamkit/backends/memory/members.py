@@ -29,6 +29,7 @@ class MemoryMembership:
                 self._state.decide(log.clock.now())
             except BaseException:
                 del self._state.members[self._id]
+                log.forget_unused(group)
                 raise
             self._take()
             log.changed.notify_all()
@@ -160,7 +161,7 @@ class MemoryTransactions:
         with nullcontext() if member is None else member.holding(work):
             self._log.pend(self._id, group, dict(offsets))
 
-    def commit(self) -> None:
+    def commit(self, *, after: Iterable[TopicPartition] = ()) -> None:
         self._require_use()
         if self._begun:
             self._end(commit=True)
