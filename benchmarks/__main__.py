@@ -22,6 +22,7 @@ NAMES = (
     "compaction",
     "state",
     "engine",
+    "paced",
     "startup",
 )
 

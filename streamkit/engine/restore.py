@@ -61,8 +61,10 @@ class Restoring:
     def some(self, clock: Clock, until: float) -> bool:
         """Read on until about a time (monotonic seconds); True when everything is there.
 
+        Something is read in any case, so that it comes to an end beside tasks that take all time.
         Raises SerdeError for what cannot be read.
         """
+        read = False
         while self._loads:
             load = self._loads[0]
             # Retention goes on meanwhile, and may take what was not read yet.
@@ -70,8 +72,9 @@ class Restoring:
             if load.position >= load.end:
                 self._loads.popleft()
                 continue
-            if clock.monotonic() >= until:
+            if read and clock.monotonic() >= until:
                 return False
+            read = True
             batches = self._backend.fetch({load.at: load.position}, max_bytes=FETCH_BYTES)
             if not batches:
                 # It is committed, and whoever did that is about to write its marker here.

@@ -1,0 +1,305 @@
+"""The tasks of a process: how they come, go, and get on beside each other."""
+
+import logging
+
+import pytest
+
+from streamkit import App, State
+from streamkit.backends.memory.backend import MemoryBackend
+from streamkit.backends.memory.log import MemoryLog
+from streamkit.clock import ManualClock
+from streamkit.engine import restore, worker
+from streamkit.engine.settings import Settings
+from streamkit.engine.topics import create_topics
+from streamkit.engine.transaction import WorkTransaction
+from streamkit.engine.worker import Worker
+from streamkit.errors import Fenced, OutOfSpace
+from streamkit.records import TopicPartition
+
+PARTITIONS = 4
+
+
+class Ticking(ManualClock):
+    """Every look at it takes a while."""
+
+    def monotonic(self):
+        self.advance(1)
+        return super().monotonic()
+
+
+@pytest.fixture
+def clock():
+    return Ticking()
+
+
+@pytest.fixture
+def log(clock):
+    with MemoryBackend(MemoryLog(clock)) as log:
+        log.create_topic("events", PARTITIONS)
+        yield log
+
+
+def counting():
+    app = App("shop")
+
+    @app.stream("events", str).process(to="counts")
+    def count(event: str, seen: State[int]) -> int:
+        seen.set(seen.get(0) + 1)
+        return seen.get(0)
+
+    return app.topology()
+
+
+@pytest.fixture
+def started(log, clock):
+    """Begins workers, which are closed in the end."""
+    begun = []
+
+    def start(on_progress=None, **settings):
+        topology = counting()
+        layout = create_topics(topology, log)
+        settings = Settings(**{"commit_interval": 0.0, **settings})
+        begun.append(Worker(topology, log, layout, settings, clock, on_progress))
+        return begun[-1]
+
+    yield start
+    for one in begun:
+        one.close()
+
+
+def publish(log, times=1):
+    for _ in range(times):
+        for number in range(PARTITIONS):
+            log.append(TopicPartition("events", number), [b"x"], keys=[b"key-%d" % number])
+
+
+def work(*workers):
+    while [one for one in workers if one.turn()]:
+        pass
+    for one in workers:
+        one.commit()
+
+
+def highest(log):
+    found = {}
+    for number in range(PARTITIONS):
+        at = TopicPartition("counts", number)
+        position = 0
+        while batches := log.fetch({at: position}):
+            for batch in batches:
+                for record in batch.records():
+                    found.setdefault(record.key, []).append(int(record.value))
+                position = batch.next_offset
+    return found
+
+
+def expected(count):
+    return {b"key-%d" % number: [*range(1, count + 1)] for number in range(PARTITIONS)}
+
+
+def test_who_waits_for_state_does_not_hold_up_those_at_work(log, started, monkeypatch):
+    one = started()
+    for _ in range(30):
+        publish(log)
+        work(one)
+    monkeypatch.setattr(restore, "FETCH_BYTES", 1)
+    monkeypatch.setattr(worker, "RESTORE", 0.0)
+    two = started()
+    while len(one.running) == PARTITIONS:
+        one.turn()
+        two.turn()
+    publish(log)
+    for _ in range(10):
+        one.turn()
+        two.turn()
+        assert not two.running, "it has a lot to read"
+    assert sum(len(counts) == 31 for counts in highest(log).values()) == 2
+    work(one, two)
+    assert len(two.running) == 2
+    assert highest(log) == expected(31)
+
+
+def test_a_task_that_is_taken_away_in_the_middle_of_its_restore_is_whole_elsewhere(
+    log, started, monkeypatch
+):
+    one = started()
+    for _ in range(30):
+        publish(log)
+        work(one)
+    monkeypatch.setattr(restore, "FETCH_BYTES", 1)
+    monkeypatch.setattr(worker, "RESTORE", 0.0)
+    two = started()
+    while len(one.running) == PARTITIONS:
+        one.turn()
+        two.turn()
+    for _ in range(5):
+        two.turn()
+    assert not two.running
+    three = started()
+    publish(log)
+    for _ in range(5):
+        one.turn(), two.turn(), three.turn()
+    two.close()
+    work(one, three)
+    assert len(one.running) + len(three.running) == PARTITIONS
+    assert highest(log) == expected(31)
+
+
+def test_what_was_done_for_a_task_is_committed_before_another_member_gets_it(log, started):
+    one = started(commit_interval=3600.0)
+    publish(log)
+    while one.turn():
+        pass
+    two = started(commit_interval=3600.0)
+    work(one, two)
+    assert len(one.running) == len(two.running) == 2
+    assert highest(log) == expected(1)
+
+
+def test_what_was_done_for_a_task_that_is_not_ours_any_more_is_not_committed(log, started):
+    one = started(commit_interval=3600.0)
+    publish(log)
+    while one.turn():
+        pass
+    lost = one.running[0].unit
+    log.log.group("shop").owners[lost] = "somebody else"
+    one.commit()
+    assert highest(log) == {}, "nothing of it, as it is one transaction"
+    log.log.group("shop").owners.pop(lost)
+    work(one)
+    work(one)
+    assert highest(log) == expected(1)
+
+
+def test_how_far_a_restore_is_is_told(log, started, monkeypatch, caplog):
+    one = started()
+    for _ in range(30):
+        publish(log)
+        work(one)
+    one.close()
+    monkeypatch.setattr(restore, "FETCH_BYTES", 1)
+    monkeypatch.setattr(worker, "RESTORE", 0.0)
+    told = []
+    with caplog.at_level(logging.INFO, "streamkit.engine"):
+        two = started(on_progress=told.append)
+        while not two.running:
+            two.turn()
+            two._clock.advance(300)
+    restored = [progress.restoring for progress in told if progress.restoring is not None]
+    assert restored[0].tasks == PARTITIONS
+    assert [each.done for each in restored] == sorted(each.done for each in restored)
+    assert restored[-1].total > 100 and restored[-1].rate > 0
+    assert restored[-1].seconds_left is not None
+    lines = [text for text in caplog.messages if "restoring shop-count-seen-changelog" in text]
+    assert len(lines) > 1 and "s left" in lines[-1]
+
+
+def test_a_task_waits_for_offsets_that_an_open_transaction_is_about_to_commit(log, started):
+    one = started()
+    publish(log)
+    work(one)
+    at = TopicPartition("events", 0)
+    transactions = log.transactions("somebody", timeout=60)
+    transactions.begin()
+    offset = log.committed("shop")[at]
+    transactions.commit_offsets("shop", {at: offset})
+    one.close()
+    two = started()
+    for _ in range(5):
+        two.turn()
+    assert len(two.running) == PARTITIONS - 1
+    transactions.commit()
+    two.turn()
+    assert len(two.running) == PARTITIONS
+
+
+def test_who_is_fenced_does_again_what_others_have_not(log, started, caplog):
+    one = started(commit_interval=3600.0)
+    publish(log)
+    while one.turn():
+        pass
+    log.reset("shop", lambda committed: {}, force=True)
+    publish(log)
+    work(one)
+    work(one)
+    assert highest(log) == expected(2)
+    assert any("going on from the last commit" in text for text in caplog.messages)
+
+
+def test_a_fenced_commit_leaves_nothing_that_is_read(log, started):
+    one = started(commit_interval=3600.0)
+    publish(log)
+    while one.turn():
+        pass
+    log.reset("shop", lambda committed: {}, force=True)
+    one.commit()
+    assert highest(log) == {}
+    work(one)
+    assert highest(log) == expected(1)
+
+
+def test_what_cannot_be_appended_is_given_up_whole(log, started, monkeypatch):
+    one = started(commit_interval=3600.0)
+    publish(log)
+    while one.turn():
+        pass
+    appended = []
+    append = log.append_encoded
+
+    def fails(partition, *batches, acks=1):
+        appended.append(partition)
+        if len(appended) == 3:
+            raise OutOfSpace("no room")
+        return append(partition, *batches, acks=acks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "append_encoded", fails)
+        with pytest.raises(OutOfSpace):
+            one.commit()
+    one.close()
+    assert highest(log) == {}
+    work(started())
+    assert highest(log) == expected(1)
+
+
+def test_the_first_commit_after_a_quiet_time_is_at_once_and_the_next_an_interval_later(
+    log, started, monkeypatch
+):
+    commits = []
+    commit = WorkTransaction.commit
+
+    def counted(*arguments, **options):
+        commits.append(1)
+        commit(*arguments, **options)
+
+    monkeypatch.setattr(WorkTransaction, "commit", counted)
+    one = started(commit_interval=10.0)
+    while one.turn():
+        pass
+    one._clock.advance(20_000)
+    one.turn()
+    one._clock.advance(20_000)
+    before = len(commits)
+    publish(log)
+    one.turn()
+    assert len(commits) == before + 1
+    publish(log)
+    one.turn()
+    assert len(commits) == before + 1 and one.uncommitted
+    one._clock.advance(10_000)
+    one.turn()
+    assert len(commits) == before + 2 and not one.uncommitted
+
+
+def test_nothing_is_committed_where_nothing_is_done(log, started, monkeypatch):
+    one = started()
+    publish(log)
+    work(one)
+
+    def refused(*arguments, **options):
+        raise Fenced("there was nothing to commit")
+
+    monkeypatch.setattr(WorkTransaction, "commit", refused)
+    for _ in range(5):
+        assert not one.turn()
+        one.commit()
