@@ -1,0 +1,305 @@
+"""Apps made by chance give what a naive model gives, however they are run."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, event, given, reject, settings
+from hypothesis import strategies as st
+from random_apps import SOURCES, TABLE, Event, Found, Item, Model, Spec, build, specs
+from window_model import BEFORE_ALL
+
+from streamkit import App, Producer
+from streamkit.backends.base import Batch
+from streamkit.codec import partition_for
+from streamkit.dsl.topology import Topology
+from streamkit.engine.headers import WATERMARK
+from streamkit.engine.journal import decode
+from streamkit.engine.rows import Position
+from streamkit.engine.task import Task
+from streamkit.errors import TopologyError
+from streamkit.records import TopicPartition
+from streamkit.testing import TestRun
+
+END = 10_000
+KEYS = "abcdef"
+
+
+@dataclass(frozen=True)
+class Sent:
+    topic: str
+    key: str | None
+    partition: int
+    value: Item | int | None
+    time: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Records of a transaction that is aborted."""
+
+    topic: str
+    partition: int
+
+
+rows = st.lists(
+    st.tuples(
+        st.sampled_from(KEYS + "xy"), st.none() | st.integers(1, 1 << 20), st.integers(0, 60)
+    ),
+    max_size=8,
+)
+moves = st.lists(
+    st.one_of(
+        *[
+            st.tuples(
+                st.sampled_from(SOURCES),
+                st.sampled_from(KEYS),
+                st.integers(0, 60),
+                st.sampled_from("xyz"),
+            )
+        ]
+        * 3,
+        st.tuples(
+            st.sampled_from(["gap", "step", "commit", "crash", "rebalance", "advance"]),
+            st.integers(0, 3),
+        ),
+    ),
+    min_size=5,
+    max_size=50,
+)
+
+
+def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
+    """What is sent, and what happens in between."""
+    plan: list[Any] = []
+    for number, move in enumerate(chosen):
+        if move[0] == "gap":
+            plan.append(Gap(SOURCES[move[1] % 2], move[1] % partitions))
+        elif move[0] not in SOURCES:
+            plan.append(move)
+        else:
+            topic, key, time, other = move
+            partition = partition_for(key.encode(), partitions)
+            if spec.nulls and number % 3 == 0:
+                key, partition = None, number % partitions
+            k = f"{partition}{other}" if spec.apart else other
+            # Numbers that are far apart: what is made of some can be told from all others.
+            plan.append(Sent(topic, key, partition, Item((number + 1) ** 7, k), time))
+    return plan
+
+
+def expected(spec: Spec, plan: list[Any], partitions: int, table: list[Any]) -> Found:
+    sources = []
+    for topic in SOURCES:
+        events = []
+        for partition in range(partitions):
+            frontier = BEFORE_ALL
+            for sent in plan:
+                if isinstance(sent, Sent) and (sent.topic, sent.partition) == (topic, partition):
+                    frontier = max(frontier, sent.time - spec.out_of_order)
+                    item = sent.value
+                    events.append(Event(sent.key, item.n, item.k, sent.time, frontier))
+        sources.append(events)
+    return Model(spec, sources, table).found
+
+
+def send(t: TestRun, one: Sent | Gap) -> None:
+    if one.topic not in t._backend.topics():
+        return  # nothing of the app reads it
+    if isinstance(one, Sent):
+        t.send(one.topic, one.value, key=one.key, partition=one.partition, timestamp=one.time)
+        return
+    with (
+        suppress(Abandoned),
+        Producer(t._backend, transactional_id="gaps") as producer,
+        producer.transaction() as transaction,
+    ):
+        transaction.send(one.topic, b"never read", key="a", partition=one.partition)
+        producer.flush()
+        raise Abandoned
+
+
+def act(t: TestRun, one: Any) -> None:
+    if isinstance(one, Sent | Gap):
+        send(t, one)
+        return
+    what, which = one
+    if what == "step":
+        t.step()
+    elif what == "rebalance":
+        t.rebalance(which or None)
+    elif what == "advance":
+        t.advance(f"{which * 3}s")
+    else:
+        getattr(t, what)(None if which == 3 else which % t.members)
+
+
+class Abandoned(Exception):
+    pass
+
+
+def fill(t: TestRun, table: list[Any], partitions: int) -> None:
+    for key, value, time in table:
+        send(t, Sent(TABLE, key, partition_for(key.encode(), partitions), value, time))
+
+
+def possible(app: App, partitions: int) -> Topology:
+    """What is refused is not looked at: a stream that meets its own events under another key."""
+    topology = app.topology()
+    try:
+        topology.layout(dict.fromkeys((*SOURCES, TABLE), partitions))
+    except TopologyError:
+        reject()
+    return topology
+
+
+def written(t: TestRun, topics: Found) -> Found:
+    there = t._backend.topics()
+    found: Found = {}
+    for topic in topics:
+        assert topic in there or not topics[topic], f"there is no {topic}"
+        records = t.topic(topic) if topic in there else []
+        found[topic] = Counter((r.key, r.value.n, r.timestamp) for r in records)
+    return found
+
+
+def same(found: Found, want: Found) -> None:
+    for topic, there in want.items():
+        more, missing = found[topic] - there, there - found[topic]
+        assert found[topic] == there, f"{topic}: {dict(more)} should be {dict(missing)}"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    spec=specs(),
+    chosen=moves,
+    table=rows,
+    partitions=st.integers(1, 3),
+    members=st.integers(1, 3),
+    batch=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
+    spec: Spec,
+    chosen: list[Any],
+    table: list[Any],
+    partitions: int,
+    members: int,
+    batch: int,
+    seed: int,
+) -> None:
+    for step in spec.steps:
+        event(step.op)
+    plan = planned(spec, chosen, partitions)
+    want = expected(spec, plan, partitions, table)
+    topology = possible(build(spec), partitions)
+    with TestRun(topology, partitions) as t:
+        fill(t, table, partitions)
+        for one in plan:
+            if isinstance(one, Sent | Gap):
+                send(t, one)
+        t.run()
+        t.finish(END)
+        same(written(t, want), want)
+    with TestRun(topology, partitions, members=members, batch=batch) as t:
+        t.shuffle(seed)
+        fill(t, table, partitions)
+        for one in plan:
+            if isinstance(one, Sent | Gap) or one[0] != "advance":  # no decisions of the clock
+                act(t, one)
+        t.run()
+        t.crash()
+        t.finish(END)
+        same(written(t, want), want)
+
+
+Bytes = dict[str, Counter[tuple[Any, ...]]]
+"""Topic → (key, value, timestamp, headers) of what is in it, without markers of time."""
+
+
+def batches(t: TestRun, at: TopicPartition) -> Iterator[Batch]:
+    position = 0
+    while found := t._backend.fetch({at: position}):
+        for batch in found:
+            yield batch
+            position = batch.next_offset
+
+
+def lived(t: TestRun, topics: Iterable[str]) -> Bytes:
+    found: Bytes = {}
+    for topic in topics:
+        found[topic] = Counter(
+            (record.key, record.value, record.timestamp, record.headers)
+            for number in range(t._backend.topic(topic).partitions)
+            for batch in batches(t, TopicPartition(topic, number))
+            for record in batch.records()
+            if WATERMARK not in dict(record.headers)
+        )
+    return found
+
+
+def replayed(t: TestRun, topology: Topology) -> Bytes:
+    """Each task by itself over what its inputs and its journal hold."""
+    found: Bytes = defaultdict(Counter)
+    for sub in topology.subtopologies:
+        for number in range(t._layout.tasks[sub.name]):
+            entries = []
+            if sub.journal is not None:
+                for batch in batches(t, TopicPartition(sub.journal, number)):
+                    entries += [decode(value, sub.journal) for value in batch.columns().values]
+            task = Task(topology, t._layout, sub, number, journal=entries)
+            task.resume(dict.fromkeys(task.inputs, Position(0)))
+            every_one = (*task.inputs, *task.tables)
+            for one in every_one:
+                for batch in batches(t, one):
+                    task.feed(one, batch.columns())
+            left = -1
+            while left != task.buffered:
+                left = task.buffered
+                task.caught_up(task.hungry)
+                task.run()
+            assert not left
+            for topic, rows in task.drain().rows.items():
+                headers = rows.headers or [()] * len(rows)
+                found[topic].update(
+                    zip(rows.keys, rows.values, rows.timestamps, headers, strict=True)
+                )
+    return found
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    spec=specs(),
+    chosen=moves,
+    table=rows,
+    partitions=st.integers(1, 3),
+    members=st.integers(1, 3),
+    batch=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+def test_a_replay_with_the_journal_gives_the_same_bytes_whatever_the_clock_decided(
+    spec: Spec,
+    chosen: list[Any],
+    table: list[Any],
+    partitions: int,
+    members: int,
+    batch: int,
+    seed: int,
+) -> None:
+    """With rows that come in between, and silences that close windows."""
+    plan = planned(spec, chosen, partitions)
+    topology = possible(build(spec, close_after_idle="8s"), partitions)
+    with TestRun(topology, partitions, members=members, batch=batch) as t:
+        t.shuffle(seed)
+        for number, one in enumerate(plan):
+            if table and number % 5 == 0:
+                fill(t, [table[number // 5 % len(table)]], partitions)
+            act(t, one)
+        t.advance("20s")
+        topics = [output.topic for sub in topology.subtopologies for output in sub.outputs]
+        live, again = lived(t, topics), replayed(t, topology)
+        for topic in topics:
+            more, missing = again[topic] - live[topic], live[topic] - again[topic]
+            assert again[topic] == live[topic], f"{topic}: {more} should be {missing}"
