@@ -20,6 +20,7 @@ NAMES = [
     "compaction",
     "state",
     "engine",
+    "paced",
     "startup",
 ]
 
