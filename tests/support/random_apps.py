@@ -71,6 +71,7 @@ class Stream:
 
 WINDOWS: tuple[WindowKind, ...] = (
     tumbling("10ms", grace="5ms"),
+    tumbling("4ms"),
     hopping("10ms", "4ms", grace="2ms"),
     sliding("6ms", grace="4ms"),
     session("5ms", grace="3ms"),
@@ -93,12 +94,13 @@ def specs(draw: Callable[[Any], Any]) -> Spec:
     streams = [Stream(not nulls, of=frozenset({source})) for source in SOURCES]
     steps = []
     for _ in range(draw(st.integers(1, 6))):
-        on = draw(st.integers(0, len(streams) - 1))
+        last = len(streams) - 1
+        on = draw(st.just(last) | st.integers(0, last))
         stream = streams[on]
-        ops = ["filter", "map", "flat_map", "by", "by"]
+        ops = ["filter", "map", "flat_map", *["by"] * 3]
         others = []
         if stream.keyed:
-            ops += ["window"] * 4 + ["table", "left_table", "table_then"]
+            ops += ["window"] * 4 + ["table", "left_table", "left_table", "table_then"]
             ops += ["sum"] * 2 if stream.ordered else []
             others = [n for n, each in enumerate(streams) if each.keyed]
             ops += ["within"] * 3
