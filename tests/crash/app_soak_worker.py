@@ -25,8 +25,10 @@ COMMIT = 0.25
 """Seconds: most who are killed have something that is not committed."""
 EVENTS_A_SECOND = 150
 GENERATION = 5
-"""Seconds for which the same users are there. Their names are written one generation before, as
-what a table's row is depends on whether it has come when the event is processed."""
+"""Seconds of event time for which the same users are there."""
+BEHIND = 10
+"""Seconds that events are behind the clock: what a table's row was at their time has to be there
+when they are processed, even if a process was stopped between reading one and the other."""
 USERS = 20
 ITEMS = 12
 LATE = 60_000
@@ -102,48 +104,46 @@ class Feed:
         self.name = name
         self.dice = random.Random(seed)
         self.producer = Producer(log)
-        self.began = time.time()
         self.count = 0
 
     def run(self) -> None:
-        for generation in range(2):
-            self.name_users(generation)
-        generation = 0
+        began = now()
+        for at in range(began - BEHIND * 1000, began, 20):
+            self.rename(at)
+        self.producer.flush()
         while True:
-            passed = time.time() - self.began
-            if passed // GENERATION > generation:
-                generation += 1
-                self.name_users(generation + 1)
+            for _ in range(2):
+                self.rename(now())
             for _ in range(EVENTS_A_SECOND // 25):
-                self.event(generation, may_be_late=passed > 2)
+                self.event(may_be_late=now() - began > 2000)
             self.producer.flush()
             time.sleep(0.04)
 
-    def user(self, generation: int) -> str:
-        return f"{self.name}-{generation}-{self.dice.randrange(USERS)}"
+    def user(self, at: int) -> str:
+        return f"{self.name}-{at // 1000 // GENERATION}-{self.dice.randrange(USERS)}"
 
-    def name_users(self, generation: int) -> None:
-        """Some get a name, some another one later, and some none, or none any more."""
-        start = round((self.began + generation * GENERATION) * 1000)
-        for number in range(USERS):
-            user = f"{self.name}-{generation}-{number}"
-            for _ in range(self.dice.randrange(4)):
-                at = start + self.dice.randrange(GENERATION * 1000)
-                name = None if self.dice.random() < 0.2 else f"{user} at {at}".encode()
-                self.producer.send("names", name, key=user, timestamp=at)
-        self.producer.flush()
+    def rename(self, at: int) -> None:
+        """Give a user another name, or none any more. In order of time: a row that is ahead of the
+        events would hold back those behind it."""
+        user = self.user(at)
+        name = None if self.dice.random() < 0.2 else f"{user} at {at}".encode()
+        self.producer.send("names", name, key=user, timestamp=at)
 
-    def event(self, generation: int, *, may_be_late: bool) -> None:
+    def event(self, *, may_be_late: bool) -> None:
         self.count += 1
-        at = round(time.time() * 1000) - self.dice.randrange(1000)
+        at = now() - BEHIND * 1000 - self.dice.randrange(1000)
+        name, user = f"{self.name}:{self.count}", self.user(at)
         if may_be_late and self.dice.random() < 0.02:
             at -= LATE
-        name, user = f"{self.name}:{self.count}", self.user(generation)
         if self.dice.random() < 0.6:
             item = f"item{self.dice.randrange(ITEMS)}"
             self.producer.send("orders", Order(name, item, at), key=user)
         else:
             self.producer.send("visits", Visit(name, at), key=user)
+
+
+def now() -> int:
+    return round(time.time() * 1000)
 
 
 if __name__ == "__main__":
