@@ -36,18 +36,13 @@ from streamkit.records import TopicPartition
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
-KEPT_AS_IT_IS = {
-    "test_maintenance_removes_what_is_not_kept",
-    "test_a_time_out_of_the_topics_bounds_is_refused",
-}
-"""What a log in memory, which is for tests of apps, says itself that it does not do."""
+kept_as_it_is = pytest.mark.parametrize("backend", ["directory", "memory:"], indirect=True)
+"""For what a log in memory, which is for tests of apps, says itself that it does not do."""
 
 
 @pytest.fixture(params=["directory", "memory:", "memory"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     if request.param == "memory":
-        if request.node.originalname in KEPT_AS_IT_IS:
-            pytest.skip("not in memory")
         with MemoryBackend() as opened:
             opened.create_topic("t", 2)
             yield opened
@@ -202,6 +197,7 @@ class TestTheLogAsAWhole:
         backend.alter_log({"max.disk.bytes": None})
         assert backend.log_config() == {}
 
+    @kept_as_it_is
     def test_maintenance_removes_what_is_not_kept(self, backend):
         backend.create_topic("short", 1, {"retention.bytes": "0"})
         backend.append(TopicPartition("short", 0), [b"x"])
@@ -313,6 +309,7 @@ class TestRecords:
         (batch,) = backend.fetch({T0: 0})
         assert before <= batch.records()[0].timestamp <= time.time_ns() // 1_000_000
 
+    @kept_as_it_is
     def test_a_time_out_of_the_topics_bounds_is_refused(self, backend):
         backend.create_topic("bound", 1, {"message.timestamp.before.max.ms": "60000"})
         bound = TopicPartition("bound", 0)

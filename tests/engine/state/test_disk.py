@@ -1,6 +1,5 @@
 """What is left on disk: who may use it, what is believed of it, what happens when it cannot be."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -109,15 +108,6 @@ def test_a_file_grows_by_doubling_and_not_before_it_has_to(tmp_path: Path) -> No
         b"000102",
     ]
     disk.close()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_cannot_be_written_leaves_memory_with_a_note(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    notes: list[str] = []
-    assert open_disk(tmp_path / "state", "id", 0, 0, ManualClock(), notes.append) is None
-    assert "stays in memory" in notes[0]
-    tmp_path.chmod(0o700)
 
 
 def test_a_place_that_is_no_directory_leaves_memory_with_a_note(tmp_path: Path) -> None:
