@@ -1,8 +1,8 @@
 """From an append to the result in another process: 10,000 events a second through a running app.
 
 Three processes, as in life: one appends ten events every millisecond, the app makes one result of
-each, one reads the results. Beside each figure is its goal; what another process on the machine
-takes is in both.
+each, one reads the results. Beside it is the same without the app: who reads the events themselves
+as they come. What another process on the machine takes is in both.
 """
 
 import os
@@ -53,9 +53,10 @@ def send(log: str, events: int) -> None:
 
 
 def read(log: str, events: int) -> None:
-    """Print quantiles of the age of results when they are read, in ms; all but the first fifth."""
+    """Print quantiles of the age of records when they are read, in ms; all but the first fifth."""
     ages: list[int] = []
-    positions = {TopicPartition("out", number): 0 for number in range(PARTITIONS)}
+    topic = os.environ["READ"]
+    positions = {TopicPartition(topic, number): 0 for number in range(PARTITIONS)}
     with open_backend(log) as backend:
         while len(ages) < events:
             batches = backend.fetch(positions)
@@ -70,9 +71,10 @@ def read(log: str, events: int) -> None:
         print(counted[int(len(counted) * quantile)] / 1e6)
 
 
-def ages(guarantee: Guarantee, interval: str, events: int) -> dict[float, float]:
-    """Run the three processes; ms by quantile."""
-    environment = {**os.environ, "GUARANTEE": guarantee, "INTERVAL": interval}
+def ages(events: int, app: tuple[str, str] | None) -> dict[float, float]:
+    """Run the processes, with an app of this guarantee and interval or none; ms by quantile."""
+    guarantee, interval = app or ("", "")
+    told = {"GUARANTEE": guarantee, "INTERVAL": interval, "READ": "in" if app is None else "out"}
     with (
         tempfile.TemporaryDirectory(prefix="streamkit-bench-") as log,
         open_backend(log) as backend,
@@ -82,34 +84,36 @@ def ages(guarantee: Guarantee, interval: str, events: int) -> dict[float, float]
 
         def begin(role: str) -> "subprocess.Popen[str]":
             command = [sys.executable, "-m", "benchmarks.paced", role, log, str(events)]
+            environment = {**os.environ, **told}
             return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
-        app = begin("process")
-        while TopicPartition("in", 0) not in backend.committed("paced"):
+        between = begin("process") if app is not None else None
+        while between is not None and TopicPartition("in", 0) not in backend.committed("paced"):
             time.sleep(0.05)
         reader, sender = begin("read"), begin("send")
         found = reader.communicate()[0].split()
         sender.wait()
-        app.send_signal(SIGINT)
-        app.wait()
+        if between is not None:
+            between.send_signal(SIGINT)
+            between.wait()
     return dict(zip((0.5, 0.99), map(float, found), strict=True))
 
 
 def measure(scale: float) -> Sequence[Row]:
+    events = max(1_000, round(RATE * SECONDS * scale))
+    alone = ages(events, None)
     rows = []
     for guarantee, interval, goals in PATHS:
-        found = ages(guarantee, interval, max(1_000, round(RATE * SECONDS * scale)))
-        for quantile, age in found.items():
-            goal = goals.get(quantile)
+        for quantile, age in ages(events, (guarantee, interval)).items():
+            goal = f"; goal {goals[quantile]} ms" if quantile in goals else ""
             rows.append(
                 Row(
                     path=f"{guarantee.replace('_', ' ')}, p{quantile * 100:.0f}",
                     ours=age,
-                    beside="goal" if goal is not None else "",
-                    theirs=goal,
+                    beside="no app between",
+                    theirs=alone[quantile],
                     unit="ms",
-                    goal=None if goal is None else 1.0,
-                    note=f"append to result read; a commit each {interval} at most",
+                    note=f"append to result read; a commit each {interval} at most{goal}",
                 )
             )
     return rows
