@@ -23,8 +23,20 @@ class Owner:
         return TICK_SECONDS
 
 
-def alive() -> list[threading.Thread]:
+def ticking() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "streamkit-maintenance"]
+
+
+others: list[threading.Thread] = []
+
+
+@pytest.fixture(autouse=True)
+def _others_are_not_ours():
+    others[:] = ticking()  # of logs that other tests of this process have not closed
+
+
+def alive() -> list[threading.Thread]:
+    return [thread for thread in ticking() if thread not in others]
 
 
 def wait_until(reached) -> None:
