@@ -206,7 +206,7 @@ def test_a_broker_goes_on_with_it_and_we_after_its_death(ours, broker, seen, go_
             log.partition(INVOICES).append([late])
         with pytest.raises(ProducerFenced):
             TransactionCoordinator(log, SystemClock()).add(
-                "billing-1", (old.producer_id, old.epoch), [INVOICES], marked=None
+                "billing-1", (old.producer_id, old.epoch), [INVOICES], marked=None, synced=True
             )
     go_on(ours, ids)
     assert seen(ours).faults == []
