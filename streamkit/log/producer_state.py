@@ -61,7 +61,12 @@ class ProducerState:
         if found is None or found.end_offset > end.end_offset:
             found = self._loaded(end)
         elif end.producers_end > found.end_offset:
-            self._catch_up(found, end)
+            if self._segments.bases(end)[0] > found.end_offset:
+                # What others appended next was removed since, and perhaps a marker or the last
+                # batch of a producer with it: only the snapshot behind it knows of those.
+                found = self._loaded(end)
+            else:
+                self._catch_up(found, end)
         self._keep(found, end)
         return found
 

@@ -316,6 +316,30 @@ def test_the_start_may_pass_the_beginning_of_an_open_transaction(small, reopened
     assert visible(small) == visible(reopened()) == [(3, b"plain"), (4, b"plain")]
 
 
+def test_what_others_appended_is_known_though_it_was_removed_before_it_was_seen(
+    partition, reopened
+):
+    other = reopened()
+    partition.append([data(b"a", of=7, at=0, transactional=False)])
+    last = data(b"b", of=7, at=1, transactional=False)
+    other.append([last])
+    other.roll(other.published())
+    other.remove_before(2)
+    assert partition.append([last]) == 1
+    assert partition.append([data(b"c", of=7, at=2, transactional=False)]) == 2
+
+
+def test_who_slept_through_the_marker_and_its_removal_is_fenced(partition, reopened):
+    other = reopened()
+    partition.append([data(b"a", of=7, at=0)])
+    other.append_marker(7, 1, False, 0, True)
+    other.roll(other.published())
+    other.remove_before(2)
+    with pytest.raises(InvalidProducerEpoch):
+        partition.append([data(b"b", of=7, at=1)])
+    assert partition.stable_offset == partition.end_offset == 2
+
+
 def test_a_forked_child_goes_on_from_what_the_log_says(partition):
     partition.append([data(b"a", of=7, at=0)])
     child = os.fork()

@@ -332,3 +332,76 @@ def test_whatever_processes_do_and_whoever_is_killed_readers_find_what_they_may(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+# Schedules that were found once.
+
+Step = tuple[int, Work] | tuple[int, Work, Killed | Stopped]
+
+
+def play(template: Path, monkeypatch: pytest.MonkeyPatch, *steps: Step) -> None:
+    """Step by step: who does what, and what disturbs it."""
+    monkeypatch.setattr(Schedule, "template", template, raising=False)
+    schedule = Whole()
+    schedule.make()
+    try:
+        for step in steps:
+            schedule.step(*step)
+    finally:
+        schedule.teardown()
+
+
+with_retention = pytest.mark.parametrize("template", POLICIES[:1], ids=["delete"], indirect=True)
+
+
+@with_retention
+def test_who_slept_through_the_abort_and_its_removal_opens_no_transaction_that_nobody_ends(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        template,
+        monkeypatch,
+        (0, SendIdempotent(0, 0, (1, 1, 1), 0)),
+        (0, Alter("a", "cleanup.policy", "compact")),
+        (0, Alter("a", "cleanup.policy", "delete")),
+        (0, Append(0, ((1,), (1,)), False)),
+        (0, Advance(1)),
+        (0, Advance(1)),
+        (0, Scan(0)),
+        (0, Maintain(), Stopped(3, 1, SendIdempotent(0, 0, (1,), 0))),
+        (0, Scan(0)),
+        (0, Advance(1)),
+        (1, Roll(0)),
+        (2, Transact("x", (0,), (1, 1, 1), False, None)),
+        (0, Advance(25000)),
+        (0, Maintain()),
+        (0, Advance(1)),
+        (0, Begin("x")),
+        (0, CommitOffset(0)),
+        (0, Advance(1)),
+        (0, Advance(1)),
+        (1, Advance(25000)),
+        (0, Maintain()),
+        (0, CommitOffset(0)),
+        (1, Append(1, ((-2, -1),), True)),
+        (2, Transact("x", (2,), (3, -2, -1), False, None), Stopped(53, 1, Grow("a"))),
+    )
+
+
+@with_retention
+def test_a_producer_goes_on_in_a_process_that_never_saw_what_was_appended_and_removed(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        template,
+        monkeypatch,
+        (0, SendIdempotent(0, 0, (1,), 0)),
+        *[(0, Advance(1))] * 5,
+        (0, Maintain(), Stopped(1, 1, SendIdempotent(0, 0, (1,), 0))),
+        (0, Advance(25000)),
+        (1, Roll(0)),
+        (0, Advance(1)),
+        (0, Maintain()),
+        *[(0, Advance(1))] * 4,
+        (0, SendIdempotent(0, 0, (1,), 0)),
+    )
