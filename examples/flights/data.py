@@ -11,6 +11,7 @@ import sqlite3
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 
 TABLES = {
@@ -45,9 +46,11 @@ def make_database(path: Path) -> dict[str, int]:
                 rows = csv.reader(file)
                 names = ", ".join(next(rows))
                 marks = ", ".join("?" for _ in names.split(", "))
+                # The file has one airport's weather after another's; it came hour by hour.
+                in_order = sorted(rows, key=itemgetter(-1)) if table == "weather" else rows
                 db.executemany(
                     f"INSERT INTO {table} ({names}) VALUES ({marks})",
-                    ([None if value == "NA" else value for value in row] for row in rows),
+                    ([None if value == "NA" else value for value in row] for row in in_order),
                 )
             counts[table] = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     db.close()

@@ -32,6 +32,11 @@ LOG = HOME / "log"
 FLIGHTS = 336_776
 ENVIRONMENT = os.environ | {"FLIGHTS_DATA": str(HOME), "STREAMKIT_LOG": str(LOG)}
 STREAMKIT = [sys.executable, "-m", "streamkit"]
+PAGES = (
+    ("weather.py", "arrivals", "and the weather they left in"),
+    ("days.py", "flying-days", "what each aircraft flew"),
+    ("turns.py", "turns", "when each aircraft left again"),
+)
 
 out = Console(highlight=False)
 
@@ -256,6 +261,12 @@ def show(rates: Rates, diff: dict[str, int]) -> None:
     out.print(f"  {command} --log {log} topics list")
     out.print(f"  {command} --log {log} consume alerts -n 3")
     out.print(f"  {command} --log {log} groups describe flights")
+    out.print("\nMore to ask of these flights, in some 20 seconds each:")
+    for page, topic, about in PAGES:
+        out.print(f"  {os.path.relpath(HERE / page)} writes {topic}: {about}")
+    page, topic, _ = PAGES[-1]
+    out.print(f"  {command} --log {log} run {os.path.relpath(HERE / page)} --until-end")
+    out.print(f"  {command} --log {log} consume {topic} -n 3")
 
 
 def main() -> None:

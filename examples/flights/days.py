@@ -1,0 +1,65 @@
+"""The flying days of each aircraft: its flights out of New York with less than 8 h between two.
+
+streamkit run examples/flights/days.py
+"""
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from streamkit import App, session
+
+
+class Flight(Struct, frozen=True):
+    tailnum: str | None  # None only where it never left
+    origin: str
+    dest: str
+    time_hour: datetime  # the hour it was scheduled to leave, UTC
+    minute: int  # of that hour
+    dep_delay: int | None  # minutes; None: it never left
+    air_time: int | None  # minutes; None: it was diverted, or nobody knows
+    distance: int  # miles
+
+
+class Day(Struct, frozen=True):
+    aircraft: str | None
+    begins: datetime
+    flights: int
+    minutes: int
+    miles: int
+    first: str
+    last: str
+
+
+def left(flight: Flight) -> datetime:
+    return flight.time_hour + timedelta(minutes=flight.minute + (flight.dep_delay or 0))
+
+
+app = App("flights-days")
+
+# Rows stand under the day a flight was scheduled for, by the hour at which it left: one that left
+# after midnight comes a day too early.
+flights = app.stream("flights", Flight, time=left, out_of_order="25h")
+
+
+@flights.filter
+def departed(flight: Flight) -> bool:
+    return flight.dep_delay is not None
+
+
+@departed.by("tailnum").window(session("8h")).aggregate(to="flying-days")
+def flying_day(day: Day | None, flight: Flight) -> Day:
+    if day is None:  # flights come here in order of time: this is the first one
+        day = Day(flight.tailnum, left(flight), 0, 0, 0, flight.origin, flight.dest)
+    return replace(
+        day,
+        flights=day.flights + 1,
+        minutes=day.minutes + (flight.air_time or 0),
+        miles=day.miles + flight.distance,
+        last=flight.dest,
+    )
+
+
+if __name__ == "__main__":
+    app.run()
