@@ -106,6 +106,9 @@ class ExpiringStore(Store):
     def _values(self, cells: list[Any]) -> list[Any]:
         return [None if cell is None else cell[1] for cell in cells]
 
+    def _anew(self, cell: Any, data: bytes) -> Any:
+        return cell[0], super()._anew(cell, data)
+
     def _from_backing(self, data: bytes) -> Any:
         return _stamp(data), super()._from_backing(data[_STAMP:])
 

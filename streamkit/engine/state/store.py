@@ -20,9 +20,9 @@ only, so that during a batch a value is one object.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from sys import getsizeof
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from streamkit.engine.rows import Rows
 from streamkit.engine.state.order import Order
@@ -41,6 +41,12 @@ _SAMPLE = 16
 """Rows of each change that are measured, to know what a row takes."""
 SLOT_BYTES = 45
 """What a row takes in the dictionary."""
+
+
+Remembered: TypeAlias = tuple[Any, bytes | None, int | None]
+"""A cell; its value, encoded, where that may be changed in place; the time of its last change, if
+that is not committed."""
+_IMMUTABLE = (type(None), int, float, bool, str, bytes)
 
 
 class Backing(Protocol):
@@ -177,6 +183,39 @@ class Store:
             if whole:
                 return
             low = keys[-1] + b"\0"
+
+    # For who may want to undo that.
+
+    def remember(self, key: bytes) -> Remembered:
+        """How a key is now, for `put_back`. What is given of it later may be changed in place."""
+        cell = self._look(key)
+        value = None if cell is None else self._values([cell])[0]
+        data = None if type(value) in _IMMUTABLE else self._serde.encode(value)
+        return cell, data, self._changed.get(key)
+
+    def put_back(self, key: bytes, was: Remembered) -> None:
+        """Have a key as it was, decoded anew."""
+        cell, data, changed = was
+        if data is not None:
+            cell = self._anew(cell, data)
+        if cell is not None or self._partial:
+            self._young[key] = cell
+        else:
+            self._young.pop(key, None)
+        if self._order is not None:
+            if key in self._young:
+                self._order.add(key)
+            else:
+                self._order.discard(key)
+        if changed is None:
+            self._changed.pop(key, None)
+        else:
+            self._changed[key] = changed
+
+    def check(self, keys: Iterable[bytes]) -> None:
+        """Raises SerdeError when a key has a value that could not be committed."""
+        cells = {key: cell for key in keys if (cell := self._look(key)) is not None}
+        written(self._serde, self.changelog, list(cells), self._values(list(cells.values())))
 
     # For who commits.
 
@@ -326,6 +365,10 @@ class Store:
 
     def _values(self, cells: list[Any]) -> list[Any]:
         return cells
+
+    def _anew(self, cell: Any, data: bytes) -> Any:
+        """The cell again, with what its value is decoded from."""
+        return self._serde.decode(data)
 
     def _from_backing(self, data: bytes) -> Any:
         try:
