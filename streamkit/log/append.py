@@ -294,6 +294,8 @@ class Appender:
             indexed_timestamp=end.indexed_timestamp,
         )
         tally.seal()
+        if self._config.sparse:
+            self._bring_in(block, end)
         self._producers.snapshot(end)
         block.dirty = True
         try:
@@ -317,6 +319,25 @@ class Appender:
         block.publish(after)
         block.dirty = False
         return after
+
+    def _bring_in(self, block: ControlBlock, end: End) -> None:
+        """Have the active segment on stable storage, with its name, before another one follows.
+
+        A power cut that takes the end of a segment and leaves the next one makes a gap, which a
+        walk knows for a loss, and ends there. Where compaction makes such gaps nobody could tell:
+        the marker of a transaction could be missing, and all that comes after it be there.
+        """
+        synced = block.synced()
+        if synced is not None and (synced.base, synced.offset) == (end.active_base, end.end_offset):
+            return
+        try:
+            self._segments.file(end.active_base).sync()
+            self._files.fsync_dir(self._segments.directory)
+        except OSError as error:
+            if block.gone:  # deleted meanwhile: nothing has failed
+                raise
+            block.errno = error.errno or errno.EIO  # as in `Syncer`: a second try proves nothing
+            raise_sticky(block, self._segments)
 
     def _take_back(self, block: ControlBlock, end: End, error: OSError) -> NoReturn:
         """Undo a write that failed half way, and say why it did."""

@@ -160,6 +160,10 @@ class Log:
         Every process obeys from its next append on. Raises UnknownTopic, ConfigError, ReadOnlyLog.
         """
         self._require_writable()
+        if "compact" in (config.get("cleanup.policy") or ""):
+            # From then on a gap is none that a power cut has made: see `Appender`.
+            for number in range(self.topic(name).partitions):
+                self.partition(TopicPartition(name, number)).sync()
         topic = self._catalog.alter(name, config)
         self.notify()
         return topic

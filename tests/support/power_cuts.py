@@ -78,6 +78,16 @@ class Everything:
         return later[-1][1]
 
 
+class Without(Everything):
+    """One operation is lost, and nothing else."""
+
+    def __init__(self, lost: float) -> None:
+        self._lost = lost
+
+    def keeps(self, when: float) -> bool:
+        return when != self._lost
+
+
 class Each:
     """Every combination of the last operations, done or not, those before `since` all done.
 
@@ -216,9 +226,13 @@ class Cut:
     nodes: dict[int, Inode | Folder]
     promised: Any
 
+    def unsynced(self) -> list[float]:
+        """When those things were done that may be lost or not."""
+        return sorted(when for node in self.nodes.values() for when in node.unsynced)
+
     def last(self, most: int) -> float:
         """Since when so many things were done, or fewer, that may be lost or not."""
-        done = sorted(when for node in self.nodes.values() for when in node.unsynced)
+        done = self.unsynced()
         return done[-most] if len(done) >= most else 0.0
 
 
