@@ -10,6 +10,7 @@ from streamkit.backends.members import LockMembership, fenced, group_files
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.refusals import refuse_read_only
 from streamkit.backends.settling import Settling
+from streamkit.backends.syncing import sync_all
 from streamkit.backends.values import CommittedOffset, GroupInfo, MemberInfo, Unit
 from streamkit.clock import Clock
 from streamkit.errors import UnknownGroup, UsageError, nearest
@@ -100,6 +101,7 @@ class EmbeddedGroups:
         if not isinstance(member, LockMembership) or member.group != group:
             raise UsageError(f"that member is not one of group {group!r}")
         commits = self.checked(group, offsets)
+        self._bring_in(commits)
         with member.holding(offsets if units is None else units):
             if commits:
                 self._offsets.commit(group, commits)
@@ -117,6 +119,7 @@ class EmbeddedGroups:
                 offsets = dict(plan(self.committed(group)))
                 commits = self.checked(group, offsets)
                 if commits:
+                    self._bring_in(commits)
                     self._offsets.commit(group, commits)
             return offsets
 
@@ -134,6 +137,15 @@ class EmbeddedGroups:
             partition: offset_commit(group, partition, committed, now)
             for partition, committed in offsets.items()
         }
+
+    def _bring_in(self, commits: Mapping[TopicPartition, OffsetCommit]) -> None:
+        """Have the records before these positions on stable storage, as the positions will be.
+
+        Else a power cut may take them, others be given their offsets, and the group pass those
+        over.
+        """
+        read = ((self._log.partition(tp), commit.offset) for tp, commit in commits.items())
+        sync_all((one for one, offset in read if one.synced_offset < offset), gone=True)
 
     def names(self) -> list[str]:
         return self._offsets.groups()

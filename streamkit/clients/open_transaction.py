@@ -22,6 +22,8 @@ class OpenTransaction:
         self._topics = topics
         self._writer = writer
         self._open = False
+        self._read: set[TopicPartition] = set()
+        """Of which offsets are committed: a power cut must not take the records before those."""
 
     @property
     def lock(self) -> AbstractContextManager[object]:
@@ -31,6 +33,7 @@ class OpenTransaction:
     def start_anew(self) -> None:
         """In a forked child: the transaction is the parent's."""
         self._topics.within = {}
+        self._read.clear()
         self._open = False
 
     def begin(self) -> None:
@@ -52,6 +55,7 @@ class OpenTransaction:
         member: Membership | None,
     ) -> None:
         with self._writer.lock:
+            self._read.update(offsets)
             try:
                 self._transactions.commit_offsets(group, offsets, member=member)
             except (StreamkitError, OSError) as error:
@@ -69,7 +73,7 @@ class OpenTransaction:
                     "the transaction is not committed, because part of it is missing:"
                     f" {self._writer.spoiled}"
                 ) from self._writer.spoiled
-            self._transactions.commit()
+            self._transactions.commit(after=self._read)
             self._end()
 
     def drop(self) -> bool:
@@ -84,4 +88,5 @@ class OpenTransaction:
 
     def _end(self) -> None:
         self._open = False
+        self._read.clear()
         self._writer.forget()
