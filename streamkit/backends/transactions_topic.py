@@ -11,7 +11,7 @@ from streamkit import codec
 from streamkit.backends.lockfile import LockFile
 from streamkit.clock import Clock
 from streamkit.errors import CorruptBatch, DataError, TopicExists
-from streamkit.log.boot import boot_id
+from streamkit.log.boot import UNKNOWN, boot_id
 from streamkit.log.directory import Log
 from streamkit.log.metadata import TRANSACTION_VERSION
 from streamkit.log.partition import Partition
@@ -127,14 +127,15 @@ class TransactionsTopic:
 
     def cured(self) -> bool:
         """Whether somebody has looked, in this boot, for what the last power cut left behind."""
-        if not self._cured:
+        if not self._cured and boot_id() != UNKNOWN:  # a boot like any other
             with suppress(FileNotFoundError):
                 self._cured = (self.folder / "cured").read_bytes() == boot_id()
         return self._cured
 
     def set_cured(self) -> None:
         """Only by whoever is the coordinator."""
-        (self.folder / "cured").write_bytes(boot_id())
+        with suppress(OSError):  # a full disk, say: then the next process looks as well
+            (self.folder / "cured").write_bytes(boot_id())
         self._cured = True
 
     def write(self, steps: Sequence[Transaction], *, durable: bool) -> None:
