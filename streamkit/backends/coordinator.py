@@ -6,6 +6,7 @@ carried out in the partitions, in the order of docs/transactions.md.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 
@@ -99,6 +100,14 @@ class TransactionCoordinator:
             step = known.add(*producer, partitions, now=now, unsynced=unsynced)
             if step is not known:
                 self._topic.write([step], durable=False)
+
+    def topic_ids(self, partitions: Iterable[TopicPartition]) -> set[str]:
+        """The ids of the topics that there are: one deleted and made again has another."""
+        found = set()
+        for name in {tp.topic for tp in partitions}:
+            with suppress(UnknownTopic):
+                found.add(self._log.topic(name).topic_id)
+        return found
 
     def end(
         self,

@@ -25,13 +25,15 @@ Committed: TypeAlias = Mapping[TopicPartition, CommittedOffset]
 class _Standing:
     """Where the transactions of a producer stand, as one value: an interrupt can't split it.
 
-    `begun`: the log may know of an open transaction. `ended`: the last one, decided and not yet
-    completed; `marked` when all its markers are written (and perhaps not synced). `unsynced`: the
-    partitions that have markers of the one before, to be synced with this one's records.
+    `topic_ids`: of the topics of `partitions`. `begun`: the log may know of an open transaction.
+    `ended`: the last one, decided and not yet completed; `marked` when all its markers are written
+    (and perhaps not synced). `unsynced`: the partitions that have markers of the one before, to be
+    synced with this one's records.
     """
 
     producer: tuple[int, int]
     partitions: frozenset[TopicPartition] = frozenset()
+    topic_ids: frozenset[str] = frozenset()
     unsynced: frozenset[TopicPartition] = frozenset()
     begun: bool = False
     ended: Transaction | None = None
@@ -77,8 +79,10 @@ class LogTransactions:
         self._abort()  # one that could not be aborted when it should have been
 
     def add(self, partitions: Iterable[TopicPartition]) -> None:
-        new = frozenset(partitions) - self._at.partitions
-        if not new:
+        wanted = frozenset(partitions)
+        topic_ids = self._coordinator.topic_ids(wanted)
+        # A topic that was made again has not heard who was fenced in the one before: ask.
+        if wanted <= self._at.partitions and topic_ids <= self._at.topic_ids:
             return
         self._require_use()
         self._mark()
@@ -94,7 +98,7 @@ class LogTransactions:
         self._at = replace(before, unsynced=unsynced, begun=True)
         try:
             self._coordinator.add(
-                self.transactional_id, before.producer, new, marked=ended, synced=synced
+                self.transactional_id, before.producer, wanted, marked=ended, synced=synced
             )
         except LogError:
             self._at = before  # nothing was written
@@ -102,7 +106,13 @@ class LogTransactions:
         except TransactionError as error:
             self._over = error
             raise
-        self._at = _Standing(before.producer, before.partitions | new, unsynced, begun=True)
+        self._at = _Standing(
+            before.producer,
+            before.partitions | wanted,
+            before.topic_ids | topic_ids,
+            unsynced,
+            begun=True,
+        )
 
     def commit_offsets(
         self,

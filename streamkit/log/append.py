@@ -123,17 +123,25 @@ class Appender:
         Needs the append lock. Raises what `Draft.check_marker` does, OutOfSpace and StorageFailed.
         """
         end = self._sound(block, end)
-        batch = encode_marker(
-            marker,
-            producer_id=producer_id,
-            producer_epoch=producer_epoch,
-            timestamp=self._clock.now(),
-        )
-        header = check(batch)
+
+        def encoded(marker: Marker) -> Checked:
+            batch = encode_marker(
+                marker,
+                producer_id=producer_id,
+                producer_epoch=producer_epoch,
+                timestamp=self._clock.now(),
+            )
+            return batch, check(batch)
+
+        checked = [encoded(marker)]
+        header = checked[0][1]
         draft = self._producers.at(end).draft()
         if not draft.check_marker(header, marker, bumped=bumped):
             return False
-        checked = [(batch, header)]
+        if marker.commit and draft.holds_earlier(header, bumped=bumped):
+            # What is committed has nothing here: with that one open, nothing was let in.
+            marker = Marker(commit=False, coordinator_epoch=marker.coordinator_epoch)
+            checked = [encoded(marker)]
         if self._fitting(end, checked) == 0:
             end = self._roll(block, end)
         self._write(block, end, checked, marker)

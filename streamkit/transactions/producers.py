@@ -254,6 +254,17 @@ class Draft:
         # Written again, it would only be one more record: it opens and closes nothing.
         return epoch != entry.epoch or entry.open_from >= 0
 
+    def holds_earlier(self, header: BatchHeader, *, bumped: bool) -> bool:
+        """Whether the producer has a transaction open from before the one that a marker ends.
+
+        A marker to commit is not for that: its producer was fenced, and this partition is the one
+        that had not heard of it, because the topic was deleted and made again since, or because
+        the producer was forgotten. `bumped` as in `check_marker`.
+        """
+        entry = self.get(header.producer_id)
+        ended = header.producer_epoch - 1 if bumped else header.producer_epoch
+        return entry is not None and entry.open_from >= 0 and entry.epoch < ended
+
     def follow(
         self, header: BatchHeader, base_offset: int, marker: Marker | None = None
     ) -> Aborted | None:

@@ -20,7 +20,7 @@ from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.codec import columns, encode
-from streamkit.errors import StorageFailed
+from streamkit.errors import ProducerFenced, StorageFailed
 from streamkit.log.directory import Log
 from streamkit.log.metadata import (
     METADATA_VERSION,
@@ -108,6 +108,17 @@ def read(log, partition, isolation="read_committed"):
         return [record.value.decode() for record in consumer.until_end()]
 
 
+def transactional(value, producer_id, epoch=0):
+    return encode(
+        [value],
+        timestamps=1,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=0,
+        transactional=True,
+    )
+
+
 def until(condition, seconds=20.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -158,6 +169,31 @@ def test_a_producer_in_another_process_is_fenced(root, worker):
         assert read(log, PARTITIONS[0]) == ["new", "newer"]
         assert read(log, PARTITIONS[1]) == []
         assert log.committed("app") == {}
+
+
+def test_a_fenced_producer_is_not_let_into_a_topic_that_was_made_again(root):
+    tp = PARTITIONS[0]
+    with open_backend(root) as log, open_backend(root) as other:
+        fenced = log.transactions("app", timeout=60)
+        fenced.add([tp])
+        other.transactions("app", timeout=60)
+        other.delete_topic("a")
+        other.create_topic("a", 2)
+        with pytest.raises(ProducerFenced):
+            fenced.add([tp])
+
+
+def test_a_producer_goes_on_in_a_topic_that_was_made_again(root):
+    tp = PARTITIONS[0]
+    with open_backend(root) as log:
+        producer = log.transactions("app", timeout=60)
+        producer.add([tp])
+        log.delete_topic("a")
+        log.create_topic("a", 2)
+        producer.add([tp])
+        log.append_encoded(tp, transactional(b"one", *producer.producer))
+        producer.commit()
+        assert read(log, tp) == ["one"]
 
 
 def test_a_killed_producers_transaction_is_aborted_while_a_reader_waits(root, worker):
@@ -464,17 +500,6 @@ def test_nobody_else_waits_for_a_coordinator_that_does_not_go_on(root, worker):
                 assert consumer.poll(0.01) == []
         with Consumer(log, "a") as consumer:
             assert next(iter(consumer)).value == b"behind it"
-
-
-def transactional(value, producer_id, epoch=0):
-    return encode(
-        [value],
-        timestamps=1,
-        producer_id=producer_id,
-        producer_epoch=epoch,
-        base_sequence=0,
-        transactional=True,
-    )
 
 
 def test_a_transaction_that_no_id_tells_of_holds_readers_up_for_moments_only(root, monkeypatch):

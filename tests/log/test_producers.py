@@ -265,6 +265,18 @@ def test_a_marker_is_written_once_whoever_writes_it(partition, reopened):
     assert partition.end_offset == 2
 
 
+@pytest.mark.parametrize("bumped", [True, False])
+def test_what_a_fenced_producer_has_left_is_not_committed_by_the_next_ones_marker(
+    partition, reopened, bumped
+):
+    # The first epoch's end was never heard of here, as in a topic that was made again since.
+    partition.append([data(b"fenced", of=7, at=0), plain(b"behind")])
+    assert partition.append_marker(7, 2, True, 0, bumped)
+    assert visible(partition) == visible(reopened()) == [(1, b"behind")]
+    assert not reopened().append_marker(7, 2, True, 0, bumped)
+    assert partition.append([data(b"next", of=7, at=0, epoch=2 if bumped else 3)]) == 3
+
+
 def test_a_batch_that_is_late_does_not_land_in_the_next_transaction(partition):
     partition.append([data(b"a", of=7, at=0)])
     partition.append_marker(7, 1, False, 0, True)

@@ -352,6 +352,7 @@ def play(template: Path, monkeypatch: pytest.MonkeyPatch, *steps: Step) -> None:
 
 
 with_retention = pytest.mark.parametrize("template", POLICIES[:1], ids=["delete"], indirect=True)
+with_compaction = pytest.mark.parametrize("template", POLICIES[1:], ids=["compact"], indirect=True)
 
 
 @with_retention
@@ -404,4 +405,37 @@ def test_a_producer_goes_on_in_a_process_that_never_saw_what_was_appended_and_re
         (0, Maintain()),
         *[(0, Advance(1))] * 4,
         (0, SendIdempotent(0, 0, (1,), 0)),
+    )
+
+
+@with_compaction
+def test_what_a_fenced_producer_sends_to_a_topic_made_again_is_not_committed_by_the_next_one(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        template,
+        monkeypatch,
+        (0, Transact("x", (0,), (1,), False, None)),
+        (1, Transact("x", (0,), (1,), False, True)),
+        (0, Compact(0, 1, False), Stopped(1, 1, Delete("a"))),
+        (0, Create("a", 1, "delete")),
+        (0, Transact("x", (0,), (1,), False, None)),
+    )
+
+
+@with_retention
+def test_an_offset_of_a_deleted_topic_is_refused_and_its_transaction_goes_on_without_it(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        template,
+        monkeypatch,
+        *[(0, Transact("x", (0,), (1,), False, None))] * 12,
+        (0, Transact("x", (0, 1), (1,), False, None)),
+        *[(0, Transact("x", (0,), (1,), False, None))] * 3,
+        (0, Transact("x", (3,), (1,), False, None)),
+        (2, Transact("y", (0,), (1,), False, None)),
+        (2, Transact("y", (1,), (1,), True, None), Stopped(29, 1, Delete("a"))),
+        *[(0, Transact("x", (0,), (1,), False, None))] * 3,
+        (2, Transact("y", (0,), (1,), False, True)),
     )

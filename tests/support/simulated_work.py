@@ -378,7 +378,11 @@ class Transact(NamedTuple):
         if self.offset:
             said = said_offset(world, tp, one.fate)
             assert said.offset is not None
-            handle.commit_offsets("g", {tp: CommittedOffset(said.offset)})
+            try:
+                handle.commit_offsets("g", {tp: CommittedOffset(said.offset)})
+            except (UnknownTopic, UnknownPartition):
+                world.offsets[tp].commits.remove(said)  # refused: no part of the transaction
+                raise
             said.done = world.tick()
 
 
