@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from streamkit.dsl.state import ListState, MapState, State
     from streamkit.dsl.stream import Stream
     from streamkit.dsl.table import GlobalTable, Table
+    from streamkit.dsl.timers import Timer
     from streamkit.dsl.windows import Window, every, hopping, session, sliding, tumbling
     from streamkit.errors import (
         ConcurrentTransactions,
@@ -131,6 +132,7 @@ _MODULES = {
         "sum_",
         "top_k",
     ),
+    "streamkit.dsl.timers": ("Timer",),
     "streamkit.dsl.windows": (
         "Window",
         "every",
@@ -246,6 +248,7 @@ __all__ = [
     "Stream",
     "StreamkitError",
     "Table",
+    "Timer",
     "TopicExists",
     "TopicInfo",
     "TopicPartition",

@@ -1,14 +1,16 @@
 """What a function may ask for besides its event: its `Context`."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
+from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.instants import instant, moment
+from streamkit.dsl.timers import Asked, Timer
+from streamkit.errors import UsageError
 from streamkit.records import Headers
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Context:
@@ -20,9 +22,11 @@ class Context:
     """
 
     __slots__ = (
+        "_asked",
         "_draws",
         "_name",
         "_send",
+        "_timer",
         "headers",
         "key",
         "offset",
@@ -40,10 +44,20 @@ class Context:
     key: Any
     headers: Headers
 
-    def __init__(self, name: str, send: Callable[[str, Any, Any, int], None]) -> None:
-        """Of the function `name`; `send` takes topic, key, value, timestamp."""
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[str, Any, Any, int], None],
+        asked: Asked | None = None,
+    ) -> None:
+        """Of the function `name`; `send` takes topic, key, value, timestamp.
+
+        `asked` takes the timers it asks for; None: nothing would come of them.
+        """
         self._name = name
         self._send = send
+        self._asked = asked
+        self._timer = ""
         self._draws = 0
         self.topic, self.partition, self.offset = "", -1, -1
         self.at("", -1, -1, None, -1, ())
@@ -61,9 +75,14 @@ class Context:
         self.timestamp = timestamp
         self.headers = headers
 
+    def at_timer(self, timer: Timer) -> None:
+        """Point to a timer: it comes of no record, and its draws depend on itself alone."""
+        self.at("", -1, -1, timer.key, timer.timestamp, ())
+        self._draws, self._timer = 0, timer.name or ""
+
     def now(self) -> datetime:
         """The event's time. The wall clock would give another answer in a replay."""
-        return _EPOCH + timedelta(milliseconds=self.timestamp)
+        return moment(self.timestamp)
 
     def random(self) -> float:
         """A number in [0, 1), the same whenever this event is processed."""
@@ -82,9 +101,47 @@ class Context:
         """
         self._send(topic, key, value, self.timestamp if timestamp is None else timestamp)
 
+    def timer(
+        self,
+        name: str | None = None,
+        *,
+        at: datetime | int | None = None,
+        after: Duration | None = None,
+        extend: bool = False,
+    ) -> None:
+        """Have the function of the step's `on_timer` called for this key, in event time.
+
+        `at` is a moment (a datetime, or ms), `after` is counted from this event's time. A key has
+        one timer of each name, and one without: setting it again moves it, with `extend` only to a
+        later time. One whose time is past is due at once. In a function of a timer the next is at
+        least 1 ms later.
+        """
+        if (at is None) == (after is None):
+            raise UsageError(f"timer of {self._name}: say either at= or after=")
+        if after is not None:
+            when = instant(self.timestamp + milliseconds(after, "after"), "timer(after=...)")
+        else:
+            assert at is not None
+            when = instant(at, "timer(at=...)")
+        self._ask(name, when, extend)
+
+    def cancel_timer(self, name: str | None = None) -> None:
+        """Have this key's timer of that name not fire; nothing happens when there is none."""
+        self._ask(name, None)
+
+    def _ask(self, name: str | None, when: int | None, extend: bool = False) -> None:
+        if self._asked is None:
+            raise UsageError(
+                f"{self._name} asks for a timer, but there is no function to call then: "
+                f"@{self._name}.on_timer"
+            )
+        if name is not None and (not name or "\0" in name):
+            raise UsageError(f"timer {name!r} of {self._name}: a name is text without \\0, or None")
+        self._asked.append((name or "", when, extend))
+
     def _draw(self) -> bytes:
         self._draws += 1
         # Key and time too: what a window gives when its inputs are silent has no record.
         where = (self.topic, self.partition, self.offset, self.key, self.timestamp)
-        seed = "\0".join(map(repr, (self._name, *where, self._draws)))
+        seed = "\0".join(map(repr, (self._name + self._timer, *where, self._draws)))
         return blake2b(seed.encode(), digest_size=16).digest()

@@ -33,7 +33,8 @@ class Function:
     is the annotated type of what comes out: of the items, when `many` is True. `many` is None when
     neither the annotation nor the function's kind tells, and its result has to be looked at.
     `takes` has the leading parameters with their annotations, Untyped where there is none; of a
-    Record the type of its value.
+    Record the type of its value. `keeper` is the function whose States its own are, by their names;
+    None: itself.
     """
 
     call: Callable[..., Any]
@@ -44,6 +45,7 @@ class Function:
     returns: Any
     many: bool | None
     takes: tuple[tuple[str, Any], ...] = ()
+    keeper: str | None = None
 
     @property
     def states(self) -> tuple[Kept, ...]:

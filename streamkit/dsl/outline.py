@@ -32,7 +32,12 @@ _TIMES = frozenset(
 )
 """Parameters that are in ms."""
 
-_KINDS = {"window fold": "window", "running fold": "total", "stream source": "stream"}
+_KINDS = {
+    "window fold": "window",
+    "running fold": "total",
+    "stream source": "stream",
+    "on timer": "timer",
+}
 """Words for kinds whose classes are called otherwise than what users write."""
 
 _SETTINGS = ("how", "history", "emit", "close_after_idle", "out_of_order", "max_ahead")

@@ -1,7 +1,7 @@
 """Streams: what users chain. Everything here adds a node to the app's graph and runs nothing."""
 
-from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.each import EachEvent
@@ -13,7 +13,10 @@ from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By
 from streamkit.dsl.nodes.tables import KeptTable
+from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.table import Table
+from streamkit.dsl.timed import timer_function
+from streamkit.dsl.timers import Timer, Timing
 from streamkit.dsl.totals import Totals
 from streamkit.dsl.windowed import WindowedStream
 from streamkit.dsl.windows import WindowKind
@@ -27,6 +30,9 @@ Out = TypeVar("Out")
 R = TypeVar("R")
 """What a function returns: `Out | None`, or an iterator of `Out`."""
 P = ParamSpec("P")
+New = TypeVar("New")
+"""Values that a function of a timer gives."""
+Q = ParamSpec("Q")
 
 
 class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
@@ -148,6 +154,53 @@ class Step(Stream[Out], Generic[P, R, Out]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._call(*args, **kwargs)
+
+    @overload
+    def on_timer(
+        self, fn: Callable[Concatenate[Timer, Q], Iterator[New]], /
+    ) -> "Step[Concatenate[Timer, Q], Iterator[New], New]": ...
+    @overload
+    def on_timer(
+        self, fn: Callable[Concatenate[Timer, Q], New | None], /
+    ) -> "Step[Concatenate[Timer, Q], New | None, New]": ...
+    @overload
+    def on_timer(
+        self,
+        *,
+        to: str | None = None,
+        key: str | Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Timing: ...
+    def on_timer(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        to: str | None = None,
+        key: str | Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Decorate what is done when a timer is due that this step has set: `Context.timer`.
+
+        A function from a Timer to None (nothing), a value, or an iterator of values, as for
+        `process`. Its State parameters are those of the step, by their names. What it gives is a
+        stream of its own, of the time of the timer.
+        """
+
+        def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
+            timed, setting = timer_function(call, self._node, name)
+            for node in self._graph.nodes:
+                if isinstance(node, OnTimer) and node.parent is setting:
+                    raise TopologyError(
+                        f"{timed.described}: {node.function.described} is called for the timers of "
+                        f"{self.name!r} already; it can tell them apart by Timer.name"
+                    )
+            value = serde_for(timed.returns)
+            step = self._then(OnTimer(setting, timed, value), call, value, self._keyed_by)
+            if to is not None:
+                step.to(to, key=key)
+            return step
+
+        return decorate if fn is None else decorate(fn)
 
     def _into(self, topic: str) -> "Step[P, R, Out]":
         self.to(topic)

@@ -5,12 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamkit.dsl.functions import field_getter
+from streamkit.dsl.instants import LATEST_TIME as LATEST_TIME
 from streamkit.errors import DataError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-LATEST_TIME = 253_402_300_799_999
-"""The end of the year 9999 in ms; what is later was not meant as ms."""
 
 
 def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Callable[[Any], int]:

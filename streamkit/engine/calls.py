@@ -7,6 +7,7 @@ from streamkit.dsl.context import Context
 from streamkit.dsl.functions import Function
 from streamkit.dsl.state import Place
 from streamkit.dsl.stores import state_name
+from streamkit.dsl.timers import Asked, Timer
 from streamkit.dsl.windows import Window
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.state.store import Store
@@ -34,12 +35,17 @@ class Calls:
             return None
         return function.call
 
-    def event(self, function: Function, key: Serde) -> Callable[[Any, Any, int, Headers], Any]:
-        """To be called with key, value, event time, headers."""
+    def event(
+        self, function: Function, key: Serde, asked: Asked | None = None
+    ) -> Callable[[Any, Any, int, Headers], Any]:
+        """To be called with key, value, event time, headers.
+
+        `asked` takes the timers that it asks for; None: it may ask for none.
+        """
         call = function.call
         if self.plain(function) is not None:
             return lambda key, value, stamp, headers: call(value)
-        prepare, extras = self._prepare(function, key)
+        prepare, extras = self._prepare(function, key, asked)
         if not function.wants_record:
 
             def of_value(key: Any, value: Any, stamp: int, headers: Headers) -> Any:
@@ -71,6 +77,20 @@ class Calls:
             return call(record(key, value, stamp, headers), row, *extras)
 
         return of_both
+
+    def timer(self, function: Function, key: Serde, asked: Asked) -> Callable[[Timer], Any]:
+        """To be called with a timer that is due; `asked` takes those that are asked for."""
+        call = function.call
+        prepare, extras = self._prepare(function, key, asked)
+        contexts = [extra for extra in extras if isinstance(extra, Context)]
+
+        def of_timer(timer: Timer) -> Any:
+            prepare(timer.key, timer.timestamp, ())
+            for context in contexts:
+                context.at_timer(timer)
+            return call(timer, *extras)
+
+        return of_timer
 
     def folding(
         self, function: Function, key: Serde
@@ -118,12 +138,12 @@ class Calls:
         )
 
     def _prepare(
-        self, function: Function, key: Serde
+        self, function: Function, key: Serde, asked: Asked | None = None
     ) -> tuple[Callable[[Any, int, Headers], None], tuple[Any, ...]]:
         """What to do before each call, and the extra arguments; a window's place stays empty."""
         cursor = self._cursor
         # One of its own: a generator goes on after later functions have looked at theirs.
-        context = Context(function.name, self._send)
+        context = Context(function.name, self._send, asked)
         write, encode, name = key.write, key.encode, function.described
         current = Place()
         extras: list[Any] = []
@@ -133,7 +153,8 @@ class Calls:
             elif extra == "window":
                 extras.append(None)
             else:
-                store = self._stores[state_name(function.name, extra.parameter)]
+                keeper = function.keeper or function.name
+                store = self._stores[state_name(keeper, extra.parameter)]
                 extras.append(extra.bound(store, current))
         keyed, contextual = bool(function.states), "context" in function.extras
 

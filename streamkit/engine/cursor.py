@@ -42,8 +42,12 @@ class Cursor:
             return "no record (its inputs were silent)"
         return f"{self.topic}-{self.partition}@{self.offset}"
 
-    def fail(self, function: Function, key: Any, error: Exception) -> NoReturn:
+    def fail(
+        self, function: Function, key: Any, error: Exception, given: str | None = None
+    ) -> NoReturn:
         """Raise FunctionError: a user's function raised `error`.
+
+        `given` is what it was given where that is not the record at hand.
 
         An error that was told before passes unchanged: functions are nested, and a generator
         sees what the steps after it raise.
@@ -51,8 +55,8 @@ class Cursor:
         if error is self.reported:
             raise error
         self.reported = FunctionError(
-            f"{function.described} raised {type(error).__name__}: {error}; it was given the record "
-            f"{self.coordinates}, key {key!r}"
+            f"{function.described} raised {type(error).__name__}: {error}; it was given the "
+            f"{given or f'record {self.coordinates}'}, key {key!r}"
         )
         raise self.reported from error
 

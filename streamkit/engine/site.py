@@ -22,8 +22,8 @@ from streamkit.engine.tables import (
     TopicRows,
     row_maker,
 )
-from streamkit.engine.watermarks import Clock
-from streamkit.records import Columns, Headers
+from streamkit.engine.watermarks import Clock, EventFrontier, Frontier
+from streamkit.records import Columns, Headers, TopicPartition
 from streamkit.serde import Serde
 
 
@@ -66,6 +66,8 @@ class Site:
         self.timed: list[tuple[Timed, Node]] = []
         """In the order of the nodes: results of one may be given to the next."""
         self.late: list[Late] = []
+        self.frontiers: Mapping[TopicPartition, Frontier] = {}
+        """How far each input that is read as a stream has come."""
         self.delays = _delays(sub)
         """How much later than the time they bear a node's events may come, in ms."""
         self._app = app
@@ -89,7 +91,8 @@ class Site:
         known = self._following.get(node)
         if known is None:
             children = self._sub.children[node]
-            known = _all([self._build(child, key, self) for child in children])
+            steps = [self._build(child, key, self) for child in children]
+            known = _all([step for step in steps if step is not ignore])
             self._following[node] = known
         return known
 
@@ -148,6 +151,18 @@ class Site:
             self._times[node] = NodeTime(self._clock, self.cursor, self.delays[node])
         return self._times[node]
 
+    def coming(self, stamp: int) -> int:
+        """How far the task's time will have come with the record at hand, if its time is `stamp`.
+
+        An input's time moves after its record was processed.
+        """
+        here = self.frontiers.get(TopicPartition(self.cursor.topic, self.cursor.partition))
+        if not isinstance(here, EventFrontier):
+            return self._clock.watermark
+        active = [each for each in self.frontiers.values() if each is not here and not each.is_idle]
+        own = stamp - here.out_of_order
+        return max(self._clock.watermark, min([own, *(each.watermark for each in active)]))
+
     def on_time(self, node: Node, timed: Timed) -> None:
         """Have an operator act as time passes; those of earlier nodes act first.
 
@@ -156,6 +171,10 @@ class Site:
         self.timed.append((timed, node))
         order = {each: place for place, each in enumerate(self._sub.nodes)}
         self.timed.sort(key=lambda pair: order[pair[1]])
+
+
+def ignore(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+    """The step of a node that takes none of the events of the one before it."""
 
 
 def _all(steps: list[Forward]) -> Forward:

@@ -9,6 +9,7 @@ from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
 from streamkit.dsl.nodes.tables import KeptTable, RightRows, TableChanges, TableTopic
+from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.engine.operators import (
     by,
@@ -22,6 +23,7 @@ from streamkit.engine.operators import (
     stream_join,
     table_changes,
     table_join,
+    timers,
     to,
     windows,
 )
@@ -44,6 +46,7 @@ OPERATORS: Mapping[type[Node], Build] = {
     TableTopic: table_changes.build_topic,
     WindowFold: windows.build,
     RunningFold: running_fold.build,
+    OnTimer: timers.build,
     To: to.build,
     Repartition: repartition.build,
 }

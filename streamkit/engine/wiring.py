@@ -53,6 +53,7 @@ def wire(
     }
     site = Site(topology.app, sub, step, cursor, clock, outlets, tables)
     parts = Parts(clock, cursor, outlets, site, tables)
+    site.frontiers = parts.frontiers
     for source in sub.streams:
         _make_stream(parts, source, number, moved, alone=len(sub.streams) == 1)
     for table in sub.tables:

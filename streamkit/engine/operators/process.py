@@ -4,6 +4,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.steps import Process
 from streamkit.engine.operators.results import giver
+from streamkit.engine.operators.timers import timers_of
 from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
@@ -26,7 +27,8 @@ def build(node: Process, key: Serde, site: Site) -> Forward:
 
         return one
 
-    call = site.calls.event(function, key)
+    timers = timers_of(node, site)
+    call = site.calls.event(function, key, None if timers is None else timers.asked)
     give = giver(function, forward, cursor)
 
     def any_kind(key: Any, value: Any, stamp: int, headers: Headers) -> None:
@@ -36,4 +38,4 @@ def build(node: Process, key: Serde, site: Site) -> Forward:
             cursor.fail(function, key, error)
         give(key, result, stamp, headers)
 
-    return any_kind
+    return any_kind if timers is None else timers.after(any_kind)

@@ -1,0 +1,226 @@
+"""The timers of a step: what functions asked for, kept until event time comes there.
+
+    "k" length of key, key, name     → (time, time of the row below): at most one of each key, name
+    "t" ordered(time) key "\0" name  → 0: by then it has to be looked at
+
+A timer that is moved to a later time leaves its second row where it is: when time comes there, the
+row is put where the timer is by then. So one that every event moves costs one row each.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.node import StreamNode
+from streamkit.dsl.nodes.sources import StreamSource
+from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.timers import OnTimer
+from streamkit.dsl.timers import Asked, Timer
+from streamkit.engine.operators.results import giver
+from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
+from streamkit.engine.outlets import Forward
+from streamkit.engine.site import Site, ignore
+from streamkit.engine.watermarks import FOREVER, NEVER
+from streamkit.errors import SerdeError
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+
+def build(node: OnTimer, key: Serde, site: Site) -> Forward:
+    """The events of its parent are not for it."""
+    timers = site.shared(node, lambda: Timers(node, key, site))
+    site.on_time(node, timers)
+    return ignore
+
+
+def timers_of(node: Process, site: Site) -> "Timers | None":
+    """The timers that a step sets, once what follows it is built; None: it sets none."""
+    for after in site.following(node):
+        if isinstance(after, OnTimer):
+            timers: Timers = site.shared(after, lambda: None)
+            return timers
+    return None
+
+
+class Timers:
+    """See the module. `asked` is what the function that was called last asked for."""
+
+    def __init__(self, node: OnTimer, key: Serde, site: Site) -> None:
+        self.time = site.time(node)
+        self.asked: Asked = []
+        self._step = node.parent.name
+        self._function = node.function
+        self._key = key
+        self._cursor = site.cursor
+        self._store = site.store(node.store)
+        self._call = site.calls.timer(node.function, key, self.asked)
+        self._give = giver(node.function, site.after(node, key), site.cursor)
+        self._site = site
+        self._direct = _is_direct(node, site)
+        self._next = NEVER
+        """When the first is due, or before that."""
+        self._acting = False
+        self._earliest: bytes | None = None
+        """While timers are fired: the first row that was put meanwhile."""
+
+    # As events come.
+
+    def after(self, step: Forward) -> Forward:
+        """The step that sets them, and what it asked for done."""
+        asked, take, cursor, before = self.asked, self._take, self._cursor, self._before
+
+        def with_timers(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            if self._next <= stamp and cursor.frontier is None:
+                before(stamp)
+            step(key, value, stamp, headers)
+            if asked:
+                take(key, stamp)
+
+        return with_timers
+
+    def _before(self, stamp: int) -> None:
+        """An event comes that brings time as far as `stamp`: what is due by then is fired before.
+
+        Else it would find, and perhaps move, timers whose time is past for it.
+        """
+        if self._direct:
+            until = self._site.coming(stamp) - self.time.delay
+            if self._next <= until:
+                self._cursor.frontier = NEVER
+                self._fire(until)
+                self._cursor.frontier = None
+
+    def _take(self, key: Any, stamp: int) -> None:
+        """Raises SerdeError, and DataError for an event without a key."""
+        self._set(self._encoded(key), stamp, 0)
+        cursor = self._cursor
+        if self._acting or cursor.frontier == NEVER:
+            return  # time is passing: what is due has its turn
+        watermark = self.time.watermark
+        if self._next > watermark:
+            return
+        # Given as what follows from the event: for what comes after it is as late as that.
+        frontier = cursor.frontier
+        if frontier is None:
+            cursor.frontier = watermark + self.time.delay
+        self._fire(watermark)
+        cursor.frontier = frontier
+
+    def _set(self, data: bytes, stamp: int, earliest: int) -> None:
+        """`earliest`: no timer is set to a time before."""
+        store, asked = self._store, self.asked
+        for name, at, extend in asked:
+            row = moments(data) + name.encode()
+            was = store.get(row)
+            if at is None:
+                if was is not None:
+                    store.delete(row, stamp)
+                    store.delete(_due(was[1], data, name), stamp)
+                continue
+            at = max(at, earliest)
+            if extend and was is not None and was[0] >= at:
+                continue
+            if was is not None and was[1] <= at:
+                store.put(row, (at, was[1]), stamp)
+                continue
+            if was is not None:
+                store.delete(_due(was[1], data, name), stamp)
+            self._arm(row, data, name, at, stamp)
+        asked.clear()
+
+    def _arm(self, row: bytes, data: bytes, name: str, at: int, stamp: int) -> None:
+        due = _due(at, data, name)
+        self._store.put(row, (at, at), stamp)
+        self._store.put(due, 0, stamp)
+        self.time.wake(at)
+        self._next = min(self._next, at)
+        if self._earliest is None or due < self._earliest:
+            self._earliest = due
+
+    def _encoded(self, key: Any) -> bytes:
+        try:
+            data = self._key.encode(key)
+        except SerdeError as error:
+            raise self._cursor.unwritable(f"key for a timer of {self._step}", error) from error
+        if data is None:
+            raise self._cursor.keyless(f"a timer of {self._step}")
+        return data
+
+    # Time.
+
+    def advance(self) -> None:
+        """Fire what is due, by time, key and name."""
+        watermark = self.time.closing()
+        self._fire(watermark)
+        self.time.done(watermark)
+
+    @property
+    def due(self) -> int | None:
+        found = next(self._store.scan(BY_TIME), None)
+        return None if found is None else time_of(found[0][1:9])
+
+    @property
+    def last(self) -> int | None:
+        """Silence closes nothing here: what was asked for is a time."""
+        return None
+
+    def _fire(self, until: int) -> None:
+        store, decode, cursor = self._store, self._key.decode, self._cursor
+        self._acting = True
+        for due in self._rows(until):
+            looked = time_of(due[1:9])
+            data, _, told = due[9:].rpartition(b"\0")
+            name = told.decode()
+            row = moments(data) + told
+            store.delete(due, looked)
+            at, _ = store.get(row)
+            if at > looked:
+                self._arm(row, data, name, at, looked)
+                continue
+            store.delete(row, at)
+            timer = Timer(decode(data), at, name or None)
+            try:
+                result = self._call(timer)
+            except Exception as error:
+                cursor.fail(self._function, timer.key, error, _told(timer))
+            self._give(timer.key, result, at, ())
+            if self.asked:
+                # Later than itself: or time would never go on.
+                self._set(data, at, at + 1)
+        self._acting = False
+        first = self.due
+        self._next = FOREVER if first is None else first
+
+    def _rows(self, until: int) -> Iterator[bytes]:
+        """What is due by then, in order, with what becomes due meanwhile."""
+        again = True
+        while again:
+            again, self._earliest = False, None
+            for row, _ in self._store.scan(BY_TIME, BY_TIME + ordered(until + 1)):
+                if self._earliest is not None and self._earliest < row:
+                    break
+                yield row
+            again = self._earliest is not None
+
+
+def _told(timer: Timer) -> str:
+    """As messages print it."""
+    name = "" if timer.name is None else f" {timer.name!r}"
+    return f"timer{name} of {timer.timestamp} ms"
+
+
+_SAME_TIME = (Process, Map, FlatMap, Filter, By, Join, RunningFold)
+"""Nodes whose results come with their event, and bear its time."""
+
+
+def _is_direct(node: OnTimer, site: Site) -> bool:
+    """Whether the step's events are those of a source, as they come and of the time they bear."""
+    above: StreamNode | None = node.parent
+    while above in site.nodes and type(above) in _SAME_TIME:
+        above = above.above
+    return isinstance(above, StreamSource) and above in site.nodes and above.upstream is None
+
+
+def _due(at: int, data: bytes, name: str) -> bytes:
+    return BY_TIME + ordered(at) + data + b"\0" + name.encode()

@@ -1,0 +1,423 @@
+"""Timers fire once, at their time, in order, whatever happens to the processes meanwhile."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamkit import App, Context, FunctionError, Record, State, Timer, TopologyError
+from streamkit.codec import partition_for
+from streamkit.dsl.windows import tumbling
+from streamkit.errors import DataError
+from streamkit.testing import TestRun
+
+END = 10_000
+
+
+class Event(msgspec.Struct):
+    """`asks`: name, how long after the event (negative: before it) or None to cancel, `extend`."""
+
+    asks: list[tuple[str | None, int | None, bool]]
+
+
+def app_of(out_of_order: int) -> App:
+    app = App("a")
+    events = app.stream("in", Event, out_of_order=f"{out_of_order}ms")
+
+    @events.process
+    def step(event: Event, seen: State[int], context: Context) -> None:
+        seen.set(seen.get(0) + 1)
+        for name, after, extend in event.asks:
+            if after is None:
+                context.cancel_timer(name)
+            else:
+                context.timer(name, at=max(0, context.timestamp + after), extend=extend)
+
+    @step.on_timer(to="out")
+    def fired(timer: Timer, seen: State[int], context: Context) -> Iterator[str]:
+        yield f"{timer.name} {seen.get(0)}"
+        if timer.name == "again" and seen.get(0) < 8:
+            seen.set(seen.get(0) + 1)
+            context.timer("again", after="5ms")
+            context.timer(after="0ms")
+        if timer.name == "clears":
+            seen.delete()
+            context.cancel_timer("again")
+            yield f"cleared {context.uuid()}"
+
+    return app
+
+
+class Model:
+    """One partition, with everything at hand."""
+
+    def __init__(self, out_of_order: int) -> None:
+        self.found: list[tuple[str, str, int]] = []
+        self._out_of_order = out_of_order
+        self._latest = -(10**9)
+        self._seen: dict[str, int] = {}
+        self._timers: dict[tuple[str, str], int] = {}
+
+    def event(self, key: str, time: int, event: Event) -> None:
+        self._latest = max(self._latest, time)
+        self.reach(self._latest - self._out_of_order)
+        self._seen[key] = self._seen.get(key, 0) + 1
+        for name, after, extend in event.asks:
+            if after is None:
+                self._timers.pop((key, name or ""), None)
+                continue
+            before = self._timers.get((key, name or ""), 0) if extend else 0
+            self._timers[key, name or ""] = max(before, time + after)
+        self.reach(self._latest - self._out_of_order)
+
+    def reach(self, time: int) -> None:
+        while True:
+            due = sorted((at, key, name) for (key, name), at in self._timers.items() if at <= time)
+            if not due:
+                return
+            self._fire(*due[0])
+
+    def _fire(self, at: int, key: str, name: str) -> None:
+        del self._timers[key, name]
+        seen = self._seen.get(key, 0)
+        self.found.append((key, f"{name or None} {seen}", at))
+        if name == "again" and seen < 8:
+            self._seen[key] = seen + 1
+            self._timers[key, "again"] = at + 5
+            self._timers[key, ""] = at + 1
+        if name == "clears":
+            self._seen.pop(key, None)
+            self._timers.pop((key, "again"), None)
+            self.found.append((key, "cleared", at))
+
+
+asks = st.tuples(
+    st.sampled_from([None, None, "other", "again", "clears"]),
+    st.none() | st.integers(-20, 40),
+    st.booleans(),
+)
+sends = st.tuples(
+    st.just("send"), st.sampled_from("abcd"), st.integers(0, 90), st.lists(asks, max_size=3)
+)
+doings = st.tuples(
+    st.sampled_from(["run", "step", "commit", "crash", "rebalance"]), st.integers(0, 3)
+)
+
+
+def played(t: TestRun, moves: list[tuple[object, ...]]) -> list[list[tuple[str, str, int]]]:
+    for move in moves:
+        if move[0] == "send":
+            _, key, time, wanted = move
+            t.send("in", Event(wanted), key=key, timestamp=time)
+        elif move[0] in ("run", "step"):
+            getattr(t, str(move[0]))()
+        elif move[0] == "rebalance":
+            t.rebalance(move[1] or None)
+        else:
+            getattr(t, str(move[0]))(None if move[1] == 3 else move[1] % t.members)
+    t.run()
+    t.crash()
+    t.finish(END)
+    found: list[list[tuple[str, str, int]]] = [[] for _ in range(t._partitions("out"))]
+    for record in t.topic("out"):
+        text = "cleared" if record.value.startswith("cleared") else record.value
+        found[record.partition].append((record.key, text, record.timestamp))
+    return found
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    moves=st.lists(sends | sends | sends | doings, max_size=40),
+    out_of_order=st.sampled_from([0, 0, 7]),
+    partitions=st.integers(1, 3),
+    members=st.integers(1, 3),
+    batch=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+def test_each_fires_once_at_its_time_in_order_as_in_the_model(
+    moves: list[tuple[object, ...]],
+    out_of_order: int,
+    partitions: int,
+    members: int,
+    batch: int,
+    seed: int,
+) -> None:
+    models = [Model(out_of_order) for _ in range(partitions)]
+    for move in moves:
+        if move[0] == "send":
+            _, key, time, wanted = move
+            models[partition_for(key.encode(), partitions)].event(key, time, Event(wanted))
+    for model in models:
+        model.reach(END)
+    topology = app_of(out_of_order).topology()
+    with TestRun(topology, partitions, members=members, batch=batch) as t:
+        t.shuffle(seed)
+        assert played(t, moves) == [model.found for model in models]
+        whole = [(r.key, r.value, r.timestamp) for r in t.topic("out")]
+    with TestRun(topology, partitions) as t:
+        played(t, [move for move in moves if move[0] == "send"])
+        again = [(r.key, r.value, r.timestamp) for r in t.topic("out")]
+        assert again == whole, "what a timer draws depends on itself alone"
+
+
+MINUTE = 60_000
+TEN = tumbling("10ms")
+
+
+class Order(msgspec.Struct):
+    customer: str
+
+
+def test_a_timer_that_every_event_moves_fires_once_the_events_stop() -> None:
+    app = App("shop")
+    clicks = app.stream("clicks", str)
+
+    @clicks.process
+    def cart(item: str, items: State[list[str]], context: Context) -> None:
+        items.set([*items.get([]), item])
+        context.timer(after="30m")
+
+    @cart.on_timer(to="left")
+    def left(timer: Timer, items: State[list[str]]) -> str:
+        found = items.get([])
+        items.delete()
+        return f"{timer.time:%H:%M} {'+'.join(found)}"
+
+    with app.test(1) as t:
+        for minute, item in ((0, "a"), (10, "b"), (39, "c"), (100, "d")):
+            t.send("clicks", item, key="ann", timestamp=minute * MINUTE)
+        t.run()
+        (first,) = t.topic("left")
+        assert (first.key, first.value, first.timestamp) == ("ann", "01:09 a+b+c", 69 * MINUTE)
+        t.finish(130 * MINUTE)
+        assert t.values("left") == ["01:09 a+b+c", "02:10 d"]
+
+
+def test_what_it_gives_can_be_followed_and_is_late_for_no_window() -> None:
+    app = App("shop")
+    orders = app.stream("orders", int)
+
+    @orders.process
+    def order(amount: int, context: Context) -> None:
+        context.timer(str(amount), after="7ms")
+
+    @order.on_timer
+    def reminder(timer: Timer) -> int:
+        return int(timer.name or 0)
+
+    windowed = reminder.map(lambda n: n * 10).window(TEN)
+
+    @windowed.aggregate(to="sums")
+    def sums(total: int | None, n: int) -> int:
+        return (total or 0) + n
+
+    with app.test(1) as t:
+        for time in (0, 2, 5, 13):
+            t.send("orders", time, key="k", timestamp=time)
+        t.send("orders", 99, key="k", timestamp=100)
+        t.run()
+        assert [(r.value, r.timestamp) for r in t.topic("sums")] == [(20, 9), (50, 19), (130, 29)]
+        assert not t.topic("shop-sums-late")
+
+
+def test_behind_other_keys_it_fires_as_time_is_handed_over() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    by_customer = orders.by("customer")
+
+    @by_customer.process
+    def last(order: Order, context: Context) -> None:
+        context.timer(after="10ms", extend=True)
+
+    @last.on_timer(to="quiet")
+    def quiet(timer: Timer) -> str:
+        return str(timer.key)
+
+    with app.test(3) as t:
+        for number in range(30):
+            t.send("orders", Order(f"c{number % 2}"), key=str(number), timestamp=number)
+        t.run()
+        assert not t.topic("quiet")
+        t.finish(END)
+        found = sorted((record.value, record.timestamp) for record in t.topic("quiet"))
+        assert found == [("c0", 38), ("c1", 39)]
+
+
+def test_the_events_of_two_streams_bring_time_before_they_are_processed() -> None:
+    """One holds time back; where it comes to is known before the event that brings it is given."""
+    app = App("shop")
+    beats = app.stream("beats", str)
+    orders = app.stream("orders", str)
+
+    @orders.process
+    def last(order: str, seen: State[int], context: Context) -> None:
+        seen.set(seen.get(0) + 1)
+        context.timer(after="10ms")
+
+    @last.on_timer(to="quiet")
+    def quiet(timer: Timer, seen: State[int]) -> str:
+        return f"{timer.timestamp} {seen.get()}"
+
+    @beats.join(orders, after="1ms")
+    def met(beat: str, order: str) -> str:
+        return beat
+
+    with app.test(1) as t:
+        t.send("orders", "x", key="k", timestamp=0)
+        t.send("beats", "x", key="k", timestamp=5)
+        t.run()
+        t.send("orders", "y", key="k", timestamp=50)
+        t.run()
+        assert t.values("quiet") == [], "beats are at 5"
+        t.send("beats", "x", key="k", timestamp=90)
+        t.run()
+        assert t.values("quiet") == [], "orders are at 50, and the timer was moved to 60"
+        t.send("orders", "z", key="k", timestamp=70)
+        t.run()
+        assert t.values("quiet") == ["60 2"]
+
+
+# What is refused, and what is said.
+
+
+def orders_of(app: App) -> Any:
+    return app.stream("orders", int)
+
+
+def test_a_step_that_takes_no_context_sets_no_timers() -> None:
+    @orders_of(App("a")).process
+    def step(n: int) -> int:
+        return n
+
+    with pytest.raises(TopologyError, match=r"step .* sets no timers; let it take a Context"):
+
+        @step.on_timer
+        def fired(timer: Timer) -> None: ...
+
+
+def test_only_a_step_of_process_sets_timers() -> None:
+    doubled = orders_of(App("a")).map(lambda n: n * 2)
+    with pytest.raises(TopologyError, match=r"<lambda> \(.*\) sets no timers; a function of"):
+        doubled.on_timer(lambda timer: None)
+
+
+def test_a_state_that_the_step_does_not_keep_is_refused_with_what_is_near() -> None:
+    @orders_of(App("a")).process
+    def step(n: int, items: State[int], context: Context) -> None: ...
+
+    with pytest.raises(TopologyError, match=r"step .* keeps no 'item'.*'items'"):
+
+        @step.on_timer
+        def fired(timer: Timer, item: State[int]) -> None: ...
+
+    with pytest.raises(TopologyError, match=r"'items' is not what step .* keeps under that name"):
+
+        @step.on_timer
+        def otherwise(timer: Timer, items: State[str]) -> None: ...
+
+
+def test_its_first_parameter_is_the_timer() -> None:
+    @orders_of(App("a")).process
+    def step(n: int, context: Context) -> None: ...
+
+    with pytest.raises(TopologyError, match="'n' is annotated int, but is given the timers"):
+
+        @step.on_timer
+        def fired(n: int) -> None: ...
+
+    with pytest.raises(TopologyError, match="given a Timer, of no record"):
+
+        @step.on_timer
+        def recorded(n: Record[Timer]) -> None: ...
+
+
+def test_there_is_one_function_for_the_timers_of_a_step() -> None:
+    @orders_of(App("a")).process
+    def step(n: int, context: Context) -> None: ...
+
+    @step.on_timer
+    def fired(timer: Timer) -> None: ...
+
+    with pytest.raises(TopologyError, match=r"fired \(.*\) is called for the timers of 'step'"):
+
+        @step.on_timer
+        def too(timer: Timer) -> None: ...
+
+
+def failing(ask: Any, error: type[Exception], text: str, timed: bool = True) -> None:
+    app = App("a")
+
+    @app.stream("orders", int).process
+    def step(n: int, context: Context) -> None:
+        ask(context)
+
+    if timed:
+
+        @step.on_timer
+        def fired(timer: Timer) -> None: ...
+
+    with app.test(1) as t:
+        t.send("orders", 1, key=None if error is DataError else "k", timestamp=5)
+        with pytest.raises(error, match=text):
+            t.run()
+
+
+def test_a_timer_that_cannot_be_is_an_error_of_the_function() -> None:
+    later = lambda context: context.timer(after="1s")  # noqa: E731
+    failing(later, FunctionError, "asks for a timer, but .* @step.on_timer", timed=False)
+    failing(later, DataError, "orders-0@0: a timer of step needs a key")
+    failing(lambda c: c.timer(), FunctionError, "say either at= or after=")
+    failing(lambda c: c.timer(at=1, after="1s"), FunctionError, "say either at= or after=")
+    failing(lambda c: c.timer(at=-1), FunctionError, "-1 is not between 1970")
+    failing(lambda c: c.timer(at="noon"), FunctionError, "'noon' is no time")
+    failing(lambda c: c.timer("", after="1s"), FunctionError, "a name is text")
+    failing(lambda c: c.cancel_timer("a\0b"), FunctionError, "a name is text")
+
+
+def test_when_its_function_raises_that_is_told_and_nothing_before_is_lost() -> None:
+    app = App("a")
+
+    @app.stream("orders", int).process
+    def step(n: int, context: Context) -> int:
+        context.timer(after="10ms")
+        return n
+
+    step.to("out")
+    broken = True
+
+    @step.on_timer(to="fired")
+    def fired(timer: Timer) -> str:
+        if broken:
+            raise ValueError("no")
+        return "fired"
+
+    with app.test(1) as t:
+        t.send("orders", 1, key="k", timestamp=5)
+        t.send("orders", 2, key="l", timestamp=6)
+        t.send("orders", 3, key="k", timestamp=50)
+        told = r"fired \(.*\) raised ValueError: no; it was given the timer of 15 ms, key 'k'"
+        with pytest.raises(FunctionError, match=told):
+            t.run()
+        assert t.values("out") == [1, 2]
+        broken = False
+        t.run()
+        assert t.values("out") == [1, 2, 3]
+        assert [(r.key, r.timestamp) for r in t.topic("fired")] == [("k", 15), ("l", 16)]
+
+
+def test_a_timer_is_a_value_to_call_the_function_with() -> None:
+    @orders_of(App("a")).process
+    def step(n: int, items: State[int], context: Context) -> None: ...
+
+    @step.on_timer
+    def fired(timer: Timer, items: State[int]) -> str:
+        return f"{timer.key} {timer.time:%Y} {items.get(0)}"
+
+    items = State[int]()
+    items.set(3)
+    assert fired(Timer("ann", 0), items) == "ann 1970 3"
+    assert Timer("ann", 1_000).time == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
