@@ -103,15 +103,8 @@ class Watch:
             return 0
 
     def lag(self, group: str, topic: str = "") -> int | None:
-        """Records the group still has to read (of one topic); None before its first commit.
-
-        Changelogs are no input: behind what the app has committed of one stands its commit.
-        """
-        lags = [
-            n
-            for tp, n in self.admin.lag(group).items()
-            if topic in ("", tp.topic) and not tp.topic.endswith("-changelog")
-        ]
+        """Records the group still has to read (of one topic); None before its first commit."""
+        lags = [n for tp, n in self.admin.lag(group).items() if topic in ("", tp.topic)]
         return sum(lags) if lags else None
 
 

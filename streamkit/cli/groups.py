@@ -26,19 +26,14 @@ _NOTE_WIDTH = 40
 def list_(context: typer.Context, json: Json = False) -> None:
     """List the groups with their members and how far they are behind."""
     from streamkit.clients.admin import Admin
-    from streamkit.clients.reset import is_app_topic
 
     with open_log(context, read_only=True) as log:
         rows = []
         for name in sorted(log.groups()):
             info = log.group(name)
             living = sum(not member.away for member in info.members)
-            lags = [
-                lag
-                for at, lag in Admin(log).lag(name).items()
-                if not is_app_topic(name, at.topic, ("-changelog",))
-            ]
-            rows.append((name, info.state, living, len(lags), sum(lags)))
+            lags = Admin(log).lag(name)
+            rows.append((name, info.state, living, len(lags), sum(lags.values())))
     columns = ["group", "state", "members", "partitions", "lag"]
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -13,7 +13,7 @@ from streamkit.backends.values import (
 )
 from streamkit.clients.connection import LogLike, connect
 from streamkit.clients.lag import GroupPosition, position_of
-from streamkit.clients.reset import At, By, MovedOffset, Target, plan_reset
+from streamkit.clients.reset import At, By, MovedOffset, Target, is_app_topic, plan_reset
 from streamkit.clients.start import Start, checked_start
 from streamkit.clock import SystemClock
 from streamkit.errors import UsageError
@@ -121,10 +121,15 @@ class Admin:
         self._backend.delete_group(group)
 
     def lag(self, group: str) -> dict[TopicPartition, int]:
-        """How many offsets each partition's end is ahead of what the group has committed."""
+        """How much the group has still to read of each of its inputs; see `GroupPosition.lag`.
+
+        An app's changelogs are none: they are its state, read to restore it.
+        """
+        now = SystemClock().now()
         return {
-            tp: max(0, self._backend.offsets(tp).end - committed.offset)
+            tp: position_of(self._backend, tp, committed, now).lag
             for tp, committed in self._committed(group)
+            if not is_app_topic(group, tp.topic, ("-changelog",))
         }
 
     def positions(self, group: str) -> dict[TopicPartition, GroupPosition]:

@@ -1,5 +1,6 @@
 """Topics and groups, as a tool sees them."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset, OffsetRange
 from streamkit.clients.admin import Admin
+from streamkit.clients.producer import Producer
 from streamkit.clients.reset import MovedOffset
 from streamkit.clock import SystemClock
 from streamkit.errors import Fenced, GroupActive, UnknownTopic, UsageError
@@ -47,6 +49,42 @@ def test_lag_is_what_is_still_to_be_read(admin, log):
     assert admin.lag("never heard of") == {}
     assert admin.groups() == ["g"]
     assert admin.group("g").state == "Empty"
+
+
+def test_what_no_reader_gets_is_no_lag(tmp_path):
+    with open_backend(tmp_path / "log") as log, Producer(log, transactional_id="x") as producer:
+        admin = Admin(log)
+        admin.create_topic("t")
+        with producer.transaction() as transaction:
+            transaction.send_many("t", ["one", "two"])
+        log.commit("g", {T0: CommittedOffset(0)})
+        assert admin.lag("g") == {T0: 3}, "two records, and a marker behind them"
+        log.commit("g", {T0: CommittedOffset(2)})
+        assert log.offsets(T0).end == 3
+        assert admin.lag("g") == {T0: 0}
+        for _ in range(20):
+            with suppress(KeyError), producer.transaction() as transaction:
+                transaction.send("t", "aborted")
+                producer.flush()
+                raise KeyError
+        assert log.offsets(T0).end == 43
+        assert admin.lag("g") == {T0: 0}
+        assert (admin.positions("g")[T0].lag, admin.positions("g")[T0].behind) == (0, 0.0)
+        log.append(T0, [b"three"])
+        assert admin.lag("g") == {T0: 1}
+        admin.delete_records({T0: 44})
+        assert admin.lag("g") == {T0: 0}, "deleted, it is not to be read any more"
+
+
+def test_an_apps_changelogs_are_no_input(admin, log):
+    log.create_topic("g-counts-changelog", 1)
+    changelog = TopicPartition("g-counts-changelog", 0)
+    log.append(changelog, [b"x"] * 5)
+    log.commit("g", {T0: CommittedOffset(7), changelog: CommittedOffset(4)})
+    assert admin.lag("g") == {T0: 3}
+    assert admin.positions("g")[changelog].lag == 1
+    log.commit("reader", {changelog: CommittedOffset(4)})
+    assert admin.lag("reader") == {changelog: 1}, "of another group it is one"
 
 
 @pytest.mark.parametrize(
