@@ -148,7 +148,6 @@ class TransactionCoordinator:
         And before them those of the one before, if a power cut may have taken them. Raises the
         first LogError once all partitions that can have their marker have it.
         """
-        epoch = self._topic.epoch
         failed: Exception | None = None
         without: set[TopicPartition] = set()
         todos = [(todo, tp) for todo in decided.owed() for tp in todo.partitions]
@@ -158,7 +157,7 @@ class TransactionCoordinator:
                 continue
             try:
                 partition.append_marker(
-                    todo.producer_id, todo.producer_epoch, todo.commit, epoch, todo.bumped
+                    todo.producer_id, todo.producer_epoch, todo.commit, None, todo.bumped
                 )
             except InvalidProducerEpoch:
                 # The producer's next transaction stands there already, so this one's marker does,
@@ -364,7 +363,7 @@ class TransactionCoordinator:
             partition.tp,
             producer_id,
         )
-        partition.append_marker(producer_id, epoch, False, self._topic.epoch, bumped)
+        partition.append_marker(producer_id, epoch, False, None, bumped)
 
     def _partition(self, tp: TopicPartition) -> Partition | None:
         try:

@@ -54,11 +54,6 @@ class TransactionsTopic:
         """Where the lock files are: inside a partition, where Kafka overlooks them."""
         return Path(self._log.path) / f"{TOPIC}-0"
 
-    @property
-    def epoch(self) -> int:
-        """Of the coordinator, as markers name it: it must not fall."""
-        return self._partitions[0].leader_epoch
-
     def exists(self) -> bool:
         """Whether anybody has ever begun a transaction in this log."""
         return TOPIC in self._log.topics()

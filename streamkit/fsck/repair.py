@@ -118,7 +118,7 @@ def _abort(files: Files, tp: TopicPartition, finding: Finding, report: Report) -
     try:
         for producer_id, (first, epoch) in found.open_transactions.items():
             if first == finding.offset:
-                partition.append_marker(producer_id, epoch, False, 0, False)
+                partition.append_marker(producer_id, epoch, False, None, False)
                 partition.sync()
                 yield f"{tp}@{first}: the transaction of producer {producer_id} is aborted"
     finally:

@@ -114,13 +114,15 @@ class Appender:
         end: End,
         producer_id: int,
         producer_epoch: int,
-        marker: Marker,
+        commit: bool,
+        coordinator_epoch: int | None,
         *,
         bumped: bool,
     ) -> bool:
         """Write and publish the marker that ends a transaction; False: it has ended here already.
 
-        Needs the append lock. Raises what `Draft.check_marker` does, OutOfSpace and StorageFailed.
+        `coordinator_epoch` as in `Partition.append_marker`. Needs the append lock. Raises what
+        `Draft.check_marker` does, OutOfSpace and StorageFailed.
         """
         end = self._sound(block, end)
 
@@ -133,14 +135,17 @@ class Appender:
             )
             return batch, check(batch)
 
+        draft = self._producers.at(end).draft()
+        if coordinator_epoch is None:
+            coordinator_epoch = draft.coordinator_epoch(producer_id)
+        marker = Marker(commit, coordinator_epoch)
         checked = [encoded(marker)]
         header = checked[0][1]
-        draft = self._producers.at(end).draft()
         if not draft.check_marker(header, marker, bumped=bumped):
             return False
         if marker.commit and draft.holds_earlier(header, bumped=bumped):
             # What is committed has nothing here: with that one open, nothing was let in.
-            marker = Marker(commit=False, coordinator_epoch=marker.coordinator_epoch)
+            marker = Marker(False, coordinator_epoch)
             checked = [encoded(marker)]
         if self._fitting(end, checked) == 0:
             end = self._roll(block, end)

@@ -33,7 +33,6 @@ from streamkit.log.space import Space
 from streamkit.log.swap import remove_before
 from streamkit.log.sync import Syncer, raise_sticky
 from streamkit.records import TopicPartition
-from streamkit.transactions.markers import Marker
 from streamkit.transactions.producer import Producer
 from streamkit.transactions.txnindex import Aborted
 
@@ -241,20 +240,26 @@ class Partition:
         producer_id: int,
         producer_epoch: int,
         commit: bool,
-        coordinator_epoch: int,
+        coordinator_epoch: int | None,
         bumped: bool,
     ) -> bool:
         """End a producer's transaction here: for coordinators. False: it had the marker already.
 
-        `bumped` is as in `RollForward`. Readers see the outcome on return; for it to be on stable
-        storage, call `sync`. Raises InvalidProducerEpoch (the marker is of a transaction that is
-        over), CoordinatorFenced, and what an append does.
+        `coordinator_epoch` None: that of the producer's last marker here, which whoever comes next
+        is not below. `bumped` is as in `RollForward`. Readers see the outcome on return; for it to
+        be on stable storage, call `sync`. Raises InvalidProducerEpoch (the marker is of a
+        transaction that is over), CoordinatorFenced, and what an append does.
         """
-        marker = Marker(commit, coordinator_epoch)
 
         def write(block: ControlBlock, end: End) -> bool:
             return self._appender.append_marker(
-                block, end, producer_id, producer_epoch, marker, bumped=bumped
+                block,
+                end,
+                producer_id,
+                producer_epoch,
+                commit,
+                coordinator_epoch,
+                bumped=bumped,
             )
 
         done = self._change(write, kept=True)

@@ -254,6 +254,15 @@ class Draft:
         # Written again, it would only be one more record: it opens and closes nothing.
         return epoch != entry.epoch or entry.open_from >= 0
 
+    def coordinator_epoch(self, producer_id: int) -> int:
+        """That of the producer's last marker. A coordinator that names it is never fenced.
+
+        For those who know by other means that they are the coordinator. A higher one would fence a
+        Kafka broker that comes next, as that counts its epochs from 0.
+        """
+        entry = self.get(producer_id)
+        return max(0, entry.coordinator_epoch) if entry is not None else 0
+
     def holds_earlier(self, header: BatchHeader, *, bumped: bool) -> bool:
         """Whether the producer has a transaction open from before the one that a marker ends.
 
