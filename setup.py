@@ -1,8 +1,11 @@
-"""What pyproject.toml cannot say: the two linked folders and the optional compiled codec."""
+"""What pyproject.toml cannot say: the two linked folders, and what is compiled where it can be."""
 
 import os
 
 from setuptools import Extension, find_packages, setup
+
+HOT = ("moment", "outlet", "source", "steps")
+"""Modules of streamkit/engine/hot: Python that is compiled as well, with the types of its .pxd."""
 
 packages = find_packages(include=["streamkit", "streamkit.*"])
 package_dir = {"": "."}
@@ -19,8 +22,18 @@ codec = Extension(
     optional=True,  # no compiler: the install succeeds and the pure-Python codec serves
 )
 
+hot = [
+    Extension(
+        f"streamkit.engine.hot.{name}",
+        [f"streamkit/engine/hot/{name}.py"],
+        extra_compile_args=["-O3"],
+        optional=True,
+    )
+    for name in HOT
+]
+
 setup(
     packages=packages,
     package_dir=package_dir,
-    ext_modules=[] if os.environ.get("STREAMKIT_PURE") else [codec],
+    ext_modules=[] if os.environ.get("STREAMKIT_PURE") else [codec, *hot],
 )

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 COPIED = ["pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md"]
 COPIED += ["Makefile", "docs", "examples", "benchmarks", "tests", "connectors", "processors"]
-SHIPPED = {".py", ".pyi", ".pyx", ".pxi", ".typed"}
+SHIPPED = {".py", ".pxd", ".pyi", ".pyx", ".pxi", ".typed"}
 
 
 def source_modules() -> set[str]:

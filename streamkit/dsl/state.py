@@ -295,6 +295,7 @@ class ListRows:
     """
 
     nullable = False
+    quick = None
 
     def __init__(self, items: Serde) -> None:
         self._items = items

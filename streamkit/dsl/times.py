@@ -1,6 +1,7 @@
 """Event time: from a field or a function to milliseconds since 1970-01-01 UTC."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +13,38 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Callable[[Any], int]:
-    """A function from a value to its event time, given a field's name or a function.
+@dataclass(frozen=True, slots=True, eq=False)
+class EventTime:
+    """How event time is found in a value: `milliseconds(get(value))`.
+
+    An int of milliseconds that is no bool, not negative and not after `LATEST_TIME` needs no second
+    look.
+    """
+
+    get: Callable[[Any], Any]
+    what: str
+
+    def milliseconds(self, stamp: Any) -> int:
+        """What `get` gave, as milliseconds. Raises DataError for what is no time."""
+        if type(stamp) is int and 0 <= stamp <= LATEST_TIME:
+            return stamp
+        if type(stamp) is datetime:
+            if stamp.tzinfo is None:
+                stamp = stamp.replace(tzinfo=UTC)
+            milliseconds: int = (stamp - _EPOCH) // _MILLISECOND
+        else:
+            milliseconds = _other(stamp, self.what)
+        if milliseconds < 0:
+            raise DataError(f"{self.what}: {stamp!r} is before 1970, which a timestamp cannot say")
+        if milliseconds > LATEST_TIME:
+            raise DataError(
+                f"{self.what}: {stamp!r} ms is after the year 9999; is it in another unit?"
+            )
+        return milliseconds
+
+
+def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> EventTime:
+    """How to find the event time of a value, given a field's name or a function.
 
     Either gives a datetime (without a zone: UTC), an ISO 8601 text, or an int of milliseconds.
     """
@@ -23,24 +54,7 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Call
     else:
         get = time
         what = f"time function {getattr(time, '__name__', time)!r}"
-
-    def of(value: Any) -> int:
-        stamp = get(value)
-        if type(stamp) is int and 0 <= stamp <= LATEST_TIME:
-            return stamp
-        if type(stamp) is datetime:
-            if stamp.tzinfo is None:
-                stamp = stamp.replace(tzinfo=UTC)
-            milliseconds: int = (stamp - _EPOCH) // _MILLISECOND
-        else:
-            milliseconds = _other(stamp, what)
-        if milliseconds < 0:
-            raise DataError(f"{what}: {stamp!r} is before 1970, which a timestamp cannot say")
-        if milliseconds > LATEST_TIME:
-            raise DataError(f"{what}: {stamp!r} ms is after the year 9999; is it in another unit?")
-        return milliseconds
-
-    return of
+    return EventTime(get, what)
 
 
 def _other(stamp: Any, what: str) -> int:

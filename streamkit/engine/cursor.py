@@ -3,6 +3,7 @@
 from typing import Any, NoReturn
 
 from streamkit.dsl.functions import Function
+from streamkit.engine.hot.moment import Moment
 from streamkit.errors import (
     DataError,
     FunctionError,
@@ -12,22 +13,18 @@ from streamkit.errors import (
 )
 
 
-class Cursor:
-    """Moves from record to record; one per task.
+class Cursor(Moment):
+    """Moves from record to record; one per task."""
 
-    `frontier` is how far event time had come in the record's own partition when the record is
-    behind that (for a repartitioned event: where it came from). None, for all others and for
-    results of closing windows: what it makes is late for nothing.
-    """
-
-    __slots__ = ("frontier", "offset", "partition", "reported", "topic")
+    __slots__ = ("partition", "reported", "topic", "unread")
 
     def __init__(self) -> None:
+        super().__init__()
         self.topic = ""
         self.partition = -1
-        self.offset = -1
-        self.frontier: int | None = None
         self.reported: Exception | None = None
+        self.unread: Exception | None = None
+        """The last error of a record that was not what was declared."""
 
     def enter(self, topic: str, partition: int) -> None:
         """Go to another input; `offset` is set with each of its records."""
@@ -62,8 +59,14 @@ class Cursor:
 
     def unreadable(self, what: str, error: Exception) -> Exception:
         """The error to raise when a key or value of the record is not what was declared."""
-        self.reported = SerdeError(f"{self.coordinates}: {what}: {error}")
+        self.reported = self.unread = SerdeError(f"{self.coordinates}: {what}: {error}")
         return self.reported
+
+    def undated(self, error: Exception) -> Exception:
+        """The error to raise when a record does not say its event time."""
+        told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        self.unread = DataError(f"{self.coordinates}: event time: {told}")
+        return self.unread
 
     def unwritable(self, what: str, error: Exception) -> Exception:
         """The error to raise when an output made of the record cannot be encoded."""

@@ -4,10 +4,10 @@ from typing import Any
 
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import ahead_note
+from streamkit.engine.hot.moment import FOREVER, NEVER
+from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.journal import Ahead
-from streamkit.engine.outlets import Outlet
 from streamkit.engine.script import Script
-from streamkit.engine.watermarks import FOREVER, NEVER
 from streamkit.records import Columns
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import late_note
-from streamkit.engine.outlets import Outlet
+from streamkit.engine.hot.outlet import Outlet
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde

@@ -9,9 +9,12 @@ from streamkit.dsl.nodes.tables import JoinedTable, KeptTable, TableNode
 from streamkit.dsl.topology import SubTopology
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.hot.moment import Clock, EventFrontier, Frontier, NodeTime
+from streamkit.engine.hot.outlet import Outlet
+from streamkit.engine.hot.steps import All, Forward
 from streamkit.engine.late import Late
-from streamkit.engine.node_time import NodeTime, Timed
-from streamkit.engine.outlets import Forward, Outlet, Outlets
+from streamkit.engine.node_time import Timed
+from streamkit.engine.outlets import Outlets
 from streamkit.engine.rows import Rows
 from streamkit.engine.state.expiring import new_store
 from streamkit.engine.state.store import Store
@@ -22,7 +25,6 @@ from streamkit.engine.tables import (
     TopicRows,
     row_maker,
 )
-from streamkit.engine.watermarks import Clock, EventFrontier, Frontier
 from streamkit.records import Columns, Headers, TopicPartition
 from streamkit.serde import Serde
 
@@ -178,14 +180,7 @@ def ignore(key: Any, value: Any, stamp: int, headers: Headers) -> None:
 
 
 def _all(steps: list[Forward]) -> Forward:
-    if len(steps) == 1:
-        return steps[0]
-
-    def forward(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        for step in steps:
-            step(key, value, stamp, headers)
-
-    return forward
+    return steps[0] if len(steps) == 1 else All(steps).give
 
 
 def _delays(sub: SubTopology) -> dict[Node, int]:

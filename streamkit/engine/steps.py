@@ -11,6 +11,7 @@ from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
 from streamkit.dsl.nodes.tables import KeptTable, RightRows, TableChanges, TableTopic
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.nodes.windows import WindowFold
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators import (
     by,
     filter,
@@ -27,7 +28,6 @@ from streamkit.engine.operators import (
     to,
     windows,
 )
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Build, Site
 from streamkit.serde import Serde
 

@@ -31,6 +31,7 @@ from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine import journal as journals
 from streamkit.engine.headers import Marker
+from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
 from streamkit.engine.inputs import Head, Input
 from streamkit.engine.journal import Entry, Silence, Step, Tables
 from streamkit.engine.limits import Limits
@@ -38,11 +39,6 @@ from streamkit.engine.merge import Merge
 from streamkit.engine.notes import Note, read_note
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
 from streamkit.engine.script import Script
-from streamkit.engine.watermarks import (
-    FOREVER,
-    NEVER,
-    EventFrontier,
-)
 from streamkit.engine.wiring import wire
 from streamkit.records import Columns, TopicPartition
 

@@ -7,14 +7,15 @@ from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.horizon import Horizon
+from streamkit.engine.hot.moment import Clock, EventFrontier
+from streamkit.engine.hot.source import HandedOver, Source
 from streamkit.engine.inputs import Input
 from streamkit.engine.limits import Limits
 from streamkit.engine.outlets import Outlets
-from streamkit.engine.readers import repartition_reader, source_reader
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
 from streamkit.engine.tables import TopicRows
-from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
+from streamkit.engine.watermarks import UpstreamFrontier
 from streamkit.records import Columns, TopicPartition
 
 
@@ -76,12 +77,12 @@ def _make_stream(
             outlet = parts.site.outlet(source.ahead)
             horizon = Horizon(str(partition), source.max_ahead, outlet, parts.cursor)
             parts.horizons.append(horizon)
-        read = source_reader(
+        read = Source(
             source, forward, events, parts.clock, parts.cursor, moved, alone, horizon
-        )
+        ).read
     else:
         upstream = parts.frontiers[partition] = UpstreamFrontier()
-        read = repartition_reader(source, forward, upstream, parts.cursor, moved)
+        read = HandedOver(source, forward, upstream, parts.cursor, moved).read
     parts.inputs[partition] = Input(partition, read)
 
 

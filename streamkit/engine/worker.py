@@ -18,6 +18,7 @@ from streamkit.clock import Clock
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
+from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.limits import Limits
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
@@ -28,7 +29,6 @@ from streamkit.engine.state.beside import Beside
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.task import Stats, Task
 from streamkit.engine.transaction import WorkTransaction
-from streamkit.engine.watermarks import FOREVER, NEVER
 from streamkit.errors import Fenced, ProducerFenced, StreamkitError
 from streamkit.records import TopicPartition
 

@@ -18,6 +18,7 @@ class TextSerde:
     """`str` as UTF-8, without quotes."""
 
     __slots__ = ("nullable", "read", "write")
+    quick = (str, str.encode)
 
     def __init__(self, nullable: bool) -> None:
         self.nullable = nullable
@@ -53,6 +54,7 @@ class BytesSerde:
     """`bytes` as they are."""
 
     __slots__ = ("nullable", "read", "write")
+    quick = (bytes, bytes)
 
     def __init__(self, nullable: bool) -> None:
         self.nullable = nullable
@@ -86,6 +88,7 @@ class UntypedSerde:
 
     type: Any = Untyped
     nullable = True
+    quick = None
 
     def __init__(self) -> None:
         self._json = JsonSerde(Any, nullable=True)

@@ -37,6 +37,14 @@ class Serde(Protocol):
         """
         ...
 
+    @property
+    def quick(self) -> tuple[Any, Callable[[Any], bytes]] | None:
+        """A type, and what writes values of exactly this type, for the hottest loops.
+
+        When it raises anything, or `null` is in what it gives, ask `encode`.
+        """
+        ...
+
     def encode(self, value: Any) -> bytes | None:
         """Raises SerdeError when the value is not of the type."""
         ...

@@ -7,20 +7,21 @@ import pytest
 
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.hot.moment import Clock, EventFrontier
+from streamkit.engine.hot.source import HandedOver, Source
 from streamkit.engine.inputs import Reader
-from streamkit.engine.readers import repartition_reader, source_reader
-from streamkit.engine.watermarks import Clock, EventFrontier, UpstreamFrontier
+from streamkit.engine.watermarks import UpstreamFrontier
 from streamkit.errors import SerdeError
 from streamkit.records import Columns
 from streamkit.serde import serde_for
 
 
 def from_topic(source: StreamSource, forward: Any, cursor: Cursor) -> Reader:
-    return source_reader(source, forward, EventFrontier(0), Clock(), cursor, lambda: None, True)
+    return Source(source, forward, EventFrontier(0), Clock(), cursor, lambda: None, True).read
 
 
 def handed_over(source: StreamSource, forward: Any, cursor: Cursor) -> Reader:
-    return repartition_reader(source, forward, UpstreamFrontier(), cursor, lambda: None)
+    return HandedOver(source, forward, UpstreamFrontier(), cursor, lambda: None).read
 
 
 Make = Callable[[StreamSource, Any, Cursor], Reader]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from window_model import Windows, arrivals, windows
 
@@ -223,6 +223,7 @@ def test_every_so_often_gives_what_changed_between_and_nothing_else(
 @pytest.mark.parametrize("fold", FOLDS)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8, deadline=None)
+@example(plays=[("send", "a", 59, 0), ("crash",), ("send", "a", 60, 0)], batch=1)
 @given(plays=moves, batch=st.integers(1, 9))
 def test_bytes_do_not_depend_on_how_the_input_was_cut_or_where_a_task_began_again(
     kind: str, fold: str, plays: list[Play], batch: int

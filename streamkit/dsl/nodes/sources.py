@@ -1,10 +1,10 @@
 """What is read: a topic as a stream of events, or as a table of rows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from streamkit.dsl.nodes.node import OutputSpec, StreamNode
+from streamkit.dsl.times import EventTime
 from streamkit.serde import Serde
 
 
@@ -21,7 +21,7 @@ class StreamSource(StreamNode):
     topic: str
     key: Serde
     value: Serde
-    time: Callable[[Any], int] | None = None
+    time: EventTime | None = None
     out_of_order: int = 0
     upstream: str | None = None
     max_ahead: int | None = None

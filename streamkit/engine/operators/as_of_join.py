@@ -8,9 +8,9 @@ nearest, when it has passed the tolerance.
 from typing import Any
 
 from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde

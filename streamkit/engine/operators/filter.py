@@ -3,7 +3,8 @@
 from typing import Any
 
 from streamkit.dsl.nodes.steps import Filter
-from streamkit.engine.outlets import Forward
+from streamkit.engine.hot import steps
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -11,19 +12,8 @@ from streamkit.serde import Serde
 
 def build(node: Filter, key: Serde, site: Site) -> Forward:
     cursor, function, forward = site.cursor, node.function, site.after(node, key)
-    plain = site.calls.plain(function)
-
-    if plain is not None:
-
-        def filter_plain(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-            try:
-                keep = bool(plain(value))
-            except Exception as error:
-                cursor.fail(function, key, error)
-            if keep:
-                forward(key, value, stamp, headers)
-
-        return filter_plain
+    if site.calls.plain(function) is not None:
+        return steps.Filter(function, cursor, forward).give
 
     call = site.calls.event(function, key)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from streamkit.dsl.nodes.steps import FlatMap
-from streamkit.engine.outlets import Forward
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde

@@ -7,10 +7,10 @@ nothing is given when nothing that it could meet is in time any more.
 from typing import Any
 
 from streamkit.dsl.nodes.stream_joins import StreamJoin, Within
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
 from streamkit.engine.operators.window_rows import moments, ordered, time_of
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde

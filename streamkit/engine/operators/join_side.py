@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamkit.dsl.nodes.node import OutputSpec
-from streamkit.engine.node_time import NodeTime
+from streamkit.engine.hot.moment import NodeTime
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
 from streamkit.engine.site import Site
 from streamkit.errors import SerdeError

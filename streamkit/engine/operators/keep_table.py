@@ -3,7 +3,7 @@
 from typing import Any
 
 from streamkit.dsl.nodes.tables import KeptTable
-from streamkit.engine.outlets import Forward
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.site import Site
 from streamkit.errors import SerdeError
 from streamkit.records import Headers

@@ -3,7 +3,8 @@
 from typing import Any
 
 from streamkit.dsl.nodes.steps import Map
-from streamkit.engine.outlets import Forward
+from streamkit.engine.hot import steps
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -11,18 +12,8 @@ from streamkit.serde import Serde
 
 def build(node: Map, key: Serde, site: Site) -> Forward:
     cursor, function, forward = site.cursor, node.function, site.after(node, key)
-    plain = site.calls.plain(function)
-
-    if plain is not None:
-
-        def map_plain(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-            try:
-                result = plain(value)
-            except Exception as error:
-                cursor.fail(function, key, error)
-            forward(key, result, stamp, headers)
-
-        return map_plain
+    if site.calls.plain(function) is not None:
+        return steps.Map(function, cursor, forward, optional=False).give
 
     call = site.calls.event(function, key)
 

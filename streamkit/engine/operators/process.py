@@ -3,9 +3,10 @@
 from typing import Any
 
 from streamkit.dsl.nodes.steps import Process
+from streamkit.engine.hot import steps
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.results import giver
 from streamkit.engine.operators.timers import timers_of
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -13,19 +14,8 @@ from streamkit.serde import Serde
 
 def build(node: Process, key: Serde, site: Site) -> Forward:
     cursor, function, forward = site.cursor, node.function, site.after(node, key)
-    plain = site.calls.plain(function)
-
-    if plain is not None and function.many is False:
-
-        def one(key: Any, value: Any, stamp: int, headers: Headers) -> None:
-            try:
-                result = plain(value)
-            except Exception as error:
-                cursor.fail(function, key, error)
-            if result is not None:
-                forward(key, result, stamp, headers)
-
-        return one
+    if function.many is False and site.calls.plain(function) is not None:
+        return steps.Map(function, cursor, forward, optional=True).give
 
     timers = timers_of(node, site)
     call = site.calls.event(function, key, None if timers is None else timers.asked)

@@ -1,12 +1,11 @@
 """Hand events over to the tasks of another sub-topology."""
 
 from streamkit.dsl.nodes.outputs import Repartition
-from streamkit.engine.outlets import Forward, repartitioner
+from streamkit.engine.hot.steps import Forward, HandOver
 from streamkit.engine.site import Site
 from streamkit.serde import Serde
 
 
 def build(node: Repartition, key: Serde, site: Site) -> Forward:
-    return repartitioner(
-        site.outlet(node.topic), node.key, node.value, site.cursor, site.delays[node]
-    )
+    outlet, delay = site.outlet(node.topic), site.delays[node]
+    return HandOver(outlet, node.key, node.value, site.cursor, delay).give

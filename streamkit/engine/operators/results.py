@@ -4,7 +4,7 @@ from typing import Any
 
 from streamkit.dsl.functions import Function
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.outlets import Forward
+from streamkit.engine.hot.steps import Forward
 from streamkit.records import Headers
 
 

@@ -6,7 +6,7 @@ A row is the key → (events, state).
 from typing import Any
 
 from streamkit.dsl.nodes.folds import RunningFold
-from streamkit.engine.outlets import Forward
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.site import Site
 from streamkit.errors import SerdeError
 from streamkit.records import Headers

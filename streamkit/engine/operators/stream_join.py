@@ -3,9 +3,9 @@
 from typing import Any, TypeAlias
 
 from streamkit.dsl.nodes.stream_joins import AsOf, RightSide, StreamJoin, Within
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.as_of_join import AsOfJoin
 from streamkit.engine.operators.interval_join import IntervalJoin
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.serde import Serde
 

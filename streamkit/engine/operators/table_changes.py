@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamkit.dsl.nodes.tables import RightRows, TableChanges, TableTopic
-from streamkit.engine.outlets import Forward, writer
+from streamkit.engine.hot.steps import Forward, Write
 from streamkit.engine.site import Site
 from streamkit.engine.tables import row_maker
 from streamkit.errors import SerdeError
@@ -28,7 +28,7 @@ def build_right(node: RightRows, key: Serde, site: Site) -> Forward:
 
 def build_topic(node: TableTopic, key: Serde, site: Site) -> Forward:
     (output,) = node.outputs()
-    return writer(site.outlet(output), key, output.value, site.cursor)
+    return Write(site.outlet(output), key, output.value, site.cursor).give
 
 
 def _step(node: TableChanges, side: int, key: Serde, site: Site) -> Forward:

@@ -5,11 +5,11 @@ from typing import Any
 
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.tables import name_of
+from streamkit.engine.hot.moment import NEVER
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.results import giver
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.engine.tables import TableRows
-from streamkit.engine.watermarks import NEVER
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde

@@ -17,11 +17,11 @@ from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.timers import Asked, Timer
+from streamkit.engine.hot.moment import FOREVER, NEVER
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.results import giver
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site, ignore
-from streamkit.engine.watermarks import FOREVER, NEVER
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde

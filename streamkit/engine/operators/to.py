@@ -3,7 +3,7 @@
 from typing import Any
 
 from streamkit.dsl.nodes.outputs import To
-from streamkit.engine.outlets import Forward, writer
+from streamkit.engine.hot.steps import Forward, Write
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -11,7 +11,7 @@ from streamkit.serde import Serde
 
 def build(node: To, key: Serde, site: Site) -> Forward:
     cursor, rekey = site.cursor, node.rekey
-    write = writer(site.outlet(node.topic), node.key, node.value, cursor)
+    write = Write(site.outlet(node.topic), node.key, node.value, cursor).give
     if rekey is None:
         return write
     call = site.calls.event(rekey, key)

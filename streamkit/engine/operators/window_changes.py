@@ -1,8 +1,7 @@
 """What changed since it was given, for emit=every(...)."""
 
 from streamkit.dsl.windows import Emit, Every
-from streamkit.engine.node_time import NodeTime
-from streamkit.engine.watermarks import NEVER
+from streamkit.engine.hot.moment import NEVER, NodeTime
 
 
 class Changes:
@@ -18,7 +17,7 @@ class Changes:
         self._every = every
         self._time = time
         self._rows: dict[bytes, None] | None = None
-        self._next = 0
+        self._next: int | None = None
 
     @property
     def unknown(self) -> bool:
@@ -27,12 +26,14 @@ class Changes:
     def recall(self, rows: list[bytes]) -> None:
         """Say what had changed and was not given when it was last committed."""
         self._rows = dict.fromkeys(rows)
+        if self._next is None:
+            self._next = self._after(self._time.watermark)
 
     def add(self, row: bytes) -> None:
         assert self._rows is not None, "looked at before the first event"
         if not self._rows:
-            self._next = self._after(self._time.watermark)
-            self._time.wake(self._next)
+            self._next = next = self._after(self._time.watermark)
+            self._time.wake(next)
         self._rows[row] = None
 
     def discard(self, row: bytes) -> None:
@@ -52,7 +53,7 @@ class Changes:
 
     def take(self, watermark: int) -> list[bytes]:
         """The rows to give at the watermark, if it has come to where they are due."""
-        if not self._rows or watermark < self._next:
+        if not self._rows or self._next is None or watermark < self._next:
             return []
         if self._next <= NEVER:
             # Before, no time was known: it has come to where it is now, and has passed nothing.

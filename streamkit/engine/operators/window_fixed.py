@@ -8,10 +8,10 @@ from typing import Any
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Hopping
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_results import Keys, Results
 from streamkit.engine.operators.window_rows import ordered, time_of
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde

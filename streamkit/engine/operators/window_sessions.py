@@ -21,11 +21,11 @@ from typing import Any, TypeAlias
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Session
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_events import refolder
 from streamkit.engine.operators.window_results import Keys, Results
 from streamkit.engine.operators.window_rows import moments, ordered
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde

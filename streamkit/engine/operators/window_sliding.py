@@ -13,11 +13,11 @@ from typing import Any
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Sliding
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_events import refolder
 from streamkit.engine.operators.window_results import Keys, Results
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde

@@ -2,10 +2,10 @@
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Hopping, Session, Sliding
+from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.window_fixed import FixedWindows
 from streamkit.engine.operators.window_sessions import Sessions
 from streamkit.engine.operators.window_sliding import SlidingWindows
-from streamkit.engine.outlets import Forward
 from streamkit.engine.site import Site
 from streamkit.serde import Serde
 

@@ -1,0 +1,242 @@
+# cython: annotation_typing=False
+"""The steps that most events take, where functions want nothing but values."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from streamkit.dsl.functions import Function
+from streamkit.engine.cursor import Cursor
+from streamkit.engine.headers import FRONTIER, WATERMARK
+from streamkit.engine.hot.outlet import Outlet
+from streamkit.errors import SerdeError
+from streamkit.records import Headers
+from streamkit.serde import Serde
+from streamkit.serde.json import has_null
+
+Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
+"""Gives an event to the next step: key, value, event time in ms, headers."""
+
+_TOLD = {FRONTIER, WATERMARK}
+"""The headers that a reader of a repartition topic looks at, when they are the last."""
+
+
+class Step:
+    """What happens to an event; `give` is a Forward. One step gives to the next without Python's
+    calls between them, as far as both are of this kind."""
+
+    __slots__ = ()
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        """Take an event: key, value, event time in ms, headers."""
+        raise AssertionError("a step does something")
+
+
+class Call(Step):
+    """Any other Forward."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Forward) -> None:
+        self._call = call
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        self._call(key, value, stamp, headers)
+
+
+def step_of(forward: Forward) -> Step:
+    """The step that a Forward is the `give` of."""
+    step = getattr(forward, "__self__", None)
+    return step if isinstance(step, Step) else Call(forward)
+
+
+class All(Step):
+    """One after the other."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: list[Forward]) -> None:
+        self._steps = [step_of(each) for each in steps]
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        for step in self._steps:
+            step.give(key, value, stamp, headers)
+
+
+class Filter(Step):
+    """Only the events for whose values a function gives something true."""
+
+    __slots__ = ("_call", "_cursor", "_function", "_next")
+
+    def __init__(self, function: Function, cursor: Cursor, forward: Forward) -> None:
+        self._call = function.call
+        self._function = function
+        self._cursor = cursor
+        self._next = step_of(forward)
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        keep = False
+        try:
+            keep = bool(self._call(value))
+        except Exception as error:
+            self._cursor.fail(self._function, key, error)
+        if keep:
+            self._next.give(key, value, stamp, headers)
+
+
+class Map(Step):
+    """A function from a value to another; `optional`: to none, when it gives None."""
+
+    __slots__ = ("_call", "_cursor", "_function", "_next", "_optional")
+
+    def __init__(
+        self, function: Function, cursor: Cursor, forward: Forward, optional: bool
+    ) -> None:
+        self._call = function.call
+        self._function = function
+        self._cursor = cursor
+        self._next = step_of(forward)
+        self._optional = optional
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        result: Any = None
+        try:
+            result = self._call(value)
+        except Exception as error:
+            self._cursor.fail(self._function, key, error)
+        if result is not None or not self._optional:
+            self._next.give(key, result, stamp, headers)
+
+
+class By(Step):
+    """The same events under a key that a function makes of the value."""
+
+    __slots__ = ("_call", "_cursor", "_function", "_next")
+
+    def __init__(self, function: Function, cursor: Cursor, forward: Forward) -> None:
+        self._call = function.call
+        self._function = function
+        self._cursor = cursor
+        self._next = step_of(forward)
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        new: Any = None
+        try:
+            new = self._call(value)
+        except Exception as error:
+            self._cursor.fail(self._function, key, error)
+        self._next.give(new, value, stamp, headers)
+
+
+class Lookup(Step):
+    """A function of a value and of what a table has for the event's key."""
+
+    __slots__ = ("_call", "_careful", "_cursor", "_function", "_inner", "_next", "_row", "_write")
+
+    def __init__(
+        self,
+        function: Function,
+        cursor: Cursor,
+        forward: Forward,
+        row: Callable[[bytes], Any],
+        write_key: Callable[[Any], bytes | None],
+        careful: Forward,
+        inner: bool,
+    ) -> None:
+        """`row` looks up an encoded key, `careful` takes the event when the key has none."""
+        self._call = function.call
+        self._function = function
+        self._cursor = cursor
+        self._next = step_of(forward)
+        self._row = row
+        self._write = write_key
+        self._careful = careful
+        self._inner = inner
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        data: Any = None
+        try:
+            data = self._write(key)
+        except Exception:
+            data = None
+        if data is None:
+            self._careful(key, value, stamp, headers)
+            return
+        row = self._row(data)
+        if row is None and self._inner:
+            return
+        result: Any = None
+        try:
+            result = self._call(value, row)
+        except Exception as error:
+            self._cursor.fail(self._function, key, error)
+        if result is not None:
+            self._next.give(key, result, stamp, headers)
+
+
+class Writer:
+    """Encodes values of one type: the most usual ones without the serde's care."""
+
+    __slots__ = ("_careful", "_dump", "_type")
+
+    def __init__(self, serde: Serde) -> None:
+        quick: Any = serde.quick or (None, None)
+        self._type, self._dump = quick
+        self._careful = serde.encode
+
+    def write(self, value: Any) -> bytes | None:
+        """Raises SerdeError."""
+        data: Any = None
+        if type(value) is self._type:
+            try:
+                data = self._dump(value)
+            except Exception:
+                data = None
+            if data is not None and not has_null(data):
+                return data  # type: ignore[no-any-return]
+        return self._careful(value)
+
+
+class Write(Step):
+    """Encodes events and writes them to a topic."""
+
+    __slots__ = ("_cursor", "_key", "_outlet", "_value")
+
+    def __init__(self, outlet: Outlet, key: Serde, value: Serde, cursor: Cursor) -> None:
+        self._outlet = outlet
+        self._key = Writer(key)
+        self._value = Writer(value)
+        self._cursor = cursor
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        name: Any = None
+        data: Any = None
+        try:
+            name = self._key.write(key)
+            data = self._value.write(value)
+        except SerdeError as error:
+            raise self._cursor.unwritable(f"record for {self._outlet.topic}", error) from error
+        self._outlet.add(name, data, stamp, headers)
+
+
+class HandOver(Write):
+    """Hands events to another sub-topology.
+
+    An event that is behind the time of its partition, minus `delay`, takes that along.
+    """
+
+    __slots__ = ("_delay",)
+
+    def __init__(
+        self, outlet: Outlet, key: Serde, value: Serde, cursor: Cursor, delay: int
+    ) -> None:
+        super().__init__(outlet, key, value, cursor)
+        self._delay = delay
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        frontier = self._cursor.frontier
+        if frontier is not None and stamp < frontier - self._delay:
+            headers = (*headers, (FRONTIER, b"%d" % (frontier - self._delay)))
+        elif headers and headers[-1][0] in _TOLD:
+            # From a topic that copies another app's inside: it must not be taken for our word.
+            headers = (*headers, (FRONTIER, None))
+        Write.give(self, key, value, stamp, headers)
