@@ -1,0 +1,179 @@
+"""What leaves the steps of a task that events wait at, and when: the answers' side of a task."""
+
+from collections.abc import Callable, Sequence
+
+from streamkit.engine.hot.moment import Clock
+from streamkit.engine.journal import Cut, Entry, Left, Parked, Places
+from streamkit.engine.operators.waiting import WaitingStep
+from streamkit.engine.script import Script
+from streamkit.engine.site import Site
+from streamkit.engine.waiting import Call, Calls, Event
+
+_ANY = 1 << 62
+
+
+class Answers:
+    """The steps, in the order of the nodes, and the calls that others make for them.
+
+    Results leave between two records, which is when `places` and what was `decided` go together.
+    `act` has operators act that are due.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        calls: Calls | None,
+        places: Callable[[], Places],
+        enter: Callable[[str, int], None],
+        act: Callable[[], None],
+    ) -> None:
+        order = {node: place for place, node in enumerate(site.nodes)}
+        self.steps = sorted(site.waiting, key=lambda step: order[step.node])
+        self.script: Script | None = None
+        self.left = 0
+        """Calls whose results were given."""
+        self.torn = False
+        """What was left half done when it failed cannot be taken back."""
+        self._named = {step.name: step for step in self.steps}
+        self._site = site
+        self._held = tuple(site.held.values())
+        self._clock = clock
+        self._calls = calls
+        self._places = places
+        self._enter = enter
+        self._act = act
+
+    # Whoever has the task asks.
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits."""
+        return any(len(step.queue) for step in self.steps)
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait."""
+        return sum(len(step.queue) for step in self.steps)
+
+    @property
+    def calling(self) -> int:
+        """Calls that are being made elsewhere."""
+        return sum(step.queue.running for step in self.steps if step.is_elsewhere)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nothing more is to be read."""
+        return any(self._is_free(step) and not step.room for step in self.steps)
+
+    @property
+    def due_at(self) -> int | None:
+        """When something is to be done if nothing comes: ms of the wall clock."""
+        return min((at for step in self.steps if (at := step.due_at) is not None), default=None)
+
+    def hurry(self) -> bool:
+        """Let what is gathered for a batch be one at the next turn; False when there is nothing."""
+        return any([step.hurry() for step in self.steps if self._is_free(step)])
+
+    def parked(self) -> list[Parked]:
+        """What was decided beside what `give` says, since the last call."""
+        return [each for step in self.steps for each in step.parked()]
+
+    # What the task has them do.
+
+    def follow(self, script: Script) -> None:
+        """Let things leave where a journal says so, as long as it says anything."""
+        self.script = script
+        for step in self.steps:
+            step.follow(script)
+
+    def begin(self) -> None:
+        """Take up what waited at the last commit."""
+        for step in self.steps:
+            step.begin()
+
+    def tell(self, now: int) -> None:
+        """The wall clock's time, in ms."""
+        for step in self.steps:
+            step.tell(now)
+
+    def give(self, decided: list[Entry]) -> int:
+        """Give the results that may leave, and add that to what was decided.
+
+        Gives how many events the steps should be given before it is asked again. Raises what the
+        steps behind raise; what could not be given goes on waiting, unless it is `torn`.
+        """
+        self._take_in()
+        room = _ANY
+        for step in self.steps:
+            if not self._is_free(step):
+                continue
+            if step.is_due:
+                decided.append(Cut(self._places(), step.name))
+                step.cut()
+            while calls := step.leaving():
+                self._leave(step, calls, decided)
+            room = min(room, step.room)
+        return room
+
+    def take(self, entry: Left | Cut) -> bool:
+        """Do what a journal says; False when an answer is missing for that yet."""
+        step = self._named.get(entry.node)
+        if step is None:
+            return True  # the app had it then
+        if isinstance(entry, Cut):
+            step.cut()
+            return True
+        self._take_in()
+        calls = step.named(entry.calls)
+        if calls is None:
+            return False
+        self._leave(step, calls, [])
+        return True
+
+    def _take_in(self) -> None:
+        if self._calls is not None:
+            for name, number, answer in self._calls.answers():
+                self._named[name].answer(number, answer)
+
+    def _is_free(self, step: WaitingStep) -> bool:
+        return self.script is None or not self.script.tells(step.name)
+
+    def _leave(self, step: WaitingStep, calls: Sequence[Call], decided: list[Entry]) -> None:
+        done: list[Call] = []
+        call = None
+        try:
+            for call in calls:
+                if step.give(call, self._return_to, self._passed):
+                    done.append(call)
+        except BaseException:
+            assert call is not None
+            self.torn = call.number not in step.queue.events  # a part of it has left
+            raise
+        finally:
+            self.left += len(done)
+            if done and self.script is None:
+                decided.append(Left(self._places(), step.name, step.told(done)))
+
+    def _return_to(self, event: Event) -> None:
+        self._enter(event.topic, event.partition)
+        self._site.cursor.offset = event.offset
+
+    # Time behind the steps.
+
+    def _passed(self) -> None:
+        """An event has left: time behind it may be further."""
+        if any(held.is_due for held in self._held):
+            self._act()
+        else:
+            self.wake()
+
+    def forget(self) -> None:
+        """Nothing is due behind the steps, for the time being."""
+        for held in self._held:
+            held.forget()
+
+    def wake(self) -> None:
+        """Have the task look when something is due behind steps that nothing waits at."""
+        for held in self._held:
+            held.wake()

@@ -1,0 +1,134 @@
+"""Coroutines at work: an asyncio loop in a thread of its own."""
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections import deque
+from typing import Any, Protocol
+
+from streamkit.engine.performing import Performance
+from streamkit.engine.waiting import Answer, Request
+
+logger = logging.getLogger("streamkit.engine")
+
+STOP_SECONDS = 5.0
+"""How long coroutines that were cancelled have to come to their end."""
+
+
+class Wanted(Protocol):
+    """Who a call is made for."""
+
+    closed: bool
+
+    def done(self, step: str, number: int, answer: Answer) -> None: ...
+
+
+async def answer_of(request: Request) -> Answer:
+    """Make a call. What it raises is its answer, except when it is cancelled."""
+    limit = asyncio.timeout(request.timeout)
+    try:
+        async with limit:
+            performance = Performance(request)
+            result: Any = request.function.call(*performance.arguments)
+            if inspect.isasyncgen(result):
+                result = iter([item async for item in result])
+            else:
+                result = await result
+            return performance.answer(result)
+    except TimeoutError as error:
+        if not limit.expired():
+            return Answer(error=error)
+        return Answer(error=TimeoutError(f"no answer within {request.timeout:g} s"))
+    except Exception as error:
+        return Answer(error=error)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return Answer(error=_as_exception(error))  # the function's own doing
+    except BaseException as error:
+        # It ends neither the thread nor the app: that is for who waits for an answer to say.
+        return Answer(error=_as_exception(error))
+
+
+def _as_exception(error: BaseException) -> Exception:
+    told = RuntimeError(f"{type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
+
+
+class Loop:
+    """The loop, and the thread, which begins at once. Used by one other thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._inbox: deque[tuple[Request, Wanted]] = deque()
+        self._told = False
+        self._tasks: dict[asyncio.Task[None], tuple[Request, Wanted]] = {}
+        self._thread = threading.Thread(target=self._work, name="streamkit-async", daemon=True)
+        self._thread.start()
+
+    def start(self, request: Request, wanted: Wanted) -> None:
+        """Make a call."""
+        self._inbox.append((request, wanted))
+        if not self._told:  # one word for many calls
+            self._told = True
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def forget(self, wanted: Wanted) -> None:
+        """Cancel the calls made for somebody."""
+        self._loop.call_soon_threadsafe(self._cancel, wanted)
+
+    def close(self) -> None:
+        """Cancel all calls, and end the thread when they have come to their end.
+
+        What does not within `STOP_SECONDS` is left: it holds nothing of the app's.
+        """
+        self._loop.call_soon_threadsafe(self._stop)
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            names = sorted({request.function.described for request, _ in self._tasks.values()})
+            logger.warning(
+                "%s: cancelled, and still at work after %g s; it is not waited for",
+                ", ".join(names) or "a coroutine",
+                STOP_SECONDS,
+            )
+
+    # In the thread.
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._end())
+        finally:
+            self._loop.close()
+
+    async def _end(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._loop.shutdown_asyncgens()
+
+    def _begin(self) -> None:
+        self._told = False
+        while self._inbox:
+            request, wanted = self._inbox.popleft()
+            if wanted.closed:
+                continue
+            task = self._loop.create_task(self._call(request, wanted), name=request.function.name)
+            self._tasks[task] = request, wanted
+            task.add_done_callback(self._tasks.pop)
+
+    async def _call(self, request: Request, wanted: Wanted) -> None:
+        wanted.done(request.step, request.number, await answer_of(request))
+
+    def _cancel(self, wanted: Wanted) -> None:
+        for task, (_, one) in list(self._tasks.items()):
+            if one is wanted:
+                task.cancel()
+
+    def _stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        self._loop.stop()

@@ -1,0 +1,434 @@
+"""Functions whose answers are waited for: coroutines, batches, other processes, later attempts.
+
+An event that comes is put into the step's queue and kept in its store, so that the position of the
+input can go on and be committed. Its function is called elsewhere, and when the answer is there,
+and it is its turn, its results leave: as of the record it was made of, at the time that was then.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from streamkit.dsl.failures import Retry
+from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
+from streamkit.engine.hot.moment import NEVER, NodeTime
+from streamkit.engine.hot.steps import Forward
+from streamkit.engine.journal import Parked
+from streamkit.engine.operators.results import giver
+from streamkit.engine.performing import perform
+from streamkit.engine.rows import Rows
+from streamkit.engine.script import Script
+from streamkit.engine.site import Site
+from streamkit.engine.state.store import Store
+from streamkit.engine.waiting import Answer, Call, Event, Identity, Request
+from streamkit.errors import FunctionError, SerdeError
+from streamkit.records import Columns, Headers, Record
+from streamkit.serde import Serde
+
+MOST_WAITING = 1000
+"""Events that wait at a step, at most, and four times what is called at once. More are not read."""
+MOST_BYTES = 32 << 20
+"""About so much they take, at most."""
+_ALL = b""
+"""The lane of all events, where one is called at a time."""
+
+
+def build(node: Waiting, key: Serde, site: Site) -> Forward:
+    step = WaitingStep(node, key, site)
+    site.waiting.append(step)
+    site.on_time(node, step)
+    site.keep(waiting_name(node.name), step)
+    return step.take
+
+
+class WaitingStep:
+    """See the module. It is the store of its events, too, as far as commits are concerned."""
+
+    due: int | None = None  # of event time: never
+    last: int | None = None
+
+    def __init__(self, node: Waiting, key: Serde, site: Site) -> None:
+        waits, function = node.waits, node.function
+        self.node = node
+        self.name = node.name
+        self.touched = -2
+        self.queue = site.queue(node)
+        self.time: NodeTime = site.time(node)
+        self._reached = partial(site.reached, node)
+        self._waits = waits
+        self._here = waits.where == "here"
+        self._function = function
+        self._key = key
+        self._value = node.parent.gives
+        self._cursor = site.cursor
+        self._store: Store = site.store(waiting_name(node.name))
+        self._start = site.start
+        self._send = site.send
+        forward = site.after(node, key)
+        give = giver(function, forward, site.cursor)
+        self._give = give if waits.batch is None else _each(forward)
+        self._call = site.calls.event(function, key) if self._here and not waits.batch else None
+        self._retry = node.failure if isinstance(node.failure, Retry) else None
+        self._most = max(MOST_WAITING, 4 * waits.concurrency * (waits.batch or 1))
+        self._script: Script | None = None
+        self._now = 0
+        self._open: list[Event] = []  # what the next batch is gathered of
+        self._opened = 0  # when the first of them came
+        self._hurried = False
+        self._next = 0
+        self._settled = NEVER
+        self._last: Identity = ("", -1, -1, -1)
+        self._parked: list[Parked] = []
+        self._kept: dict[int, tuple[int, int | None, int | None]] = {}
+
+    # An event comes.
+
+    def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        """Let an event wait; call the function for it if there is room."""
+        event = self._event(key, value, stamp, headers)
+        self.touched = self._cursor.offset
+        if self._waits.batch is not None:
+            self._gather(event)
+            return
+        lane = self._lane(event)
+        call = Call((event,), lane)
+        if self._here and not (lane is not None and self.queue.blocks(lane)):
+            if self._try_at_once(call):
+                return
+        self.queue.hold(event)
+        self.queue.add(call)
+        if not self._here:
+            self._begin()
+
+    def _event(self, key: Any, value: Any, stamp: int, headers: Headers) -> Event:
+        cursor, last = self._cursor, self._last
+        topic, partition, offset = cursor.topic, cursor.partition, cursor.offset
+        ordinal = last[3] + 1 if last[:3] == (topic, partition, offset) else 0
+        self._last = (topic, partition, offset, ordinal)
+        try:
+            data, encoded = self._key.encode(key), self._value.encode(value)
+        except SerdeError as error:
+            what = f"event that waits for {self._function.described}"
+            raise cursor.unwritable(what, error) from error
+        frontier = cursor.frontier
+        if frontier != NEVER:
+            self._settled = self._reached()
+        # What a closing window gives is late for nothing: for it, time has not come so far yet.
+        held = self._settled
+        number = self._next
+        self._next += 1
+        return Event(
+            number, key, value, stamp, headers, topic, partition, offset, ordinal, frontier, held,
+            data, encoded,
+        )  # fmt: skip
+
+    def _lane(self, event: Event) -> bytes | None:
+        if self._waits.order == "key":
+            return event.data
+        return _ALL if self._here else None
+
+    def _gather(self, event: Event) -> None:
+        self.queue.hold(event)
+        if not self._open:
+            self._opened = self._now
+        self._open.append(event)
+        if len(self._open) == self._waits.batch:
+            self.cut()
+
+    def cut(self) -> None:
+        """What was gathered is a batch."""
+        if self._open:
+            events, self._open, self._hurried = tuple(self._open), [], False
+            self.queue.add(Call(events, _ALL if self._here else None))
+            if not self._here:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Have the calls made for which there is room."""
+        for call in self.queue.ready(self._now):
+            self._start(self._request(call))
+
+    def _request(self, call: Call) -> Request:
+        waits, events = self._waits, call.events
+        given: Any = [self._given(event) for event in events]
+        if waits.batch is None:
+            (given,) = given
+        timeout = None if waits.timeout is None else waits.timeout / 1000
+        return Request(
+            self.name, call.number, self._function, given, events[-1], timeout, waits.workers
+        )
+
+    def _given(self, event: Event) -> Any:
+        if not self._function.wants_record:
+            return event.value
+        at = (event.topic, event.partition, event.offset)
+        return Record(*at, event.stamp, event.key, event.value, event.headers)
+
+    # Calls that are made here.
+
+    def _try_at_once(self, call: Call) -> bool:
+        """Make the first attempt where the event is met; False when it failed and has to wait."""
+        (event,) = call.events
+        if self._script is not None and self._script.parked(self.name, event.identity):
+            return False  # it failed live, and what came of it came later
+        answer = self._attempt(call)
+        if answer.error is not None and (pause := self._pause(call)) is not None:
+            call.attempts, call.due = 1, self._due(pause)
+            self._parked.append(Parked(self.name, event.identity))
+            return False
+        self._settle(call, answer)
+        self._give(event.key, answer.value, event.stamp, event.headers)
+        return True
+
+    def _attempt(self, call: Call) -> Answer:
+        event = call.events[-1]
+        if self._call is None:
+            return perform(self._request(call))
+        try:
+            return Answer(self._call(event.key, event.value, event.stamp, event.headers))
+        except Exception as error:
+            return Answer(error=error)
+
+    def _pause(self, call: Call) -> int | None:
+        """How many ms until the next attempt of a call that has failed again; None: no more."""
+        retry = self._retry
+        if retry is None or call.attempts >= retry.times:
+            return None
+        return retry.wait(call.attempts + 1)
+
+    def _due(self, pause: int) -> int | None:
+        # In what is done again nobody has to wait.
+        return None if self._script is not None else self._now + pause
+
+    # Answers.
+
+    def answer(self, number: int, answer: Answer) -> None:
+        """What has come of a call."""
+        call = self.queue.calls[number]
+        if answer.error is not None and (pause := self._pause(call)) is not None:
+            self.queue.again(call, self._due(pause))
+        else:
+            self.queue.answered(call, answer)
+
+    def leaving(self) -> list[Call]:
+        """The calls whose results may be given now, in this order; here: to be made first."""
+        return list(self.queue.ready(self._now)) if self._here else self.queue.leaving()
+
+    def named(self, identities: Iterable[Identity]) -> list[Call] | None:
+        """The calls that begin with these events and are still here; None: one is not answered.
+
+        In order, one is enough: all before it are meant too.
+        """
+        wanted = [tuple(each) for each in identities]
+        calls = {call.events[0].identity: call for call in self.queue.calls.values()}
+        found = [calls[each] for each in wanted if each in calls]
+        if found and self._waits.order == "partition":
+            last = found[-1].number
+            found = [call for call in self.queue.calls.values() if call.number <= last]
+        if not self._here and any(call.answer is None for call in found):
+            return None
+        return found
+
+    def told(self, calls: list[Call]) -> list[Identity]:
+        """What says in a journal that these have left."""
+        last = calls[-1:] if self._waits.order == "partition" else calls
+        return [call.events[0].identity for call in last]
+
+    def give(self, call: Call, enter: Callable[[Event], None], passed: Callable[[], None]) -> bool:
+        """Give the results of a call; False when it failed and is to be made again.
+
+        `enter` takes the task back to where an event came from, `passed` is called as time may
+        have. What raises leaves the events from there on where they are.
+        """
+        answer = call.answer
+        if answer is None:
+            enter(call.events[-1])
+            answer = self._attempt(call)
+            while answer.error is not None and (pause := self._pause(call)) is not None:
+                if self._script is None:
+                    self.queue.again(call, self._due(pause))
+                    return False
+                call.attempts += 1
+                answer = self._attempt(call)
+        enter(call.events[-1])
+        results = self._settle(call, answer)
+        for event, result in zip(call.events, results, strict=True):
+            enter(event)
+            self._cursor.frontier = event.frontier
+            self._give(event.key, result, event.stamp, event.headers)
+            self._cursor.frontier = None
+            self.queue.left(event)
+            if event is call.events[-1]:
+                self.queue.leave(call)
+            passed()
+        if not self._here:
+            self._begin()
+        return True
+
+    def _settle(self, call: Call, answer: Answer) -> Iterable[Any]:
+        """The results of a call, by event; what the function sent is sent."""
+        events, value = call.events, answer.value
+        if answer.error is not None:
+            self._fail(call, answer.error)
+            return [None] * len(events)
+        for topic, key, sent, stamp in answer.sent:
+            try:
+                self._send(topic, key, sent, stamp)
+            except Exception as error:
+                self._fail(call, error)
+        if value is None:
+            return [None] * len(events)
+        if self._waits.batch is None:
+            return [value]
+        if len(value) == len(events):
+            return [(each,) for each in value]
+        return [*[None] * (len(events) - 1), value]
+
+    def _fail(self, call: Call, error: Exception) -> None:
+        """What is done about a call that has failed for good: the app stops."""
+        first, last, function = call.events[0], call.events[-1], self._function
+        if len(call.events) == 1:
+            self._cursor.fail(function, last.key, error)
+        failed = FunctionError(
+            f"{function.described} raised {type(error).__name__}: {error}; it was given a batch of "
+            f"{len(call.events)}, made of the records {first.coordinates} to {last.coordinates}"
+        )
+        self._cursor.reported = failed
+        raise failed from error
+
+    # For the task.
+
+    def tell(self, now: int) -> None:
+        """The wall clock's time, in ms."""
+        self._now = now
+
+    def follow(self, script: Script) -> None:
+        """Do what a journal says."""
+        self._script = script
+
+    def parked(self) -> list[Parked]:
+        """The events that have begun to wait since the last call because they failed."""
+        parked, self._parked = self._parked, []
+        return parked
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether others make its calls."""
+        return not self._here
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a batch is complete because of the time."""
+        within = self._waits.within
+        if not self._open or within is None:
+            return False
+        return self._hurried or self._now - self._opened >= within
+
+    def hurry(self) -> bool:
+        """Do not wait for more to make a batch of what there is; False when there is nothing."""
+        self._hurried = bool(self._open)
+        return self._hurried
+
+    @property
+    def due_at(self) -> int | None:
+        """When it has something to do next, if nothing comes: in ms of the wall clock."""
+        due = self.queue.due
+        if self._open and self._waits.within is not None:
+            at = self._opened + self._waits.within
+            due = at if due is None else min(at, due)
+        return due
+
+    @property
+    def room(self) -> int:
+        """How many more events it should be given before it has its turn."""
+        if self.queue.bytes >= MOST_BYTES:
+            return 0
+        room = max(0, self._most - len(self.queue))
+        if self._here and self._waits.batch is not None:
+            room = min(room, self._waits.batch - len(self._open))
+        return room
+
+    def begin(self) -> None:
+        """Take what waited when it was committed; it is called again."""
+        rows = [(int.from_bytes(row), kept) for row, kept in self._store.scan(b"")]
+        for number, kept in rows:
+            self._kept[number] = (kept.attempts, kept.due, kept.batch)
+            self.queue.hold(self._restored(number, kept))
+            self._next = number + 1
+        events = self.queue.events
+        # By batches; each event has its own where there are none.
+        for _, group in groupby(rows, lambda row: row[0] if row[1].batch is None else row[1].batch):
+            some = list(group)
+            number, kept = some[0]
+            if self._waits.batch is not None and kept.batch is None:
+                self._open.append(events[number])
+                self._opened = self._now
+                continue
+            whole = kept.batch is not None
+            lane = (_ALL if self._here else None) if whole else self._lane(events[number])
+            of_call = tuple(events[number] for number, _ in some)
+            self.queue.add(Call(of_call, lane, kept.attempts, kept.due))
+        if self._waits.batch is not None and len(self._open) >= self._waits.batch:
+            self.cut()  # it was gathered for larger ones
+        if not self._here:
+            self._begin()
+
+    def _restored(self, number: int, kept: WaitingRow) -> Event:
+        key, value = self._key.decode(kept.key), self._value.decode(kept.value)
+        return Event(
+            number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
+            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value,
+        )  # fmt: skip
+
+    def advance(self) -> None:
+        """Time has passed, and what is before it has done what was due: it waits here by now."""
+        self._settled = self._reached()
+
+    # Its store: what has not left by a commit.
+
+    def load(self, columns: Columns) -> None:
+        """Take in records of the changelog. Raises SerdeError."""
+        self._store.load(columns)
+
+    def stored(self, key: bytes) -> bytes | None:
+        """A row as the changelog should have it."""
+        return self._store.stored(key)
+
+    def changes(self) -> Rows:
+        """What has begun to wait since the last call and still does, and what does no more."""
+        store, kept, before = self._store, dict(self._marks()), self._kept
+        for number in before.keys() - kept.keys():
+            store.delete(number.to_bytes(8), 0)
+        for number, mark in kept.items():
+            if before.get(number) != mark:
+                event = self.queue.events[number]
+                store.put(number.to_bytes(8), _row(event, *mark), event.stamp)
+        self._kept = kept
+        return store.changes()
+
+    def _marks(self) -> Iterator[tuple[int, tuple[int, int | None, int | None]]]:
+        batched = self._waits.batch is not None
+        for call in self.queue.calls.values():
+            for event in call.events:
+                yield event.number, (call.attempts, call.due, call.number if batched else None)
+        for event in self._open:
+            yield event.number, (0, None, None)
+
+
+def _each(forward: Forward) -> Forward:
+    """Gives what a batch gave for one of its events."""
+
+    def give(key: Any, results: Any, stamp: int, headers: Headers) -> None:
+        for result in results or ():
+            if result is not None:
+                forward(key, result, stamp, headers)
+
+    return give
+
+
+def _row(event: Event, attempts: int, due: int | None, batch: int | None) -> WaitingRow:
+    return WaitingRow(
+        event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
+        event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
+    )  # fmt: skip

@@ -1,0 +1,263 @@
+"""Functions at work in other processes, which import them by their names."""
+
+import importlib
+import importlib.util
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import replace
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
+from typing import Any
+
+from streamkit.dsl.functions import Function
+from streamkit.engine.loop import Wanted
+from streamkit.engine.performing import perform
+from streamkit.engine.waiting import Answer, Event, Request
+
+logger = logging.getLogger("streamkit.engine")
+
+STOP_SECONDS = 1.0
+"""How long a process has to end by itself."""
+
+
+class Pool:
+    """The processes of one function, and for each a thread that gives it one call after another.
+
+    A process is started with its first call. One that dies is replaced with the next; the call that
+    it had has failed.
+    """
+
+    def __init__(self, function: Function, workers: int) -> None:
+        self._calls: SimpleQueue[tuple[Request, Wanted] | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._slots = [_Slot(function, self._stopping) for _ in range(workers)]
+        self._threads = [
+            threading.Thread(
+                target=self._work, args=(slot,), name=f"streamkit-{function.name}", daemon=True
+            )
+            for slot in self._slots
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, request: Request, wanted: Wanted) -> None:
+        """Make a call."""
+        self._calls.put((request, wanted))
+
+    def stop(self) -> None:
+        """End the processes, also those that are at work."""
+        self._stopping.set()
+        for slot in self._slots:
+            self._calls.put(None)
+            slot.kill()
+
+    def close(self) -> None:
+        """When they have been stopped: wait until they are gone."""
+        for thread in self._threads:
+            thread.join(STOP_SECONDS)
+        for slot in self._slots:
+            slot.close()
+
+    def _work(self, slot: "_Slot") -> None:
+        while not self._stopping.is_set() and (call := self._calls.get()) is not None:
+            request, wanted = call
+            if not wanted.closed:
+                wanted.done(request.step, request.number, slot.call(request))
+
+
+class _Slot:
+    """One process, or its successor."""
+
+    def __init__(self, function: Function, stopping: threading.Event) -> None:
+        self._function = function
+        self._stopping = stopping
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._lock = threading.Lock()
+
+    def call(self, request: Request) -> Answer:
+        """Have the process make a call, and wait for its answer, or for its end."""
+        try:
+            data = _packed(request)
+        except Exception as error:
+            return Answer(error=_unpicklable(f"what {self._function.name} is given", error))
+        try:
+            pipe = self._started()
+            if isinstance(pipe, Answer):
+                return pipe
+            pipe.send_bytes(data)
+            return self._received(pipe, request.timeout)
+        except (EOFError, OSError):
+            return self._died()
+
+    def _received(self, pipe: Connection, timeout: float | None) -> Answer:
+        ready = wait([pipe, self._process.sentinel], timeout)
+        if pipe in ready:
+            answer: Answer = pickle.loads(pipe.recv_bytes())
+            return answer
+        if ready:
+            return self._died()
+        self.kill()
+        self.close()
+        return Answer(error=TimeoutError(f"no answer within {timeout:g} s; the process was ended"))
+
+    def _died(self) -> Answer:
+        process = self._process
+        process.join(STOP_SECONDS)
+        code = process.exitcode
+        self.close()
+        how = f"by signal {signal.Signals(-code).name}" if code and code < 0 else f"with {code}"
+        return Answer(
+            error=ChildProcessError(f"the process that had it, {process.pid}, ended {how}")
+        )
+
+    def _started(self) -> Connection | Answer:
+        """The pipe to the process; if it cannot begin, why."""
+        if self._pipe is not None:
+            return self._pipe
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        call = self._function.call
+        path = getattr(sys.modules.get(call.__module__), "__file__", None)
+        with self._lock:
+            if self._stopping.is_set():
+                return Answer(error=ChildProcessError("it is being stopped"))
+            self._process = context.Process(
+                target=work,
+                args=(theirs, call.__module__, call.__qualname__, path),
+                name=f"streamkit {self._function.name}",
+                daemon=True,
+            )
+            self._process.start()
+        theirs.close()
+        self._pipe = ours
+        refused: Exception | None = pickle.loads(ours.recv_bytes())
+        if refused is None:
+            return ours
+        self.close()
+        return Answer(error=refused)
+
+    def kill(self) -> None:
+        """End the process now."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+
+    def close(self) -> None:
+        """Let go of a process that has ended, or ends as its pipe does."""
+        with self._lock:
+            process, self._process = self._process, None
+            pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            process.join(STOP_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()
+
+
+def _packed(request: Request) -> bytes:
+    event = None
+    if "context" in request.function.extras:
+        # What the Context tells, and not what it is kept as.
+        event = replace(request.event, value=None, data=None, encoded=None)
+    return pickle.dumps((request.step, request.number, request.given, event), protocol=5)
+
+
+def _unpicklable(what: str, error: Exception) -> TypeError:
+    return TypeError(f"{what} cannot be handed to another process: {type(error).__name__}: {error}")
+
+
+# In the process.
+
+
+def work(pipe: Connection, module: str, name: str, path: str | None) -> None:
+    """What a process does: make the calls that come, until nobody is there to ask for more."""
+    # Whoever has the app ends it: by a signal to all of a group it would die with its call.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        function = _found(module, name, path)
+    except BaseException as error:
+        pipe.send_bytes(pickle.dumps(_told(error)))
+        return
+    pipe.send_bytes(pickle.dumps(None))
+    while True:
+        try:
+            step, number, given, event = pickle.loads(pipe.recv_bytes())
+        except EOFError:
+            return
+        except Exception as error:
+            pipe.send_bytes(pickle.dumps(Answer(error=_unpicklable("what it is given", error))))
+            continue
+        answer = perform(Request(step, number, function, given, event or _NOWHERE))
+        pipe.send_bytes(_written(answer))
+
+
+_NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0, None, None)
+
+
+def _found(module: str, name: str, path: str | None) -> Function:
+    """The function as the app declares it."""
+    loaded: Any = sys.modules.get(module) or _imported(module, path)
+    for part in name.split("."):
+        loaded = getattr(loaded, part)
+    node = getattr(loaded, "_node", None)
+    if node is None:
+        raise TypeError(
+            f"{module}.{name} is not the stream that @process makes; a function for workers= is "
+            "decorated where it is defined"
+        )
+    function: Function = node.function
+    return function
+
+
+def _imported(module: str, path: str | None) -> Any:
+    spec = importlib.util.find_spec(module) if "@" not in module else None
+    if path is None or (spec is not None and spec.origin == path):
+        return importlib.import_module(module)
+    # A file that was given to `streamkit run`, under the name it has there.
+    spec = importlib.util.spec_from_file_location(module, path)
+    assert spec is not None and spec.loader is not None, "it was loaded before"
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[module] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+def _written(answer: Answer) -> bytes:
+    if answer.error is not None:
+        return pickle.dumps(Answer(error=_told(answer.error)), protocol=5)
+    try:
+        return pickle.dumps(answer, protocol=5)
+    except Exception as error:
+        return pickle.dumps(Answer(error=_unpicklable("what the function gave", error)))
+
+
+def _told(error: BaseException) -> Exception:
+    """An error as it can be handed over, with where it came from as a note."""
+    where = "".join(traceback.format_exception(error)).rstrip()
+    told: Exception = RuntimeError(f"{type(error).__name__}: {error}")
+    if isinstance(error, Exception):
+        try:
+            told = pickle.loads(pickle.dumps(error))
+        except Exception:
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+    told.add_note(f"in a worker process:\n{where}")
+    return told
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
