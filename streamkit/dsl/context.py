@@ -63,11 +63,23 @@ class Context:
         self.at("", -1, -1, None, -1, ())
 
     def at(
-        self, topic: str, partition: int, offset: int, key: Any, timestamp: int, headers: Headers
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: Any,
+        timestamp: int,
+        headers: Headers,
+        ordinal: int | None = None,
     ) -> None:
-        """Point to another event. The engine calls it before each function that has a Context."""
+        """Point to another event. The engine calls it before each function that has a Context.
+
+        `ordinal`: its number among those made of the record, where they may come by themselves.
+        """
         if offset != self.offset or topic != self.topic:
             self._draws = 0
+        if ordinal is not None:
+            self._draws = ordinal << 20
         self.topic = topic
         self.partition = partition
         self.offset = offset

@@ -76,8 +76,8 @@ def _refuse_local(function: Function) -> None:
     if not name or "<" in name or getattr(call, "__module__", None) is None:
         why = "a lambda" if name.endswith("<lambda>") else "made inside another function"
         raise TopologyError(
-            f"{function.described} is {why if name else 'no function'}: workers= are processes that "
-            "import it by its name; define it with `def` at the top of a module"
+            f"{function.described} is {why if name else 'no function'}: workers= are processes, "
+            "which import it by its name; define it with `def` at the top of a module"
         )
 
 

@@ -73,7 +73,7 @@ class Answers:
 
     def hurry(self) -> bool:
         """Let what is gathered for a batch be one at the next turn; False when there is nothing."""
-        return any([step.hurry() for step in self.steps if self._is_free(step)])
+        return [step.hurry() for step in self.steps if self._is_free(step)].count(True) > 0
 
     def parked(self) -> list[Parked]:
         """What was decided beside what `give` says, since the last call."""

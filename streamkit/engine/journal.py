@@ -9,6 +9,9 @@ the inputs something was decided, so that a task that reads the same inputs agai
               because nothing came
     tables    the tables were read ahead to their ends, when the task started
     ahead     a record whose time was too far ahead of the clock, and did not count
+    left      calls whose results were given: the answers of a step that events wait at
+    cut       what such a step had gathered was a batch, because of the time
+    parked    an event for which a function failed, and that began to wait for a later attempt
 
 Places are offsets by partition ("orders-0"): everything before them had been processed. The merge
 of the inputs by timestamp needs no entry, only what deviates from it does.
@@ -55,9 +58,33 @@ class Ahead(msgspec.Struct, tag="ahead", tag_field="kind", frozen=True):
     limit: int
 
 
-Step: TypeAlias = Silence | Tables
+class Left(msgspec.Struct, tag="left", tag_field="kind", frozen=True):
+    """At `at` the calls of step `node` left whose first events are these: topic, partition and
+    offset of the record, and which of those made of it. Of a step that keeps the order of its
+    input, all up to that one."""
+
+    at: Places
+    node: str
+    calls: list[tuple[str, int, int, int]]
+
+
+class Cut(msgspec.Struct, tag="cut", tag_field="kind", frozen=True):
+    """At `at` all that step `node` had gathered became a batch."""
+
+    at: Places
+    node: str
+
+
+class Parked(msgspec.Struct, tag="parked", tag_field="kind", frozen=True):
+    """The function of step `node` failed for this event when it came."""
+
+    node: str
+    event: tuple[str, int, int, int]
+
+
+Step: TypeAlias = Silence | Tables | Left | Cut
 """What happens between two records."""
-Entry: TypeAlias = Held | Silence | Tables | Ahead
+Entry: TypeAlias = Held | Silence | Tables | Ahead | Left | Cut | Parked
 
 encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Entry).decode

@@ -16,7 +16,7 @@ LIMIT = 4096
 
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
-    "tables": "l", "steps": "s", "tasks": "n",
+    "tables": "l", "steps": "s", "tasks": "n", "waiting": "q",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
@@ -26,7 +26,8 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     other inputs had processed since this one's last record.
 
     The task's are in the first input's note: `watermark`; `closed`, per node; `tables`, how far
-    they had been read, per topic; `steps`, how many of a journal that it follows were taken.
+    they had been read, per topic; `steps`, how many of a journal that it follows were taken;
+    `waiting`, the events that wait for answers.
     """
 
     latest: int | None = None
@@ -38,6 +39,7 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     passed: tuple[int, str, int] | None = None
     tables: dict[str, list[int]] = {}
     steps: int = 0
+    waiting: int = 0
 
     def markers(self) -> list[Marker]:
         return [Marker(task, self.tasks, at, bool(idle)) for task, at, idle in self.told]
@@ -71,3 +73,9 @@ def read_note(text: str, where: Any) -> Note | None:
             f"{where}: the committed offset carries {text[:60]!r}, which no app wrote ({error}); "
             "is the group's name also another program's?"
         ) from error
+
+
+def is_waiting(text: str, where: Any) -> bool:
+    """Whether events wait for answers in the task that committed a note. Raises DataError."""
+    note = read_note(text, where)
+    return note is not None and note.waiting > 0

@@ -1,10 +1,11 @@
 """A journal that a task follows, in place of deciding anything itself."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
 from streamkit.engine.inputs import Input
-from streamkit.engine.journal import Ahead, Entry, Held, Places, Step
+from streamkit.engine.journal import Ahead, Cut, Entry, Held, Left, Parked, Places, Step
+from streamkit.engine.waiting import Identity
 
 
 class Script:
@@ -15,6 +16,7 @@ class Script:
         self._steps: deque[Step] = deque()
         self._held: dict[str, deque[Held]] = {name: deque() for name in inputs}
         self._ahead: dict[tuple[str, int], int] = {}
+        self._parked: set[tuple[str, Identity]] = set()
         for entry in entries:
             # Where entries go back the app was begun again from there: what came after counts.
             if isinstance(entry, Held):
@@ -24,16 +26,26 @@ class Script:
                 held.append(entry)
             elif isinstance(entry, Ahead):
                 self._ahead[entry.input, entry.offset] = entry.limit
+            elif isinstance(entry, Parked):
+                self._parked.add((entry.node, entry.event))
             else:
                 while self._steps and _goes_back(self._steps[-1].at, entry.at):
                     self._steps.pop()
                 self._steps.append(entry)
 
+        self._telling = Counter(step.node for step in self._steps if isinstance(step, Left | Cut))
+
     def due(self) -> Step | None:
         """The step that comes next, taken off, when the inputs have come to it."""
         if self._steps and self._reached(self._steps[0].at):
-            return self._steps.popleft()
+            return self._take_off()
         return None
+
+    def _take_off(self) -> Step:
+        step = self._steps.popleft()
+        if isinstance(step, Left | Cut):
+            self._telling[step.node] -= 1
+        return step
 
     def hides(self, name: str) -> bool:
         """Whether the first record of an input that has some was not there yet, in the journal."""
@@ -64,6 +76,14 @@ class Script:
         """What the limit was for a record that was."""
         return self._ahead[name, offset]
 
+    def parked(self, node: str, event: Identity) -> bool:
+        """Whether the function of a step failed for an event when it came."""
+        return (node, event) in self._parked
+
+    def tells(self, node: str) -> bool:
+        """Whether it has still something to say about what leaves a step."""
+        return self._telling[node] > 0
+
     @property
     def is_done(self) -> bool:
         """Whether no more steps come."""
@@ -72,7 +92,7 @@ class Script:
     def skip(self, count: int) -> None:
         """Take off the first steps, which were taken before a restart."""
         for _ in range(min(count, len(self._steps))):
-            self._steps.popleft()
+            self._take_off()
 
     def _reached(self, places: Places) -> bool:
         return all(self._inputs[name].has_reached(at) for name, at in places.items())

@@ -93,9 +93,9 @@ class WaitingStep:
             return
         lane = self._lane(event)
         call = Call((event,), lane)
-        if self._here and not (lane is not None and self.queue.blocks(lane)):
-            if self._try_at_once(call):
-                return
+        blocked = lane is not None and self.queue.blocks(lane)
+        if self._here and not blocked and self._try_at_once(call):
+            return
         self.queue.hold(event)
         self.queue.add(call)
         if not self._here:
