@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from streamkit.dsl.state import ListState, MapState, State
     from streamkit.dsl.stream import Stream
     from streamkit.dsl.table import GlobalTable, Table
+    from streamkit.dsl.ticks import Tick
     from streamkit.dsl.timers import Timer
     from streamkit.dsl.windows import Window, every, hopping, session, sliding, tumbling
     from streamkit.errors import (
@@ -132,6 +133,7 @@ _MODULES = {
         "sum_",
         "top_k",
     ),
+    "streamkit.dsl.ticks": ("Tick",),
     "streamkit.dsl.timers": ("Timer",),
     "streamkit.dsl.windows": (
         "Window",
@@ -248,6 +250,7 @@ __all__ = [
     "Stream",
     "StreamkitError",
     "Table",
+    "Tick",
     "Timer",
     "TopicExists",
     "TopicInfo",

@@ -2,18 +2,21 @@
 
 import os
 from collections.abc import Callable
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.graph import Graph
 from streamkit.dsl.guarantee import COMMIT_INTERVAL, Guarantee
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
+from streamkit.dsl.schedules import Cron, Schedule, Steady, zone_of
 from streamkit.dsl.sizes import MEMORY, Size, number_of_bytes
 from streamkit.dsl.stream import Stream, stream_of
 from streamkit.dsl.table import GlobalTable, Table
+from streamkit.dsl.ticks import Missed, Tick, Ticking, Ticks, taking_tick
 from streamkit.dsl.times import event_time
 from streamkit.dsl.topology import Topology
-from streamkit.errors import ConfigError
+from streamkit.errors import ConfigError, TopologyError
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
@@ -139,6 +142,67 @@ class App:
         """The latest value per key of a topic; every task holds all of it."""
         source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_), everywhere=True)
         return GlobalTable(self._graph, self._graph.add_table(source))
+
+    def every(
+        self,
+        interval: Duration,
+        *,
+        missed: Missed = "last",
+        to: str | None = None,
+        key: str | Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Ticking:
+        """Decorate a function that is called every so often by the wall clock, once in the app.
+
+        It takes a Tick, or a Context, or nothing, then what functions of `process` may ask for;
+        what it gives is a stream, of the time the tick was due. Ticks are at multiples of the
+        interval since 1970. Of those that were `missed` because no process ran, "last" gives the
+        latest, "all" gives all, and "none" none that is more than 10 s late.
+        """
+        schedule = Steady(milliseconds(interval, "every"))
+        return self._ticking(schedule, missed, to, key, name)
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str | tzinfo = "UTC",
+        missed: Missed = "last",
+        to: str | None = None,
+        key: str | Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Ticking:
+        """Like `every`, at the times of a cron expression: "0 3 * * *" is at three in the night.
+
+        `tz` is the zone that is meant, by its name ("Europe/Berlin").
+        """
+        return self._ticking(Cron(expression, zone_of(tz)), missed, to, key, name)
+
+    def _ticking(
+        self,
+        schedule: Schedule,
+        missed: Missed,
+        to: str | None,
+        key: str | Callable[[Any], Any] | None,
+        name: str | None,
+    ) -> Ticking:
+        def decorate(call: Callable[..., Any]) -> Any:
+            own = name or str(getattr(call, "__name__", type(call).__name__))
+            given, ticks = taking_tick(call), Ticks(own, schedule, missed)
+            if own == "<lambda>":
+                raise TopologyError(f"{schedule}: a lambda has no name to call its ticks by; name=")
+            topic = f"{self.name}-{own}-ticks"
+            if any(isinstance(n, StreamSource) and n.topic == topic for n in self._graph.nodes):
+                raise TopologyError(
+                    f"two functions of app {self.name!r} would have ticks in {topic}; give one of "
+                    "them another name with name="
+                )
+            source = StreamSource(topic, serde_for(str), serde_for(Tick), ticks=ticks)
+            stream = stream_of(self._graph, source)
+            return stream.process(to=to, key=key, name=own)(given).calling(call)
+
+        Ticks("", schedule, missed)  # what is wrong is told where it is said
+        return decorate
 
     def topology(self) -> Topology:
         """What was declared, as data. Raises TopologyError when it does not fit together."""

@@ -51,7 +51,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
     _check_stores(app, subs)
     _refuse_circles(app, nodes)
     topology = Topology(app, subs)
-    for topic in topology.internal:
+    for topic in (*topology.internal, *topology.ticks):
         if topic in (*topology.sources, *topology.sinks):
             raise TopologyError(
                 f"app {app!r} reads or writes {topic}, where it keeps what it needs itself; use "

@@ -40,7 +40,7 @@ _KINDS = {
 }
 """Words for kinds whose classes are called otherwise than what users write."""
 
-_SETTINGS = ("how", "history", "emit", "close_after_idle", "out_of_order", "max_ahead")
+_SETTINGS = ("how", "history", "emit", "close_after_idle", "out_of_order", "max_ahead", "ticks")
 """Fields of a node that say how it does what it does, beside its `window` or `kind`."""
 
 

@@ -202,6 +202,12 @@ class Step(Stream[Out], Generic[P, R, Out]):
 
         return decorate if fn is None else decorate(fn)
 
+    def calling(self, call: Callable[..., Any]) -> "Step[P, R, Out]":
+        """The same, when called calling this: what its function was made of."""
+        self._call = call
+        self.__wrapped__ = call
+        return self
+
     def _into(self, topic: str) -> "Step[P, R, Out]":
         self.to(topic)
         return self

@@ -113,13 +113,20 @@ class Topology:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Topics the app reads and does not write: they have to exist before it can run."""
+        """Topics the app reads and others write: they have to exist before it can run."""
         read: dict[str, None] = {}
         for sub in self.subtopologies:
             for source in sub.sources:
                 read[source.topic] = None
         written = {t for sub in self.subtopologies for t in (*sub.sinks, *sub.repartitions)}
+        written |= set(self.ticks)
         return tuple(topic for topic in read if topic not in written)
+
+    @property
+    def ticks(self) -> tuple[str, ...]:
+        """Topics that the app writes ticks of the wall clock to, and reads."""
+        streams = (stream for sub in self.subtopologies for stream in sub.streams)
+        return tuple(stream.topic for stream in streams if stream.ticks is not None)
 
     @property
     def sinks(self) -> tuple[str, ...]:
@@ -179,6 +186,13 @@ class Topology:
                 sizes[topic] = count
                 create[topic] = TopicSpec(count, config)
 
+        for topic in self.ticks:
+            need(topic, 1, KEPT)
+            if sizes[topic] != 1:
+                raise TopologyError(
+                    f"{topic} has {sizes[topic]} partitions; ticks are in one, so that each is "
+                    "given once: delete the topic, or give the function another name="
+                )
         waiting = list(self.subtopologies)
         while waiting:
             ready = [sub for sub in waiting if self._known(sub, sizes)]

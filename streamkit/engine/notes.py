@@ -16,14 +16,15 @@ LIMIT = 4096
 
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
-    "tables": "l", "steps": "s", "tasks": "n", "waiting": "q",
+    "tables": "l", "steps": "s", "tasks": "n", "waiting": "q", "ticked": "k",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
     `latest` is the latest event time. `told` are the markers of the `tasks` upstream, [task,
     watermark, idle].
     `idle`: the input was. `passed` is the last by time, [timestamp, topic, partition], of what
-    other inputs had processed since this one's last record.
+    other inputs had processed since this one's last record. `ticked` is the last tick of the wall
+    clock that was written to it.
 
     The task's are in the first input's note: `watermark`; `closed`, per node; `tables`, how far
     they had been read, per topic; `steps`, how many of a journal that it follows were taken;
@@ -40,6 +41,7 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     tables: dict[str, list[int]] = {}
     steps: int = 0
     waiting: int = 0
+    ticked: int | None = None
 
     def markers(self) -> list[Marker]:
         return [Marker(task, self.tasks, at, bool(idle)) for task, at, idle in self.told]

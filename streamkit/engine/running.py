@@ -176,6 +176,8 @@ class Running:
         Raises like `Task.run`.
         """
         now = self._looked = self._clock.monotonic()
+        if not self._place.spans:  # what was lived already has its ticks
+            self.task.tick(self._clock.now())
         wanted = {}
         for partition in self.task.hungry:
             at = self._place.partition(partition)

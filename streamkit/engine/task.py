@@ -9,6 +9,7 @@ The shell around it reads and writes the log; live, replay and tests differ only
     again and again:
         task.feed(partition, columns)         what was fetched of inputs and tables
         task.caught_up(partitions)            those of which there was nothing more
+        task.tick(now)                        for those that read ticks of the wall clock
         task.run()
         append what task.drain() gives
         from time to time commit task.checkpoint(); task.idle(...) when nothing comes
@@ -107,6 +108,7 @@ class Task:
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
         self._horizons = parts.horizons
+        self._tickers = parts.tickers
         self._merge = Merge(self._inputs.values())
         self._named = {one.name: one for one in self._inputs.values()}
         if journal is not None:
@@ -161,6 +163,12 @@ class Task:
         return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
 
     @property
+    def tick_at(self) -> int | None:
+        """When (ms) `tick` next has something to do; None: never, or it was not called yet."""
+        known = [ticker.next for ticker in self._tickers.values() if ticker.next is not None]
+        return min(known, default=None)
+
+    @property
     def stats(self) -> Stats:
         """Counted until now."""
         for late in self._site.late:
@@ -210,6 +218,13 @@ class Task:
     def feed(self, partition: TopicPartition, columns: Columns) -> None:
         """Hand over the next records of an input or a table, in order."""
         self._inputs[partition].add(columns)
+
+    def tick(self, now: int) -> None:
+        """Write the ticks that are due at a time (ms) of the wall clock, for itself to be fed."""
+        if self._tickers:
+            self._enter("", self.number)
+            for ticker in self._tickers.values():
+                ticker.tick(now)
 
     def caught_up(self, partitions: Iterable[TopicPartition]) -> None:
         """These stood at their end when last fetched: nobody has to wait for them.
@@ -473,6 +488,8 @@ class Task:
             note.told = [
                 (m.task, m.watermark, int(m.idle)) for _, m in sorted(frontier.told.items())
             ]
+        if partition in self._tickers:
+            note.ticked = self._tickers[partition].last
         passed = self._merge.passed(self._inputs[partition])
         note.passed = passed
         if partition == self.inputs[0]:
@@ -500,6 +517,8 @@ class Task:
         else:
             for marker in note.markers():
                 frontier.take(marker)
+        if note.ticked is not None and partition in self._tickers:
+            self._tickers[partition].begin(note.ticked)
         if self._script is not None and note.steps:
             self._script.skip(note.steps)
             self._steps = note.steps

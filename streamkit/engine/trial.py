@@ -127,7 +127,8 @@ class TestRun:
             self._let(worker, Worker.commit)
 
     def advance(self, duration: Duration) -> None:
-        """Let wall-clock time pass. Inputs fall silent, and windows may close for it."""
+        """Let wall-clock time pass. Ticks are given, each at its time; inputs fall silent, and
+        windows may close for it."""
         self.run()
         end = self.clock.now() + milliseconds(duration)
         while (now := self.clock.now()) < end:
@@ -276,9 +277,10 @@ class TestRun:
         self._workers[self._workers.index(worker)] = self._worker()
 
     def _moments(self) -> list[int]:
-        """When (ms) a silence comes to mean something to a task."""
+        """When (ms) a silence comes to mean something to a task, or a tick is due."""
         now, moment = self.clock.now(), self.clock.monotonic()
-        return [
+        ticks = [tick for task in self.tasks if (tick := task.tick_at) is not None]
+        return ticks + [
             now - round((moment - since) * 1000) + step
             for worker in self._started()
             for one in worker.running

@@ -15,6 +15,7 @@ from streamkit.engine.outlets import Outlets
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
 from streamkit.engine.tables import TopicRows
+from streamkit.engine.ticker import Ticker
 from streamkit.engine.watermarks import UpstreamFrontier
 from streamkit.records import Columns, TopicPartition
 
@@ -24,7 +25,7 @@ class Parts:
     """What a task works with.
 
     `frontiers` has the inputs read as streams, in order; `inputs` those and the tables;
-    `horizons` those of the inputs with a `max_ahead`.
+    `horizons` those of the inputs with a `max_ahead`, `tickers` those of ticks.
     """
 
     clock: Clock
@@ -35,6 +36,7 @@ class Parts:
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
     horizons: list[Horizon] = field(default_factory=list)
+    tickers: dict[TopicPartition, Ticker] = field(default_factory=dict)
 
 
 def wire(
@@ -47,7 +49,8 @@ def wire(
 ) -> Parts:
     """The parts of task `number`; `moved` is called when the time of an input has."""
     cursor, clock = Cursor(), Clock()
-    outlets = Outlets(topology.types(), topology.internal, cursor, limits)
+    own = {*topology.internal, *topology.ticks}
+    outlets = Outlets(topology.types(), own, cursor, limits)
     tables = {
         table.topic: TopicRows(table.key, table.value)
         for table in (*sub.tables, *sub.global_tables)
@@ -70,6 +73,8 @@ def _make_stream(
 ) -> None:
     partition = TopicPartition(source.topic, number)
     forward = parts.site.after(source, source.key)
+    if source.ticks is not None:
+        parts.tickers[partition] = Ticker(source.ticks, parts.site.outlet(source.topic))
     if source.upstream is None:
         events = parts.frontiers[partition] = EventFrontier(source.out_of_order)
         horizon = None

@@ -124,6 +124,9 @@ class Worker:
             timeout = min(WAIT, max(0.0, due - self._clock.monotonic()))
         elif self._coming:
             timeout = 0.01
+        for one in self._running.values():
+            if (tick := one.task.tick_at) is not None:
+                timeout = min(timeout, max(0.0, (tick - self._clock.now()) / 1000))
         self._backend.wait(positions, timeout)
 
     def act(self, act: Callable[[Running], bool]) -> None:

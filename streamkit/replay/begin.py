@@ -119,7 +119,7 @@ def _freeze(
     now: int,
 ) -> Session:
     existing = backend.topics()
-    for topic in topology.sources:
+    for topic in (*topology.sources, *topology.ticks):
         if topic not in existing:
             raise TopologyError(
                 f"app {topology.app!r} reads {topic}, which does not exist: there is no history"

@@ -14,7 +14,7 @@ def recorded(
     That is where nothing was kept, and where the inputs are made anew in the replay: what the live
     task decided, it decided at records that have other offsets now. Raises DataError.
     """
-    outside = set(topology.sources)
+    outside = {*topology.sources, *topology.ticks}
     if sub.journal is None or any(source.topic not in outside for source in sub.sources):
         return None
     at = TopicPartition(sub.journal, number)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from streamkit.dsl.nodes.node import OutputSpec, StreamNode
+from streamkit.dsl.ticks import Ticks
 from streamkit.dsl.times import EventTime
 from streamkit.serde import Serde
 
@@ -15,7 +16,8 @@ class StreamSource(StreamNode):
     `time` gives a value's event time (None: the record's timestamp); `out_of_order` in ms is how
     far an event may be behind the latest one of its partition; `max_ahead` in ms how far it may be
     ahead of the wall clock (None: as far as it likes). `upstream` names the sub-topology that
-    writes the topic when it is a repartition topic; its time comes in marker records then.
+    writes the topic when it is a repartition topic; its time comes in marker records then. `ticks`
+    are what the app itself writes there, by the wall clock.
     """
 
     topic: str
@@ -25,6 +27,7 @@ class StreamSource(StreamNode):
     out_of_order: int = 0
     upstream: str | None = None
     max_ahead: int | None = None
+    ticks: Ticks | None = None
 
     @property
     def name(self) -> str:
