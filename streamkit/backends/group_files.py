@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamkit.backends.lockfile import LockFile
+from streamkit.backends.lockfile import LockFile, named
 from streamkit.backends.values import Unit
 from streamkit.errors import OutOfSpace, UsageError
 from streamkit.groups.generation import Joined
@@ -156,9 +156,10 @@ class GroupFiles:
 
     def _take(self) -> LockFile | None:
         while True:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):  # not exist_ok, which minds that it is going again
-                self.path.mkdir()
+            with named(self.path, "made"):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError):  # not exist_ok, which minds that it is going again
+                    self.path.mkdir()
             try:
                 file = LockFile(self.path / "coordinator")
             except FileNotFoundError:
@@ -170,8 +171,9 @@ class GroupFiles:
                 if file.intact():
                     with suppress(OutOfSpace):  # who holds it can be told only if there is room
                         file.write(b"%d\n" % os.getpid())
-                    self.members.mkdir(exist_ok=True)
-                    self.units.mkdir(exist_ok=True)
+                    with named(self.path, "filled"):
+                        self.members.mkdir(exist_ok=True)
+                        self.units.mkdir(exist_ok=True)
                     return file
             except BaseException:
                 file.close()  # else it would be held for as long as somebody has the error

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
 
-from streamkit.log.failure import FULL, failure
+from streamkit.errors import StorageFailed
+from streamkit.log.failure import failure
 from streamkit.log.waits import wait_for
 
 _opened: "WeakSet[LockFile]" = WeakSet()
@@ -25,35 +26,32 @@ class LockFile:
     def __init__(self, path: Path, *, create: bool = True) -> None:
         """Open without locking. With `create` false the file must exist and is never changed.
 
-        Raises OutOfSpace.
+        Raises FileNotFoundError, and what `named` does.
         """
         self.path = path
         self.held = False
         flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-        with _full_disk_named(path):
+        with named(path, "opened"):
             self._fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
         _opened.add(self)
 
     def lock(self) -> None:
         """Wait for the lock; aloud, when that takes long."""
         if not self.try_lock():
-            wait_for(str(self.path), self._fd)
+            with _lockable(self.path):
+                wait_for(str(self.path), self._fd)
             self.held = True
 
     def try_lock(self) -> bool:
-        """Take the lock if it is free now."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        """Take the lock if it is free now. Raises StorageFailed where nothing can be locked."""
+        if not self._flock(fcntl.LOCK_EX):
             return False
         self.held = True
         return True
 
     def try_share(self) -> bool:
         """Take a share of the lock if nobody has it whole."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._flock(fcntl.LOCK_SH):
             return False
         self.held = True
         return True
@@ -66,11 +64,18 @@ class LockFile:
 
     def free(self) -> bool:
         """Whether nobody holds it. Any number may ask at once without disturbing each other."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._flock(fcntl.LOCK_SH):
             return False
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return True
+
+    def _flock(self, operation: int) -> bool:
+        """Whether it was taken; False when somebody else has it."""
+        try:
+            with _lockable(self.path):
+                fcntl.flock(self._fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         return True
 
     def intact(self) -> bool:
@@ -85,14 +90,15 @@ class LockFile:
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
     def write(self, content: bytes) -> None:
-        """Replace the file's content; only by whoever holds the lock. Raises OutOfSpace."""
-        with _full_disk_named(self.path):
+        """Replace the file's content; only by whoever holds the lock. As `named`."""
+        with named(self.path, "written"):
             # In this order: on a full disk a file can be written over, but not begun again.
             os.pwrite(self._fd, content, 0)
             os.ftruncate(self._fd, len(content))
 
     def read(self) -> bytes:
-        return os.pread(self._fd, 1 << 20, 0)
+        with named(self.path, "read"):
+            return os.pread(self._fd, 1 << 20, 0)
 
     def close(self) -> None:
         """Unlock and close; the second time it does nothing."""
@@ -123,14 +129,31 @@ class LockFile:
 
 
 @contextmanager
-def _full_disk_named(path: Path) -> Iterator[None]:
-    """A full disk is an error of the log, as in an append; others are for who knows the file."""
+def named(path: Path, done: str) -> Iterator[None]:
+    """An error of the disk is one of the log, as in an append: it says which file could not be so.
+
+    That a file is there, is not, or is locked is no such error: those are for who asks for it.
+    Raises OutOfSpace, ReadOnlyLog, StorageFailed.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise failure(error, f"{path}: cannot be written") from error
+    except (FileNotFoundError, FileExistsError, BlockingIOError):
         raise
+    except OSError as error:
+        raise failure(error, f"{path}: cannot be {done}") from error
+
+
+@contextmanager
+def _lockable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise StorageFailed(
+            f"{path}: cannot be locked: {error.strerror}. Such locks say who lives: keep the log on"
+            " a local disk, with a file system that has flock; the system's own log may say more"
+        ) from error
 
 
 def _close_all_in_child() -> None:

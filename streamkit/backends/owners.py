@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import quote
 
-from streamkit.backends.lockfile import LockFile
+from streamkit.backends.lockfile import LockFile, named
 from streamkit.errors import UsageError
 
 _NAME_BYTES = 200
@@ -27,13 +27,15 @@ class Owners:
 
     def take(self, transactional_id: str) -> LockFile:
         """Make the caller the owner, as long as it keeps the file open."""
-        self._folder.mkdir(exist_ok=True)
-        for left in self._folder.glob(f"*{_TAKING}"):  # by whoever was killed in the lines below
-            left.unlink()
+        with named(self._folder, "written to"):
+            self._folder.mkdir(exist_ok=True)
+            for left in self._folder.glob(f"*{_TAKING}"):  # by whoever was killed below
+                left.unlink()
         file = LockFile(self._folder / f"{uuid.uuid4().hex}{_TAKING}")
         try:
             file.lock()
-            os.rename(file.path, self._path(transactional_id))
+            with named(file.path, "renamed"):
+                os.rename(file.path, self._path(transactional_id))
             file.path = self._path(transactional_id)
         except BaseException:
             file.close()
