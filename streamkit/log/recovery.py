@@ -18,6 +18,7 @@ from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
 from streamkit.log.starts import noted_start
 from streamkit.log.swap import recover_swaps
+from streamkit.log.telling import tell
 from streamkit.transactions.txnindex import Aborted, encode_entries
 
 logger = logging.getLogger(__name__)
@@ -75,10 +76,13 @@ def recover(
         synced, missing = _what_is_left(segments, bases[-1], synced)
     elif synced is None or lost:
         if synced is not None and synced.base in bases:
-            logger.warning(
+            tell(
+                logger,
+                logging.WARNING,
                 "%s: shorter than the %d bytes that were synced; what follows it goes on",
                 segments.path(synced.base),
                 synced.position,
+                each=True,
             )
         synced = _newest(segments, bases, synced)
         if writable:
@@ -102,12 +106,15 @@ def recover(
         active, found = base, _walk(segments, base, synced, config)
     torn = found.problem is not None or active != walk[-1]
     if torn:
-        logger.warning(
+        tell(
+            logger,
+            logging.WARNING,
             "%s: a torn tail begins at byte %d (offset %d): %s",
             segments.path(active),
             found.end,
             found.next_offset,
             found.problem or f"the next segment is {walk[walk.index(active) + 1]}",
+            each=writable,
         )
     # Not below the start: what is appended there would be taken for deleted after the next walk.
     end_offset = max(found.next_offset, start)
@@ -232,12 +239,15 @@ def _walk(segments: Segments, base: int, synced: Synced, config: TopicConfig) ->
         return segments.scan(base, size, tally)
     found = segments.scan(base, synced.position, tally, check_from=synced.position)
     if found.problem is not None:
-        logger.error(
+        tell(
+            logger,
+            logging.ERROR,
             "%s: corrupt at byte %d (offset %d), which was synced: %s",
             segments.path(base),
             found.end,
             found.next_offset,
             found.problem,
+            each=True,
         )
     return segments.scan(
         base,
@@ -259,13 +269,16 @@ def _what_is_left(segments: Segments, base: int, synced: Synced) -> tuple[Synced
     found = segments.scan(base, size, Tally(base, 0), check_from=size)
     missing = range(found.next_offset, synced.offset)
     if missing:
-        logger.error(
+        tell(
+            logger,
+            logging.ERROR,
             "%s: ends at byte %d (offset %d), but the log was synced up to offset %d: the file was"
             " cut or is an older copy, or what followed it was removed. Appends are refused",
             segments.path(base),
             found.end,
             found.next_offset,
             synced.offset,
+            each=True,
         )
         return Synced(base, size, synced.offset), missing
     if found.next_offset == synced.offset:  # an empty segment was removed

@@ -394,3 +394,32 @@ def test_after_a_power_cut_a_block_older_than_its_segment_still_tells_what_was_s
     assert append(folder, b"more") == 11
     assert last.read_bytes()[: len(data)] == data
     assert not list(folder.glob("*.cut"))
+
+
+def torn(folder: Path, tail: bytes) -> None:
+    with max(folder.glob("*.log")).open("ab") as file:
+        file.write(tail)
+    (folder / "control").unlink(missing_ok=True)
+
+
+def told(caplog: pytest.LogCaptureFixture, of: str = "a torn tail begins") -> int:
+    return sum(of in message for message in caplog.messages)
+
+
+def test_a_torn_tail_is_told_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torn(folder, b"torn")
+    for tail in (b"", b"and more"):  # as of somebody who appends meanwhile
+        torn(folder, tail)
+        for _ in range(2):
+            with Log.open(folder.parent, read_only=True) as log:
+                assert log.partition(TP).end_offset == len(VALUES)
+    assert told(caplog) == 1
+    with Log.open(folder.parent, fsync="never") as log:
+        assert log.partition(TP).end_offset == len(VALUES)
+        assert told(caplog) == 1, "it is the same"
+        assert told(caplog, "that were cut") == 1, "what was done about it"
+        log.partition(TP).append([encode([b"next"], timestamps=7)])
+    torn(folder, b"another one")
+    with Log.open(folder.parent, fsync="never") as log:
+        assert log.partition(TP).end_offset == len(VALUES) + 1
+    assert told(caplog) == 2
