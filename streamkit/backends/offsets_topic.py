@@ -44,10 +44,15 @@ class OffsetsTopic:
     def _begin(self) -> None:
         """Know nothing. In a forked child, too: another thread may have been halfway through."""
         self._lock = threading.Lock()
+        self._forget_all()
+
+    def _forget_all(self) -> None:
         self._positions: dict[TopicPartition, int] = {}
         self._commits: dict[str, dict[TopicPartition, _Commit]] = {}
         self._open: dict[tuple[TopicPartition, int], list[_Pending]] = {}
         self._groups: dict[str, GroupMetadata] = {}
+        self._heard = 0, 0.0
+        """When it was read to the end the last time: wall clock (ms) and monotonic (s)."""
 
     def committed(self, group: str) -> dict[TopicPartition, OffsetCommit]:
         """What has taken effect; offsets of open transactions have not."""
@@ -163,6 +168,9 @@ class OffsetsTopic:
         partition.append([batch], acks="all" if durable else 1)
 
     def _refresh(self) -> None:
+        heard = self._clock.now(), self._clock.monotonic()
+        if self._positions and self._may_have_missed(*heard):
+            self._forget_all()
         if not self._positions:
             # Made by the first group; until then there is nothing to keep up with.
             topic = self._log.topics().get(schema.TOPIC)
@@ -172,6 +180,17 @@ class OffsetsTopic:
                 self._positions[TopicPartition(schema.TOPIC, number)] = 0
         for partition, position in self._positions.items():
             self._positions[partition] = self._read(partition, position)
+        self._heard = heard
+
+    def _may_have_missed(self, now: int, monotonic: float) -> bool:
+        """Whether compaction may have removed tombstones, or markers, that were not read here.
+
+        It keeps them for delete.retention.ms, a day. A deleted topic's offsets would come back.
+        """
+        # By both clocks: one of them may be set, and the other stands while the machine sleeps.
+        silent = max(now - self._heard[0], (monotonic - self._heard[1]) * 1000)
+        kept = (self._log.partition(tp).config.delete_retention_ms for tp in self._positions)
+        return silent >= min(kept) / 2
 
     def _read(self, tp: TopicPartition, position: int) -> int:
         partition = self._log.partition(tp)

@@ -5,8 +5,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.values import CommittedOffset
+from streamkit.clock import ManualClock
+from streamkit.log.directory import Log
 from streamkit.records import TopicPartition
 
 with warnings.catch_warnings():
@@ -73,3 +77,28 @@ def test_a_reader_of_kafkas_schema_finds_the_same_offsets(tmp_path: Path) -> Non
             generations[group] = metadata.number("i")
     assert found == {("g", "t", 0): (6, "six"), ("g", "t", 1): (7, "")}
     assert generations == {"g": 2}
+
+
+def test_offsets_that_were_forgotten_long_ago_are_forgotten_by_who_has_not_looked_since(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+
+    def opened() -> EmbeddedBackend:
+        log = Log.open(tmp_path, clock=clock, maintenance=False, fsync="never")
+        return EmbeddedBackend(log, OffsetsTopic(log, clock), clock=clock)
+
+    with opened() as log, opened() as other:
+        log.create_topic("t")
+        log.commit("g", {T0: CommittedOffset(5000)})
+        assert log.committed("g") == {T0: CommittedOffset(5000)}
+        other.delete_topic("t")
+        other.create_topic("t")
+        partition = other._log.partition(TopicPartition("__consumer_offsets", 0))
+        for _ in range(2):  # the first round gives the tombstone its time, the second removes it
+            partition.roll(partition.published())
+            while (found := partition.compact(force=True)) is not None and not found.done:
+                pass
+            clock.advance(partition.config.delete_retention_ms + 1)
+            other.commit("others", {T0: CommittedOffset(1)})
+        assert log.committed("g") == other.committed("g") == {}
