@@ -1,5 +1,6 @@
 """What groups have committed: readable, and inside of what the partitions have."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from streamkit.errors import DataError, UnknownTopic
@@ -40,14 +41,17 @@ def check_groups(log: Log, partitions: Iterable[Checked]) -> Iterator[Finding]:
                     checked,
                     said,
                     f"group {key.group!r} has committed offset {commit.offset} of {key.partition},"
-                    f" which ends at {end}; see `streamkit groups reset`",
+                    f" which ends at {end}: what it read from there on is gone, and what is sent"
+                    f" next, up to offset {commit.offset - 1}, it would pass over. Before that:"
+                    f" streamkit groups reset {shlex.quote(key.group)} --to offset:{end} --topic"
+                    f" {key.partition.topic}:{key.partition.partition}",
                     "committed",
                 )
 
 
 def _finding(checked: Checked, said: Said, problem: str, kind: str) -> Finding:
     return Finding(
-        "error" if kind == "group" else "warning",
+        "error",
         kind,
         said.file,
         problem,

@@ -1,11 +1,14 @@
 """What is wrong with a log is found, said where it is, and nothing else is said."""
 
 import os
+import shlex
 import shutil
 import threading
 
 import pytest
+from typer.testing import CliRunner
 
+from streamkit.cli.main import app
 from streamkit.codec import columns, encode, headers
 from streamkit.errors import LogNotFound, UnknownTopic
 from streamkit.fsck.check import check
@@ -256,9 +259,13 @@ def commit(root, group: str, offsets: dict[TopicPartition, int], raw: bytes | No
 def test_committed_offsets_beyond_the_end_are_found_unless_they_were_replaced(root, checked):
     commit(root, "g", {TP: 31, TopicPartition("events", 1): 0, TopicPartition("gone", 0): 9})
     (finding,) = checked().findings
-    assert (finding.severity, finding.kind, finding.offset) == ("warning", "committed", 0)
+    assert (finding.severity, finding.kind, finding.offset) == ("error", "committed", 0)
     assert "committed offset 31 of events-0, which ends at 30" in finding.problem
-    commit(root, "g", {TP: 30})
+    # As it says, to the letter.
+    program, *command = shlex.split(finding.problem.partition("Before that: ")[2])
+    assert program == "streamkit"
+    done = CliRunner().invoke(app, ["--log", str(root), *command])
+    assert done.exit_code == 0, done.output
     assert checked().findings == []
 
 
