@@ -153,13 +153,19 @@ class Site:
             self._times[node] = NodeTime(self._clock, self.cursor, self.delays[node])
         return self._times[node]
 
+    @property
+    def own(self) -> EventFrontier | None:
+        """How far the input has come that the record at hand is of; None: others know that."""
+        here = self.frontiers.get(TopicPartition(self.cursor.topic, self.cursor.partition))
+        return here if isinstance(here, EventFrontier) else None
+
     def coming(self, stamp: int) -> int:
         """How far the task's time will have come with the record at hand, if its time is `stamp`.
 
         An input's time moves after its record was processed.
         """
-        here = self.frontiers.get(TopicPartition(self.cursor.topic, self.cursor.partition))
-        if not isinstance(here, EventFrontier):
+        here = self.own
+        if here is None:
             return self._clock.watermark
         active = [each for each in self.frontiers.values() if each is not here and not each.is_idle]
         own = stamp - here.out_of_order

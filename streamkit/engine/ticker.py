@@ -3,7 +3,7 @@
 import msgspec
 
 from streamkit.dsl.ticks import Tick, Ticks
-from streamkit.engine.outlets import Outlet
+from streamkit.engine.hot.outlet import Outlet
 
 _encode = msgspec.json.Encoder().encode
 

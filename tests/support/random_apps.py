@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import strategies as st
 from window_model import BEFORE_ALL, Arrival, windows
 
-from streamkit import App, State
+from streamkit import App, Context, State, Timer
 from streamkit.dsl.nodes.stream_joins import AsOf, Within
 from streamkit.dsl.windows import WindowKind, hopping, session, sliding, tumbling
 
@@ -81,6 +81,8 @@ WITHIN = tuple(
     for before, after, grace in ((3, 5, 0), (0, 4, 6))
     for how in ("inner", "left", "outer")
 )
+AFTER = (0, 3, 40)
+"""ms from an event to its timer."""
 AS_OF = tuple(
     AsOf(6, direction, exact, how, 2)
     for direction in ("backward", "forward", "nearest")
@@ -102,6 +104,7 @@ def specs(draw: Callable[[Any], Any]) -> Spec:
         if stream.keyed:
             ops += ["window"] * 4 + ["table", "left_table", "left_table", "table_then"]
             ops += ["sum"] * 2 if stream.ordered else []
+            ops += ["timer", "timer"]
             others = [n for n, each in enumerate(streams) if each.keyed]
             ops += ["within"] * 3
             if stream.ordered and any(streams[n].ordered for n in others):
@@ -113,6 +116,9 @@ def specs(draw: Callable[[Any], Any]) -> Spec:
         elif op == "window":
             step = replace(step, kind=draw(st.sampled_from(WINDOWS)))
             made = Stream(True, False, True, stream.of)
+        elif op == "timer":
+            step = replace(step, kind=draw(st.sampled_from(AFTER)))
+            made = Stream(True, False, False, stream.of)
         elif op in ("within", "as_of"):
             if op == "as_of":
                 others = [n for n in others if streams[n].ordered]
@@ -194,6 +200,20 @@ def _declare(
                 return Item(sofar.get(0), item.k)
 
             return add
+        case "timer":
+
+            @stream.process(name=name)
+            def set_(item: Item, context: Context) -> None:
+                # Twice the same timer is one.
+                name = f"{context.timestamp} {item.n} {item.k}"
+                context.timer(name, after=f"{step.kind}ms")
+
+            @set_.on_timer(name=f"{name}-fired")
+            def fired(timer: Timer) -> Item:
+                _, n, k = str(timer.name).split(" ")
+                return Item(mapped(int(n)), k)
+
+            return fired
         case "window":
             windowed = stream.window(step.kind, close_after_idle=close_after_idle)
 
@@ -285,6 +305,8 @@ class Model:
                     sums[event.key] = (sums[event.key] * 3 + event.n) % BIG
                     made.append(replace(event, n=sums[event.key]))
                 return made
+            case "timer":
+                return _timed(events, step.kind, delay)
             case "table" | "left_table" | "table_then":
                 then = step.op == "table_then"
                 looked = [(e, self._row(e.key, e.time if then else None)) for e in events]
@@ -336,6 +358,18 @@ class Model:
             late = [events[each.id] for each in side if each.id not in in_time]
             self.found[f"r-{name}-{label}-late"] += _counted(late)
         return results
+
+
+def _timed(events: list[Event], after: int, delay: int) -> list[Event]:
+    """What is past for an event where it comes from is as late as that; other timers are not."""
+    made = {}
+    for event in events:
+        at, frontier = event.time + after, event.frontier
+        late = frontier if at <= frontier - delay else BEFORE_ALL
+        made[event.key, event.n, event.k, event.time] = replace(
+            event, n=mapped(event.n), time=at, frontier=late
+        )
+    return list(made.values())
 
 
 def _counted(events: list[Event]) -> Counter[tuple[str | None, int, int]]:

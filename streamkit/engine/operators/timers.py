@@ -60,7 +60,6 @@ class Timers:
         self._direct = _is_direct(node, site)
         self._next = NEVER
         """When the first is due, or before that."""
-        self._acting = False
         self._earliest: bytes | None = None
         """While timers are fired: the first row that was put meanwhile."""
 
@@ -93,23 +92,37 @@ class Timers:
 
     def _take(self, key: Any, stamp: int) -> None:
         """Raises SerdeError, and DataError for an event without a key."""
-        self._set(self._encoded(key), stamp, 0)
-        cursor = self._cursor
-        if self._acting or cursor.frontier == NEVER:
-            return  # time is passing: what is due has its turn
-        watermark = self.time.watermark
-        if self._next > watermark:
-            return
-        # Given as what follows from the event: for what comes after it is as late as that.
+        data, cursor = self._encoded(key), self._cursor
+        names = self._set(data, stamp, 0)
         frontier = cursor.frontier
+        if frontier == NEVER:
+            return  # time is passing: what is due has its turn
         if frontier is None:
-            cursor.frontier = watermark + self.time.delay
-        self._fire(watermark)
+            own = self._site.own
+            cursor.frontier = (
+                self.time.watermark + self.time.delay if own is None else own.watermark
+            )
+        # What is past where the event comes from follows from the event alone: it is given as it is
+        # now, and for what comes after it is as late as the event, however far the others are.
+        passed = self.time.passed(cursor.frontier)
+        while (due := min(self._past(data, names, passed), default=None)) is not None:
+            at, looked, name = due
+            self._store.delete(_due(looked, data, name), at)
+            names |= self._call_for(data, name, at)
         cursor.frontier = frontier
 
-    def _set(self, data: bytes, stamp: int, earliest: int) -> None:
-        """`earliest`: no timer is set to a time before."""
+    def _past(self, data: bytes, names: set[str], passed: int) -> Iterator[tuple[int, int, str]]:
+        """Those of some timers of a key that are due at a time, and where their rows are."""
+        for name in sorted(names):
+            cell = self._store.get(moments(data) + name.encode())
+            if cell is not None and cell[0] <= passed:
+                yield cell[0], cell[1], name
+
+    def _set(self, data: bytes, stamp: int, earliest: int) -> set[str]:
+        """Do what was asked for a key; the names that were. `earliest`: no timer is set to a time
+        before."""
         store, asked = self._store, self.asked
+        names = {name for name, _, _ in asked}
         for name, at, extend in asked:
             row = moments(data) + name.encode()
             was = store.get(row)
@@ -128,6 +141,7 @@ class Timers:
                 store.delete(_due(was[1], data, name), stamp)
             self._arm(row, data, name, at, stamp)
         asked.clear()
+        return names
 
     def _arm(self, row: bytes, data: bytes, name: str, at: int, stamp: int) -> None:
         due = _due(at, data, name)
@@ -166,31 +180,31 @@ class Timers:
         return None
 
     def _fire(self, until: int) -> None:
-        store, decode, cursor = self._store, self._key.decode, self._cursor
-        self._acting = True
+        store = self._store
         for due in self._rows(until):
             looked = time_of(due[1:9])
             data, _, told = due[9:].rpartition(b"\0")
-            name = told.decode()
-            row = moments(data) + told
             store.delete(due, looked)
+            row = moments(data) + told
             at, _ = store.get(row)
             if at > looked:
-                self._arm(row, data, name, at, looked)
-                continue
-            store.delete(row, at)
-            timer = Timer(decode(data), at, name or None)
-            try:
-                result = self._call(timer)
-            except Exception as error:
-                cursor.fail(self._function, timer.key, error, _told(timer))
-            self._give(timer.key, result, at, ())
-            if self.asked:
-                # Later than itself: or time would never go on.
-                self._set(data, at, at + 1)
-        self._acting = False
+                self._arm(row, data, told.decode(), at, looked)
+            else:
+                self._call_for(data, told.decode(), at)
         first = self.due
         self._next = FOREVER if first is None else first
+
+    def _call_for(self, data: bytes, name: str, at: int) -> set[str]:
+        """Call the function for a timer that is due; the names of those that it asked for."""
+        self._store.delete(moments(data) + name.encode(), at)
+        timer = Timer(self._key.decode(data), at, name or None)
+        try:
+            result = self._call(timer)
+        except Exception as error:
+            self._cursor.fail(self._function, timer.key, error, _told(timer))
+        self._give(timer.key, result, at, ())
+        # Later than itself: or time would never go on.
+        return self._set(data, at, at + 1) if self.asked else set()
 
     def _rows(self, until: int) -> Iterator[bytes]:
         """What is due by then, in order, with what becomes due meanwhile."""
