@@ -11,7 +11,16 @@ from streamkit.dsl.manifest import KeptStore, Manifest
 What: TypeAlias = Literal["kept", "new", "changed", "orphaned", "returns", "gone", "waits", "grows"]
 
 HARMLESS = frozenset(
-    {"grace", "emit", "close after idle", "ttl", "history", "with table", "with global table"}
+    {
+        "on error",
+        "grace",
+        "emit",
+        "close after idle",
+        "ttl",
+        "history",
+        "with table",
+        "with global table",
+    }
 )
 """Settings that say what is done from now on: what is kept means the same under others."""
 

@@ -7,7 +7,7 @@ partitioned table belong to one sub-topology, because each of its partitions is 
 
 from typing import Any
 
-from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode
+from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
@@ -49,6 +49,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
             "@stream.process"
         )
     _check_stores(app, subs)
+    _check_dead_letters(subs)
     _refuse_circles(app, nodes)
     topology = Topology(app, subs)
     for topic in (*topology.internal, *topology.ticks):
@@ -161,6 +162,7 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
         ),
         outputs=tuple(_output(app, node, spec) for node in renamed for spec in node.outputs()),
         journal=f"{app}-{name.removeprefix(f'{app}-')}-journal" if clocked else None,
+        retries={node: retry_topic(node.name).name(app) for node in renamed if node.dead_letters},
     )
 
 
@@ -191,7 +193,7 @@ def _output(app: str, node: Node, spec: OutputSpec) -> Output:
     if key is None:
         assert node.above is not None, "a source says which keys"
         key = node.above.keys
-    return Output(spec.name(app), key, spec.value, spec.internal, spec.compact)
+    return Output(spec.name(app), key, spec.value, spec.internal, spec.compact, spec.kept)
 
 
 def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
@@ -204,6 +206,26 @@ def _check_stores(app: str, subs: tuple[SubTopology, ...]) -> None:
                     "functions another name with name="
                 )
             seen.add(store.name)
+
+
+def _check_dead_letters(subs: tuple[SubTopology, ...]) -> None:
+    """Raises TopologyError when events would be set aside among other records."""
+    retries = [topic for sub in subs for topic in sub.retries.values()]
+    for topic in retries:
+        if retries.count(topic) > 1:
+            raise TopologyError(
+                f"two steps with on_error would take events again from {topic}; give one of them "
+                "another name with name="
+            )
+    outputs = [output for sub in subs for output in sub.outputs]
+    others = {output.topic for output in outputs if not output.kept}
+    others |= {source.topic for sub in subs for source in sub.sources}
+    for output in outputs:
+        if output.kept and output.topic in others:
+            raise TopologyError(
+                f"{output.topic}: events that fail would go there, among those that the app reads "
+                "or writes there otherwise; give them a topic of their own: dlq(...)"
+            )
 
 
 def _refuse_circles(app: str, nodes: tuple[Node, ...]) -> None:

@@ -46,7 +46,8 @@ class KeptStore(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """An app as it was when it ran. `topics` are those it read and wrote, with their partitions.
 
-    `left`: changelogs and repartition topics of older code that somebody has said to leave alone.
+    `dead_letters`: those that events are set aside in. `left`: changelogs and repartition topics of
+    older code that somebody has said to leave alone.
     """
 
     app: str
@@ -55,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True):
     stores: dict[str, KeptStore]
     topics: dict[str, int]
     left: list[str] = []
+    dead_letters: list[str] = []
 
 
 def manifest(
@@ -73,6 +75,7 @@ def manifest(
         stores=dict(_stores(topology, tasks)),
         topics=dict(sorted(partitions.items())),
         left=sorted(left or []),
+        dead_letters=sorted(topology.dead_letters),
     )
 
 
@@ -98,13 +101,12 @@ def _store(node: Node, spec: StoreSpec, changelog: str, partitions: int) -> Kept
                 kind, settings, parameter = kept.kind.__name__, {}, kept.parameter
     if spec.ttl is not None:
         settings["ttl"] = shortest(spec.ttl)
-    assert node.above is not None, "a source keeps nothing"
     return KeptStore(
         changelog=changelog,
         partitions=partitions,
         kind=kind,
         settings=settings,
-        key=type_mark(node.above.keys.type),
+        key=type_mark((node.above or node).keys.type),  # type: ignore[attr-defined]
         value=type_mark(spec.value.type),
         keyed_by=_keyed_by(node),
         step=node.name,

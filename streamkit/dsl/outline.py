@@ -146,7 +146,7 @@ def _steps(app: str, sub: SubTopology, numbers: Mapping[Node, int]) -> Iterator[
 
 
 def _writes(app: str, node: Node) -> tuple[str, ...]:
-    topics = [output.name(app) for output in node.outputs()]
+    topics = [output.name(app) for output in node.outputs() if not output.internal]
     if kind_of(node) == "repartition":
         topics.append(node.name)
     return tuple(topics)
@@ -168,6 +168,8 @@ def settings_of(node: Node) -> dict[str, str]:
     table = getattr(node, "table", None)
     if table is not None:
         said["with global table" if table.everywhere else "with table"] = name_of(table)
+    if node.on_error is not None:
+        said["on error"] = str(node.on_error)
     for name in _SETTINGS:
         value = getattr(node, name, None)
         if name == "how" and value is not None:

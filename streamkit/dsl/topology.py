@@ -6,7 +6,7 @@ depends on (a window, a table, a State); there they hand events over in a repart
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
@@ -35,13 +35,17 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A topic that a sub-topology writes to, and how; to `internal` ones functions do not send."""
+    """A topic that a sub-topology writes to, and how; to `internal` ones functions do not send.
+
+    `compact`, `kept`: as of an OutputSpec.
+    """
 
     topic: str
     key: Serde
     value: Serde
     internal: bool = False
     compact: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +54,8 @@ class SubTopology:
     and all partitions of `global_tables`; it writes its stores' changes to partition `p`.
 
     `nodes` are in the order in which events meet them; `children` says who follows whom. `journal`
-    is the topic of what the wall clock decides, where it may.
+    is the topic of what the wall clock decides, where it may. `retries` has the topics that steps
+    are given events from again, which they failed for: their partition `p` is read, too.
     """
 
     name: str
@@ -62,6 +67,7 @@ class SubTopology:
     stores: tuple[Store, ...]
     outputs: tuple[Output, ...]
     journal: str | None = None
+    retries: Mapping[Node, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -132,6 +138,12 @@ class Topology:
     def sinks(self) -> tuple[str, ...]:
         """Topics the app writes results and late events to."""
         return tuple(dict.fromkeys(t for sub in self.subtopologies for t in sub.sinks))
+
+    @property
+    def dead_letters(self) -> tuple[str, ...]:
+        """Topics that events are set aside in."""
+        outputs = (output for sub in self.subtopologies for output in sub.outputs)
+        return tuple(dict.fromkeys(output.topic for output in outputs if output.kept))
 
     @property
     def internal(self) -> tuple[str, ...]:
@@ -207,7 +219,8 @@ class Topology:
                 waiting.remove(sub)
                 tasks[sub.name] = count = _task_count(self.app, sub, sizes)
                 for output in sub.outputs:
-                    config = KEPT if output.internal else COMPACT if output.compact else {}
+                    kept = output.internal or output.kept
+                    config = KEPT if kept else COMPACT if output.compact else {}
                     need(output.topic, count, config)
                 for store in sub.stores:
                     if sizes.get(store.changelog, count) != count:

@@ -5,12 +5,11 @@ from typing import Any
 
 from streamkit.dsl.context import Context
 from streamkit.dsl.functions import Function
-from streamkit.dsl.state import Place
+from streamkit.dsl.state import Cells, Place
 from streamkit.dsl.stores import state_name
 from streamkit.dsl.timers import Asked, Timer
 from streamkit.dsl.windows import Window
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.state.store import Store
 from streamkit.errors import SerdeError
 from streamkit.records import Headers, Record
 from streamkit.serde import Serde
@@ -22,9 +21,11 @@ class Calls:
     def __init__(
         self,
         cursor: Cursor,
-        stores: Mapping[str, Store],
+        stores: Mapping[str, Cells],
         send: Callable[[str, Any, Any, int], None],
     ) -> None:
+        self.ordinal: int | None = None
+        """The number of the event at hand among those made of its record, where that is known."""
         self._cursor = cursor
         self._stores = stores
         self._send = send
@@ -177,7 +178,8 @@ class Calls:
 
         def prepare(key: Any, stamp: int, headers: Headers) -> None:
             if contextual:
-                context.at(cursor.topic, cursor.partition, cursor.offset, key, stamp, headers)
+                at = (cursor.topic, cursor.partition, cursor.offset)
+                context.at(*at, key, stamp, headers, self.ordinal)
             if keyed:
                 place(key, stamp, headers)
 

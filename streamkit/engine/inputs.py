@@ -15,7 +15,12 @@ Head = tuple[int, str, int]
 
 
 class Input:
-    """One partition that a task reads."""
+    """One partition that a task reads.
+
+    `at` is the offset of the record at hand where the task's cursor is at another one.
+    """
+
+    at: int | None = None
 
     __slots__ = (
         "_chunks",

@@ -10,8 +10,8 @@ from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Write
 from streamkit.engine.limits import Limits
 from streamkit.engine.rows import Rows
-from streamkit.errors import InvalidRecord, InvalidTopic
-from streamkit.records import NO_TIMESTAMP
+from streamkit.errors import InvalidRecord, InvalidTopic, SerdeError
+from streamkit.records import NO_TIMESTAMP, Headers
 from streamkit.serde import Serde, Untyped, serde_for
 
 
@@ -54,6 +54,34 @@ class Outlets:
 
     def send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
         """Write a record to any topic. Raises InvalidTopic, InvalidRecord, RecordTooLarge."""
+        outlet, key_serde, value_serde = self._destination(topic, stamp)
+        Write(outlet, key_serde, value_serde, self._cursor).give(key, value, stamp, ())
+
+    def encoded(
+        self, topic: str, key: Any, value: Any, stamp: int
+    ) -> tuple[Outlet, bytes | None, bytes | None]:
+        """The same, to be written later: where, and key and value."""
+        outlet, key_serde, value_serde = self._destination(topic, stamp)
+        try:
+            return outlet, key_serde.encode(key), value_serde.encode(value)
+        except SerdeError as error:
+            raise self._cursor.unwritable(f"record for {topic}", error) from error
+
+    def refusal(
+        self, topic: str, key: bytes | None, value: bytes | None, stamp: int, headers: Headers
+    ) -> Exception | None:
+        """Why a topic would not take a record; None: it would, as far as is known."""
+        limits = self._limits.get(topic)
+        if limits is None:
+            return None
+        size = len(key or b"") + len(value or b"")
+        size += sum(len(name) + len(data or b"") for name, data in headers)
+        if size < limits.max_bytes // 2 and not (limits.needs_key and key is None):
+            return None
+        error = limits.check(key, value, stamp, headers)
+        return None if error is None else self._cursor.refused(topic, error)
+
+    def _destination(self, topic: str, stamp: int) -> tuple[Outlet, Serde, Serde]:
         if topic not in self._outlets:
             check_output(topic)
         if topic in self._internal:
@@ -62,8 +90,7 @@ class Outlets:
             raise InvalidRecord(
                 f"timestamp {stamp!r} is no time in milliseconds since 1970-01-01 UTC"
             )
-        key_serde, value_serde = self._types.get(topic, (_UNTYPED, _UNTYPED))
-        Write(self.of(topic), key_serde, value_serde, self._cursor).give(key, value, stamp, ())
+        return self.of(topic), *self._types.get(topic, (_UNTYPED, _UNTYPED))
 
     def drain(self) -> dict[str, Rows]:
         """The rows so far, per topic that has any."""

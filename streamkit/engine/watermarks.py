@@ -40,3 +40,13 @@ class UpstreamFrontier:
         """Whether every upstream task has said that it has nothing to say."""
         told = [self.told.get(task) for task in range(self.tasks)]
         return bool(told) and all(m is not None and m.idle for m in told)
+
+
+class RetryFrontier(UpstreamFrontier):
+    """An input of events that are processed again: it neither moves time nor holds it back."""
+
+    __slots__ = ()
+
+    @property
+    def is_idle(self) -> bool:
+        return True

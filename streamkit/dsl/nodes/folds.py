@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamkit.dsl.aggregates import Fold
+from streamkit.dsl.failures import Failure
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.stores import StoreSpec
@@ -18,6 +19,7 @@ class RunningFold(StreamNode):
     fold: Fold
     name: str
     value: Serde
+    failure: Failure | None = None
 
     @property
     def function(self) -> Function:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from streamkit.dsl.failures import Failure
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.sources import TableSource
@@ -26,6 +27,7 @@ class Join(StreamNode):
     function: Function
     value: Serde
     history: int | None = None
+    failure: Failure | None = None
 
     @property
     def name(self) -> str:

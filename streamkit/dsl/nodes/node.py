@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamkit.dsl.failures import DeadLetters, Failure, last_resort
 from streamkit.dsl.functions import Function
 from streamkit.dsl.stores import StoreSpec, state_stores
-from streamkit.serde import Serde
+from streamkit.serde import Serde, serde_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class OutputSpec:
 
     `own` topics are the app's, and called `<app>-<topic>`. Those that are `internal` too are
     nobody else's: functions may not send there. `key` None: as the events that the node is given.
-    Of a `compact` one the latest record of each key is what it is for.
+    Of a `compact` one the latest record of each key is what it is for; a `kept` one nothing but
+    somebody's word removes records from.
     """
 
     topic: str
@@ -23,9 +25,29 @@ class OutputSpec:
     own: bool = False
     internal: bool = False
     compact: bool = False
+    kept: bool = False
 
     def name(self, app: str) -> str:
         return f"{app}-{self.topic}" if self.own else self.topic
+
+
+_BYTES = serde_for(bytes | None)
+
+
+def dead_letter_topic(letters: DeadLetters) -> OutputSpec:
+    """Where events are set aside; bytes, as steps of all types may write there."""
+    own = letters.topic is None
+    return OutputSpec(letters.topic or "dlq", _BYTES, _BYTES, own=own, kept=True)
+
+
+def retry_topic(step: str) -> OutputSpec:
+    """Where events come from that a step is to be given again."""
+    return OutputSpec(f"{step}-retry", _BYTES, _BYTES, own=True, internal=True)
+
+
+def parked_name(step: str) -> str:
+    """The store of the keys whose events a step does not take for the time being."""
+    return f"{step}-parked"
 
 
 class Node:
@@ -51,6 +73,17 @@ class Node:
         return () if function is None else (function,)
 
     @property
+    def on_error(self) -> Failure | None:
+        """What becomes of an event that it fails for; None: it stops."""
+        return getattr(self, "failure", None)
+
+    @property
+    def dead_letters(self) -> DeadLetters | None:
+        """Where such an event goes in the end, if anywhere."""
+        last = last_resort(self.on_error)
+        return last if isinstance(last, DeadLetters) else None
+
+    @property
     def is_keyed(self) -> bool:
         """Whether what it does depends on all events of a key being in one task."""
         return bool(self.stores())
@@ -68,15 +101,20 @@ class Node:
     @property
     def unique(self) -> str | None:
         """What an app has only one of under the node's name; None: many may have its name."""
-        return None
+        return None if self.dead_letters is None else "step"
 
     def stores(self) -> tuple[StoreSpec, ...]:
-        """The stores it needs; here those of its functions' States."""
-        return tuple(store for function in self.functions for store in state_stores(function))
+        """The stores it needs; here those of its functions' States, and of keys set aside."""
+        stores = [store for function in self.functions for store in state_stores(function)]
+        letters = self.dead_letters
+        if letters is not None and letters.by_key:
+            stores.append(StoreSpec(parked_name(self.name), serde_for(tuple[int, int, str])))
+        return tuple(stores)
 
     def outputs(self) -> tuple[OutputSpec, ...]:
-        """The topics it writes to."""
-        return ()
+        """The topics it writes to; here those of the events it fails for."""
+        letters = self.dead_letters
+        return () if letters is None else (dead_letter_topic(letters), retry_topic(self.name))
 
     def tables(self) -> tuple[Any, ...]:
         """The tables it reads: their sources."""

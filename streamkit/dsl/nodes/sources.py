@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from streamkit.dsl.failures import Failure
 from streamkit.dsl.nodes.node import OutputSpec, StreamNode
 from streamkit.dsl.ticks import Ticks
 from streamkit.dsl.times import EventTime
@@ -27,6 +28,7 @@ class StreamSource(StreamNode):
     out_of_order: int = 0
     upstream: str | None = None
     max_ahead: int | None = None
+    failure: Failure | None = None
     ticks: Ticks | None = None
 
     @property
@@ -47,7 +49,8 @@ class StreamSource(StreamNode):
         return self.max_ahead is not None
 
     def outputs(self) -> tuple[OutputSpec, ...]:
-        return () if self.max_ahead is None else (self.ahead,)
+        outputs = StreamNode.outputs(self)
+        return outputs if self.max_ahead is None else (*outputs, self.ahead)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

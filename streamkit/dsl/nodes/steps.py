@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from streamkit.dsl.failures import Failure
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.serde import Serde
@@ -14,6 +15,7 @@ class Process(StreamNode):
     parent: StreamNode
     function: Function
     value: Serde
+    failure: Failure | None = None
 
     @property
     def name(self) -> str:
@@ -27,6 +29,7 @@ class Map(StreamNode):
     parent: StreamNode
     function: Function
     value: Serde
+    failure: Failure | None = None
 
     @property
     def name(self) -> str:
@@ -40,6 +43,7 @@ class FlatMap(StreamNode):
     parent: StreamNode
     function: Function
     value: Serde
+    failure: Failure | None = None
 
     @property
     def name(self) -> str:
@@ -52,6 +56,7 @@ class Filter(StreamNode):
 
     parent: StreamNode
     function: Function
+    failure: Failure | None = None
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.steps import FlatMap
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.operators.failing import Failing
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -11,6 +12,10 @@ from streamkit.serde import Serde
 
 def build(node: FlatMap, key: Serde, site: Site) -> Forward:
     cursor, function, forward = site.cursor, node.function, site.after(node, key)
+    failing = Failing.of(node, key, site)
+    if failing is not None:
+        attempt = failing.calls.event(function, key)
+        return failing.step(lambda *event: list(attempt(*event)), forward)
     call = site.calls.event(function, key)
 
     def flat_map(key: Any, value: Any, stamp: int, headers: Headers) -> None:

@@ -1,5 +1,6 @@
 """Give on what a function returned."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamkit.dsl.functions import Function
@@ -27,3 +28,17 @@ def giver(function: Function, forward: Forward, cursor: Cursor) -> Forward:
             cursor.fail(function, key, error)
 
     return give
+
+
+def gathered(function: Function) -> Callable[[Any], Sequence[Any]]:
+    """What to give on of what the function returned, after a generator has come to its end."""
+    many = function.many
+
+    def gather(result: Any) -> Sequence[Any]:
+        if result is None:
+            return ()
+        if many is False or (many is None and not hasattr(result, "__next__")):
+            return (result,)
+        return [item for item in result if item is not None]
+
+    return gather

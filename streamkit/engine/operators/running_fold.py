@@ -3,10 +3,13 @@
 A row is the key → (events, state).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.dsl.state import Cells
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.operators.failing import Failing
 from streamkit.engine.site import Site
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
@@ -15,7 +18,9 @@ from streamkit.serde import Serde
 
 def build(node: RunningFold, key: Serde, site: Site) -> Forward:
     cursor, function, result = site.cursor, node.function, node.fold.result
-    store, forward, name = site.store(node.name), site.after(node, key), node.name
+    forward, name = site.after(node, key), node.name
+    failing = Failing.of(node, key, site)
+    store: Cells = site.store(name) if failing is None else failing.store(name)
     get, put, write_key, serde = store.get, store.put, key.write, key
     plain, call = site.calls.plain(function), site.calls.folding(function, key)
 
@@ -28,6 +33,21 @@ def build(node: RunningFold, key: Serde, site: Site) -> Forward:
         if data is None:
             raise cursor.keyless(f"the fold of {name}")
         return data
+
+    if failing is not None:
+        careful = failing.calls.folding(function, key)
+
+        def attempt(key: Any, value: Any, stamp: int, headers: Headers) -> Sequence[Any]:
+            data = encoded(key)
+            count, sofar = get(data) or (0, None)
+            sofar = careful(sofar, key, value, stamp, headers, 0, 0)
+            put(data, (count + 1, sofar), stamp)
+            return (sofar if result is None else result(sofar),)
+
+        def give(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            forward(key, value, stamp, ())
+
+        return failing.step(attempt, give)
 
     def fold(key: Any, value: Any, stamp: int, headers: Headers) -> None:
         try:

@@ -1,13 +1,14 @@
 """An event and a table's row for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.tables import name_of
 from streamkit.engine.hot.moment import NEVER
 from streamkit.engine.hot.steps import Forward
-from streamkit.engine.operators.results import giver
+from streamkit.engine.operators.failing import Failing
+from streamkit.engine.operators.results import gathered, giver
 from streamkit.engine.site import Site
 from streamkit.engine.tables import TableRows
 from streamkit.errors import SerdeError
@@ -42,6 +43,21 @@ def build(node: Join, key: Serde, site: Site) -> Forward:
         except SerdeError as error:
             what = f"key to look up in {name_of(node.table)}"
             raise cursor.unwritable(what, error) from error
+
+    failing = Failing.of(node, key, site)
+    if failing is not None:
+        careful, gather = failing.calls.joined(function, key), gathered(function)
+
+        def attempt(key: Any, value: Any, stamp: int, headers: Headers) -> Sequence[Any]:
+            row = None
+            data = sought(key, value, stamp, headers)
+            if data is not None:
+                row = now(data) if as_of is None else as_of(data, stamp)  # type: ignore[misc]
+            if row is None and inner:
+                return ()
+            return gather(careful(key, value, row, stamp, headers))
+
+        return failing.step(attempt, forward)
 
     write_key = node.table.key.write
 

@@ -7,8 +7,8 @@ A timer that is moved to a later time leaves its second row where it is: when ti
 row is put where the timer is by then. So one that every event moves costs one row each.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
@@ -25,6 +25,8 @@ from streamkit.engine.site import Site, ignore
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
+
+Again: TypeAlias = Callable[[Any, Any, int, Any], bool]
 
 
 def build(node: OnTimer, key: Serde, site: Site) -> Forward:
@@ -75,6 +77,18 @@ class Timers:
             step(key, value, stamp, headers)
             if asked:
                 take(key, stamp)
+
+        return with_timers
+
+    def after_again(self, again: Again) -> Again:
+        """The same, of an event that had been set aside."""
+        asked, take = self.asked, self._take
+
+        def with_timers(key: Any, value: Any, stamp: int, letter: Any) -> bool:
+            done = again(key, value, stamp, letter)
+            if asked:
+                take(key, stamp)
+            return done
 
         return with_timers
 

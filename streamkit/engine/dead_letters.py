@@ -1,0 +1,261 @@
+"""Records that steps have set aside: found, counted, and given back to their steps.
+
+What was given back is told by the topics that the steps read them from: each record there says of
+which dead letter it is, and is written in a transaction of `<app>-dlq`, which one process has at a
+time. So each is given back once, whatever is killed, and whichever are chosen when.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from streamkit.backends.base import Backend
+from streamkit.clients.producer import Producer
+from streamkit.clock import Clock, SystemClock
+from streamkit.engine import letters
+from streamkit.engine.letters import Letter, retry_headers
+from streamkit.engine.plan import stored
+from streamkit.errors import UnknownTopic, UsageError, nearest
+from streamkit.records import TopicPartition
+
+_TOGETHER = 500
+"""Records given back in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A record that was set aside."""
+
+    at: TopicPartition
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    letter: Letter
+
+    @property
+    def name(self) -> str:
+        """What it is called: its place among the dead letters."""
+        return f"{self.at}@{self.offset}"
+
+    @property
+    def step(self) -> tuple[str, str]:
+        """Whose it is: app and step."""
+        return self.letter.app, self.letter.step
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Some of them: of a step, of a key, of events since a time (ms), by their places."""
+
+    step: str | None = None
+    key: bytes | None = None
+    since: int | None = None
+    at: frozenset[tuple[int, int]] = frozenset()
+    """Partition and offset in the topic; empty: any."""
+
+    def has(self, dead: Dead) -> bool:
+        return (
+            (self.step is None or dead.letter.step == self.step)
+            and (self.key is None or dead.key == self.key)
+            and (self.since is None or dead.timestamp >= self.since)
+            and (not self.at or (dead.at.partition, dead.offset) in self.at)
+        )
+
+
+@dataclass(slots=True)
+class Summary:
+    """Those of one step in one topic. `errors` has how many there are of each class of error, ""
+    of those that only followed another; `first` and `last` are the times of events, in ms."""
+
+    topic: str
+    app: str
+    step: str
+    connector: bool
+    waiting: int = 0
+    retried: int = 0
+    first: int | None = None
+    last: int | None = None
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+class DeadLetters:
+    """Those of an app, or of a topic that several may write to."""
+
+    def __init__(self, backend: Backend, topics: Iterable[str], app: str | None) -> None:
+        """`app` None: of all that there are in the topics."""
+        self.topics = tuple(topics)
+        self._backend = backend
+        self._app = app
+        self._ids = {topic: backend.topic(topic).topic_id for topic in self.topics}
+        self._retried: dict[tuple[str, str], dict[TopicPartition, set[int]]] = {}
+
+    @classmethod
+    def of(cls, backend: Backend, name: str) -> "DeadLetters":
+        """Those of a topic, or of an app that has run. Raises UnknownTopic when it is neither."""
+        known = backend.topics()
+        if name in known:
+            return cls(backend, [name], None)
+        manifest = stored(name, backend)
+        if manifest is None:
+            raise UnknownTopic(
+                f"{name!r} is no topic, and no app that has run on this log{nearest(name, known)}"
+            )
+        there = [topic for topic in manifest.dead_letters if topic in known]
+        return cls(backend, there, name)
+
+    def all(self, choice: Choice | None = None) -> Iterator[Dead]:
+        """Those that were chosen, topic by topic, in the order they are in there."""
+        for topic in self.topics:
+            for dead in _read(self._backend, topic):
+                mine = self._app is None or dead.letter.app == self._app
+                if mine and (choice is None or choice.has(dead)):
+                    yield dead
+
+    def waiting(self, choice: Choice | None = None) -> Iterator[Dead]:
+        """Those of them that were not given back yet."""
+        return (dead for dead in self.all(choice) if not self.is_retried(dead))
+
+    def is_retried(self, dead: Dead) -> bool:
+        """Whether it was given back to its step, or given up."""
+        if dead.letter.connector:
+            return False
+        if dead.step not in self._retried:
+            self._retried[dead.step] = self._look(_retry_topic(dead))
+        return dead.offset in self._retried[dead.step].get(dead.at, ())
+
+    def summaries(self, choice: Choice | None = None) -> list[Summary]:
+        """What there is, by topic and step."""
+        found: dict[tuple[str, str, str], Summary] = {}
+        for dead in self.all(choice):
+            letter, topic = dead.letter, dead.at.topic
+            one = found.setdefault(
+                (topic, *dead.step), Summary(topic, letter.app, letter.step, letter.connector)
+            )
+            if self.is_retried(dead):
+                one.retried += 1
+                continue
+            one.waiting += 1
+            one.errors[letter.error] += 1
+            one.first = dead.timestamp if one.first is None else min(one.first, dead.timestamp)
+            one.last = dead.timestamp if one.last is None else max(one.last, dead.timestamp)
+        return [found[name] for name in sorted(found)]
+
+    def give_back(
+        self,
+        choice: Choice | None = None,
+        *,
+        discard: bool = False,
+        clock: Clock | None = None,
+        on_done: Callable[[int], None] = lambda count: None,
+    ) -> Counter[tuple[str, str]]:
+        """Give what waits back to its steps; `discard`: only to be counted as done there.
+
+        Gives how many were, by app and step. Events of one key in their order. `on_done` is told
+        how many are done from time to time. Those of connectors are left where they are. Raises
+        UsageError when a step is no more, ProducerFenced when somebody else does the same.
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        clock = clock or SystemClock()
+        apps = [self._app] if self._app is not None else self._apps(choice)
+        for app in apps:
+            mine = DeadLetters(self._backend, self.topics, app)
+            with Producer(self._backend, transactional_id=f"{app}-dlq", clock=clock) as producer:
+                # Only now is it sure that nobody else gives any of them back.
+                chosen = mine._in_order(choice)
+                while some := list(islice(chosen, _TOGETHER)):
+                    with producer.transaction() as transaction:
+                        for dead in some:
+                            transaction.send(
+                                self._checked(dead),
+                                dead.value,
+                                key=dead.key,
+                                partition=dead.letter.task,
+                                timestamp=dead.timestamp,
+                                headers=retry_headers(
+                                    dead.letter, dead.name, self._ids[dead.at.topic], discard
+                                ),
+                            )
+                    counts.update(dead.step for dead in some)
+                    on_done(counts.total())
+        self._retried.clear()
+        return counts
+
+    def _apps(self, choice: Choice | None) -> list[str]:
+        letters_ = (dead.letter for dead in self.all(choice))
+        return sorted({letter.app for letter in letters_ if not letter.connector})
+
+    def _in_order(self, choice: Choice | None) -> Iterator[Dead]:
+        """What waits, as it is there; what is in the row of a key comes last, in that order."""
+        rows: list[tuple[tuple[str, str], bytes, str, int, TopicPartition, int]] = []
+        for dead in self.waiting(choice):
+            behind = dead.letter.behind
+            if dead.letter.connector:
+                continue
+            if behind is None:
+                yield dead
+            else:
+                place = (behind.first, behind.sequence, dead.at, dead.offset)
+                rows.append((dead.step, dead.key or b"", *place))
+        for *_, at, offset in sorted(rows):
+            yield next(_records(self._backend, at, offset, offset + 1))
+
+    def _checked(self, dead: Dead) -> str:
+        topic, letter = _retry_topic(dead), dead.letter
+        manifest = stored(letter.app, self._backend)
+        known = self._backend.topics()
+        if topic not in known or (manifest is not None and topic not in manifest.topics):
+            raise UsageError(
+                f"{dead.name}: app {letter.app!r} has no step {letter.step!r} that takes events "
+                "again, as it last ran; give the step its old name=, with on_error=, and run it"
+            )
+        if letter.task >= known[topic].partitions:
+            raise UsageError(
+                f"{dead.name}: it belongs to task {letter.task} of app {letter.app!r}, which has "
+                f"{known[topic].partitions} for {letter.step!r} now"
+            )
+        return topic
+
+    def _look(self, topic: str) -> dict[TopicPartition, set[int]]:
+        """Which records, by their places among the dead letters, have come to a topic."""
+        found: dict[TopicPartition, set[int]] = {}
+        if topic in self._backend.topics():
+            for dead in _read(self._backend, topic):
+                place, _, offset = dead.letter.letter.rpartition("@")
+                name, _, number = place.rpartition("-")
+                # One of a topic that was deleted has nothing to do with those of its successor.
+                if self._ids.get(name) == dead.letter.letter_topic_id:
+                    found.setdefault(TopicPartition(name, int(number)), set()).add(int(offset))
+        return found
+
+
+def _retry_topic(dead: Dead) -> str:
+    return f"{dead.letter.app}-{dead.letter.step}-retry"
+
+
+def _read(backend: Backend, topic: str) -> Iterator[Dead]:
+    """The records of a topic that were set aside, as far as there are any now."""
+    for number in range(backend.topic(topic).partitions):
+        at = TopicPartition(topic, number)
+        bounds = backend.offsets(at)
+        yield from _records(backend, at, bounds.start, bounds.end)
+
+
+def _records(backend: Backend, at: TopicPartition, start: int, end: int) -> Iterator[Dead]:
+    position = start
+    while position < end and (batches := backend.fetch({at: position})):
+        for batch in batches:
+            columns = batch.columns()
+            position = batch.next_offset
+            for row, headers in enumerate(columns.headers or ()):
+                letter = letters.read(headers)
+                if columns.offsets[row] < end and letter is not None:
+                    yield Dead(
+                        at,
+                        columns.offsets[row],
+                        columns.timestamps[row],
+                        columns.keys[row],
+                        columns.values[row],
+                        letter,
+                    )

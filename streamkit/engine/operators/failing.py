@@ -1,0 +1,340 @@
+"""What becomes of events that a step fails for, as its `on_error` says.
+
+    failing = Failing.of(node, key, site)          None: it stops, and nothing is in the way
+    failing.calls, failing.store(name)             what can be undone of a call
+    failing.step(attempt, give)                    the step: `attempt` an event, `give` its results
+
+A step that fails leaves nothing behind: not in its state, and not of what it sent. What was set
+aside comes again when somebody has it retried, and is tried as what it was.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from streamkit.dsl.failures import DeadLetters, Failure, Skip, last_resort
+from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.node import Node, dead_letter_topic, parked_name
+from streamkit.dsl.nodes.outputs import To
+from streamkit.dsl.timers import Asked
+from streamkit.engine.calls import Calls
+from streamkit.engine.failed import Failed
+from streamkit.engine.hot.outlet import Outlet
+from streamkit.engine.hot.steps import Forward
+from streamkit.engine.letters import Behind, Letter, error_headers, trace_of
+from streamkit.engine.parking import Parking
+from streamkit.engine.site import Site
+from streamkit.engine.state.undo import Undoable
+from streamkit.errors import FunctionError, SerdeError
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+Attempt: TypeAlias = Callable[[Any, Any, int, Headers], Sequence[Any]]
+"""Gives an event's results, of its key and time, and may raise whatever it likes."""
+Again: TypeAlias = Callable[[Any, Any, int, Letter], bool]
+"""Processes an event once more, and says whether that went well."""
+
+
+def _unmade(key: Any, value: Any, stamp: int, letter: Letter) -> bool:
+    raise AssertionError("the step is made before it is given anything")
+
+
+class Failing:
+    """One step's. `skipped` and `dead` count events: those it went on without, those set aside."""
+
+    def __init__(self, node: Node, policy: Failure, key: Serde, value: Serde, site: Site) -> None:
+        """`key` and `value` write what the step is given."""
+        self.name = node.name
+        self.skipped = 0
+        self.dead = 0
+        self.retries = site.retries(node)
+        self._cursor = site.cursor
+        self._site = site
+        self._function: Function | None = getattr(node, "function", None)
+        self._policy = policy
+        self._last = last_resort(policy)
+        self._key, self._value = key, value
+        self._failed: Failed | None = None
+        parked = parked_name(node.name)
+        names = [spec.name for spec in node.stores()]
+        self._stores = {n: Undoable(site.store(n)) for n in names if n != parked}
+        self._undoable = tuple(self._stores.values())
+        self._parking = Parking(site.store(parked)) if parked in names else None
+        self._place: tuple[str, int, int] | None = None
+        self._outlet: Outlet | None = None
+        letters = node.dead_letters
+        if letters is not None:
+            self._outlet = site.outlet(dead_letter_topic(letters))
+        self._sent: list[tuple[Outlet, bytes | None, bytes | None, int]] = []
+        self.asked: Asked | None = None
+        """What the function asks of timers."""
+        self.again: Again = _unmade
+        self._written = [
+            (to.topic, to.key.encode, to.value.encode)
+            for to in site.following(node)
+            if isinstance(to, To) and to.rekey is None
+        ]
+        self.calls = Calls(site.cursor, self._stores, self._send)
+        site.failing.append(self)
+
+    @classmethod
+    def of(cls, node: Node, key: Serde, site: Site) -> "Failing | None":
+        """That of a node whose events have keys of serde `key`; None: it stops."""
+        policy = node.on_error
+        if policy is None:
+            return None
+        assert node.above is not None, "what a source reads is bytes"
+        return cls(node, policy, key, node.above.gives, site)
+
+    def store(self, name: str) -> Undoable:
+        """A store of the node's, of which an attempt can be undone."""
+        return self._stores[name]
+
+    def step(self, attempt: Attempt, give: Forward) -> Forward:
+        """The step that gives on what `attempt` makes of an event, or does what is to be done."""
+
+        def guarded(key: Any, value: Any, stamp: int, headers: Headers) -> None:
+            self._count()
+            if not self.follows(key, value, stamp, headers):
+                self._try(attempt, give, key, value, stamp, headers)
+
+        def again(key: Any, value: Any, stamp: int, letter: Letter) -> bool:
+            return self._try(attempt, give, key, value, stamp, letter.headers, letter)
+
+        self.again = again
+        return guarded
+
+    def _count(self) -> None:
+        """Another event comes: which one it is of those that were made of the record."""
+        cursor, calls = self._cursor, self.calls
+        place = (cursor.topic, cursor.partition, cursor.offset)
+        if cursor.offset < 0:
+            calls.ordinal = None
+        elif place == self._place and calls.ordinal is not None:
+            calls.ordinal += 1
+        else:
+            calls.ordinal = 0
+        self._place = place
+
+    def _try(
+        self,
+        attempt: Attempt,
+        give: Forward,
+        key: Any,
+        value: Any,
+        stamp: int,
+        headers: Headers,
+        letter: Letter | None = None,
+    ) -> bool:
+        try:
+            results = self.attempt(attempt, key, value, stamp, headers)
+        except Exception as error:
+            if self.broken:
+                raise
+            self.fail(key, value, stamp, headers, error, letter=letter)
+            return False
+        for result in results:
+            give(key, result, stamp, headers)
+        return True
+
+    def attempt(
+        self, attempt: Attempt, key: Any, value: Any, stamp: int, headers: Headers
+    ) -> Sequence[Any]:
+        """An event's results; what the function sent is sent. If it raises nothing of it is left,
+        unless this is `broken`."""
+        self._sent.clear()
+        for store in self._undoable:
+            store.begin()
+        try:
+            results = attempt(key, value, stamp, headers)
+            for store in self._undoable:
+                store.check()
+            self.check(key, results, stamp, headers)
+        except Exception:
+            for store in self._undoable:
+                store.undo()
+            if self.asked:
+                self.asked.clear()
+            raise
+        for outlet, name, data, at in self._sent:
+            outlet.add(name, data, at, ())
+        return results
+
+    @property
+    def broken(self) -> bool:
+        """Whether it failed because of what its state is kept on, which is no fault of an event."""
+        return any(store.broken for store in self._undoable)
+
+    def check(self, key: Any, results: Sequence[Any], stamp: int, headers: Headers) -> None:
+        """Raises what the topics that results go to directly would be refused with."""
+        for topic, encode_key, encode in self._written:
+            for result in results:
+                data, name = encode(result), encode_key(key)
+                error = self._site.refusal(topic, name, data, stamp, headers)
+                if error is not None:
+                    raise error
+
+    def _send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
+        """What a function sends goes when it has come to its end."""
+        outlet, name, data = self._site.encoded(topic, key, value, stamp)
+        error = self._site.refusal(topic, name, data, stamp, ())
+        if error is not None:
+            raise error
+        self._sent.append((outlet, name, data, stamp))
+
+    # Those it fails for.
+
+    def fail(
+        self,
+        key: Any,
+        value: Any,
+        stamp: int,
+        headers: Headers,
+        error: Exception,
+        attempts: int = 1,
+        letter: Letter | None = None,
+    ) -> None:
+        """Do what is to be done about an event after its last attempt. Raises to stop.
+
+        `letter`: it had been set aside before.
+        """
+        if self._last is not None and isinstance(error, FunctionError):
+            # It was told of a function that the step calls before its own.
+            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        match self._last:
+            case None:
+                self._stop(key, error)
+            case Skip():
+                self.skipped += 1
+                self._note(error)
+            case DeadLetters():
+                assert self._outlet is not None
+                name, data = self._encoded(key, self._key), self._encoded(value, self._value)
+                self._dead(name, data, stamp, headers, error, attempts, letter)
+
+    def _stop(self, key: Any, error: Exception) -> None:
+        if self._function is None or error is self._cursor.reported:
+            raise error
+        self._cursor.fail(self._function, key, error)
+
+    def follows(self, key: Any, value: Any, stamp: int, headers: Headers) -> bool:
+        """Whether an event of its key has failed, so that it goes where that went; it has then."""
+        parking = self._parking
+        if parking is None or not parking.has(name := self._encoded(key, self._key)):
+            return False
+        behind = parking.add(name, self._cursor.coordinates, stamp)
+        self._set_aside(name, self._encoded(value, self._value), stamp, headers, None, 0, behind)
+        return True
+
+    @property
+    def is_parking(self) -> bool:
+        """Whether there is a key whose events go where one has gone that failed."""
+        return bool(self._parking)
+
+    def _dead(
+        self,
+        name: bytes | None,
+        data: bytes | None,
+        stamp: int,
+        headers: Headers,
+        error: Exception,
+        attempts: int,
+        letter: Letter | None,
+    ) -> None:
+        """An event has failed, and perhaps not for the first time."""
+        behind = None
+        parking = self._parking
+        if letter is not None:
+            attempts += letter.attempts
+            behind = letter.behind
+        if parking is None:
+            behind = None
+        elif parking.turn(name, behind) is None:
+            behind = parking.add(name, self._cursor.coordinates, stamp)
+        self._set_aside(name, data, stamp, headers, error, attempts, behind)
+        self._note(error)
+
+    def _set_aside(
+        self,
+        name: bytes | None,
+        data: bytes | None,
+        stamp: int,
+        headers: Headers,
+        error: Exception | None,
+        attempts: int,
+        behind: Behind | None,
+    ) -> None:
+        assert self._outlet is not None
+        self.dead += 1
+        cursor = self._cursor
+        source = (cursor.topic, cursor.partition, cursor.offset)
+        site = self._site
+        trace = "" if error is None else trace_of(error)
+        for each in (trace, ""):
+            added = error_headers(
+                site.app,
+                self.name,
+                site.number,
+                source,
+                self.calls.ordinal or 0,
+                attempts,
+                error,
+                each,
+                behind,
+            )
+            # Rather without the traceback than not at all.
+            if site.refusal(self._outlet.topic, name, data, stamp, (*headers, *added)) is None:
+                break
+        self._outlet.add(name, data, stamp, (*headers, *added))
+
+    def _encoded(self, it: Any, serde: Serde) -> bytes | None:
+        try:
+            return serde.encode(it)
+        except SerdeError as error:
+            what = f"event that {self.name} cannot process"
+            raise self._cursor.unwritable(what, error) from error
+
+    # Those it is given again.
+
+    def retried(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> None:
+        """Process an event that was set aside, if it is its turn. Raises to stop."""
+        parking, behind = self._parking, letter.behind
+        self.calls.ordinal, self._place = letter.ordinal, None
+        before = None if parking is None else parking.turn(name, behind)
+        if before is not None and before < 0:
+            return  # somebody has brought it twice
+        if before is None and parking is not None and parking.has(name) and not letter.discarded:
+            behind = parking.add(name, self._cursor.coordinates, stamp)
+            before = 1
+        if before:
+            headers, attempts = letter.headers, letter.attempts
+            self._set_aside(name, data, stamp, headers, None, attempts, behind)
+        elif self._done(name, data, stamp, letter) and before == 0:
+            assert parking is not None and name is not None
+            parking.done(name, stamp)
+
+    def _done(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> bool:
+        """Process or give up an event that was set aside; False when it failed again."""
+        if letter.discarded:
+            self.skipped += 1
+            return True
+        try:
+            key, value = self._key.decode(name), self._value.decode(data)
+        except SerdeError as error:
+            # The type is another one by now: it goes back as what it is.
+            self._dead(name, data, stamp, letter.headers, error, 1, letter)
+            return False
+        return self.again(key, value, stamp, letter)
+
+    # Told.
+
+    def _note(self, error: Exception) -> None:
+        what = "skipped" if self._outlet is None else f"in {self._outlet.topic}"
+        text = f"{self._cursor.coordinates}: {type(error).__name__}: {error}"
+        count = 1 if self._failed is None else self._failed.count + 1
+        trace = trace_of(error) if self._failed is None else self._failed.trace
+        self._failed = Failed(self.name, count, what, text, trace)
+
+    def failed(self) -> Failed | None:
+        """What was skipped or set aside since the last call, apart from what only followed."""
+        failed, self._failed = self._failed, None
+        return failed
