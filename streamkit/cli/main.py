@@ -16,6 +16,7 @@ from streamkit.cli import (
     INTERRUPTED,
     connect,
     consume,
+    dlq,
     end_at_once,
     fsck,
     graph,
@@ -169,4 +170,5 @@ app.command("graph")(graph.graph)
 app.command("plan")(plan.plan)
 app.command("replay")(replay.replay)
 app.add_typer(replays.app, name="replays")
+app.add_typer(dlq.app, name="dlq")
 app.command("connect")(connect.connect)
