@@ -1,9 +1,30 @@
 """What holds for all tests."""
 
 import os
+import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+
+class AsPython:
+    """Finds the Python of what is compiled as well."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if not name.startswith("streamkit.engine.hot."):
+            return None
+        found = PathFinder.find_spec(name, path)
+        assert found is not None and found.origin is not None, name
+        source = Path(found.origin).parent / f"{name.rpartition('.')[2]}.py"
+        return spec_from_file_location(name, source)
+
+
+if os.environ.get("STREAMKIT_PURE"):
+    sys.meta_path.insert(0, AsPython())  # type: ignore[arg-type]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.state import Cells
+from streamkit.engine.hot.folds import Running
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.site import Site
@@ -49,6 +50,19 @@ def build(node: RunningFold, key: Serde, site: Site) -> Forward:
 
         return failing.step(attempt, give)
 
+    if plain is not None:
+        kept = site.store(name)
+
+        def fetch(data: bytes, stamp: int) -> list[Any]:
+            """The cell of a key, to be changed in place until the next commit."""
+            found = kept.get(data)
+            cell = [0, None] if found is None else list(found)
+            kept.put(data, cell, stamp)
+            kept.fresh[data] = cell
+            return cell
+
+        return Running(function, cursor, forward, kept, fetch, write_key, encoded, result).give
+
     def fold(key: Any, value: Any, stamp: int, headers: Headers) -> None:
         try:
             data = write_key(key)
@@ -59,10 +73,7 @@ def build(node: RunningFold, key: Serde, site: Site) -> Forward:
         cell = get(data)
         count, sofar = (0, None) if cell is None else cell
         try:
-            if plain is not None:
-                sofar = plain(sofar, value)
-            else:
-                sofar = call(sofar, key, value, stamp, headers, 0, 0)
+            sofar = call(sofar, key, value, stamp, headers, 0, 0)
         except Exception as error:
             cursor.fail(function, key, error)
         put(data, (count + 1, sofar), stamp)

@@ -6,7 +6,7 @@ from typing import Any
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.tables import name_of
 from streamkit.engine.hot.moment import NEVER
-from streamkit.engine.hot.steps import Forward
+from streamkit.engine.hot.steps import Forward, Lookup
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered, giver
 from streamkit.engine.site import Site
@@ -87,6 +87,8 @@ def build(node: Join, key: Serde, site: Site) -> Forward:
         elif result is not None:
             forward(key, result, stamp, headers)
 
+    if plain is not None and look is None and now is not None and many is False:
+        return Lookup(function, cursor, forward, now, write_key, join, inner).give
     return join
 
 

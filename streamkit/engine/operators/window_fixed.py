@@ -8,6 +8,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Hopping
+from streamkit.engine.hot.folds import Tumbling
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_results import Keys, Results
@@ -32,6 +33,7 @@ class FixedWindows:
         """From the start of a window to the watermark that closes it."""
         self._opened: dict[int, bytes] = {}
         """Windows that were open for the events since time last moved, and how their rows begin."""
+        self._quick: Tumbling | None = None
         self._late = site.late_events(node.name, node.late, key)
         self._keys = Keys(node, key, site)
         self._write_key = key.write
@@ -47,7 +49,6 @@ class FixedWindows:
         write_key, encode, fetch = self._write_key, self._keys.encode, self._fetch
         updates = self._node.emit == "update"
         is_late, wake, opened = time.is_late, time.wake, self._opened
-        each = updates or changed is not None  # something is to be done after each event
 
         def fold_into(
             start: int, row: bytes, key: Any, value: Any, stamp: int, headers: Headers
@@ -85,20 +86,7 @@ class FixedWindows:
                     return
                 prefix = opened[start] = ordered(start)
                 wake(start + reach)
-            if plain is None or each:
-                fold_into(start, prefix + data, key, value, stamp, headers)
-                return
-            # The same, without the price of a call: this is what most windows are.
-            row = prefix + data
-            cell = fresh.get(row)
-            if cell is None:
-                cell = fetch(row, stamp)
-            store.touched = cursor.offset
-            try:
-                cell[1] = plain(cell[1], value)
-            except Exception as error:
-                cursor.fail(function, key, error)
-            cell[0] += 1
+            fold_into(start, prefix + data, key, value, stamp, headers)
 
         def hop(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             data = encode(key, stamp)
@@ -117,6 +105,12 @@ class FixedWindows:
                 passed = time.passed(cursor.frontier)
                 late(missed, missed + size, passed, key, value, stamp, headers)
 
+        if every == size and plain is not None and not updates and changed is None:
+            # What most windows are.
+            self._quick = Tumbling(
+                function, cursor, store, fetch, write_key, tumble, self._opened, size
+            )
+            return self._quick.give
         step = tumble if every == size else hop
         if changed is None:
             return step
@@ -142,6 +136,8 @@ class FixedWindows:
         """Give what is due, and close what the watermark has reached."""
         watermark = self.time.closing()
         self._opened.clear()
+        if self._quick is not None:
+            self._quick.forget()
         if self._changes is not None:
             self._give_changes(watermark)
         self._close(watermark)

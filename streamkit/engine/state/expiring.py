@@ -57,6 +57,7 @@ class ExpiringStore(Store):
         if not self._partial and before is not None and self._order is None:
             # Behind the others: so the cells are about in the order in which they expire.
             del self._young[key]
+            self.changed.setdefault(key, stamp)
         super().put(key, (stamp, value), stamp)
 
     def scan(self, low: bytes, high: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
@@ -65,7 +66,7 @@ class ExpiringStore(Store):
                 yield key, cell[1]
 
     def changes(self) -> Rows:
-        limit = _LOOKED_AT + 2 * len(self._changed)
+        limit = _LOOKED_AT + 2 * len(self.changed)
         if self._partial:
             self._expire_behind(limit)
         else:

@@ -116,15 +116,18 @@ class Store:
         """For an operator to remember values in that it has put since the last `changes`, which
         empties it: it may change these in place without putting them again, if it sets `touched`.
         What it deletes it has to take out."""
+        self.changed: dict[bytes, int] = {}
+        """What was put or deleted since the last `changes`, and the event time of its last change,
+        which an operator tells that changes a value in place."""
         self.row_bytes = SLOT_BYTES * 3.0
         """What a row takes in memory, about."""
         self._surprise = 1.0  # how much of a new measure is believed
         self._serde = serde
         self._cursor = cursor
+        self._born: set[bytes] = set()  # of `changed`: what had no value at the last `changes`
         self._young: dict[bytes, Any] = {}  # in a partial store, None: known to have no value
         self._old: dict[bytes, Any] = {}
         self._partial = False  # whether the backing may have what is not in memory
-        self._changed: dict[bytes, int] = {}  # key → event time of its last change
         self._told: deque[dict[bytes, bytes | None]] = deque()  # given by changes(), not committed
         self._pending: dict[bytes, bytes | None] = {}  # committed, not written behind
         self._order: Order | None = None  # once asked for: what is in memory, if partial: unwritten
@@ -149,8 +152,10 @@ class Store:
         self.touched = self._cursor.offset
         if self._order is not None and (self._partial or key not in self._young):
             self._order.add(key)
+        if key not in self.changed and not self._partial and key not in self._young:
+            self._born.add(key)
         self._young[key] = value
-        self._changed[key] = stamp
+        self.changed[key] = stamp
 
     def delete(self, key: bytes, stamp: int) -> None:
         """Forget a key; one that has no value is no change."""
@@ -166,7 +171,12 @@ class Store:
                 return
             if self._order is not None:
                 self._order.discard(key)
-        self._changed[key] = stamp
+        if key in self._born:
+            # The changelog has never heard of it.
+            self._born.discard(key)
+            del self.changed[key]
+        else:
+            self.changed[key] = stamp
 
     def scan(self, low: bytes, high: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """Keys of [low, high) with their values, in order; high None: to the last.
@@ -191,7 +201,7 @@ class Store:
         cell = self._look(key)
         value = None if cell is None else self._values([cell])[0]
         data = None if type(value) in _IMMUTABLE else self._serde.encode(value)
-        return cell, data, self._changed.get(key)
+        return cell, data, self.changed.get(key)
 
     def put_back(self, key: bytes, was: Remembered) -> None:
         """Have a key as it was, decoded anew."""
@@ -208,9 +218,10 @@ class Store:
             else:
                 self._order.discard(key)
         if changed is None:
-            self._changed.pop(key, None)
+            self.changed.pop(key, None)
+            self._born.discard(key)
         else:
-            self._changed[key] = changed
+            self.changed[key] = changed
 
     def check(self, keys: Iterable[bytes]) -> None:
         """Raises SerdeError when a key has a value that could not be committed."""
@@ -224,8 +235,9 @@ class Store:
 
         Raises SerdeError when a function kept a value that is not of the type it declared.
         """
-        changed, self._changed = self._changed, {}
+        changed, self.changed = self.changed, {}
         self.fresh.clear()
+        self._born.clear()
         if not changed:
             return Rows([], [], [])
         young, keys = self._young, list(changed)
@@ -346,6 +358,7 @@ class Store:
                 self._young.setdefault(key, None)
             self._partial = True
             self._order = None
+            self._born.clear()
         before = len(self._young) + len(self._old)
         young = self._young
         if not self._old and len(young) > 1:
@@ -406,7 +419,7 @@ class Store:
         keys: dict[bytes, None] = dict.fromkeys(self._pending)
         for told in self._told:
             keys |= dict.fromkeys(told)
-        return keys | dict.fromkeys(self._changed)
+        return keys | dict.fromkeys(self.changed)
 
     def _keys(self, low: bytes, high: bytes | None) -> tuple[list[bytes], bool]:
         """The first keys from `low` on that may have a value, and whether they are all."""

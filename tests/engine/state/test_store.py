@@ -99,3 +99,29 @@ def test_a_value_of_another_type_than_declared_is_refused_with_its_key() -> None
     store.put(b"k", ["a"], 0)
     with pytest.raises(Exception, match=r"state for shop-changelog, key b'k': .* the type it decl"):
         store.changes()
+
+
+def test_what_came_and_went_between_two_commits_is_no_change() -> None:
+    store = Store("log", serde_for(int), At())
+    store.put(b"stays", 1, 5)
+    store.put(b"goes", 1, 5)
+    store.delete(b"goes", 6)
+    assert list(store.changes().keys) == [b"stays"]
+    store.delete(b"stays", 7)
+    store.put(b"stays", 2, 8)
+    store.delete(b"stays", 9)
+    assert [list(column) for column in (store.changes().keys, store.changes().keys)] == [
+        [b"stays"],
+        [],
+    ]
+
+
+def test_what_expires_later_because_it_was_written_again_leaves_a_tombstone() -> None:
+    time = Time()
+    store = ExpiringStore("log", serde_for(int), At(), 100, time)
+    store.put(b"k", 1, 5)
+    store.changes()
+    store.put(b"k", 2, 50)
+    time.watermark = 200
+    rows = store.changes()
+    assert (list(rows.keys), list(rows.values)) == ([b"k"], [None])
