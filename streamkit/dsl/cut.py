@@ -2,11 +2,13 @@
 
 Nodes form trees under their sources. A tree is cut at every `By` that something keyed depends on;
 what follows it becomes a tree of its own under a repartition topic. Trees that read one
-partitioned table belong to one sub-topology, because each of its partitions is in one task.
+partitioned table belong to one sub-topology, because each of its partitions is in one task. Where
+that would make a circle, a tree is cut before a step as well (see `circles`).
 """
 
 from typing import Any
 
+from streamkit.dsl.circles import steps_to_cut_off
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
@@ -19,22 +21,7 @@ from streamkit.serde import Serde, Untyped, type_name, without_none
 
 def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) -> Topology:
     """Cut an app's nodes into sub-topologies. Raises TopologyError."""
-    cut = {by for by in nodes if isinstance(by, By) and _feeds_keyed(by, nodes)}
-    roots: list[tuple[StreamSource, Node | None]] = []  # source, and the By it stands for
-    roots += [(n, None) for n in nodes if isinstance(n, StreamSource)]
-    for by in nodes:
-        if isinstance(by, By) and by in cut:
-            value = by.gives
-            if value.type is Untyped or by.key.type is Untyped:
-                raise TopologyError(
-                    f"by {by.function.described}: events change partition here, but the type of "
-                    f"their {'key' if by.key.type is Untyped else 'values'} is unknown; annotate "
-                    "what the function before it returns"
-                )
-            topic = f"{app}-{by.name}-repartition"
-            roots.append((StreamSource(topic, by.key, value), by))
-
-    trees = [_tree(app, source, by, nodes, cut) for source, by in roots]
+    trees = _trees(nodes, _hand_overs(app, nodes))
     groups = _together([tree for tree in trees if len(tree) > 1])
     owner = {  # which sub-topology writes a repartition topic
         node.topic: _name(group)
@@ -76,28 +63,72 @@ def _feeds_keyed(by: By, nodes: tuple[Node, ...]) -> bool:
     return False
 
 
+def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
+    """Where trees are cut: after each By of it, and before each other step of it."""
+    cut = {by for by in nodes if isinstance(by, By) and _feeds_keyed(by, nodes)}
+    found: dict[Node, Repartition] = {}
+    for by in nodes:
+        if isinstance(by, By) and by in cut:
+            found[by] = _hand_over(by, f"{app}-{by.name}", f"by {by.function.described}")
+    rights = {right for node in nodes for right in node.also_after()}
+    taken = {node.name for node in nodes if isinstance(node, By)}
+    for node in steps_to_cut_off(app, nodes, cut):
+        assert node.above is not None, "a source is not cut off"
+        side = "right" if node in rights else "left" if node.also_after() else "events"
+        name = f"{node.name}-{side}"
+        if name in taken:
+            raise TopologyError(
+                f"two repartition topics of app {app!r} would be called {name!r}; give "
+                f"{node.name!r} another name with name="
+            )
+        taken.add(name)
+        found[node] = _hand_over(node.above, f"{app}-{name}", repr(node.name))
+    return found
+
+
+def _hand_over(node: StreamNode, name: str, where: str) -> Repartition:
+    for what, serde in (("key", node.keys), ("values", node.gives)):
+        if serde.type is Untyped:
+            raise TopologyError(
+                f"{where}: events change partition here, but the type of their {what} is unknown; "
+                "annotate what the function before it returns"
+            )
+    return Repartition(node, f"{name}-repartition", node.keys, node.gives)
+
+
 _Tree = dict[Node, tuple[Node, ...]]
 """A source and all that follows it, up to where events change partition."""
 
 
-def _tree(
-    app: str, source: StreamSource, by: Node | None, nodes: tuple[Node, ...], cut: set[By]
-) -> _Tree:
-    tree: _Tree = {}
+def _trees(nodes: tuple[Node, ...], hand_overs: dict[Node, Repartition]) -> list[_Tree]:
+    """Those of the sources, then those of the repartition topics."""
 
-    def grow(node: Node, origin: Node) -> None:
-        children: list[Node] = []
-        tree[node] = ()  # before its children: a parent stands before them
-        if isinstance(node, By) and node in cut:
-            children = [Repartition(node, f"{app}-{node.name}-repartition", node.key, node.gives)]
-        else:
-            children = _children_of(origin, nodes)
-        for child in children:
-            grow(child, child)
-        tree[node] = tuple(children)
+    def tree(source: StreamSource, first: list[Node]) -> _Tree:
+        tree: _Tree = {}
 
-    grow(source, source if by is None else by)
-    return tree
+        def grow(node: Node, after: list[Node]) -> None:
+            tree[node] = tuple(after)  # before those: a parent stands before them
+            for child in after:
+                grow(child, following(child))
+
+        grow(source, first)
+        return tree
+
+    def following(node: Node) -> list[Node]:
+        cut_here = isinstance(node, By) and node in hand_overs
+        return [hand_overs[node]] if cut_here else given_to(node)
+
+    def given_to(node: Node) -> list[Node]:
+        return [
+            child if isinstance(child, By) else hand_overs.get(child, child)
+            for child in _children_of(node, nodes)
+        ]
+
+    trees = [tree(node, given_to(node)) for node in nodes if isinstance(node, StreamSource)]
+    for node, written in hand_overs.items():
+        source = StreamSource(written.topic, written.key, written.value)
+        trees.append(tree(source, given_to(node) if isinstance(node, By) else [node]))
+    return trees
 
 
 def _tables(tree: _Tree) -> list[TableSource]:

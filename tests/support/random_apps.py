@@ -5,7 +5,7 @@ more. `build` declares it; `Model` evaluates the same steps over whole streams, 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -265,18 +265,21 @@ Found = dict[str, Counter[tuple[str | None, int, int]]]
 
 class Model:
     """`sources`: events per source, partition by partition, with how far time had come for each.
-    `rows`: key, value and time of the table's records, in order."""
+    `rows`: key, value and time of the table's records, in order. `handed`: the steps that are given
+    events through a topic although these keep their key, as `<name>-left`, "-right", "-events"."""
 
     def __init__(
         self,
         spec: Spec,
         sources: list[list[Event]],
         rows: list[tuple[str, int | None, int]],
+        handed: Collection[str] = (),
     ) -> None:
         self.streams = list(sources)
         self.delays = [0] * len(sources)
         self.found: Found = defaultdict(Counter)
         self._rows = rows
+        self._handed = handed
         for number, step in enumerate(spec.steps, len(sources)):
             made = self._step(step, f"s{number}")
             self.streams.append(made)
@@ -294,10 +297,7 @@ class Model:
                 return [replace(event, n=n) for event in events for n in several(event.n)]
             case "by":
                 self.delays[-1] = 0
-                # Results of windows come at their times; what is handed over late is late there.
-                return [
-                    replace(event, key=event.k, frontier=event.frontier - delay) for event in events
-                ]
+                return [replace(event, key=event.k) for event in _handed_over(events, delay)]
             case "sum":
                 sums: Counter[str | None] = Counter()
                 made = []
@@ -308,6 +308,8 @@ class Model:
             case "timer":
                 return _timed(events, step.kind, delay)
             case "table" | "left_table" | "table_then":
+                if f"{name}-events" in self._handed:
+                    events, self.delays[-1] = _handed_over(events, delay), 0
                 then = step.op == "table_then"
                 looked = [(e, self._row(e.key, e.time if then else None)) for e in events]
                 return [
@@ -318,9 +320,14 @@ class Model:
             case "window":
                 self.delays[-1] = delay + step.kind.grace
                 return self._window(step.kind, events, delay, name)
-        delay = max(delay, self.delays[step.other])
+        others, other_delay = self.streams[step.other], self.delays[step.other]
+        if f"{name}-left" in self._handed:
+            events, delay = _handed_over(events, delay), 0
+        if f"{name}-right" in self._handed:
+            others, other_delay = _handed_over(others, other_delay), 0
+        delay = max(delay, other_delay)
         self.delays[-1] = delay + step.kind.delay
-        return self._meet(step, events, self.streams[step.other], delay, name)
+        return self._meet(step, events, others, delay, name)
 
     def _row(self, key: str | None, time: int | None) -> int | None:
         chosen: tuple[str, int | None, int] | None = None
@@ -370,6 +377,11 @@ def _timed(events: list[Event], after: int, delay: int) -> list[Event]:
             event, n=mapped(event.n), time=at, frontier=late
         )
     return list(made.values())
+
+
+def _handed_over(events: list[Event], delay: int) -> list[Event]:
+    """Results of windows come at their times; what is handed over late is late there."""
+    return [replace(event, frontier=event.frontier - delay) for event in events]
 
 
 def _counted(events: list[Event]) -> Counter[tuple[str | None, int, int]]:

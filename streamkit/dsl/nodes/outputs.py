@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode
-from streamkit.dsl.nodes.steps import By
 from streamkit.serde import Serde
 
 
@@ -28,9 +27,9 @@ class To(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repartition(Node):
-    """Writes events under their new key to an internal topic, for another sub-topology to read."""
+    """Writes events under their key to an internal topic, for another sub-topology to read."""
 
-    parent: By
+    parent: StreamNode
     topic: str
     key: Serde
     value: Serde
