@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         top_k,
     )
     from streamkit.dsl.context import Context
+    from streamkit.dsl.failures import dlq, retry
     from streamkit.dsl.state import ListState, MapState, State
     from streamkit.dsl.stream import Stream
     from streamkit.dsl.table import GlobalTable, Table
@@ -113,6 +114,7 @@ _MODULES = {
     "streamkit.clients.transaction": ("Transaction",),
     "streamkit.clients.reset": ("MovedOffset",),
     "streamkit.dsl.context": ("Context",),
+    "streamkit.dsl.failures": ("dlq", "retry"),
     "streamkit.dsl.state": (
         "ListState",
         "MapState",
@@ -268,6 +270,7 @@ __all__ = [
     "__version__",
     "collect",
     "count",
+    "dlq",
     "every",
     "hopping",
     "max_",
@@ -275,6 +278,7 @@ __all__ = [
     "min_",
     "open_backend",
     "quantile",
+    "retry",
     "session",
     "sliding",
     "sum_",

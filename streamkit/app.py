@@ -6,6 +6,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.failures import OnError, Retry, failure
 from streamkit.dsl.graph import Graph
 from streamkit.dsl.guarantee import COMMIT_INTERVAL, Guarantee
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
@@ -93,6 +94,7 @@ class App:
         time: str | Callable[[T], Any] | None = None,
         out_of_order: Duration = "0s",
         max_ahead: Duration | None = None,
+        on_error: OnError = "stop",
     ) -> Stream[T]: ...
     @overload  # unions, Any: types that are no class
     def stream(
@@ -104,6 +106,7 @@ class App:
         time: str | Callable[[Any], Any] | None = None,
         out_of_order: Duration = "0s",
         max_ahead: Duration | None = None,
+        on_error: OnError = "stop",
     ) -> Stream[Any]: ...
     def stream(
         self,
@@ -114,6 +117,7 @@ class App:
         time: str | Callable[[Any], Any] | None = None,
         out_of_order: Duration = "0s",
         max_ahead: Duration | None = None,
+        on_error: OnError = "stop",
     ) -> Stream[Any]:
         """The events of a topic.
 
@@ -122,7 +126,15 @@ class App:
         latest event of its partition an event may be without time having moved past it. An event
         that is further ahead of the wall clock than `max_ahead` moves no time, and is not
         processed: it goes to `<app>-<topic>-ahead`, as it is, with the reason in a header.
+        `on_error` is what becomes of a record that is not of the type, or has no event time:
+        "stop" the app, "skip" it, "dlq" or dlq(...) for a topic of such records.
         """
+        policy = failure(on_error, f"stream {topic!r}")
+        if isinstance(policy, Retry):
+            raise TopologyError(
+                f"stream {topic!r}: on_error=retry(...): bytes that are not of the type now will "
+                'not be later; "skip" them, or set them aside with dlq(...)'
+            )
         source = StreamSource(
             topic,
             serde_for(_key_type(key)),
@@ -130,6 +142,7 @@ class App:
             None if time is None else event_time(time, type_, topic),
             milliseconds(out_of_order, "out_of_order"),
             max_ahead=None if max_ahead is None else milliseconds(max_ahead, "max_ahead"),
+            failure=policy,
         )
         return stream_of(self._graph, source)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamkit.engine.progress import Progress
 
-COLUMNS = ("process", "tasks", "events", "events/s", "behind", "late", "")
+COLUMNS = ("process", "tasks", "events", "events/s", "behind", "late", "failed", "")
 
 _PIPE_BUF = 4096
 """So much goes into a pipe whole or not at all."""
@@ -112,4 +112,4 @@ class Board:
 def row(now: "Progress") -> list[Any]:
     """Of `COLUMNS`, all but the first."""
     restoring = "" if now.restoring is None else f"restoring {now.restoring}"
-    return [now.tasks, now.processed, round(now.rate), now.lag, now.late, restoring]
+    return [now.tasks, now.processed, round(now.rate), now.lag, now.late, now.failed, restoring]

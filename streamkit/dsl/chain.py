@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from streamkit.dsl.failures import Failure, OnError, Retry, Skip, failure
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import Function, function
 from streamkit.dsl.graph import Graph
 from streamkit.dsl.nodes.node import StreamNode
-from streamkit.serde import Serde
+from streamkit.errors import TopologyError
+from streamkit.serde import Serde, Untyped
 
 if TYPE_CHECKING:
     from streamkit.dsl.stream import Step, Stream
@@ -50,11 +52,43 @@ class Chain(Generic[V]):
         """What a function of its events is given, for `check_fit`."""
         return self._value.type, f"the values of {self.name!r}"
 
-    def _function(self, call: Callable[..., Any], name: str | None = None) -> Function:
-        """A function of one event. Raises TopologyError when it is made for other values."""
-        fn = function(call, name=name)
+    def _function(
+        self,
+        call: Callable[..., Any],
+        name: str | None = None,
+        *,
+        can_wait: bool = False,
+        batched: bool = False,
+    ) -> Function:
+        """A function of one event, or of a batch of them.
+
+        Raises TopologyError when it is made for other values.
+        """
+        batch_of = self._value.type if batched else None
+        fn = function(call, name=name, can_wait=can_wait, batch_of=batch_of)
         check_fit(fn, [self._given])
         return fn
+
+    def _failure(self, on_error: OnError, fn: Function, *, retries: bool = False) -> Failure | None:
+        """What becomes of events that a function fails for. Raises TopologyError.
+
+        `retries`: they may wait at the step to be tried again.
+        """
+        policy = failure(on_error, fn.described)
+        if isinstance(policy, Retry) and not retries:
+            raise TopologyError(
+                f"{fn.described}: on_error=retry(...) is for process(...): have it do what may "
+                "work later, and this what is made of it"
+            )
+        if policy is None or isinstance(policy, Skip):
+            return policy
+        if self._value.type is Untyped:
+            raise TopologyError(
+                f"{fn.described}: on_error={str(policy).split()[0]!r} keeps events, but the type "
+                f"of the values of {self.name!r} is unknown; annotate what the function before it "
+                "returns"
+            )
+        return policy
 
     if TYPE_CHECKING:  # of Stream, which is made of this
 

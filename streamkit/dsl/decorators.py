@@ -4,8 +4,17 @@ A function takes the event's value or its Record, then what its operation gives 
 asks for by annotation. An iterator gives its items, None gives nothing.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from streamkit.records import Record
 
@@ -20,9 +29,31 @@ A = TypeVar("A")
 """What a window's events are folded into."""
 Out = TypeVar("Out")
 P = ParamSpec("P")
+Many: TypeAlias = Iterable[Out | None] | None
+"""What is given for a batch."""
 
 
 class Processing(Protocol[V]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], AsyncIterator[Out]], /
+    ) -> "Step[Concatenate[V, P], AsyncIterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], AsyncIterator[Out]], /
+    ) -> "Step[Concatenate[Record[V], P], AsyncIterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], Coroutine[Any, Any, Out | None]], /
+    ) -> "Step[Concatenate[V, P], Coroutine[Any, Any, Out | None], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Record[V], P], Coroutine[Any, Any, Out | None]], /
+    ) -> "Step[Concatenate[Record[V], P], Coroutine[Any, Any, Out | None], Out]": ...
+
     @overload
     def __call__(
         self, fn: Callable[Concatenate[V, P], Iterator[Out]], /
@@ -42,6 +73,33 @@ class Processing(Protocol[V]):
     def __call__(
         self, fn: Callable[Concatenate[Record[V], P], Out | None], /
     ) -> "Step[Concatenate[Record[V], P], Out | None, Out]": ...
+
+
+class Batching(Protocol[V]):
+    """A function of many events at once. Of what is in frames nothing is known."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[V], P], Coroutine[Any, Any, Many[Out]]], /
+    ) -> "Step[Concatenate[list[V], P], Coroutine[Any, Any, Many[Out]], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[Record[V]], P], Coroutine[Any, Any, Many[Out]]], /
+    ) -> "Step[Concatenate[list[Record[V]], P], Coroutine[Any, Any, Many[Out]], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[V], P], Many[Out]], /
+    ) -> "Step[Concatenate[list[V], P], Many[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[Record[V]], P], Many[Out]], /
+    ) -> "Step[Concatenate[list[Record[V]], P], Many[Out], Out]": ...
+
+    @overload
+    def __call__(self, fn: Callable[..., Any], /) -> "Step[..., Any, Any]": ...
 
 
 class Joining(Protocol[V, T]):

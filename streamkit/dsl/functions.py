@@ -1,7 +1,16 @@
 """A user's function and what it wants to be given, read from its annotations."""
 
 import inspect
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from types import NoneType, UnionType
@@ -21,8 +30,17 @@ _KINDS: dict[Any, int] = {State: 1, ListState: 1, MapState: 2}
 """What can be kept, and how many types it is of."""
 
 
-_MANY = (Iterator, Generator, Iterable)
+_MANY = (Iterator, Generator, Iterable, AsyncIterator, AsyncGenerator, AsyncIterable)
 """`list[str]` is not among them: a list is one value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """That a function is given many events at once: as a list, or as a frame. `of`: what the values
+    of the stream are."""
+
+    kind: Literal["list", "arrow", "polars"]
+    of: Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +51,9 @@ class Function:
     is the annotated type of what comes out: of the items, when `many` is True. `many` is None when
     neither the annotation nor the function's kind tells, and its result has to be looked at.
     `takes` has the leading parameters with their annotations, Untyped where there is none; of a
-    Record the type of its value. `keeper` is the function whose States its own are, by their names;
-    None: itself.
+    Record the type of its value. `is_async`: calling it gives a coroutine, or an asynchronous
+    generator. `batch`: its event is many; None: one. `keeper` is the function
+    whose States its own are, by their names; None: itself.
     """
 
     call: Callable[..., Any]
@@ -45,6 +64,8 @@ class Function:
     returns: Any
     many: bool | None
     takes: tuple[tuple[str, Any], ...] = ()
+    is_async: bool = False
+    batch: Batch | None = None
     keeper: str | None = None
 
     @property
@@ -73,12 +94,15 @@ def function(
     leading: int = 1,
     window: bool = False,
     name: str | None = None,
+    can_wait: bool = False,
+    batch_of: Any = None,
 ) -> Function:
     """Read a function's signature.
 
     Its first `leading` parameters are positional; number `event` of them is the event. The ones
     after are chosen by annotation: Context, State[T] and the like, and Window where `window`
-    allows it.
+    allows it. With `can_wait` it may be async. `batch_of`: the event is a batch of values of that
+    type.
     Raises TopologyError when a parameter cannot be given anything.
     """
     if not callable(call):
@@ -87,13 +111,20 @@ def function(
     own_name = getattr(call, "__name__", type(call).__name__)
     where = f"{_file(code.co_filename)}:{code.co_firstlineno}" if code else "no source"
     label = f"{own_name} ({where})"
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        raise TopologyError(f"{label} is async; a step is a plain function or a generator")
+    is_async = _is_async(call)
+    if is_async and not can_wait:
+        raise TopologyError(
+            f"{label} is async; only a function of @stream.process can be: call it there, and let "
+            "this step follow"
+        )
     try:
         parameters = list(inspect.signature(call).parameters.values())
     except (TypeError, ValueError):  # builtins such as `str` have no signature
         return Function(call, own_name, where, False, (), Untyped, None)
     hints = _hints(call, label)
+    batch = None
+    if batch_of is not None:
+        batch = _batch(_given(parameters)[:1], hints, batch_of, label)
     wants_record, extras = _arguments(parameters, hints, label, event, leading, window)
     returns, many = _returned(call, hints)
     # A class is annotated with its attributes, which its constructor may take in another form.
@@ -102,7 +133,70 @@ def function(
         (each.name, _value(of_parameters.get(each.name, Untyped)))
         for each in _given(parameters)[:leading]
     )
-    return Function(call, name or own_name, where, wants_record, extras, returns, many, takes)
+    return Function(
+        call,
+        name or own_name,
+        where,
+        wants_record,
+        extras,
+        _item(returns, many) if batch is not None else returns,
+        many,
+        takes,
+        is_async,
+        batch,
+    )
+
+
+def _is_async(call: Callable[..., Any]) -> bool:
+    ways = (call, getattr(type(call), "__call__", None))  # noqa: B004 (what it is, not whether)
+    return any(inspect.iscoroutinefunction(w) or inspect.isasyncgenfunction(w) for w in ways)
+
+
+def _batch(
+    parameters: list[inspect.Parameter], hints: dict[str, Any], of: Any, label: str
+) -> Batch:
+    """What a function of batches is given; its hint becomes that of one event.
+
+    Raises TopologyError.
+    """
+    if not parameters:
+        return Batch("list", of)  # what it lacks is told where its parameters are looked at
+    name = parameters[0].name
+    hint = hints.get(name, Untyped)
+    origin = get_origin(hint) or hint
+    if hint is Untyped or hint is Any:
+        return Batch("list", of)
+    package = str(getattr(origin, "__module__", "")).split(".")[0]
+    kind = _FRAMES.get((package, getattr(origin, "__name__", "")))
+    if kind is not None:
+        hints[name] = Untyped
+        return Batch(kind, of)
+    if origin not in (list, Sequence, Iterable):
+        raise TopologyError(
+            f"{label} takes batches: annotate {name!r} with a list of events, a "
+            f"pyarrow.RecordBatch or a polars.DataFrame, not {type_name(hint)}"
+        )
+    arguments = get_args(hint)
+    hints[name] = arguments[0] if arguments else Untyped
+    return Batch("list", of)
+
+
+def _item(returns: Any, many: bool | None) -> Any:
+    """What a function of batches gives for each event, when that is what it returns."""
+    origin = get_origin(returns) or returns
+    if many:
+        return returns
+    package = str(getattr(origin, "__module__", "")).split(".")[0]
+    if package in ("pyarrow", "polars"):
+        return dict[str, Any]
+    arguments = get_args(returns)
+    return _without_none(arguments[0]) if len(arguments) == 1 else Untyped
+
+
+_FRAMES: dict[tuple[str, str], Literal["arrow", "polars"]] = {
+    ("pyarrow", "RecordBatch"): "arrow",
+    ("polars", "DataFrame"): "polars",
+}
 
 
 def _file(path: str) -> str:
@@ -206,7 +300,8 @@ def _returned(call: Callable[..., Any], hints: dict[str, Any]) -> tuple[Any, boo
         return Untyped, None
     origin = get_origin(hint) or hint
     many: bool | None
-    if origin in _MANY or inspect.isgeneratorfunction(call):
+    generates = inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
+    if origin in _MANY or generates:
         arguments = get_args(hint)
         if not arguments:
             return Untyped, True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from streamkit.dsl.cut import check_keys
 from streamkit.dsl.decorators import Joining, Meeting
 from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.failures import OnError
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import Function, function
 from streamkit.dsl.nodes.joins import Join
@@ -37,6 +38,7 @@ class Joins(StreamJoins[V], Generic[V]):
         history: Duration | None = None,
         to: str | None = None,
         name: str | None = None,
+        on_error: OnError = "stop",
     ) -> "Joining[V, T]": ...
     @overload
     def join(
@@ -48,6 +50,7 @@ class Joins(StreamJoins[V], Generic[V]):
         history: Duration | None = None,
         to: str | None = None,
         name: str | None = None,
+        on_error: OnError = "stop",
     ) -> "Joining[V, T | None]": ...
     @overload
     def join(
@@ -108,6 +111,7 @@ class Joins(StreamJoins[V], Generic[V]):
         close_after_idle: Duration | None = None,
         to: str | None = None,
         name: str | None = None,
+        on_error: OnError = "stop",
     ) -> Any:
         """Decorate a function of an event and what is known elsewhere; it returns as `process`
         does.
@@ -127,6 +131,9 @@ class Joins(StreamJoins[V], Generic[V]):
         other stream: when nothing that it could meet is in time any more. `grace` is how much
         longer events that are behind are waited for; those that come even later go to
         `<app>-<name>-left-late` or `-right-late`. `close_after_idle`: see `window`.
+
+        `on_error`, with a table: see `process`. With a stream it is two events that the function
+        fails for; let it give both, and do with them what may fail in a step after it.
         """
         if isinstance(other, Table | GlobalTable):
             others = (within, before, after, close_after_idle)
@@ -136,7 +143,13 @@ class Joins(StreamJoins[V], Generic[V]):
                     "grace= and close_after_idle= are for a join with a stream"
                 )
             since = None if history is None else milliseconds(history, "history")
-            return self._look_up(other, on, how, since, to, name)
+            return self._look_up(other, on, how, since, to, name, on_error)
+        if on_error != "stop":
+            raise TopologyError(
+                f"join of {self.name!r} with {other.name!r}: on_error= is for a join with a table; "
+                "it is two events that the function fails for: let it give both, and do with them "
+                "what may fail in a step after it"
+            )
         if history is not None:
             raise TopologyError(
                 f"join of {self.name!r} with {other.name!r}: history= is for a join with a table"
@@ -152,13 +165,14 @@ class Joins(StreamJoins[V], Generic[V]):
         history: int | None,
         to: str | None,
         name: str | None,
+        on_error: OnError,
     ) -> Any:
         where = f"join of {self.name!r} with table {table.name!r}"
         if how not in ("inner", "left"):
             raise TopologyError(f"{where}: how={how!r}; it is 'inner' or 'left'")
         if on is not None and isinstance(table, Table) and (on != self._keyed_by or callable(on)):
             keyed: Joins[Any] = self.by(on, name=None if isinstance(on, str) else name)
-            return keyed._look_up(table, None, how, history, to, name)
+            return keyed._look_up(table, None, how, history, to, name, on_error)
         source = table.node
         if table._graph is not self._graph:
             raise TopologyError(f"{where}: they are of two apps")
@@ -178,7 +192,8 @@ class Joins(StreamJoins[V], Generic[V]):
             row = (source.value.type, f"a row of table {table.name!r}")
             check_fit(fn, [self._given, row])
             value = serde_for(fn.returns)
-            node = Join(self._node, source, how, look, fn, value, history)
+            failure = self._failure(on_error, fn)
+            node = Join(self._node, source, how, look, fn, value, history, failure)
             step = self._then(node, call, value)
             return step if to is None else step._into(to)
 

@@ -7,6 +7,7 @@ from streamkit.dsl import aggregates as agg
 from streamkit.dsl.aggregates import Aggregate, Fold, Of
 from streamkit.dsl.chain import Chain
 from streamkit.dsl.decorators import Folding, Reducing
+from streamkit.dsl.failures import OnError
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.serde import serde_for
@@ -28,34 +29,42 @@ class Totals(Chain[V], Generic[V]):
 
     # With a function of one's own.
 
-    def aggregate(self, *, to: str | None = None, name: str | None = None) -> "Folding[V]":
+    def aggregate(
+        self, *, to: str | None = None, name: str | None = None, on_error: OnError = "stop"
+    ) -> "Folding[V]":
         """Decorate a function from what there is so far (None at first) and an event to what there
-        is then."""
+        is then. `on_error`: see `process`; the value of the key is then as it was."""
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
             fold = agg.folded(call, name)
             check_fit(fold.function, [(fold.state, "what it returned before"), self._given])
-            return self._running(fold, call, fold.function.name, to)
+            return self._running(fold, call, fold.function.name, to, on_error)
 
         return decorate  # type: ignore[return-value]
 
     @overload
     def reduce(self, fn: Callable[[V, V], V], /) -> "Step[[V, V], V, V]": ...
     @overload
-    def reduce(self, *, to: str | None = None, name: str | None = None) -> "Reducing[V]": ...
+    def reduce(
+        self, *, to: str | None = None, name: str | None = None, on_error: OnError = "stop"
+    ) -> "Reducing[V]": ...
     def reduce(
         self,
         fn: Callable[..., Any] | None = None,
         *,
         to: str | None = None,
         name: str | None = None,
+        on_error: OnError = "stop",
     ) -> Any:
-        """Decorate a function that makes one event of two; the first is taken as it is."""
+        """Decorate a function that makes one event of two; the first is taken as it is.
+
+        `on_error`: see `process`; the value of the key is then as it was.
+        """
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
             fold = agg.reduced(call, self._value.type, name)
             check_fit(fold.function, [self._given, self._given])
-            return self._running(fold, call, fold.function.name, to)
+            return self._running(fold, call, fold.function.name, to, on_error)
 
         return decorate if fn is None else decorate(fn)
 
@@ -156,8 +165,15 @@ class Totals(Chain[V], Generic[V]):
         return self._running(fold, fold.function.call, name or f"{self.name}-{aggregate.label}", to)
 
     def _running(
-        self, fold: Fold, call: Callable[..., Any], name: str, to: str | None
+        self,
+        fold: Fold,
+        call: Callable[..., Any],
+        name: str,
+        to: str | None,
+        on_error: OnError = "stop",
     ) -> "Step[..., Any, Any]":
         value = serde_for(fold.returns)
-        step = self._then(RunningFold(self._node, fold, name, value), call, value, self._keyed_by)
+        failure = self._failure(on_error, fold.function)
+        node = RunningFold(self._node, fold, name, value, failure)
+        step = self._then(node, call, value, self._keyed_by)
         return step if to is None else step._into(to)

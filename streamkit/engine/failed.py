@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Events of a step that were, since it was asked last.
+    """Events of a step that were, since it was asked last; `what` became of them.
 
-    `text` says of the last of them which it was and what was wrong, `what` what became of it, and
-    `trace` how it came to that with the first.
+    `first` and `last` say which event that was and what was wrong, `trace` how it came to that with
+    the first.
     """
 
     step: str
     count: int
     what: str
-    text: str
+    first: str
+    last: str
     trace: str

@@ -76,7 +76,7 @@ def run(
             _work(worker, stopping, until_end)
         finally:
             worker.close()
-        told = "app %s ended: %d records processed here, %d events late"
+        told = "app %s ended: %d records processed here, %d events late, %d failed"
         logger.info(told, topology.app, *worker.counts())
 
 

@@ -203,7 +203,7 @@ def work(pipe: Connection, module: str, name: str, path: str | None) -> None:
         pipe.send_bytes(_written(answer))
 
 
-_NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0, None, None)
+_NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0)
 
 
 def _found(module: str, name: str, path: str | None) -> Function:

@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamkit.clock import Clock
+from streamkit.engine.failed import Failed
 from streamkit.engine.restore import Restoring
 
 logger = logging.getLogger("streamkit.engine")
 
 PROGRESS = 0.25
 """Seconds between two calls of `on_progress`."""
+FAILURES = 60.0
+"""Seconds between two lines about events that a step fails for."""
 PATIENCE = 1.0
 """Seconds of restoring after which it is worth a line, and then another."""
 
@@ -48,10 +51,13 @@ class Progress:
     """Records per second since the last Progress."""
     restoring: Restored | None = None
     """Of tasks that are to come; None: there are none."""
+    failed: int = 0
+    """Events that steps have skipped or set aside."""
 
 
 class Reports:
-    """Tells `on_progress` a few times a second, and the log about restores that take long."""
+    """Tells `on_progress` a few times a second, and the log about restores that take long, and
+    about events that were skipped or set aside."""
 
     def __init__(self, clock: Clock, on_progress: Callable[[Progress], None] | None) -> None:
         self._clock = clock
@@ -61,6 +67,29 @@ class Reports:
         self._logged = 0.0
         self._known: dict[int, Restoring] = {}
         self._restored: Restored | None = None
+        self._failures: dict[str, _Failures] = {}
+
+    def failed(self, failed: Failed) -> None:
+        """Of a step's first with its traceback, then no more than a line in `FAILURES` seconds."""
+        now = self._clock.monotonic()
+        known = self._failures.get(failed.step)
+        if known is None:
+            self._failures[failed.step] = _Failures(now)
+            text = "step %s has failed (%s): %s\n%s"
+            logger.warning(text, failed.step, failed.what, failed.first, failed.trace.rstrip())
+            failed = replace(failed, count=failed.count - 1)
+            known = self._failures[failed.step]
+        known.waiting += failed.count
+        known.last = failed
+        if now - known.told >= FAILURES:
+            self._tell_failures(known, now)
+
+    def _tell_failures(self, known: "_Failures", now: float) -> None:
+        failed = known.last
+        if failed is not None and known.waiting:
+            text = "step %s has failed for %d more (%s), last: %s"
+            logger.warning(text, failed.step, known.waiting, failed.what, failed.last)
+            known.told, known.waiting = now, 0
 
     def restoring(self, ongoing: Sequence[Restoring]) -> None:
         """These are being restored at the moment. Those that were, in one go with them, count."""
@@ -81,15 +110,26 @@ class Reports:
 
     def due(self, last: bool) -> bool:
         """Whether to `tell` now; the `last` time in any case."""
+        for known in self._failures.values() if last else ():
+            self._tell_failures(known, self._clock.monotonic())
         if self._on_progress is None:
             return False
         return last or self._clock.monotonic() - self._told[0] >= PROGRESS
 
-    def tell(self, tasks: int, processed: int, late: int, lag: int) -> None:
+    def tell(self, tasks: int, processed: int, late: int, failed: int, lag: int) -> None:
         """Call `on_progress`."""
         assert self._on_progress is not None
         now = self._clock.monotonic()
         since, before = self._told
         self._told = (now, processed)
         rate = (processed - before) / max(now - since, 1e-3)
-        self._on_progress(Progress(tasks, processed, late, lag, rate, self._restored))
+        self._on_progress(Progress(tasks, processed, late, lag, rate, self._restored, failed))
+
+
+@dataclass(slots=True)
+class _Failures:
+    """Of one step: when they were last told of, and what came since."""
+
+    told: float
+    waiting: int = 0
+    last: Failed | None = None

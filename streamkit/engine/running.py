@@ -6,6 +6,7 @@ from functools import partial
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock
+from streamkit.engine.callers import TaskCalls
 from streamkit.engine.columns import before
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place
@@ -39,8 +40,10 @@ class Running:
         *,
         on_missing: OnMissing = "fail",
         beside: Beside | None = None,
+        calls: TaskCalls | None = None,
     ) -> None:
-        """`beside`: what gives its stores a disk; without it they are in memory."""
+        """`beside`: what gives its stores a disk; without it they are in memory. `calls` are the
+        task's, to be ended with it."""
         self.task = task
         self.unit = Unit(task.subtopology.name, task.number)
         self.positions: dict[TopicPartition, int] = {}
@@ -54,6 +57,7 @@ class Running:
         self._clock = clock
         self._on_missing = on_missing
         self._beside = beside
+        self._calls = calls
         self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
         self._changelogs = {
@@ -194,8 +198,9 @@ class Running:
         self.task.caught_up(self._names[at] for at in wanted)
         for at in wanted:
             self._silent.setdefault(at, now)
+        left = self.task.answers.left
         done = self._run(now + TURN)
-        return self.flush() or bool(batches) or done > 0
+        return self.flush() or bool(batches) or done > 0 or self.task.answers.left > left
 
     def _cut(self, batch: Batch) -> tuple[Columns, int]:
         """What to feed of a batch, and where to read on."""
@@ -286,8 +291,8 @@ class Running:
 
     @property
     def at_end(self) -> bool:
-        """Whether everything there is to read has been processed."""
-        return not self.task.buffered and all(
+        """Whether everything there is to read has been processed, and nothing waits."""
+        return not (self.task.buffered or self.task.answers.is_waiting) and all(
             offset >= self._place.end(at) for at, offset in self.positions.items()
         )
 
@@ -356,6 +361,11 @@ class Running:
             store.flush_if_due()
 
     def close(self) -> None:
-        """Leave on disk what is committed, and let go of it. The task is not used any more."""
+        """Leave on disk what is committed, and let go of it. The task is not used any more.
+
+        What waits in it is called again by who has it next.
+        """
+        if self._calls is not None:
+            self._calls.close()
         for store in self.task.stores.values():
             store.close()

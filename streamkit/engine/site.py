@@ -1,18 +1,22 @@
 """What an operator is built with, once per task."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from streamkit.dsl.nodes.node import Node, OutputSpec
 from streamkit.dsl.nodes.sources import TableSource
 from streamkit.dsl.nodes.tables import JoinedTable, KeptTable, TableNode
+from streamkit.dsl.nodes.waiting import Waiting, waiting_before
 from streamkit.dsl.topology import SubTopology
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.failed import Failed
+from streamkit.engine.held import Held, HeldTime
 from streamkit.engine.hot.moment import Clock, EventFrontier, Frontier, NodeTime
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import All, Forward
 from streamkit.engine.late import Late
+from streamkit.engine.letters import Letter
 from streamkit.engine.node_time import Timed
 from streamkit.engine.outlets import Outlets
 from streamkit.engine.rows import Rows
@@ -25,8 +29,12 @@ from streamkit.engine.tables import (
     TopicRows,
     row_maker,
 )
+from streamkit.engine.waiting import Queue, Request
 from streamkit.records import Columns, Headers, TopicPartition
 from streamkit.serde import Serde
+
+if TYPE_CHECKING:
+    from streamkit.engine.operators.waiting import WaitingStep
 
 
 class Kept(Protocol):
@@ -44,6 +52,23 @@ class Kept(Protocol):
         """What changed since the last call, each key once with the value it has now."""
 
 
+class Failing(Protocol):
+    """What becomes of events that a step fails for."""
+
+    name: str
+    skipped: int
+    dead: int
+    retries: str | None
+
+    def failed(self) -> Failed | None:
+        """Those since the last call."""
+
+    def retried(
+        self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter, /
+    ) -> None:
+        """Process one of them again."""
+
+
 Build: TypeAlias = "Callable[[Any, Serde, Site], Forward]"
 """Makes the step of a node whose events have keys of that serde."""
 
@@ -55,30 +80,40 @@ class Site:
         self,
         app: str,
         sub: SubTopology,
+        number: int,
         build: Build,
         cursor: Cursor,
         clock: Clock,
         outlets: Outlets,
         tables: Mapping[str, TopicRows],
+        start: Callable[[Request], None],
     ) -> None:
-        """`build` makes the step of any node."""
+        """`number` is the task's; `build` makes the step of any node, `start` has a call made."""
+        self.app = app
+        self.number = number
         self.cursor = cursor
         self.stores: dict[str, Kept] = {}
         """By name, in the order of the nodes."""
         self.timed: list[tuple[Timed, Node]] = []
         """In the order of the nodes: results of one may be given to the next."""
         self.late: list[Late] = []
+        self.failing: list[Failing] = []
+        self.waiting: list[WaitingStep] = []
+        """The steps that events wait at, in the order of the nodes."""
+        self.held: dict[tuple[Waiting, ...], Held] = {}
+        """How far time has come behind steps that events wait at."""
+        self.start = start
         self.frontiers: Mapping[TopicPartition, Frontier] = {}
         """How far each input that is read as a stream has come."""
         self.delays = _delays(sub)
         """How much later than the time they bear a node's events may come, in ms."""
-        self._app = app
         self._sub = sub
         self._build = build
         self._clock = clock
         self._outlets = outlets
         self._tables = tables
         self._times: dict[Node, NodeTime] = {}
+        self._queues: dict[Waiting, Queue] = {}
         self._following: dict[Node, Forward] = {}
         self._shared: dict[Node, Any] = {}
         self._stores = {
@@ -87,6 +122,9 @@ class Site:
         }
         self.stores |= self._stores
         self.calls = Calls(cursor, self._stores, outlets.send)
+        self.send = outlets.send
+        self.encoded = outlets.encoded
+        self.refusal = outlets.refusal
 
     def after(self, node: Node, key: Serde) -> Forward:
         """What happens to the events that a node gives, under keys of serde `key`."""
@@ -115,7 +153,7 @@ class Site:
 
     def outlet(self, output: OutputSpec | str) -> Outlet:
         """Where records of a topic go: of the app's name for it, or of a node's `outputs`."""
-        name = output if isinstance(output, str) else output.name(self._app)
+        name = output if isinstance(output, str) else output.name(self.app)
         return self._outlets.of(name)
 
     def late_events(self, name: str, output: OutputSpec, key: Serde) -> Late:
@@ -127,6 +165,10 @@ class Site:
     def store(self, name: str) -> Store:
         """The store of this name, of a node's `stores`."""
         return self._stores[name]
+
+    def retries(self, node: Node) -> str | None:
+        """The topic that a node is given events from again; None: it sets none aside."""
+        return self._sub.retries.get(node)
 
     def changelog(self, store: str) -> str:
         """The topic that a store's changes are kept in."""
@@ -150,8 +192,40 @@ class Site:
     def time(self, node: Node) -> NodeTime:
         """Event time as the node sees it: one object, whenever it is asked for."""
         if node not in self._times:
-            self._times[node] = NodeTime(self._clock, self.cursor, self.delays[node])
+            held, delay = self._held(node), self.delays[node]
+            if held is None:
+                self._times[node] = NodeTime(self._clock, self.cursor, delay)
+            else:
+                self._times[node] = HeldTime(held, self.cursor, delay)
         return self._times[node]
+
+    def queue(self, node: Waiting) -> Queue:
+        """What waits at a step: one object, whenever it is asked for."""
+        if node not in self._queues:
+            in_order = node.waits.order == "partition"
+            self._queues[node] = Queue(node.waits.concurrency, in_order=in_order)
+        return self._queues[node]
+
+    def reached(self, node: Node) -> int:
+        """How far time has come where a node is: the task's watermark, or less if events wait."""
+        held = self._held(node)
+        if held is None:
+            return self._clock.watermark
+        held.refresh()
+        return held.clock.watermark
+
+    def is_held(self, node: Node) -> bool:
+        """Whether events wait before a node that it may be given."""
+        held = self._held(node)
+        return held is not None and held.is_held
+
+    def _held(self, node: Node) -> Held | None:
+        before = waiting_before(node)
+        if not before:
+            return None
+        if before not in self.held:
+            self.held[before] = Held(self._clock, tuple(self.queue(one) for one in before))
+        return self.held[before]
 
     @property
     def own(self) -> EventFrontier | None:

@@ -10,6 +10,7 @@ from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
 from streamkit.dsl.nodes.tables import KeptTable, RightRows, TableChanges, TableTopic
 from streamkit.dsl.nodes.timers import OnTimer
+from streamkit.dsl.nodes.waiting import Waiting
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators import (
@@ -26,6 +27,7 @@ from streamkit.engine.operators import (
     table_join,
     timers,
     to,
+    waiting,
     windows,
 )
 from streamkit.engine.site import Build, Site
@@ -33,6 +35,7 @@ from streamkit.serde import Serde
 
 OPERATORS: Mapping[type[Node], Build] = {
     Process: process.build,
+    Waiting: waiting.build,
     Map: map.build,
     FlatMap: flat_map.build,
     Filter: filter.build,

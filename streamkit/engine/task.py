@@ -31,15 +31,20 @@ from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine import journal as journals
+from streamkit.engine.answers import Answers
+from streamkit.engine.failed import Failed
 from streamkit.engine.headers import Marker
 from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
 from streamkit.engine.inputs import Head, Input
-from streamkit.engine.journal import Entry, Silence, Step, Tables
+from streamkit.engine.journal import Cut, Entry, Left, Silence, Step, Tables
 from streamkit.engine.limits import Limits
 from streamkit.engine.merge import Merge
+from streamkit.engine.node_time import Timed
 from streamkit.engine.notes import Note, read_note
+from streamkit.engine.retried import RetryInput
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
 from streamkit.engine.script import Script
+from streamkit.engine.waiting import Calls, Request
 from streamkit.engine.wiring import wire
 from streamkit.records import Columns, TopicPartition
 
@@ -57,6 +62,27 @@ class Stats:
     """Late events per window store. They are in its late topic."""
     ahead: dict[str, int] = field(default_factory=dict)
     """Events per input that were too far ahead of the clock. They are in its ahead topic."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Events per step that it failed for and went on without, with on_error="skip"."""
+    dead: dict[str, int] = field(default_factory=dict)
+    """Events per step that were set aside. They are in its dead letter topic."""
+
+    @property
+    def failed(self) -> int:
+        """Events that steps have failed for and gone on, those included that followed them."""
+        return sum(self.skipped.values()) + sum(self.dead.values())
+
+    def add(self, other: "Stats") -> None:
+        """Count what another has as well."""
+        self.processed += other.processed
+        for mine, others in (
+            (self.late, other.late),
+            (self.ahead, other.ahead),
+            (self.skipped, other.skipped),
+            (self.dead, other.dead),
+        ):
+            for name, count in others.items():
+                mine[name] = mine.get(name, 0) + count
 
 
 class Task:
@@ -76,6 +102,7 @@ class Task:
         limits: Mapping[str, Limits] | None = None,
         idle_after: int = IDLE_AFTER,
         journal: Iterable[Entry] | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self.subtopology = subtopology
         self.number = number
@@ -95,7 +122,16 @@ class Task:
         self._was_idle = False
         self._begun = False
 
-        parts = wire(topology, layout, subtopology, number, self._moved, limits or {})
+        parts = wire(
+            topology,
+            layout,
+            subtopology,
+            number,
+            self._moved,
+            limits or {},
+            self._start,
+            self._enter,
+        )
         self._clock = parts.clock
         self._cursor = parts.cursor
         self._outlets = parts.outlets
@@ -104,17 +140,25 @@ class Task:
         self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
         self.stores = {one.changelog: parts.site.store(one.name) for one in subtopology.stores}
         """By changelog: for who commits."""
+        self._calls = calls
+        self._answers = Answers(
+            parts.site, parts.clock, calls, self._places, self._enter, self._advance
+        )
+        self._waits = bool(self._answers.steps)
         self._tables = parts.tables
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
         self._horizons = parts.horizons
         self._tickers = parts.tickers
-        self._merge = Merge(self._inputs.values())
-        self._named = {one.name: one for one in self._inputs.values()}
+        self._retries = [one for one in self._inputs.values() if isinstance(one, RetryInput)]
+        merged = [one for one in self._inputs.values() if one not in self._retries]
+        self._merge = Merge(merged)
+        self._named = {one.name: one for one in merged}
         if journal is not None:
             self._merge.script = script = Script(journal, self._named)
             for horizon in parts.horizons:
                 horizon.follow(script)
+            self._answers.follow(script)
 
     # What it is.
 
@@ -163,6 +207,11 @@ class Task:
         return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
 
     @property
+    def answers(self) -> Answers:
+        """What waits in it for answers: it has to be run again when some are there."""
+        return self._answers
+
+    @property
     def tick_at(self) -> int | None:
         """When (ms) `tick` next has something to do; None: never, or it was not called yet."""
         known = [ticker.next for ticker in self._tickers.values() if ticker.next is not None]
@@ -175,7 +224,16 @@ class Task:
             self._stats.late[late.name] = late.count
         for horizon in self._horizons:
             self._stats.ahead[horizon.name] = horizon.count
+        for failing in self._site.failing:
+            self._stats.skipped[failing.name] = failing.skipped
+            self._stats.dead[failing.name] = failing.dead
         return self._stats
+
+    def failures(self) -> list[Failed]:
+        """Of each step that has skipped events or set them aside since the last call, about the
+        last of them."""
+        told = (failing.failed() for failing in self._site.failing)
+        return [failed for failed in told if failed is not None]
 
     # Beginning.
 
@@ -239,7 +297,11 @@ class Task:
     def run(self, limit: int | None = None, *, now: int | None = None) -> int:
         """Process what was fed, at most about `limit` records; how many it was.
 
-        `now` is the wall clock's time in ms, for streams with a `max_ahead`; None: as last time.
+        Before them, and in between, the results of calls leave whose answers are there. As long as
+        too much waits for answers, nothing is processed.
+
+        `now` is the wall clock's time in ms, for streams with a `max_ahead` and steps that have to
+        do with it; None: as last time.
         Inputs are merged by smallest timestamp, then topic, partition, offset. Raises
         FunctionError, SerdeError, DataError, RecordTooLarge or InvalidRecord; then what was fully
         processed before can still be drained and committed, unless the task is `torn`; the task is
@@ -249,17 +311,22 @@ class Task:
         limit = 1 << 62 if limit is None else limit
         if not self._begun:
             self._begin()
-        for horizon in self._horizons:
-            if now is not None:
+        if now is not None:
+            for horizon in self._horizons:
                 horizon.tell(now)
+            self._answers.tell(now)
+        done += self._process_again(limit)
         # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
         while self._follow() and done < limit:
+            some = limit - done
+            if self._waits and not (some := min(some, self._give_answers())):
+                break
             chosen = self._merge.first()
             if chosen is None:
                 break
             one, before = chosen
             self._merge.begins(one)
-            done += self._process(one, before, limit - done, self._merge.stop(one))
+            done += self._process(one, before, some, self._merge.stop(one))
         self._stats.processed += done
         return done
 
@@ -288,7 +355,9 @@ class Task:
             patience = _patience(node)
             if patience is not None and quiet >= patience:
                 closed.append(node.name)
-        if not any(timed.last is not None for timed, node in self._timed if node.name in closed):
+        if not any(
+            self._can_close(timed, node) for timed, node in self._timed if node.name in closed
+        ):
             closed = []
         if closed or idle != self._idle:
             step = Silence(self._places(), tuple(idle), tuple(closed))
@@ -341,6 +410,7 @@ class Task:
         """What was decided since the last call."""
         decided: list[Entry] = [*self._decided, *self._merge.held()]
         decided += (ahead for horizon in self._horizons for ahead in horizon.decided())
+        decided += self._answers.parked()
         self._decided = []
         values = [journals.encode(entry) for entry in decided]
         stamps = [max(self._clock.watermark, 0)] * len(values)
@@ -359,19 +429,45 @@ class Task:
         except Exception:
             # What was made of the failed record is forgotten; what it was given of the state may
             # have been changed in place, and cannot be.
-            one.position = self._cursor.offset
+            one.position = self._cursor.offset if one.at is None else one.at
             if one.partition in self._frontiers:
                 self.failed = (one.partition, one.position)
-            self._outlets.take_back()
-            touched = {store.touched for store in self._stores.values()}
-            self.torn = self._cursor.offset in touched
+            self._take_back()
             raise
         except BaseException:
             self.torn = True
             raise
         one.done(stop)
-        self._merge.done(one, columns, start, stop)
+        if one.name in self._named:
+            self._merge.done(one, columns, start, stop)
         return stop - start
+
+    def _process_again(self, limit: int) -> int:
+        """What steps are given again, which waits for nothing and nothing waits for."""
+        done = 0
+        for one in self._retries:
+            while one.length and done < limit:
+                done += self._process(one, None, limit - done, None)
+        return done
+
+    def _take_back(self) -> None:
+        """Forget what was made of the present record, which failed."""
+        self._outlets.take_back()
+        touched = {store.touched for store in self._stores.values()}
+        self.torn = self._cursor.offset in touched
+
+    def _give_answers(self) -> int:
+        """Give the results that are there; how many events may be processed then."""
+        try:
+            return self._answers.give(self._decided)
+        except BaseException:
+            self._take_back()
+            self.torn |= self._answers.torn
+            raise
+
+    def _start(self, request: Request) -> None:
+        assert self._calls is not None, "who runs such a task makes its calls"
+        self._calls.start(request)
 
     @property
     def _script(self) -> Script | None:
@@ -380,6 +476,7 @@ class Task:
     def _begin(self) -> None:
         """Before the first record: what the start of the task itself decided."""
         self._begun = True
+        self._answers.begin()
         self._update_due()  # by what was restored
         if self._script is not None:
             return
@@ -391,7 +488,7 @@ class Task:
             self._decided.append(Silence(self._places()))
 
     def _places(self) -> dict[str, int]:
-        return {one.name: one.position for one in self._inputs.values()}
+        return {one.name: one.position for one in self._named.values()}
 
     def _follow(self) -> bool:
         """Take the steps of the journal that are due; False when one waits for records."""
@@ -417,6 +514,13 @@ class Task:
                         return False
                     self._process(one, None, 1 << 62, to)
             return True
+        if isinstance(step, Left | Cut):
+            try:
+                return self._answers.take(step)
+            except BaseException:
+                self._take_back()
+                self.torn |= self._answers.torn
+                raise
         for partition, frontier in self._frontiers.items():
             if isinstance(frontier, EventFrontier):
                 frontier.is_idle = str(partition) in step.idle
@@ -439,7 +543,8 @@ class Task:
                 self._advance()
             for timed, node in self._timed:
                 last = timed.last
-                if node.name in closed and last is not None:
+                # What waits before it may be for what is open: that is closed when it has left.
+                if node.name in closed and last is not None and not self._site.is_held(node):
                     timed.time.closed = max(timed.time.watermark, last)
                     timed.advance()
             self._update_due()
@@ -465,13 +570,18 @@ class Task:
 
     def _update_due(self) -> None:
         self._clock.due = FOREVER
+        self._answers.forget()
         for timed, _ in self._timed:
             if (due := timed.due) is not None:
                 timed.time.wake(due)
 
+    def _can_close(self, timed: Timed, node: Node) -> bool:
+        return timed.last is not None and not self._site.is_held(node)
+
     def _marker(self, node: Repartition) -> Marker:
-        reached = self._clock.watermark
+        reached = self._site.reached(node)
         idle = all(frontier.is_idle for frontier in self._frontiers.values())
+        idle = idle and not self._site.is_held(node)
         told = None if reached <= NEVER else reached - self._site.delays[node]
         return Marker(self.number, self._tasks, told, idle)
 
@@ -490,13 +600,14 @@ class Task:
             ]
         if partition in self._tickers:
             note.ticked = self._tickers[partition].last
-        passed = self._merge.passed(self._inputs[partition])
-        note.passed = passed
+        if str(partition) in self._named:
+            note.passed = self._merge.passed(self._inputs[partition])
         if partition == self.inputs[0]:
             for table in self.tables:
                 positions = note.tables.setdefault(table.topic, [])
                 positions.append(self._inputs[table].position)
             note.steps = self._steps
+            note.waiting = self._answers.waiting
             note.watermark = self.watermark
             note.closed = {
                 node.name: timed.time.closed

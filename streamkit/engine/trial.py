@@ -13,10 +13,12 @@ from streamkit.dsl.guarantee import Guarantee
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.topology import Topology
+from streamkit.engine.dead_letters import Choice, DeadLetters
 from streamkit.engine.running import Running
 from streamkit.engine.settings import Settings
 from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics
+from streamkit.engine.trial_calls import TrialCallers
 from streamkit.engine.worker import Worker
 from streamkit.errors import UnknownTopic, UsageError, nearest
 from streamkit.records import Headers, Record, TopicPartition
@@ -59,6 +61,7 @@ class TestRun:
         self._settings = Settings(guarantee=guarantee, commit_interval=float("inf"))
         self._members = members
         self._workers: list[Worker] = []
+        self._callers = TrialCallers()
         self._chance: Random | None = None
 
     def __enter__(self) -> "TestRun":
@@ -68,6 +71,7 @@ class TestRun:
         for worker in self._workers:
             worker.close()
         self._workers.clear()
+        self._callers.close()
 
     # What a test does.
 
@@ -105,13 +109,24 @@ class TestRun:
         self._backend.create_topic(name, partitions)
 
     def run(self) -> None:
-        """Process everything there is, and commit. Raises what live would stop with."""
+        """Process everything there is, and commit. Raises what live would stop with.
+
+        Functions that wait are waited for: as long as they sleep, no time passes in the test. What
+        is gathered for a batch is one then; a later attempt comes when `advance` brings it.
+        """
         while True:
             while self.step():
                 pass
-            if not any(worker.uncommitted for worker in self._started()):
+            if any(worker.uncommitted for worker in self._started()):
+                self.commit()
+            elif not self._answers():
                 return
-            self.commit()
+
+    def _answers(self) -> bool:
+        """Let what waits go on; False when nothing does that can."""
+        if any(calls.withheld for calls in self._callers.tasks) or self._callers.proceed():
+            return True
+        return [task.answers.hurry() for task in self.tasks].count(True) > 0
 
     def step(self) -> bool:
         """One batch for each task, without a commit; False when there was nothing to do."""
@@ -184,7 +199,23 @@ class TestRun:
 
         What comes out of the app should not depend on it.
         """
-        self._chance = Random(seed)
+        self._chance = self._callers.chance = Random(seed)
+
+    def retry(
+        self, step: "str | Stream[Any] | None" = None, *, key: Any = None, discard: bool = False
+    ) -> int:
+        """Have steps be given again what they have set aside, as `streamkit dlq retry` does: all
+        that waits, or that of a step, or of a key. Gives how many events that were.
+
+        `discard`: give them up, as `streamkit dlq discard`.
+        """
+        name = step if isinstance(step, str | None) else step.name
+        data = None if key is None else serde_for(Untyped).encode(key)
+        known = self._backend.topics()
+        topics = [topic for topic in self._topology.dead_letters if topic in known]
+        letters = DeadLetters(self._backend, topics, self._topology.app)
+        choice = Choice(name, data)
+        return letters.give_back(choice, discard=discard, clock=self.clock).total()
 
     # What a test looks at.
 
@@ -245,6 +276,7 @@ class TestRun:
             self._settings,
             self.clock,
             order=self._order,
+            callers=self._callers,
         )
 
     def _order(self, running: list[Running]) -> list[Running]:
@@ -279,14 +311,19 @@ class TestRun:
     def _moments(self) -> list[int]:
         """When (ms) a silence comes to mean something to a task, or a tick is due."""
         now, moment = self.clock.now(), self.clock.monotonic()
+        due = [at for task in self.tasks if (at := task.answers.due_at) is not None]
         ticks = [tick for task in self.tasks if (tick := task.tick_at) is not None]
-        return ticks + [
-            now - round((moment - since) * 1000) + step
-            for worker in self._started()
-            for one in worker.running
-            for since in [one.silent_since.get(at, moment) for at in one.task.inputs]
-            for step in one.task.idle_steps
-        ]
+        return (
+            due
+            + ticks
+            + [
+                now - round((moment - since) * 1000) + step
+                for worker in self._started()
+                for one in worker.running
+                for since in [one.silent_since.get(at, moment) for at in one.task.inputs]
+                for step in one.task.idle_steps
+            ]
+        )
 
     def _partitions(self, topic: str) -> int:
         known = self._backend.topics()

@@ -47,8 +47,8 @@ class Event:
     ordinal: int
     frontier: int | None
     held: int
-    data: bytes | None
-    encoded: bytes | None
+    data: bytes | None = None
+    encoded: bytes | None = None
 
     @property
     def identity(self) -> Identity:

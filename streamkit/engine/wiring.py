@@ -9,14 +9,17 @@ from streamkit.engine.cursor import Cursor
 from streamkit.engine.horizon import Horizon
 from streamkit.engine.hot.moment import Clock, EventFrontier
 from streamkit.engine.hot.source import HandedOver, Source
-from streamkit.engine.inputs import Input
+from streamkit.engine.inputs import Input, Reader
 from streamkit.engine.limits import Limits
+from streamkit.engine.operators.unread import guarded
 from streamkit.engine.outlets import Outlets
+from streamkit.engine.retried import RetryInput
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
 from streamkit.engine.tables import TopicRows
 from streamkit.engine.ticker import Ticker
-from streamkit.engine.watermarks import UpstreamFrontier
+from streamkit.engine.waiting import Request
+from streamkit.engine.watermarks import RetryFrontier, UpstreamFrontier
 from streamkit.records import Columns, TopicPartition
 
 
@@ -46,8 +49,11 @@ def wire(
     number: int,
     moved: Callable[[], None],
     limits: Mapping[str, Limits],
+    start: Callable[[Request], None],
+    enter: Callable[[str, int], None],
 ) -> Parts:
-    """The parts of task `number`; `moved` is called when the time of an input has."""
+    """The parts of task `number`; `moved` is called when the time of an input has, `start` for the
+    calls that others make, and `enter` to go to where an event comes from."""
     cursor, clock = Cursor(), Clock()
     own = {*topology.internal, *topology.ticks}
     outlets = Outlets(topology.types(), own, cursor, limits)
@@ -55,7 +61,7 @@ def wire(
         table.topic: TopicRows(table.key, table.value)
         for table in (*sub.tables, *sub.global_tables)
     }
-    site = Site(topology.app, sub, step, cursor, clock, outlets, tables)
+    site = Site(topology.app, sub, number, step, cursor, clock, outlets, tables, start)
     parts = Parts(clock, cursor, outlets, site, tables)
     site.frontiers = parts.frontiers
     for source in sub.streams:
@@ -65,6 +71,11 @@ def wire(
     for table in sub.global_tables:
         for each in range(layout.partitions[table.topic]):
             _make_table(parts, table, each)
+    for failing in site.failing:
+        if failing.retries is not None:
+            partition = TopicPartition(failing.retries, number)
+            parts.frontiers[partition] = RetryFrontier()
+            parts.inputs[partition] = RetryInput(partition, failing, cursor, enter)
     return parts
 
 
@@ -82,9 +93,11 @@ def _make_stream(
             outlet = parts.site.outlet(source.ahead)
             horizon = Horizon(str(partition), source.max_ahead, outlet, parts.cursor)
             parts.horizons.append(horizon)
-        read = Source(
+        read: Reader = Source(
             source, forward, events, parts.clock, parts.cursor, moved, alone, horizon
         ).read
+        if source.failure is not None:
+            read = guarded(read, source, parts.site)
     else:
         upstream = parts.frontiers[partition] = UpstreamFrontier()
         read = HandedOver(source, forward, upstream, parts.cursor, moved).read

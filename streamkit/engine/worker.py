@@ -16,10 +16,12 @@ from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import Unit
 from streamkit.clock import Clock
 from streamkit.dsl.topology import Layout, Topology
+from streamkit.engine.callers import Callers, LiveCallers
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
 from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.limits import Limits
+from streamkit.engine.notes import is_waiting
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
 from streamkit.engine.progress import Progress, Reports
@@ -54,17 +56,19 @@ class Worker:
         clock: Clock,
         on_progress: Callable[[Progress], None] | None = None,
         order: Callable[[list[Running]], list[Running]] = list,
+        callers: Callers | None = None,
     ) -> None:
-        """`order`: in which order tasks step, asked in each turn."""
+        """`order`: in which order tasks step, asked in each turn. `callers` are whose they are that
+        gave them; None: the worker's own."""
         self._topology = topology
         self._backend = backend
         self._settings = settings
         self._clock = clock
         self._layout = layout
         self._order = order
-        self._reads = frozenset(
-            source.topic for sub in topology.subtopologies for source in sub.streams
-        )
+        streams = (source.topic for sub in topology.subtopologies for source in sub.streams)
+        # What is set aside comes back to the app as well, by the hand of somebody.
+        self._reads = frozenset((*streams, *topology.dead_letters))
         known = backend.topics()
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
@@ -73,6 +77,8 @@ class Worker:
         """Tasks of ours that are not at work yet: restored, or waiting for who had them before."""
         self._retired = Stats()
         self._reports = Reports(clock, on_progress)
+        self._own = callers is None
+        self._callers: Callers = LiveCallers(backend.wake) if callers is None else callers
         self._beside = Beside(backend, Budget(settings.memory), clock, _warn)
         self._open()
         self._committed_at = self._looked_at = clock.monotonic()
@@ -117,7 +123,9 @@ class Worker:
 
     def wait(self) -> None:
         """Sleep until there is something to do, or to commit, or a moment has passed."""
-        positions = {at: o for one in self._running.values() for at, o in one.positions.items()}
+        # A task at which too much waits reads nothing, whatever there is: an answer wakes us.
+        running = [one for one in self._running.values() if not one.task.answers.is_full]
+        positions = {at: o for one in running for at, o in one.positions.items()}
         timeout = WAIT
         if self._uncommitted:
             due = self._committed_at + self._settings.commit_interval
@@ -125,6 +133,8 @@ class Worker:
         elif self._coming:
             timeout = 0.01
         for one in self._running.values():
+            if (at := one.task.answers.due_at) is not None:
+                timeout = min(timeout, max(0.0, (at - self._clock.now()) / 1000))
             if (tick := one.task.tick_at) is not None:
                 timeout = min(timeout, max(0.0, (tick - self._clock.now()) / 1000))
         self._backend.wait(positions, timeout)
@@ -155,9 +165,13 @@ class Worker:
             self._let_go()
         finally:
             try:
-                self._transaction.close()
+                if self._own:
+                    self._callers.close()
             finally:
-                self._member.leave()
+                try:
+                    self._transaction.close()
+                finally:
+                    self._member.leave()
 
     def _let_go(self) -> None:
         """Of the stores, before another member opens them."""
@@ -186,23 +200,28 @@ class Worker:
         if not all(one.at_end for one in self._running.values()):
             return False
         elsewhere = [
-            TopicPartition(source.topic, number)
+            TopicPartition(topic, number)
             for sub in self._topology.subtopologies
             for number in range(self._layout.tasks[sub.name])
             if Unit(sub.name, number) not in self._running
-            for source in sub.streams
+            for topic in (*(source.topic for source in sub.streams), *sub.retries.values())
         ]
         if not elsewhere:
             return True
         committed = self._backend.committed(self._topology.app)
         return all(
-            at in committed and committed[at].offset >= self._place.end(at) for at in elsewhere
+            at in committed
+            and committed[at].offset >= self._place.end(at)
+            and not is_waiting(committed[at].metadata, at)
+            for at in elsewhere
         )
 
-    def counts(self) -> tuple[int, int]:
-        """How many records it has read, and how many of the events were late."""
+    def counts(self) -> tuple[int, int, int]:
+        """How many records it has read, how many of the events were late, and for how many steps
+        failed that went on."""
         stats = [self._retired, *(one.task.stats for one in self._running.values())]
-        return sum(each.processed for each in stats), sum(sum(s.late.values()) for s in stats)
+        late = sum(sum(each.late.values()) for each in stats)
+        return sum(each.processed for each in stats), late, sum(each.failed for each in stats)
 
     # A turn.
 
@@ -214,6 +233,8 @@ class Worker:
                 break
             if self._guarded(one, Running.step):
                 busy = self._uncommitted = True
+            for failed in one.task.failures():
+                self._reports.failed(failed)
             one.tidy()
         now = self._clock.monotonic()
         if now - self._looked_at >= WAIT:
@@ -282,12 +303,14 @@ class Worker:
                     logger.warning("%s", text)
 
     def _make(self, unit: Unit, place: Place, limits: Mapping[str, Limits]) -> Running:
+        calls = self._callers.of_task()
         task = Task(
             self._topology,
             self._layout,
             self._topology.subtopology(unit.topic),
             unit.partition,
             limits=limits,
+            calls=calls,
         )
         settings = self._settings
         return Running(
@@ -297,15 +320,13 @@ class Worker:
             self._clock,
             on_missing=settings.on_missing,
             beside=self._beside,
+            calls=calls,
         )
 
     def _retire(self, unit: Unit) -> None:
         one = self._running.pop(unit)
         one.close()
-        stats = one.task.stats
-        self._retired.processed += stats.processed
-        for store, late in stats.late.items():
-            self._retired.late[store] = self._retired.late.get(store, 0) + late
+        self._retired.add(one.task.stats)
 
     def _commit(self) -> None:
         self._committed_at = self._clock.monotonic()
@@ -374,7 +395,8 @@ class Worker:
         while not one.restore(self._clock.monotonic() + RESTORE):
             pass
         while one.lag or one.task.buffered:
-            one.step()
+            if not one.step() and one.task.answers.is_full:
+                self._callers.wait(WAIT)
         self._running[torn.unit] = one
         return one
 

@@ -9,6 +9,7 @@ aside comes again when somebody has it retried, and is tried as what it was.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from streamkit.dsl.failures import DeadLetters, Failure, Skip, last_resort
@@ -330,9 +331,10 @@ class Failing:
     def _note(self, error: Exception) -> None:
         what = "skipped" if self._outlet is None else f"in {self._outlet.topic}"
         text = f"{self._cursor.coordinates}: {type(error).__name__}: {error}"
-        count = 1 if self._failed is None else self._failed.count + 1
-        trace = trace_of(error) if self._failed is None else self._failed.trace
-        self._failed = Failed(self.name, count, what, text, trace)
+        if self._failed is None:
+            self._failed = Failed(self.name, 1, what, text, text, trace_of(error))
+        else:
+            self._failed = replace(self._failed, count=self._failed.count + 1, last=text)
 
     def failed(self) -> Failed | None:
         """What was skipped or set aside since the last call, apart from what only followed."""

@@ -5,17 +5,20 @@ input can go on and be committed. Its function is called elsewhere, and when the
 and it is its turn, its results leave: as of the record it was made of, at the time that was then.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
-from streamkit.dsl.failures import Retry
+from streamkit.dsl.failures import Retry, last_resort
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
 from streamkit.engine.hot.moment import NEVER, NodeTime
+from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.journal import Parked
-from streamkit.engine.operators.results import giver
+from streamkit.engine.letters import Letter
+from streamkit.engine.operators.failing import Failing
+from streamkit.engine.operators.results import gathered
 from streamkit.engine.performing import perform
 from streamkit.engine.rows import Rows
 from streamkit.engine.script import Script
@@ -30,6 +33,7 @@ MOST_WAITING = 1000
 """Events that wait at a step, at most, and four times what is called at once. More are not read."""
 MOST_BYTES = 32 << 20
 """About so much they take, at most."""
+Sent: TypeAlias = tuple[Outlet, bytes | None, bytes | None, int]
 _ALL = b""
 """The lane of all events, where one is called at a time."""
 
@@ -64,12 +68,17 @@ class WaitingStep:
         self._cursor = site.cursor
         self._store: Store = site.store(waiting_name(node.name))
         self._start = site.start
-        self._send = site.send
-        forward = site.after(node, key)
-        give = giver(function, forward, site.cursor)
-        self._give = give if waits.batch is None else _each(forward)
-        self._call = site.calls.event(function, key) if self._here and not waits.batch else None
+        self._site = site
+        self._forward = site.after(node, key)
+        self._gathered = gathered(function)
         self._retry = node.failure if isinstance(node.failure, Retry) else None
+        self._stops = last_resort(node.failure) is None
+        self._failing = Failing.of(node, key, site)
+        self._call: Callable[..., Any] | None = None
+        if self._failing is not None:
+            self._failing.again = self._again
+            if self._here and waits.batch is None:
+                self._call = self._failing.calls.event(function, key)
         self._most = max(MOST_WAITING, 4 * waits.concurrency * (waits.batch or 1))
         self._script: Script | None = None
         self._now = 0
@@ -80,37 +89,43 @@ class WaitingStep:
         self._settled = NEVER
         self._last: Identity = ("", -1, -1, -1)
         self._parked: list[Parked] = []
+        self._sent: list[Sent] = []
         self._kept: dict[int, tuple[int, int | None, int | None]] = {}
 
     # An event comes.
 
     def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
         """Let an event wait; call the function for it if there is room."""
-        event = self._event(key, value, stamp, headers)
+        cursor, last = self._cursor, self._last
+        at = (cursor.topic, cursor.partition, cursor.offset)
+        ordinal = last[3] + 1 if last[:3] == at else 0
+        self._last = (*at, ordinal)
+        self._take(key, value, stamp, headers, ordinal)
+
+    def _take(self, key: Any, value: Any, stamp: int, headers: Headers, ordinal: int) -> None:
+        event = self._event(key, value, stamp, headers, ordinal)
+        if self._here and self._waits.batch is None:
+            if self._waits.order == "key":
+                self._encode(event)
+            lane = self._lane(event)
+            call = Call((event,), lane)
+            if not (lane is not None and self.queue.blocks(lane)) and self._try_at_once(call):
+                return
+        else:
+            call = Call((event,), None)
+        self._encode(event)
         self.touched = self._cursor.offset
         if self._waits.batch is not None:
             self._gather(event)
             return
-        lane = self._lane(event)
-        call = Call((event,), lane)
-        blocked = lane is not None and self.queue.blocks(lane)
-        if self._here and not blocked and self._try_at_once(call):
-            return
+        call.lane = self._lane(event)
         self.queue.hold(event)
         self.queue.add(call)
         if not self._here:
             self._begin()
 
-    def _event(self, key: Any, value: Any, stamp: int, headers: Headers) -> Event:
-        cursor, last = self._cursor, self._last
-        topic, partition, offset = cursor.topic, cursor.partition, cursor.offset
-        ordinal = last[3] + 1 if last[:3] == (topic, partition, offset) else 0
-        self._last = (topic, partition, offset, ordinal)
-        try:
-            data, encoded = self._key.encode(key), self._value.encode(value)
-        except SerdeError as error:
-            what = f"event that waits for {self._function.described}"
-            raise cursor.unwritable(what, error) from error
+    def _event(self, key: Any, value: Any, stamp: int, headers: Headers, ordinal: int) -> Event:
+        cursor = self._cursor
         frontier = cursor.frontier
         if frontier != NEVER:
             self._settled = self._reached()
@@ -118,10 +133,15 @@ class WaitingStep:
         held = self._settled
         number = self._next
         self._next += 1
-        return Event(
-            number, key, value, stamp, headers, topic, partition, offset, ordinal, frontier, held,
-            data, encoded,
-        )  # fmt: skip
+        at = (cursor.topic, cursor.partition, cursor.offset)
+        return Event(number, key, value, stamp, headers, *at, ordinal, frontier, held)
+
+    def _encode(self, event: Event) -> None:
+        try:
+            event.data, event.encoded = self._key.encode(event.key), self._value.encode(event.value)
+        except SerdeError as error:
+            what = f"event that waits for {self._function.described}"
+            raise self._cursor.unwritable(what, error) from error
 
     def _lane(self, event: Event) -> bytes | None:
         if self._waits.order == "key":
@@ -172,23 +192,38 @@ class WaitingStep:
         (event,) = call.events
         if self._script is not None and self._script.parked(self.name, event.identity):
             return False  # it failed live, and what came of it came later
+        if self._follows(event):
+            return True
         answer = self._attempt(call)
         if answer.error is not None and (pause := self._pause(call)) is not None:
             call.attempts, call.due = 1, self._due(pause)
             self._parked.append(Parked(self.name, event.identity))
             return False
-        self._settle(call, answer)
-        self._give(event.key, answer.value, event.stamp, event.headers)
+        for result in self._results(call, answer, lambda event: None)[0]:
+            self._forward(event.key, result, event.stamp, event.headers)
         return True
 
     def _attempt(self, call: Call) -> Answer:
-        event = call.events[-1]
-        if self._call is None:
+        event, failing = call.events[-1], self._failing
+        if self._call is None or failing is None:
             return perform(self._request(call))
+        failing.calls.ordinal = event.ordinal
+        given = (event.key, event.value, event.stamp, event.headers)
         try:
-            return Answer(self._call(event.key, event.value, event.stamp, event.headers))
+            return Answer(failing.attempt(self._made, *given))
         except Exception as error:
+            if failing.broken:
+                raise
             return Answer(error=error)
+
+    def _made(self, key: Any, value: Any, stamp: int, headers: Headers) -> Sequence[Any]:
+        assert self._call is not None
+        return self._gathered(self._call(key, value, stamp, headers))
+
+    def _again(self, key: Any, value: Any, stamp: int, letter: Letter) -> bool:
+        """An event comes again that had been set aside: it waits as any other, as what it was."""
+        self._take(key, value, stamp, letter.headers, letter.ordinal)
+        return True
 
     def _pause(self, call: Call) -> int | None:
         """How many ms until the next attempt of a call that has failed again; None: no more."""
@@ -242,7 +277,7 @@ class WaitingStep:
         have. What raises leaves the events from there on where they are.
         """
         answer = call.answer
-        if answer is None:
+        if answer is None:  # it is made here
             enter(call.events[-1])
             answer = self._attempt(call)
             while answer.error is not None and (pause := self._pause(call)) is not None:
@@ -251,12 +286,15 @@ class WaitingStep:
                     return False
                 call.attempts += 1
                 answer = self._attempt(call)
-        enter(call.events[-1])
-        results = self._settle(call, answer)
-        for event, result in zip(call.events, results, strict=True):
+        results = self._results(call, answer, enter)
+        for event, some in zip(call.events, results, strict=True):
             enter(event)
             self._cursor.frontier = event.frontier
-            self._give(event.key, result, event.stamp, event.headers)
+            if event is call.events[-1]:
+                for outlet, name, data, stamp in self._sent:
+                    outlet.add(name, data, stamp, ())
+            for result in some:
+                self._forward(event.key, result, event.stamp, event.headers)
             self._cursor.frontier = None
             self.queue.left(event)
             if event is call.events[-1]:
@@ -266,29 +304,78 @@ class WaitingStep:
             self._begin()
         return True
 
-    def _settle(self, call: Call, answer: Answer) -> Iterable[Any]:
-        """The results of a call, by event; what the function sent is sent."""
-        events, value = call.events, answer.value
-        if answer.error is not None:
-            self._fail(call, answer.error)
-            return [None] * len(events)
-        for topic, key, sent, stamp in answer.sent:
+    def _results(
+        self, call: Call, answer: Answer, enter: Callable[[Event], None]
+    ) -> Sequence[Sequence[Any]]:
+        """What to give on, by event; what the function sent is put aside. Events that it failed for
+        go where they are to go, and so do those that follow one."""
+        error, events = answer.error, call.events
+        self._sent = []
+        if self._waits.batch is None and self._follows(events[0]):
+            return [()]
+        results: list[Sequence[Any]] = []
+        if error is None:
             try:
-                self._send(topic, key, sent, stamp)
-            except Exception as error:
-                self._fail(call, error)
-        if value is None:
-            return [None] * len(events)
-        if self._waits.batch is None:
-            return [value]
-        if len(value) == len(events):
-            return [(each,) for each in value]
-        return [*[None] * (len(events) - 1), value]
+                results = self._of_each(events, answer.value)
+                enter(events[-1])
+                self._check(events, results)
+                self._sent = [self._written(*each) for each in answer.sent]
+            except Exception as failed:
+                error = failed
+        if error is not None:
+            results = [()] * len(events)
+            if self._stops:
+                self._stop(call, error)
+        failing = self._failing
+        for number, event in enumerate(events):
+            if failing is None:
+                break
+            enter(event)
+            if self._waits.batch is not None and self._follows(event):
+                results[number] = ()
+            elif error is not None:
+                failing.calls.ordinal = event.ordinal
+                given = (event.key, event.value, event.stamp, event.headers)
+                failing.fail(*given, error, call.attempts + 1)
+        return results
 
-    def _fail(self, call: Call, error: Exception) -> None:
-        """What is done about a call that has failed for good: the app stops."""
+    def _written(self, topic: str, key: Any, value: Any, stamp: int) -> Sent:
+        """What a function sent. Raises what the topic refuses it with."""
+        outlet, name, data = self._site.encoded(topic, key, value, stamp)
+        error = self._site.refusal(outlet.topic, name, data, stamp, ())
+        if error is not None:
+            raise error
+        return outlet, name, data, stamp
+
+    def _of_each(self, events: Sequence[Event], value: Any) -> list[Sequence[Any]]:
+        """The results of a call by event."""
+        if self._waits.batch is None:
+            return [value if self._call is not None else self._gathered(value)]
+        if value is None:
+            return [()] * len(events)
+        if len(value) == len(events):
+            return [() if each is None else (each,) for each in value]
+        # Fewer or more belong to the batch as a whole, which is there with its last event.
+        return [*[()] * (len(events) - 1), [each for each in value if each is not None]]
+
+    def _check(self, events: Sequence[Event], results: Sequence[Sequence[Any]]) -> None:
+        """Raises what topics would refuse, where something else than stopping is done about it."""
+        if self._failing is not None and self._call is None:
+            for event, some in zip(events, results, strict=True):
+                self._failing.check(event.key, some, event.stamp, event.headers)
+
+    def _follows(self, event: Event) -> bool:
+        """Whether an event goes where one of its key has gone that failed; it has then."""
+        failing = self._failing
+        if failing is None:
+            return False
+        failing.calls.ordinal = event.ordinal
+        return failing.follows(event.key, event.value, event.stamp, event.headers)
+
+    def _stop(self, call: Call, error: Exception) -> None:
+        """The app stops because of a call that has failed for good."""
         first, last, function = call.events[0], call.events[-1], self._function
-        if len(call.events) == 1:
+        if error is self._cursor.reported or len(call.events) == 1:
             self._cursor.fail(function, last.key, error)
         failed = FunctionError(
             f"{function.described} raised {type(error).__name__}: {error}; it was given a batch of "
@@ -414,17 +501,6 @@ class WaitingStep:
                 yield event.number, (call.attempts, call.due, call.number if batched else None)
         for event in self._open:
             yield event.number, (0, None, None)
-
-
-def _each(forward: Forward) -> Forward:
-    """Gives what a batch gave for one of its events."""
-
-    def give(key: Any, results: Any, stamp: int, headers: Headers) -> None:
-        for result in results or ():
-            if result is not None:
-                forward(key, result, stamp, headers)
-
-    return give
 
 
 def _row(event: Event, attempts: int, due: int | None, batch: int | None) -> WaitingRow:

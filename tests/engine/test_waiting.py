@@ -1,0 +1,183 @@
+"""Functions that are waited for give what they would give at once, each event once, in its order."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from streamkit import App, Context, Record
+from streamkit.dsl.windows import tumbling
+from streamkit.errors import FunctionError, UsageError
+from streamkit.records import TopicPartition
+
+
+class Order(Struct):
+    n: int
+    nap: int = 0
+
+
+def listed(sofar: list[int] | None, n: int) -> list[int]:
+    return [*(sofar or []), n]
+
+
+def waiting_app(wait: str, order: str = "partition") -> App:
+    """What comes out of `wait` ("no": a plain function) is looked at in all the ways there are."""
+    app = App("shop")
+    orders = app.stream("orders", Order, out_of_order="5s")
+
+    def many(order: Record[Order], context: Context) -> Iterator[int]:
+        n = order.value.n
+        if n % 5 == 0:
+            context.send("sent", f"{n} at {order.partition}-{order.offset}")
+        for each in range(n % 3):
+            yield n * 10 + each
+
+    def plain(order: Record[Order], context: Context) -> Iterator[int]:
+        return many(order, context)
+
+    async def waits(order: Record[Order], context: Context) -> AsyncIterator[int]:
+        await asyncio.sleep(order.value.nap)
+        for each in many(order, context):
+            yield each
+            await asyncio.sleep(order.value.nap / 3)
+
+    def batched(orders: list[Record[Order]]) -> list[list[int]]:
+        return [[o.value.n * 10 + each for each in range(o.value.n % 3)] for o in orders]
+
+    async def batched_later(orders: list[Record[Order]]) -> list[list[int]]:
+        await asyncio.sleep(max(order.value.nap for order in orders))
+        return batched(orders)
+
+    if wait == "no":
+        done = orders.process(name="done")(plain)
+    elif wait == "async":
+        done = orders.process(name="done", concurrency=3, order=order)(waits)
+    else:
+        batch = batched if wait == "batch" else batched_later
+        made = orders.process(name="made", batch=3, within="10s")(batch)
+
+        @made.process(name="done")
+        def done(many: list[int]) -> Iterator[int]:
+            yield from many
+
+    done.to("out")
+
+    @done.window(tumbling("10s", grace="2s")).aggregate(to="lists")
+    def lists(sofar: list[int] | None, n: int) -> list[int]:
+        return listed(sofar, n)
+
+    @(
+        done.by(lambda n: str(n % 2), name="by-parity")
+        .window(tumbling("20s", grace="0s"))
+        .aggregate(to="parities")
+    )
+    def parities(sofar: list[int] | None, n: int) -> list[int]:
+        return listed(sofar, n)
+
+    return app
+
+
+def found(t, topics=("out", "lists", "sent", "lists-late", "parities", "parities-late")):
+    result = {}
+    for topic in topics:
+        name = f"shop-{topic}" if topic.endswith("late") else topic
+        rows = defaultdict(list)
+        for each in t.topic(name):
+            if each.key is not None or each.value is not None:
+                rows[each.partition].append((each.key, each.value, each.timestamp))
+        result[topic] = dict(rows)
+    return result
+
+
+sent = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 60), st.sampled_from([0, 0, 1, 3])),
+    min_size=1,
+    max_size=30,
+)
+moves = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.sampled_from(["step", "commit", "crash", "rebalance", "run", "advance", "commit"]),
+    ),
+    max_size=12,
+)
+
+
+def play(app, sent, moves, *, seed=None, members=1, partitions=2):
+    """Send events, and let things happen in between; all that came out."""
+    with app.test(partitions=partitions, members=members) as t:
+        t.batch = 4
+        t.create_topic("sent")
+        if seed is not None:
+            t.shuffle(seed)
+        for number, (key, second, nap) in enumerate(sent):
+            t.send("orders", Order(number, nap), key=key, timestamp=second * 1000)
+            for _, move in [each for each in moves if each[0] == number]:
+                match move:
+                    case "rebalance":
+                        t.rebalance(1 + number % 3)
+                    case "advance":
+                        t.advance("100ms")
+                    case _:
+                        getattr(t, move)()
+        t.run()
+        t.finish(10_000_000)
+        assert not any(task.answers.is_waiting for task in t.tasks)
+        return found(t)
+
+
+def in_any_order(rows):
+    return sorted(
+        (str(key), sorted(value) if isinstance(value, list) else value, stamp)
+        for partition in rows.values()
+        for key, value, stamp in partition
+    )
+
+
+@given(sent, moves, st.none() | st.integers(0, 1000), st.integers(1, 3))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_in_order_of_the_input_nothing_is_to_be_seen_of_the_waiting(sent, moves, seed, members):
+    plain = play(waiting_app("no"), sent, [])
+    waited = play(waiting_app("async"), sent, moves, seed=seed, members=members)
+    for topic in ("out", "lists", "lists-late"):
+        assert waited[topic] == plain[topic]
+    # What several tasks write to one partition has no order among them.
+    for topic in ("sent", "parities", "parities-late"):
+        assert in_any_order(waited[topic]) == in_any_order(plain[topic])
+
+
+@given(sent, moves, st.none() | st.integers(0, 1000), st.integers(1, 3))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_in_the_order_of_keys_each_event_is_there_once_and_windows_have_the_same(
+    sent, moves, seed, members
+):
+    plain = play(waiting_app("no"), sent, [])
+    waited = play(waiting_app("async", "key"), sent, moves, seed=seed, members=members)
+
+    def by_key(rows):
+        keys = defaultdict(list)
+        for partition in rows.values():
+            for key, value, stamp in partition:
+                keys[key].append((value, stamp))
+        return keys
+
+    assert by_key(waited["out"]) == by_key(plain["out"])
+    assert by_key(waited["lists"]) == by_key(plain["lists"])
+    assert by_key(waited["lists-late"]) == by_key(plain["lists-late"])
+    assert in_any_order(waited["sent"]) == in_any_order(plain["sent"])
+
+
+@given(sent, moves, st.none() | st.integers(0, 1000), st.sampled_from(["batch", "async batch"]))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_batches_that_give_one_result_for_each_event_are_not_to_be_seen_either(
+    sent, moves, seed, kind
+):
+    topics = ("out", "lists", "lists-late")
+    plain = play(waiting_app("no"), sent, [])
+    batched = play(waiting_app(kind), sent, moves, seed=seed, members=2)
+    assert {t: batched[t] for t in topics} == {t: plain[t] for t in topics}
