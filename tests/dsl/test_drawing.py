@@ -7,10 +7,13 @@ import pytest
 from msgspec import Struct
 
 from streamkit.app import App
+from streamkit.dsl.context import Context
 from streamkit.dsl.durations import milliseconds, shortest
 from streamkit.dsl.mermaid import mermaid
 from streamkit.dsl.outline import outline
 from streamkit.dsl.state import State
+from streamkit.dsl.ticks import Tick
+from streamkit.dsl.timers import Timer
 from streamkit.dsl.tree import tree
 from streamkit.dsl.windows import every, hopping, session, sliding, tumbling
 
@@ -159,3 +162,40 @@ def test_joins_are_written_as_users_write_them() -> None:
     assert "stream join both, within, before 1h, after 1h, left" in text
     assert "right side both, within, before 1h, after 1h, left" in text
     assert text.count("sub-topology") == 1
+
+
+def test_timers_and_ticks_are_steps_as_others() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+
+    @orders.process
+    def waiting(order: Order, seen: State[int], context: Context) -> None: ...
+
+    @waiting.on_timer(to="reminders")
+    def reminder(timer: Timer, seen: State[int]) -> str:
+        return ""
+
+    @app.cron("0 3 * * *", tz="Europe/Berlin", to="nights")
+    def nightly(tick: Tick, seen: State[int]) -> str:
+        return ""
+
+    assert without_lines(tree(outline(app.topology()))) == dedent("""\
+        app shop
+
+        sub-topology orders
+          orders: Order
+          └─ process waiting  [waiting (test_drawing.py)]
+             ├─ store waiting-seen ⇄ shop-waiting-seen-changelog
+             └─ timer reminder  [reminder (test_drawing.py)]
+                ├─ store waiting-timers ⇄ shop-waiting-timers-changelog
+                └─ → reminders: str
+
+        sub-topology shop-nightly-ticks
+          shop-nightly-ticks: Tick, ticks cron 0 3 * * * Europe/Berlin, missed last
+          └─ process nightly  [nightly (test_drawing.py)]
+             ├─ store nightly-seen ⇄ shop-nightly-seen-changelog
+             └─ → nights: str
+        """)
+    drawn = mermaid(outline(app.topology()))
+    assert '["timer reminder"]' in drawn
+    assert '(["shop-nightly-ticks"])' in drawn

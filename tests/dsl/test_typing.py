@@ -14,6 +14,8 @@ from streamkit.app import App
 from streamkit.dsl.context import Context
 from streamkit.dsl.state import ListState, MapState, State
 from streamkit.dsl.aggregates import count, quantile, sum_
+from streamkit.dsl.ticks import Tick
+from streamkit.dsl.timers import Timer
 from streamkit.dsl.windows import Window, every, hopping, session, sliding, tumbling
 from streamkit.records import Record
 
@@ -341,6 +343,69 @@ orders.filter(lambda o: o.amout > 1)
 orders.window(minute).count(emit="sometimes")
 """,
         [(2, "error")],
+    ),
+    "timers": (
+        """
+@orders.process()
+def cart(order: Order, items: State[int], context: Context) -> None:
+    context.timer(after="30m")
+    context.timer("noon", at=order.amount)
+    context.timer(5, after="1s")
+@cart.on_timer
+def left(timer: Timer, items: State[int]) -> Customer | None:
+    reveal_type(timer.time)
+    return None
+@cart.on_timer(to="all")
+def each(timer: Timer) -> Iterator[int]:
+    yield 1
+reveal_type(left)
+reveal_type(each.filter(bool))
+@left.process
+def wrong(order: Order) -> None: ...
+@cart.on_timer
+def not_given(order: Order) -> None: ...
+""",
+        [
+            (5, "error"),
+            (6, "error"),
+            (16, "error"),
+            (18, "error"),
+            (9, "datetime"),
+            (14, "Step[[Timer, items: State[int]], Customer | None, Customer]"),
+            (15, "Step[[int], Any, int]"),
+        ],
+    ),
+    "ticks": (
+        """
+@app.every("10s", to="beats")
+def beat(tick: Tick, count: State[int]) -> str | None:
+    reveal_type(tick.time)
+    return None
+@app.cron("0 * * * *", tz="Europe/Berlin", missed="all")
+def hourly() -> Iterator[int]:
+    yield 1
+@app.every("1m")
+def minutely(context: Context) -> Order:
+    return Order("a", 1)
+reveal_type(beat.map(len))
+reveal_type(hourly)
+reveal_type(minutely)
+@app.every("1m", missed="some")
+def other() -> None: ...
+@app.every("1m")
+def wrong(order: Order) -> None: ...
+@app.every(60)
+def unit() -> None: ...
+""",
+        [
+            (15, "error"),
+            (17, "error"),
+            (19, "error"),
+            (4, "datetime"),
+            (12, "Step[[str], int, int]"),
+            (13, "Step[[], Iterator[int], int]"),
+            (14, "Step[[Context], Order | None, Order]"),
+        ],
     ),
 }
 
