@@ -156,12 +156,12 @@ def test_the_rows_of_all_processes_are_shown_with_their_sum_until_one_is_gone() 
     reading, writing = os.pipe()
     with open(reading, "rb") as lines:
         board.progress(PROGRESS)
-        assert shown[-1] == [("app.py", 2, 100, 10, 7, 1, "")]
+        assert shown[-1] == [("app.py", 2, 100, 10, 7, 1, 0, "")]
         Reporter(writing).progress(PROGRESS)
         board.line(1, lines.readline())
         assert shown[-1][1:] == [
-            ("worker 1", 2, 100, 10, 7, 1, ""),
-            ("all", 4, 200, 20, 14, 2, ""),
+            ("worker 1", 2, 100, 10, 7, 1, 0, ""),
+            ("all", 4, 200, 20, 14, 2, 0, ""),
         ]
         board.line(1, b"")
         board.progress(PROGRESS)

@@ -1,0 +1,350 @@
+"""What was set aside comes back to its step: each once, and by key in order."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamkit import (
+    App,
+    Context,
+    Record,
+    State,
+    TopicPartition,
+    UnknownTopic,
+    UsageError,
+    dlq,
+    tumbling,
+)
+from streamkit.engine.dead_letters import Choice, DeadLetters
+from streamkit.testing import TestRun
+
+
+class Order(msgspec.Struct):
+    amount: int
+
+
+class Lax(msgspec.Struct):
+    amount: int | str
+
+
+@dataclass
+class Broken:
+    """What fails for the time being."""
+
+    numbers: set[int] = field(default_factory=set)
+
+    def check(self, number: int) -> None:
+        if number in self.numbers:
+            raise ValueError(f"{number} fails")
+
+
+def shop(broken: Broken, mode: Any = "record") -> App:
+    app = App("shop")
+
+    @app.stream("numbers", int).process(to="out", on_error=dlq(mode=mode))
+    def listed(number: int, seen: State[list[int]], context: Context) -> list[int]:
+        numbers = seen.get([])
+        numbers.append(number)
+        seen.set(numbers)
+        context.send("sent", number, key=context.key)
+        broken.check(number)
+        return numbers
+
+    return app
+
+
+def started(app: App, partitions: int = 1) -> TestRun:
+    run = app.test(partitions)
+    run.create_topic("sent")
+    return run
+
+
+def letters(run: TestRun, topic: str = "shop-dlq") -> DeadLetters:
+    return DeadLetters(run._backend, [topic], None)
+
+
+def test_what_fails_comes_back_when_it_is_asked_for() -> None:
+    broken = Broken({2})
+    with started(shop(broken)) as run:
+        for number in (1, 2, 3):
+            run.send("numbers", number, key="a")
+        run.run()
+        assert run.values("out") == [[1], [1, 3]]
+        broken.numbers.clear()
+        assert run.retry("listed") == 1
+        assert run.retry() == 0
+        run.run()
+        assert run.values("out") == [[1], [1, 3], [1, 3, 2]]
+        assert [record.timestamp for record in run.topic("out")] == [run.clock.now()] * 3
+        assert list(letters(run).waiting()) == []
+        (one,) = letters(run).summaries()
+        assert (one.waiting, one.retried) == (0, 1)
+
+
+def test_what_fails_again_is_set_aside_again_and_says_how_often() -> None:
+    with started(shop(Broken({2}))) as run:
+        run.send("numbers", 2, key="a")
+        for _ in range(3):
+            run.run()
+            assert run.retry() == 1
+        run.run()
+        *_, last = letters(run).all()
+        assert (last.letter.attempts, last.letter.source) == (4, "numbers-0@0")
+        assert [dead.offset for dead in letters(run).waiting()] == [last.offset]
+
+
+def test_it_is_processed_as_of_the_record_it_was_made_of() -> None:
+    app, broken, seen = App("shop"), Broken({1}), []
+
+    @app.stream("numbers", int).process(to="out", on_error="dlq")
+    def told(number: int, context: Context) -> int:
+        at = (context.topic, context.partition, context.offset, context.timestamp, context.headers)
+        seen.append((*at, context.key, context.uuid()))
+        broken.check(number)
+        return number
+
+    with app.test(2) as run:
+        run.send("numbers", 0, key="k", partition=1, timestamp=5)
+        run.send("numbers", 1, key="k", partition=1, timestamp=7, headers=(("a", b"b"),))
+        run.run()
+        run.retry()
+        run.run()  # fails again
+        broken.numbers.clear()
+        run.retry()
+        run.run()
+        _, *times = seen
+        assert len(times) == 3
+        assert len(set(times)) == 1
+        assert run.topic("out")[-1].headers == (("a", b"b"),)
+
+
+def test_by_key_later_events_wait_behind_the_first_that_failed() -> None:
+    broken = Broken({2})
+    with started(shop(broken, "key")) as run:
+        for number in (1, 2, 3):
+            run.send("numbers", number, key="a")
+        run.send("numbers", 9, key="b")
+        run.send("numbers", 2)  # of no key, so that nothing follows it
+        run.send("numbers", 4, key="a")
+        run.run()
+        assert sorted(run.values("out")) == [[1], [9]]
+        found = [(d.value, d.letter.error, d.letter.behind) for d in letters(run).waiting()]
+        assert [value for value, _, _ in found] == [b"2", b"3", b"2", b"4"] or len(found) == 4
+        run.retry()  # fails again, and all go back
+        run.run()
+        assert len(run.values("out")) == 2
+        broken.numbers.clear()
+        run.send("numbers", 5, key="a")  # still behind them
+        run.run()
+        assert len(run.values("out")) == 2
+        run.retry(key="a")
+        run.run()
+        assert run.values("out")[-1] == [1, 2, 3, 4, 5]
+        run.send("numbers", 6, key="a")
+        run.run()
+        assert run.values("out")[-1] == [1, 2, 3, 4, 5, 6]
+
+
+def test_whoever_comes_back_before_its_turn_goes_to_the_others() -> None:
+    broken = Broken({1})
+    with started(shop(broken, "key")) as run:
+        for number in (1, 2, 3):
+            run.send("numbers", number, key="a")
+        run.run()
+        broken.numbers.clear()
+        places = [(dead.at.partition, dead.offset) for dead in letters(run).waiting()]
+        for place in (places[2], places[0]):
+            letters(run).give_back(Choice(at=frozenset([place])), clock=run.clock)
+        run.run()
+        assert run.values("out") == [[1]]
+        assert run.retry() == 2
+        run.run()
+        assert run.values("out")[-1] == [1, 2, 3]
+
+
+def test_what_is_given_up_holds_up_nothing() -> None:
+    broken = Broken({1})
+    with started(shop(broken, "key")) as run:
+        for number in (1, 2):
+            run.send("numbers", number, key="a")
+        run.run()
+        first, _ = letters(run).waiting()
+        choice = Choice(at=frozenset([(first.at.partition, first.offset)]))
+        letters(run).give_back(choice, discard=True, clock=run.clock)
+        assert run.retry() == 1
+        run.run()
+        assert run.values("out") == [[2]]
+
+
+def test_records_of_a_stream_come_back_as_bytes_and_are_decoded() -> None:
+    def declared(type_: Any, mode: Any) -> App:
+        app = App("shop")
+
+        @app.stream("orders", type_, on_error=dlq("bad", mode=mode)).process(to="amounts")
+        def amount(order: Any) -> int:
+            return int(order.amount)
+
+        return app
+
+    with declared(Order, "key").test(1) as run:
+        at = TopicPartition("orders", 0)
+        values = [b'{"amount":1}', b'{"amount":"2"}', b'{"amount":3}', b'{"amount":4}']
+        run._backend.append(at, values, keys=[b"a", b"a", b"a", b"b"], timestamps=5)
+        run.run()
+        assert run.values("amounts") == [1, 4]
+
+        later = declared(Lax, "key")
+        run._topology = later.topology()
+        run.crash()
+        run.run()
+        assert run.retry("orders") == 2
+        run.run()
+        assert run.values("amounts") == [1, 4, 2, 3]
+
+
+def test_an_event_that_comes_back_after_its_window_is_late() -> None:
+    app, broken = App("shop"), Broken({1})
+    numbers = app.stream("numbers", int)
+
+    @numbers.process(on_error="dlq")
+    def checked(number: int) -> int:
+        broken.check(number)
+        return number
+
+    @checked.window(tumbling("10ms", grace="0s")).aggregate(to="sums", name="sums")
+    def total(sofar: int | None, number: int) -> int:
+        return (sofar or 0) + number
+
+    with app.test(1) as run:
+        for number, stamp in ((1, 1), (2, 2), (1, 12), (4, 13)):
+            run.send("numbers", number, key="a", timestamp=stamp)
+        run.run()
+        assert run.values("sums") == [2]
+        broken.numbers.clear()
+        run.retry()
+        run.run()
+        run.finish(20)
+        assert run.values("sums") == [2, 5]
+        assert run.values("shop-sums-late") == [1]
+
+
+def test_a_topic_made_again_has_letters_of_its_own() -> None:
+    broken = Broken({1})
+    with started(shop(broken)) as run:
+        run.send("numbers", 1, key="a")
+        run.run()
+        assert run.retry() == 1
+        run._backend.delete_topic("shop-dlq")
+        run._backend.create_topic("shop-dlq", 1)
+        run.crash()
+        run.run()
+        assert run.retry() == 1
+
+
+def test_what_no_step_takes_is_refused() -> None:
+    with started(shop(Broken({1}))) as run:
+        run.send("numbers", 1, key="a")
+        run.run()
+        run._backend.delete_topic("shop-listed-retry")
+        with pytest.raises(UsageError, match="no step 'listed'"):
+            run.retry()
+        with pytest.raises(UnknownTopic, match="no app that has run"):
+            DeadLetters.of(run._backend, "shops")
+
+
+# By chance.
+
+
+def naive(events: list[tuple[str | None, int]], rounds: list[set[int]], by_key: bool) -> Any:
+    """The numbers of each key in the order in which they are processed: in each round those that
+    wait are tried again, while some fail."""
+    done: dict[str | None, list[int]] = defaultdict(list)
+    waiting: list[tuple[str | None, int]] = list(events)
+    for failing in rounds:
+        left: list[tuple[str | None, int]] = []
+        held: set[str] = set()
+        for key, number in waiting:
+            if number in failing or (by_key and key is not None and key in held):
+                left.append((key, number))
+                if key is not None:
+                    held.add(key)
+            else:
+                done[key].append(number)
+        waiting = left
+    assert not waiting
+    return done
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    keys=st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=25),
+    failing=st.lists(st.sets(st.integers(0, 24)), min_size=1, max_size=3),
+    mode=st.sampled_from(["record", "key"]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_by_chance_nothing_is_lost_nothing_comes_twice_and_keys_keep_their_order(
+    keys: list[str | None], failing: list[set[int]], mode: str, seed: int
+) -> None:
+    chance = Random(seed)
+    broken = Broken()
+    app = App("shop")
+
+    @app.stream("numbers", int).process(to="out", on_error=dlq(mode=mode))  # type: ignore[arg-type]
+    def listed(number: int, context: Context) -> int:
+        context.send("sent", number, key=context.key)
+        broken.check(number)
+        return number
+
+    def has_key(record: Record[int]) -> bool:
+        return record.key is not None
+
+    @listed.filter(has_key).process(to="kept")
+    def kept(number: int, seen: State[list[int]]) -> list[int]:
+        seen.set([*seen.get([]), number])
+        return seen.get([])
+
+    events = list(zip(keys, range(len(keys)), strict=True))
+    rounds = [*failing, set()]
+    with app.test(2, members=2) as run:
+        run.create_topic("sent")
+        run.shuffle(seed)
+        for at, numbers in enumerate(rounds):
+            broken.numbers = numbers
+            if at:
+                run.retry()
+                if chance.random() < 0.3:
+                    run.retry()  # somebody does so twice
+            else:
+                for key, number in events:
+                    run.send("numbers", number, key=key)
+            for _ in range(chance.randrange(4)):
+                run.step()
+                match chance.randrange(5):
+                    case 0:
+                        run.crash()
+                    case 1:
+                        run.commit()
+                    case 2:
+                        run.rebalance(chance.randint(1, 3))
+            run.run()
+        wanted = naive(events, rounds, mode == "key")
+        got: dict[str | None, list[int]] = defaultdict(list)
+        for record in run.topic("out"):
+            got[record.key].append(record.value)
+        if mode == "key":
+            wanted_ = {key: sorted(n) if key is None else n for key, n in wanted.items()}
+            got_ = {key: sorted(n) if key is None else n for key, n in got.items()}
+            assert got_ == wanted_
+        assert {k: sorted(n) for k, n in got.items()} == {k: sorted(n) for k, n in wanted.items()}
+        assert sorted(r.value for r in run.topic("sent")) == sorted(
+            str(number).encode() for _, number in events
+        )
+        last = {record.key: record.value for record in run.topic("kept")}
+        assert last == {key: numbers for key, numbers in got.items() if key is not None}
+        assert list(letters(run).waiting()) == []
