@@ -16,7 +16,8 @@ LIMIT = 4096
 
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
-    "tables": "l", "steps": "s", "tasks": "n", "waiting": "q", "ticked": "k",
+    "tables": "l", "steps": "s", "tasks": "n", "waiting": "q", "ticked": "k", "ahead": "a",
+    "asked": "d", "tables_passed": "m",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
@@ -27,7 +28,8 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     clock that was written to it.
 
     The task's are in the first input's note: `watermark`; `closed`, per node; `tables`, how far
-    they had been read, per topic; `steps`, how many of a journal that it follows were taken;
+    they had been read, per topic, and `tables_passed`, what `passed` is for these; `ahead` and
+    `asked` of those that are read ahead; `steps`, how many of a journal that it follows were taken;
     `waiting`, the events that wait for answers.
     """
 
@@ -38,7 +40,10 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     told: list[tuple[int, int | None, int]] = []
     idle: bool = False
     passed: tuple[int, str, int] | None = None
-    tables: dict[str, list[int]] = {}
+    tables: dict[str, int] = {}
+    tables_passed: dict[str, tuple[int, str, int]] = {}
+    ahead: dict[str, list[int]] = {}
+    asked: dict[str, list[int | bool]] = {}
     steps: int = 0
     waiting: int = 0
     ticked: int | None = None

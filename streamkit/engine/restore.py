@@ -34,10 +34,12 @@ class Load:
     position: int
     end: int
     take: Callable[[Columns], None]
+    reached: Callable[[], int] = lambda: 0
+    """Before this offset nothing is needed any more: somebody else has read it."""
 
     @property
     def left(self) -> int:
-        return max(0, self.end - self.position)
+        return max(0, self.end - max(self.position, self.reached()))
 
 
 class Restoring:
@@ -68,7 +70,8 @@ class Restoring:
         while self._loads:
             load = self._loads[0]
             # Retention goes on meanwhile, and may take what was not read yet.
-            load.position = max(load.position, self._backend.offsets(load.at).start)
+            start = self._backend.offsets(load.at).start
+            load.position = max(load.position, start, load.reached())
             if load.position >= load.end:
                 self._loads.popleft()
                 continue

@@ -1,10 +1,11 @@
 """One task at work in one log: what it reads next, what it gives, and how it came to its state."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from functools import partial
 
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
+from streamkit.clients.topic_config import is_compacted
 from streamkit.clock import Clock
 from streamkit.engine.callers import TaskCalls
 from streamkit.engine.columns import before
@@ -14,6 +15,10 @@ from streamkit.engine.restore import Load, Restoring
 from streamkit.engine.rows import Position, Rows
 from streamkit.engine.settings import OnMissing
 from streamkit.engine.state.beside import Beside
+from streamkit.engine.state.shared import SharedRows
+from streamkit.engine.state.store import Store
+from streamkit.engine.state.versions import begins_at
+from streamkit.engine.tables import AheadRows
 from streamkit.engine.task import Task
 from streamkit.errors import OffsetOutOfRange, RecordTooLarge
 from streamkit.records import Columns, TopicPartition
@@ -40,10 +45,11 @@ class Running:
         *,
         on_missing: OnMissing = "fail",
         beside: Beside | None = None,
+        shared: SharedRows | None = None,
         calls: TaskCalls | None = None,
     ) -> None:
-        """`beside`: what gives its stores a disk; without it they are in memory. `calls` are the
-        task's, to be ended with it."""
+        """`beside`: what gives its stores a disk; without it they are in memory. `shared`: rows of
+        global tables that the process has already. `calls` are the task's, to be ended with it."""
         self.task = task
         self.unit = Unit(task.subtopology.name, task.number)
         self.positions: dict[TopicPartition, int] = {}
@@ -57,9 +63,12 @@ class Running:
         self._clock = clock
         self._on_missing = on_missing
         self._beside = beside
+        self._shared = shared
         self._calls = calls
         self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
+        self._ahead: dict[TopicPartition, int] = {}  # as positions, of tables that are read ahead
+        self._ahead_names = {place.partition(each): each for each in task.ahead}
         self._changelogs = {
             place.partition(TopicPartition(each, task.number)): each for each in task.changelogs
         }
@@ -100,13 +109,9 @@ class Running:
         loads = []
         for at, changelog in self._changelogs.items():
             loads += self._changes(at, changelog, committed.get(at))
-        for partition in self.task.tables:
-            at = self._place.partition(partition)
-            start, end = self._place.start(at), self._place.end(at)
-            if (until := self.task.load_until(partition)) is not None:
-                end = min(end, max(until, start))
-            loads.append(Load(at, start, end, partial(self._load_table, partition, at)))
-            self.positions[at] = end
+        loads += [self._table(partition) for partition in self.task.tables]
+        for rows in self.task.ahead_rows.values():
+            loads += self._table_ahead(rows)
         self._restoring = Restoring(self._place.backend, loads)
 
     def restore(self, until: float) -> bool:
@@ -148,9 +153,71 @@ class Running:
             Load(at, behind, bounds.end, take_back),
         ]
 
-    def _load_table(self, partition: TopicPartition, at: TopicPartition, columns: Columns) -> None:
-        # To its end, so that the first event already finds its rows.
-        self.task.load_table(partition, self._place.cut(at, columns))
+    def _table(self, partition: TopicPartition) -> Load:
+        """What a table needs: to where it was at the last commit; before the first one to its end,
+        so that the first event already finds its rows."""
+        at, rows = self._place.partition(partition), self.task.merged[partition]
+        start, end = self._place.start(at), self._place.end(at)
+        until = self.task.load_until(partition)
+        if until is not None:
+            end = min(end, max(until, start))
+        if self._beside is not None:
+            self._beside.attach_table(rows, self._journal, {at: end})
+            if until and not rows.positions and self._is_compacted(at.topic):
+                # What the rows were there cannot be known any more: some have had others since.
+                end = self._place.end(at)
+        self.positions[at] = end
+        self.task.loaded(partition, end)
+
+        def take(columns: Columns) -> None:
+            self.task.load_table(partition, self._place.cut(at, columns))
+
+        return Load(at, max(start, rows.positions.get(at.partition, 0)), end, take)
+
+    def _table_ahead(self, rows: AheadRows) -> list[Load]:
+        """What a table needs that is read ahead: at least what it had at the last commit."""
+        mine = [each for each in self.task.ahead if each.topic == rows.table.topic]
+        places = {each: self._place.partition(each) for each in mine}
+        known = [self.task.load_until(each, ahead=True) for each in mine]
+        # Of a task that begins anew, whatever was dropped before may be asked for again.
+        since = None if None in known else rows.since
+        if self._beside is not None:
+            ends = {at: self._place.end(at) for at in places.values()}
+            if rows.table.everywhere and (shared := self._shared) is not None:
+                journal = TopicPartition(self._journal.topic, 0)
+                rows.share(lambda new: shared.of(new, journal, ends, since))
+            else:
+                for store in rows.stores:
+                    self._beside.attach_table(store, self._journal, ends, fits=begins_at(since))
+        rows.begin(since)
+        loads = []
+        for partition, until in zip(mine, known, strict=True):
+            at = places[partition]
+            start, end = self._place.start(at), self._place.end(at)
+            if until is not None:
+                end = min(end, max(until, start))
+            self._ahead[at] = end
+            self.task.loaded(partition, end, ahead=True)
+
+            def take(
+                columns: Columns, partition: TopicPartition = partition, at: TopicPartition = at
+            ) -> None:
+                self.task.load_ahead(partition, self._place.cut(at, columns))
+
+            def reached(number: int = at.partition) -> int:
+                return min(store.positions.get(number, 0) for store in rows.stores)
+
+            loads.append(Load(at, start, end, take, reached))
+        return loads
+
+    @property
+    def _journal(self) -> TopicPartition:
+        journal = self.task.subtopology.journal
+        assert journal is not None, "a task with tables has one"
+        return self._place.partition(TopicPartition(journal, self.task.number))
+
+    def _is_compacted(self, topic: str) -> bool:
+        return is_compacted(self._place.backend.topic(topic).config)
 
     def _without_missing(
         self, committed: Mapping[TopicPartition, CommittedOffset]
@@ -198,9 +265,28 @@ class Running:
         self.task.caught_up(self._names[at] for at in wanted)
         for at in wanted:
             self._silent.setdefault(at, now)
+        rows = self._read_ahead(now + TURN)
         left = self.task.answers.left
-        done = self._run(now + TURN)
-        return self.flush() or bool(batches) or done > 0 or self.task.answers.left > left
+        done = self._run(now + TURN) + self.task.answers.left - left
+        return self.flush() or bool(batches) or rows or done > 0
+
+    def _read_ahead(self, until: float) -> bool:
+        """Read tables that are read ahead to where they end now, if time suffices; False when
+        there was nothing."""
+        ends = {at: self._place.end(at) for at in self._ahead}
+        found = False
+        while behind := {at: o for at, o in self._ahead.items() if o < ends[at]}:
+            batches = self._fetch(behind)
+            for batch in batches:
+                columns, position = self._cut(batch)
+                self.task.feed_ahead(self._ahead_names[batch.partition], columns)
+                self._ahead[batch.partition] = position
+            found |= bool(batches)
+            if not batches or self._clock.monotonic() >= until:
+                break
+        if not behind or not batches:
+            self.task.caught_up_ahead(self._ahead_names.values())
+        return found
 
     def _cut(self, batch: Batch) -> tuple[Columns, int]:
         """What to feed of a batch, and where to read on."""
@@ -266,6 +352,8 @@ class Running:
         Until the last `step`, not until now: while other tasks had their turn, or the process was
         stopped, something may have come. False when it gave nothing.
         """
+        if self._ahead and self._read_ahead(self._clock.monotonic() + TURN):
+            return True  # what closes now would find these rows, and may not yet
         self.task.idle(
             {
                 partition: round((self._looked - self._silent[at]) * 1000)
@@ -292,8 +380,9 @@ class Running:
     @property
     def at_end(self) -> bool:
         """Whether everything there is to read has been processed, and nothing waits."""
+        read = (*self.positions.items(), *self._ahead.items())
         return not (self.task.buffered or self.task.answers.is_waiting) and all(
-            offset >= self._place.end(at) for at, offset in self.positions.items()
+            offset >= self._place.end(at) for at, offset in read
         )
 
     @property
@@ -350,6 +439,7 @@ class Running:
 
     def committed(self) -> None:
         """What `checkpoint` gave is committed."""
+        self.task.settle()
         ends, self._ends = self._ends, {}
         for topic, end in ends.items():
             if topic in self.task.stores:  # the journal is none
@@ -357,7 +447,7 @@ class Running:
 
     def tidy(self) -> None:
         """Between two steps: leave on disk what is due there, and make room."""
-        for store in self.task.stores.values():
+        for store in self._own_stores():
             store.flush_if_due()
 
     def close(self) -> None:
@@ -367,5 +457,14 @@ class Running:
         """
         if self._calls is not None:
             self._calls.close()
-        for store in self.task.stores.values():
+        for rows in self.task.ahead_rows.values():
+            rows.leave()
+        for store in self._own_stores():
             store.close()
+
+    def _own_stores(self) -> Iterator[Store]:
+        yield from self.task.stores.values()
+        yield from self.task.merged.values()
+        for rows in self.task.ahead_rows.values():
+            if not rows.is_shared:
+                yield from rows.stores

@@ -23,10 +23,11 @@ from streamkit.engine.rows import Rows
 from streamkit.engine.state.expiring import new_store
 from streamkit.engine.state.store import Store
 from streamkit.engine.tables import (
+    AheadRows,
     JoinedRows,
     KeptRows,
+    MergedRows,
     TableRows,
-    TopicRows,
     row_maker,
 )
 from streamkit.engine.waiting import Queue, Request
@@ -85,10 +86,12 @@ class Site:
         cursor: Cursor,
         clock: Clock,
         outlets: Outlets,
-        tables: Mapping[str, TopicRows],
+        merged: Mapping[str, MergedRows],
+        ahead: Mapping[str, AheadRows],
         start: Callable[[Request], None],
     ) -> None:
-        """`number` is the task's; `build` makes the step of any node, `start` has a call made."""
+        """`number` is the task's; `build` makes the step of any node, `start` has a call made.
+        `merged`, `ahead`: rows of tables, by topic."""
         self.app = app
         self.number = number
         self.cursor = cursor
@@ -111,7 +114,7 @@ class Site:
         self._build = build
         self._clock = clock
         self._outlets = outlets
-        self._tables = tables
+        self._merged, self._ahead = merged, ahead
         self._times: dict[Node, NodeTime] = {}
         self._queues: dict[Waiting, Queue] = {}
         self._following: dict[Node, Forward] = {}
@@ -178,16 +181,18 @@ class Site:
         """Let something else be the store of this name."""
         self.stores[name] = kept
 
-    def rows(self, table: TableNode) -> TableRows:
-        """The rows of a table that the task can see."""
+    def rows(self, table: TableNode, *, then: bool) -> TableRows:
+        """The rows of a table that the task can see; `then`: as of a time."""
         match table:
             case TableSource():
-                return self._tables[table.topic]
+                ahead = then or table.everywhere
+                return self._ahead[table.topic] if ahead else self._merged[table.topic]
             case KeptTable():
                 return KeptRows(self._stores[table.name])
             case JoinedTable():
                 make = row_maker(table.function, table.how, table.key, self.cursor)
-                return JoinedRows(self.rows(table.left), self.rows(table.right), make)
+                left, right = (self.rows(each, then=then) for each in (table.left, table.right))
+                return JoinedRows(left, right, make)
 
     def time(self, node: Node) -> NodeTime:
         """Event time as the node sees it: one object, whenever it is asked for."""

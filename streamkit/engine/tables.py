@@ -1,20 +1,18 @@
 """The rows of tables that a task can see: as they are, or as they were at some time."""
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable
-from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.sources import TableSource
 from streamkit.dsl.nodes.tables import How
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.state.store import Store
-from streamkit.errors import SerdeError
-from streamkit.records import Columns, TopicPartition
+from streamkit.engine.state.table import LatestRows, TableStore
+from streamkit.engine.state.versions import VersionRows
+from streamkit.records import Columns
 from streamkit.serde import Serde
-
-_stamp = itemgetter(0)
 
 
 class TableRows(Protocol):
@@ -27,101 +25,102 @@ class TableRows(Protocol):
         """The row that was there at a time (ms), as far back as it was asked to be kept."""
 
     def keep(self, since: Callable[[], int], /) -> None:
-        """Keep what was there from a time on, which only grows. Before anything is loaded."""
-
-    def trim(self) -> None:
-        """Forget what was before that time."""
+        """Keep what was there from a time on, which only grows."""
 
 
-class TopicRows:
-    """The rows of a topic: for each key its record with the largest offset.
+class MergedRows:
+    """The rows of a partition that is read with the events, in the order of time."""
 
-    As of a time: the one with the largest timestamp that is not after it, of several the one with
-    the largest offset. A null value is no row from its time on.
+    def __init__(self, store: LatestRows) -> None:
+        self.store = store
+        self.get = store.get
+
+    def as_of(self, key: bytes, time: int) -> Any:
+        raise AssertionError("what is looked up as of a time is read ahead")
+
+    def keep(self, since: Callable[[], int]) -> None:
+        raise AssertionError("what is looked up as of a time is read ahead")
+
+
+class AheadRows:
+    """What one task sees of a table that is read ahead: its latest rows, or versions, or both.
+
+    Tasks of one process may share them.
     """
 
-    def __init__(self, key: Serde, value: Serde) -> None:
-        self.rows: dict[bytes, Any] = {}
-        self.encode_key = key.encode
-        self.get = self.rows.get
-        self._decode = value.decode
+    def __init__(self, table: TableSource, *, now: bool, then: bool) -> None:
+        self.table = table
+        self.latest = new_latest(table, at_once=True) if now else None
+        self.versions = new_versions(table) if then else None
+        self.asked = NEVER
+        """The latest time (ms) that was asked for; who uses it sets it back."""
+        self.is_shared = False
         self._since: list[Callable[[], int]] = []
-        self._versions: dict[bytes, list[tuple[int, Any]]] = {}  # ascending by time
-        self._superseding: deque[tuple[int, bytes]] = deque()  # versions with one before them
-        self._deleted: list[bytes] = []
+        self._marked = NEVER
 
-    def load(self, partition: TopicPartition, columns: Columns, start: int, stop: int) -> None:
-        """Take in records `start` to `stop` of the table's topic. Raises SerdeError."""
-        rows = self.rows
-        for at in range(start, stop):
-            key, data = columns.keys[at], columns.values[at]
-            if key is None:
-                raise SerdeError(
-                    f"{partition}@{columns.offsets[at]}: a record without a key, in a table; "
-                    "write it with one, or read the topic with app.stream"
-                )
-            row = None
-            if data is None:
-                rows.pop(key, None)
-            else:
-                try:
-                    row = rows[key] = self._decode(data)
-                except SerdeError as error:
-                    where = f"{partition}@{columns.offsets[at]}"
-                    raise SerdeError(f"{where}: value: {error}") from error
-            if self._since:
-                self._add(key, columns.timestamps[at], row)
-        if self._since:
-            self._forget_superseded()
+    def get(self, key: bytes) -> Any:
+        self.asked = FOREVER
+        assert self.latest is not None
+        return self.latest.get(key)
 
-    # As of a time.
+    def as_of(self, key: bytes, time: int) -> Any:
+        if time > self.asked:
+            self.asked = time
+        assert self.versions is not None
+        return self.versions.as_of(key, time)
 
     def keep(self, since: Callable[[], int]) -> None:
         self._since.append(since)
 
-    def as_of(self, key: bytes, time: int) -> Any:
-        versions = self._versions.get(key)
-        if versions is None:
-            return None
-        stamp, row = versions[-1]
-        if stamp <= time:
-            return row
-        at = bisect_right(versions, time, key=_stamp)
-        return versions[at - 1][1] if at else None
+    def take(self, partition: int, columns: Columns, start: int, stop: int) -> None:
+        """Take in records of the topic, in order. Raises SerdeError."""
+        for store in self.stores:
+            store.take(partition, columns, start, stop)
 
-    def _add(self, key: bytes, stamp: int, row: Any) -> None:
-        versions = self._versions.get(key)
-        if versions is None:
-            self._versions[key] = [(stamp, row)]
-            if row is None:
-                self._superseding.append((stamp, key))
-            return
-        at = bisect_right(versions, stamp, key=_stamp)
-        versions.insert(at, (stamp, row))
-        # Of two one is after the other: when nobody asks for times before it, that goes.
-        self._superseding.append((versions[max(at, 1)][0], key))
+    def share(self, known: Callable[[TableStore], TableStore]) -> None:
+        """Use the stores of the process in place of own ones."""
+        self.is_shared = True
+        if self.latest is not None:
+            self.latest = cast(LatestRows, known(self.latest))
+        if self.versions is not None:
+            self.versions = cast(VersionRows, known(self.versions))
 
-    def trim(self) -> None:
-        self._forget_superseded()
-        # Not while a topic is loaded: an older record of the key may still come.
-        for key in self._deleted:
-            versions = self._versions.get(key)
-            if versions is not None and len(versions) == 1 and versions[0][1] is None:
-                del self._versions[key]
-        self._deleted.clear()
+    @property
+    def stores(self) -> tuple[LatestRows | VersionRows, ...]:
+        return tuple(each for each in (self.latest, self.versions) if each is not None)
 
-    def _forget_superseded(self) -> None:
-        """Of what was there before the time that is kept, only the last version is needed."""
-        since = min(since() for since in self._since)
-        waiting = self._superseding
-        while waiting and waiting[0][0] <= since:
-            _, key = waiting.popleft()
-            versions = self._versions.get(key)
-            if versions is None:
-                continue
-            del versions[: max(bisect_right(versions, since, key=_stamp) - 1, 0)]
-            if len(versions) == 1 and versions[0][1] is None:
-                self._deleted.append(key)
+    @property
+    def since(self) -> int:
+        """From which time on (ms) it is asked for versions."""
+        return min((since() for since in self._since), default=NEVER)
+
+    def begin(self, since: int | None) -> None:
+        """From this time on versions will be asked for; None: any."""
+        if self.versions is not None:
+            self.versions.keep(self, NEVER if since is None else since)
+
+    def mark(self) -> None:
+        """What is kept now is part of the next commit."""
+        self._marked = self.since
+
+    def settle(self) -> None:
+        """That is committed: older versions will not be asked for by this task."""
+        if self.versions is not None:
+            self.versions.keep(self, self._marked)
+            self.versions.settle()
+
+    def leave(self) -> None:
+        """The task is closed."""
+        if self.versions is not None:
+            self.versions.leave(self)
+
+
+def new_latest(table: TableSource, *, at_once: bool) -> LatestRows:
+    return LatestRows(table.topic, table.value, at_once=at_once)
+
+
+def new_versions(table: TableSource) -> VersionRows:
+    return VersionRows(table.topic, table.value, at_once=True)
 
 
 class KeptRows:
@@ -135,9 +134,6 @@ class KeptRows:
 
     def keep(self, since: Callable[[], int]) -> None:
         raise AssertionError("history is refused where the join is declared")
-
-    def trim(self) -> None:
-        return None
 
 
 class JoinedRows:
@@ -162,10 +158,6 @@ class JoinedRows:
     def keep(self, since: Callable[[], int]) -> None:
         self._left.keep(since)
         self._right.keep(since)
-
-    def trim(self) -> None:
-        self._left.trim()
-        self._right.trim()
 
 
 def row_maker(

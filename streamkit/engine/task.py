@@ -5,32 +5,37 @@ The shell around it reads and writes the log; live, replay and tests differ only
     task = Task(topology, layout, subtopology, number)
     task.resume({partition: Position(offset, metadata) ...})     each of task.inputs
     task.restore(changelog, columns) ...                          up to the committed end
-    task.load_table(partition, columns) ...                       each of task.tables, to its end
+    task.load_table(partition, columns) ...                       each of task.tables and task.ahead
     again and again:
         task.feed(partition, columns)         what was fetched of inputs and tables
         task.caught_up(partitions)            those of which there was nothing more
+        task.feed_ahead(partition, columns)   what there is of tables that are read ahead
+        task.caught_up_ahead(partitions)
         task.tick(now)                        for those that read ticks of the wall clock
         task.run()
         append what task.drain() gives
-        from time to time commit task.checkpoint(); task.idle(...) when nothing comes
+        from time to time commit task.checkpoint(), and then task.settle(); task.idle(...) when
+        nothing comes
 
 What a task gives is a function of what it was fed, however that was cut into columns, and of what
 the wall clock decided: which input had nothing yet when another was read on (`caught_up`), which
-was idle, and what closed for it (`idle`), how far tables were read ahead, what was too far ahead of
-the clock (`run`). It gives these decisions as rows of its journal, with the changes of its state. A
-task that is given such a journal takes none itself, and does again what the one did that wrote it.
+was idle, and what closed for it (`idle`), how far tables were read at the start, which of their
+rows came too late, what was too far ahead of the clock (`run`). It gives these decisions as rows of
+its journal, with the changes of its state. A task that is given such a journal takes none itself,
+and does again what the one did that wrote it.
 
 When it drains is where markers of time stand in a repartition topic. They are records in the log,
 so that whoever reads them does the same again.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine import journal as journals
+from streamkit.engine.ahead import ReadAhead
 from streamkit.engine.answers import Answers
 from streamkit.engine.failed import Failed
 from streamkit.engine.headers import Marker
@@ -44,6 +49,8 @@ from streamkit.engine.notes import Note, read_note
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
 from streamkit.engine.script import Script
+from streamkit.engine.state.table import TableStore
+from streamkit.engine.tables import AheadRows
 from streamkit.engine.waiting import Calls, Request
 from streamkit.engine.wiring import wire
 from streamkit.records import Columns, TopicPartition
@@ -118,7 +125,8 @@ class Task:
         self._decided: list[Entry] = []
         self._step: Step | None = None
         self._steps = 0  # taken of the journal
-        self._loaded: dict[str, int] = {}  # how far tables had been read at the last commit
+        self._loaded: dict[TopicPartition, int] = {}  # how far tables were at the last commit
+        self._loaded_ahead: dict[TopicPartition, int] = {}
         self._was_idle = False
         self._begun = False
 
@@ -145,7 +153,12 @@ class Task:
             parts.site, parts.clock, calls, self._places, self._enter, self._advance
         )
         self._waits = bool(self._answers.steps)
-        self._tables = parts.tables
+        self.merged = {
+            TopicPartition(topic, number): rows.store for topic, rows in parts.merged.items()
+        }
+        """The rows of `tables`, for who restores and commits."""
+        self.ahead_rows = parts.ahead_rows
+        """By topic the rows of tables that are read ahead."""
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
         self._horizons = parts.horizons
@@ -153,7 +166,8 @@ class Task:
         self._retries = [one for one in self._inputs.values() if isinstance(one, RetryInput)]
         merged = [one for one in self._inputs.values() if one not in self._retries]
         self._merge = Merge(merged)
-        self._named = {one.name: one for one in merged}
+        self._ahead = ReadAhead(parts.ahead_rows, parts.ahead, merged)
+        self._named = {one.name: one for one in (*merged, *self._ahead.inputs.values())}
         if journal is not None:
             self._merge.script = script = Script(journal, self._named)
             for horizon in parts.horizons:
@@ -169,11 +183,15 @@ class Task:
 
     @property
     def tables(self) -> tuple[TopicPartition, ...]:
-        """The partitions it holds as tables: loaded first, from their start, then fed as they grow.
-
-        Their positions are not committed.
+        """The partitions it reads as tables, merged with the inputs: loaded first, then fed as they
+        grow. How far, is in the notes that are committed with the inputs' positions.
         """
-        return tuple(one for one in self._inputs if one not in self._frontiers)
+        return tuple(self.merged)
+
+    @property
+    def ahead(self) -> tuple[TopicPartition, ...]:
+        """The partitions of tables that it reads ahead of the inputs: so are these."""
+        return tuple(self._ahead.inputs)
 
     @property
     def changelogs(self) -> tuple[str, ...]:
@@ -188,7 +206,7 @@ class Task:
     @property
     def buffered(self) -> int:
         """Records fed and not processed."""
-        return sum(one.length for one in self._inputs.values())
+        return sum(one.length for one in self._inputs.values()) + self._ahead.buffered
 
     @property
     def hungry(self) -> tuple[TopicPartition, ...]:
@@ -263,13 +281,31 @@ class Task:
 
         Up to `load_until`.
         """
-        self._tables[partition.topic].load(partition, columns, 0, len(columns))
+        rows = self.merged[partition]
+        rows.take(partition.partition, columns, 0, len(columns))
+        # Nothing here depends on a commit that is still to come.
+        rows.mark()
+        rows.settle()
         if len(columns):
-            self._inputs[partition].position = columns.offsets[-1] + 1
+            self.loaded(partition, columns.offsets[-1] + 1)
 
-    def load_until(self, partition: TopicPartition) -> int | None:
-        """The offset of a table that it is to be loaded to; None: to its end."""
-        return None if self._script is None else self._loaded.get(str(partition), 0)
+    def load_ahead(self, partition: TopicPartition, columns: Columns) -> None:
+        """The same for a table that is read ahead."""
+        rows = self.ahead_rows[partition.topic]
+        rows.take(partition.partition, columns, 0, len(columns))
+        if len(columns):
+            self.loaded(partition, columns.offsets[-1] + 1, ahead=True)
+
+    def loaded(self, partition: TopicPartition, position: int, *, ahead: bool = False) -> None:
+        """A table has everything before a position, by whatever way."""
+        one = (self._ahead.inputs if ahead else self._inputs)[partition]
+        one.position = max(one.position, position)
+
+    def load_until(self, partition: TopicPartition, *, ahead: bool = False) -> int | None:
+        """The offset of a table that it is to be loaded to: what was committed. None, before the
+        first commit: to its end."""
+        known = self._loaded_ahead if ahead else self._loaded
+        return known.get(partition, None if self._script is None else 0)
 
     # Working.
 
@@ -294,6 +330,20 @@ class Task:
             one = self._inputs[partition]
             one.at_end = not one.length
 
+    def feed_ahead(self, partition: TopicPartition, columns: Columns) -> None:
+        """Hand over the next records of a table that is read ahead, in order. Raises SerdeError."""
+        self._ahead.inputs[partition].add(columns)
+        if self._script is None:
+            self._ahead.read(None)
+
+    def caught_up_ahead(self, partitions: Iterable[TopicPartition]) -> None:
+        """These stood at their end since the inputs' last records were fetched.
+
+        No event is processed before that was said of all that are read ahead.
+        """
+        for partition in partitions:
+            self._ahead.inputs[partition].at_end = True
+
     def run(self, limit: int | None = None, *, now: int | None = None) -> int:
         """Process what was fed, at most about `limit` records; how many it was.
 
@@ -317,7 +367,7 @@ class Task:
             self._answers.tell(now)
         done += self._process_again(limit)
         # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
-        while self._follow() and done < limit:
+        while self._is_ready() and done < limit:
             some = limit - done
             if self._waits and not (some := min(some, self._give_answers())):
                 break
@@ -404,11 +454,23 @@ class Task:
         changes = {topic: store.changes() for topic, store in self._stores.items()}
         if self.subtopology.journal is not None:
             changes[self.subtopology.journal] = self._journal()
+        for rows in self._rows:
+            rows.mark()
         return Checkpoint(positions, {topic: rows for topic, rows in changes.items() if rows})
+
+    def settle(self) -> None:
+        """What the first checkpoint gave, of those not told about, is committed."""
+        for rows in self._rows:
+            rows.settle()
+
+    @property
+    def _rows(self) -> Iterator[TableStore | AheadRows]:
+        yield from self.merged.values()
+        yield from self.ahead_rows.values()
 
     def _journal(self) -> Rows:
         """What was decided since the last call."""
-        decided: list[Entry] = [*self._decided, *self._merge.held()]
+        decided: list[Entry] = [*self._decided, *self._merge.held(), *self._ahead.held()]
         decided += (ahead for horizon in self._horizons for ahead in horizon.decided())
         decided += self._answers.parked()
         self._decided = []
@@ -429,8 +491,8 @@ class Task:
         except Exception:
             # What was made of the failed record is forgotten; what it was given of the state may
             # have been changed in place, and cannot be.
-            one.position = self._cursor.offset if one.at is None else one.at
             if one.partition in self._frontiers:
+                one.position = self._cursor.offset if one.at is None else one.at
                 self.failed = (one.partition, one.position)
             self._take_back()
             raise
@@ -480,15 +542,29 @@ class Task:
         self._update_due()  # by what was restored
         if self._script is not None:
             return
-        if self.tables:
-            at = self._places() | {str(one): self._loaded.get(str(one), 0) for one in self.tables}
-            to = {str(one): self._inputs[one].position for one in self.tables}
+        # Without a commit before, and where it had to.
+        to = {
+            str(one): self._inputs[one].position
+            for one in self.tables
+            if self._inputs[one].position > self._loaded.get(one, 0)
+        }
+        if to:
+            at = self._places() | {str(one): self._loaded.get(one, 0) for one in self.tables}
             self._decided.append(Tables(at, to))
         if self._was_idle:
             self._decided.append(Silence(self._places()))
 
     def _places(self) -> dict[str, int]:
         return {one.name: one.position for one in self._named.values()}
+
+    def _is_ready(self) -> bool:
+        """Do what comes before the next record; False when something is missing for that yet."""
+        while self._follow():
+            left = self._ahead.buffered
+            complete = self._ahead.read(self._script)
+            if self._ahead.buffered == left:
+                return complete
+        return False
 
     def _follow(self) -> bool:
         """Take the steps of the journal that are due; False when one waits for records."""
@@ -604,8 +680,10 @@ class Task:
             note.passed = self._merge.passed(self._inputs[partition])
         if partition == self.inputs[0]:
             for table in self.tables:
-                positions = note.tables.setdefault(table.topic, [])
-                positions.append(self._inputs[table].position)
+                note.tables[table.topic] = self._inputs[table].position
+                if (met := self._merge.passed(self._inputs[table])) is not None:
+                    note.tables_passed[table.topic] = met
+            note.ahead, note.asked = self._ahead.positions(), self._ahead.asked()
             note.steps = self._steps
             note.waiting = self._answers.waiting
             note.watermark = self.watermark
@@ -635,10 +713,12 @@ class Task:
             self._steps = note.steps
         if note.passed is not None:
             self._merge.recall(self._inputs[partition], note.passed)
-        for topic, positions in note.tables.items():
-            mine = [one for one in self.tables if one.topic == topic]
-            for table, position in zip(mine, positions, strict=False):
-                self._loaded[str(table)] = position
+        for table in self.tables:
+            if (position := note.tables.get(table.topic)) is not None:
+                self._loaded[table] = self._inputs[table].position = position
+            if table.topic in note.tables_passed:
+                self._merge.recall(self._inputs[table], note.tables_passed[table.topic])
+        self._loaded_ahead |= self._ahead.recall(note.ahead, note.asked)
         if note.watermark is not None:
             self._clock.watermark = max(self._clock.watermark, note.watermark)
         for timed, node in self._timed:

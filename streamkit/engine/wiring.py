@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.cursor import Cursor
@@ -16,7 +17,7 @@ from streamkit.engine.outlets import Outlets
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
-from streamkit.engine.tables import TopicRows
+from streamkit.engine.tables import AheadRows, MergedRows, new_latest
 from streamkit.engine.ticker import Ticker
 from streamkit.engine.waiting import Request
 from streamkit.engine.watermarks import RetryFrontier, UpstreamFrontier
@@ -27,18 +28,22 @@ from streamkit.records import Columns, TopicPartition
 class Parts:
     """What a task works with.
 
-    `frontiers` has the inputs read as streams, in order; `inputs` those and the tables;
-    `horizons` those of the inputs with a `max_ahead`, `tickers` those of ticks.
+    `frontiers` has the inputs read as streams, in order; `inputs` those and the tables that are
+    `merged` with them, by topic; `ahead` the partitions of tables that are read ahead, and
+    `ahead_rows` what is in these, by topic; `horizons` those of the inputs with a `max_ahead`,
+    `tickers` those of ticks.
     """
 
     clock: Clock
     cursor: Cursor
     outlets: Outlets
     site: Site
-    tables: dict[str, TopicRows]
+    merged: dict[str, MergedRows]
+    ahead_rows: dict[str, AheadRows]
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
     horizons: list[Horizon] = field(default_factory=list)
+    ahead: list[TopicPartition] = field(default_factory=list)
     tickers: dict[TopicPartition, Ticker] = field(default_factory=dict)
 
 
@@ -57,20 +62,27 @@ def wire(
     cursor, clock = Cursor(), Clock()
     own = {*topology.internal, *topology.ticks}
     outlets = Outlets(topology.types(), own, cursor, limits)
-    tables = {
-        table.topic: TopicRows(table.key, table.value)
-        for table in (*sub.tables, *sub.global_tables)
+    now, then = _looked_up(sub)
+    merged = {
+        table.topic: MergedRows(new_latest(table, at_once=False))
+        for table in sub.tables
+        if table in now
     }
-    site = Site(topology.app, sub, number, step, cursor, clock, outlets, tables, start)
-    parts = Parts(clock, cursor, outlets, site, tables)
+    ahead = {
+        table.topic: AheadRows(table, now=table.everywhere and table in now, then=table in then)
+        for table in (*sub.tables, *sub.global_tables)
+        if table.everywhere or table in then
+    }
+    site = Site(topology.app, sub, number, step, cursor, clock, outlets, merged, ahead, start)
+    parts = Parts(clock, cursor, outlets, site, merged, ahead)
     site.frontiers = parts.frontiers
     for source in sub.streams:
         _make_stream(parts, source, number, moved, alone=len(sub.streams) == 1)
-    for table in sub.tables:
-        _make_table(parts, table, number)
-    for table in sub.global_tables:
-        for each in range(layout.partitions[table.topic]):
-            _make_table(parts, table, each)
+    for topic, rows in merged.items():
+        _make_table(parts, TopicPartition(topic, number), rows)
+    for topic, each in ahead.items():
+        numbers = range(layout.partitions[topic]) if each.table.everywhere else (number,)
+        parts.ahead += [TopicPartition(topic, one) for one in numbers]
     for failing in site.failing:
         if failing.retries is not None:
             partition = TopicPartition(failing.retries, number)
@@ -104,10 +116,18 @@ def _make_stream(
     parts.inputs[partition] = Input(partition, read)
 
 
-def _make_table(parts: Parts, table: TableSource, number: int) -> None:
-    partition, rows = TopicPartition(table.topic, number), parts.tables[table.topic]
-
+def _make_table(parts: Parts, partition: TopicPartition, rows: MergedRows) -> None:
     def read(columns: Columns, start: int, stop: int) -> None:
-        rows.load(partition, columns, start, stop)
+        rows.store.take(partition.partition, columns, start, stop)
 
     parts.inputs[partition] = Input(partition, read)
+
+
+def _looked_up(sub: SubTopology) -> tuple[set[TableSource], set[TableSource]]:
+    """The tables that are looked up as they are, and those that are as of a time."""
+    now: set[TableSource] = set()
+    then: set[TableSource] = set()
+    for node in sub.nodes:
+        as_of = isinstance(node, Join) and node.history is not None
+        (then if as_of else now).update(node.tables())
+    return now, then

@@ -29,6 +29,7 @@ from streamkit.engine.running import Running
 from streamkit.engine.settings import Settings
 from streamkit.engine.state.beside import Beside
 from streamkit.engine.state.budget import Budget
+from streamkit.engine.state.shared import SharedRows
 from streamkit.engine.task import Stats, Task
 from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import Fenced, ProducerFenced, StreamkitError
@@ -80,6 +81,7 @@ class Worker:
         self._own = callers is None
         self._callers: Callers = LiveCallers(backend.wake) if callers is None else callers
         self._beside = Beside(backend, Budget(settings.memory), clock, _warn)
+        self._shared = SharedRows(self._beside)
         self._open()
         self._committed_at = self._looked_at = clock.monotonic()
         self._uncommitted = False
@@ -177,6 +179,7 @@ class Worker:
         """Of the stores, before another member opens them."""
         for one in (*self._running.values(), *self._coming.values()):
             one.close()
+        self._shared.close()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -236,6 +239,7 @@ class Worker:
             for failed in one.task.failures():
                 self._reports.failed(failed)
             one.tidy()
+        self._shared.tidy()
         now = self._clock.monotonic()
         if now - self._looked_at >= WAIT:
             self._looked_at = now
@@ -320,6 +324,7 @@ class Worker:
             self._clock,
             on_missing=settings.on_missing,
             beside=self._beside,
+            shared=self._shared,
             calls=calls,
         )
 

@@ -1,7 +1,7 @@
 """What the clock decided is in the journal: a task that follows it gives the same bytes."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -104,7 +104,7 @@ class Runner:
         topology = _app().topology()
         (sub,) = topology.subtopologies
         layout = topology.layout(dict.fromkeys(topology.sources, 1))
-        self.journal_topic = sub.journal
+        self.journal, self.journal_topic = journal, sub.journal
         self.log = log
         self.task = Task(topology, layout, sub, 0, journal=journal)
         self.task.resume({one: log.positions.get(one, Position(0)) for one in INPUTS})
@@ -113,12 +113,24 @@ class Runner:
             if rows := log.changes[changelog]:
                 stamps, keys, values = map(list, zip(*rows, strict=True))
                 self.task.restore(changelog, Columns(range(len(rows)), stamps, keys, values))
-        until = self.task.load_until(NAMES)
-        table = log.columns(NAMES, 0, 1000)
-        loaded = len([each for each in table.offsets if until is None or each < until])
-        self.task.load_table(NAMES, log.columns(NAMES, 0, loaded))
-        self.fed[NAMES] = table.offsets[loaded - 1] + 1 if loaded else 0
+        self.fed[NAMES] = self.load(self.task.load_until(NAMES), self.task.load_table)
+        assert self.task.ahead == (NAMES,)
+        self.ahead = self.load(self.task.load_until(NAMES, ahead=True), self.task.load_ahead)
         self.given: Written = defaultdict(list)
+
+    def load(self, until: int | None, take: Callable[[TopicPartition, Columns], None]) -> int:
+        table = self.log.columns(NAMES, 0, 1000)
+        loaded = len([each for each in table.offsets if until is None or each < until])
+        take(NAMES, self.log.columns(NAMES, 0, loaded))
+        return table.offsets[loaded - 1] + 1 if loaded else 0
+
+    def feed_ahead(self, count: int = 1000) -> None:
+        columns = self.log.columns(NAMES, self.ahead, count)
+        if len(columns):
+            self.task.feed_ahead(NAMES, columns)
+            self.ahead = columns.offsets[-1] + 1
+        if not len(self.log.columns(NAMES, self.ahead, 1)):
+            self.task.caught_up_ahead([NAMES])
 
     def feed(self, one: TopicPartition, count: int) -> None:
         columns = self.log.columns(one, self.fed[one], count)
@@ -130,6 +142,7 @@ class Runner:
         """Process all there is, and commit."""
         for one in self.fed:
             self.feed(one, 1000)
+        self.feed_ahead()
         self.run()
         while self.task.buffered:
             self.run()
@@ -139,6 +152,8 @@ class Runner:
         """With what was fed; inputs of which no more is there are said to be at their ends."""
         at_end = [one for one in self.fed if not len(self.log.columns(one, self.fed[one], 1))]
         self.task.caught_up(at_end)
+        if self.journal is None:
+            self.feed_ahead()
         self.task.run(limit, now=NOW)
         for topic, rows in self.task.drain().rows.items():
             self.given[topic] += _listed(rows)
@@ -148,6 +163,7 @@ class Runner:
             self.log.written[topic] += rows
         self.given = defaultdict(list)
         checkpoint = self.task.checkpoint()
+        self.task.settle()
         self.log.positions |= checkpoint.positions
         for topic, changed in checkpoint.changelog.items():
             if topic == self.journal_topic:
@@ -171,6 +187,8 @@ def _replayed(live: Log, random: Random) -> Log:
     while left:
         one = random.choice([*INPUTS, NAMES])
         runner.feed(one, random.randint(1, 8))
+        if random.random() < 0.5:
+            runner.feed_ahead(random.randint(1, 8))
         runner.run(random.choice([1, 3, None]))
         if random.random() < 0.2:
             runner.commit()
@@ -252,10 +270,39 @@ def test_only_what_deviates_from_the_order_by_time_is_in_the_journal() -> None:
     _write(log, "right", (0, 10))
     runner = Runner(log)
     runner.finish()
-    assert log.journal == [Tables({"left-0": 0, "right-0": 0, "names-0": 0}, {"names-0": 0})]
+    assert log.journal == []
     _write(log, "right", (1, 12), (2, 20))
     runner.finish()
-    assert log.journal[1:] == [Held("right-0", 1, {"left-0": 2})]
+    assert log.journal == [Held("right-0", 1, {"left-0": 2})]
+
+
+def test_how_far_tables_were_read_at_the_first_start_is_in_the_journal_and_not_at_the_next() -> (
+    None
+):
+    log = Log()
+    _write(log, "names", (0, 5), (1, 15))
+    runner = Runner(log)
+    runner.finish()
+    at = {"left-0": 0, "right-0": 0, "names-0": 0, "names-0 ahead": 2}
+    assert log.journal == [Tables(at, {"names-0": 2})]
+    _write(log, "names", (2, 5))
+    runner = Runner(log)
+    runner.finish()
+    assert len(log.journal) == 1
+
+
+def test_a_row_that_came_after_somebody_asked_for_its_time_is_in_the_journal() -> None:
+    log = Log()
+    _write(log, "left", (0, 5), (1, 20))
+    runner = Runner(log)
+    runner.finish()
+    _write(log, "names", (0, 21))
+    runner.finish()
+    _write(log, "names", (1, 25), (2, 20), (3, 1))
+    runner.finish()
+    assert [entry for entry in log.journal if isinstance(entry, Held)] == [
+        Held("names-0 ahead", 2, {"left-0": 2, "names-0": 1})
+    ]
 
 
 def test_idle_inputs_and_windows_that_closed_are_in_the_journal_once() -> None:
@@ -269,8 +316,8 @@ def test_idle_inputs_and_windows_that_closed_are_in_the_journal_once() -> None:
         runner.task.idle(dict.fromkeys(INPUTS, 31_000))
     runner.run()
     runner.commit()
-    at = {"left-0": 1, "right-0": 0, "names-0": 0}
-    assert log.journal[1:] == [
+    at = {"left-0": 1, "right-0": 0, "names-0": 0, "names-0 ahead": 0}
+    assert log.journal == [
         Silence(at, idle=("left-0",)),
         Silence(at, idle=("left-0", "right-0"), closed=("left-ids", "right-ids", "pair")),
     ]
@@ -288,7 +335,8 @@ def test_a_restart_makes_idle_inputs_count_again_and_says_so() -> None:
     again = Runner(log)
     again.run()
     again.commit()
-    assert log.journal[-1] == Silence({"left-0": 1, "right-0": 0, "names-0": 0})
+    at = {"left-0": 1, "right-0": 0, "names-0": 0, "names-0 ahead": 0}
+    assert log.journal[-1] == Silence(at)
 
 
 def test_what_is_too_far_ahead_moves_no_time_and_is_kept_beside_with_the_reason() -> None:
@@ -312,5 +360,6 @@ def test_a_journal_of_other_inputs_is_refused_instead_of_waiting_for_ever() -> N
     _write(log, "right", (0, 6), (5, 7))
     for one in INPUTS:
         runner.feed(one, 9)
+    runner.feed_ahead()
     with pytest.raises(DataError, match="does not go with what left-0, right-0"):
         runner.run()

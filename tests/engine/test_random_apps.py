@@ -315,10 +315,14 @@ def replayed(t: TestRun, topology: Topology) -> Bytes:
             for one in every_one:
                 for batch in batches(t, one):
                     task.feed(one, batch.columns())
+            for one in task.ahead:
+                for batch in batches(t, one):
+                    task.feed_ahead(one, batch.columns())
             left = -1
             while left != task.buffered:
                 left = task.buffered
                 task.caught_up(task.hungry)
+                task.caught_up_ahead(task.ahead)
                 task.run()
             assert not left
             for topic, rows in task.drain().rows.items():

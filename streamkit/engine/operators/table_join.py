@@ -15,14 +15,11 @@ from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
 
-_SOME = 1024
-"""Events between two times that versions are looked through for what is needed no more."""
-
 
 def build(node: Join, key: Serde, site: Site) -> Forward:
     cursor, function, on = site.cursor, node.function, node.on
     encode, inner = node.table.key.encode, node.how == "inner"
-    rows = site.rows(node.table)
+    rows = site.rows(node.table, then=node.history is not None)
     now = None if node.history is not None else rows.get
     as_of = None if node.history is None else _as_of(node, node.history, rows, site)
     plain, call = site.calls.plain(function), site.calls.joined(function, key)
@@ -96,19 +93,14 @@ def _as_of(node: Join, history: int, rows: TableRows, site: Site) -> Callable[[b
     """To be called with a key and an event's time: the row that was there then."""
     time, cursor = site.time(node), site.cursor
     rows.keep(lambda: time.watermark - history)
-    looked = 0
 
     def look_back(key: bytes, stamp: int) -> Any:
-        nonlocal looked
-        looked += 1
-        if looked % _SOME == 0:
-            rows.trim()
         if stamp < 0:
             raise cursor.timeless(f"the join of {node.name} with its table's history")
+        # Of what was before nothing may be left: that must not depend on what is.
         frontier = cursor.frontier
         if frontier is not None and frontier != NEVER:
-            # Of what was before nothing may be left: that must not depend on what is.
             stamp = max(stamp, frontier - time.delay - history)
-        return rows.as_of(key, stamp)
+        return rows.as_of(key, max(stamp, time.watermark - history))
 
     return look_back

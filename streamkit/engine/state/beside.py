@@ -1,12 +1,13 @@
 """Where the stores of a process leave what memory does not hold: beside their changelogs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from streamkit.backends.base import Backend
 from streamkit.clock import Clock
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.state.disk import open_disk
 from streamkit.engine.state.store import Store
+from streamkit.engine.state.table import TableStore, read_mark
 from streamkit.records import TopicPartition
 
 
@@ -33,4 +34,45 @@ class Beside:
             topic_id = self._backend.topic(changelog.topic).topic_id
             identity = f"{topic_id} {changelog.partition} {store.layout}"
             disk = open_disk(folder, identity, start, end, self._clock, self._note)
+        store.attach(disk, self._budget)
+
+    def attach_table(
+        self,
+        store: TableStore,
+        journal: TopicPartition,
+        ends: Mapping[TopicPartition, int],
+        *,
+        fits: Callable[[bytes], bool] = lambda note: True,
+        shared: bool = False,
+    ) -> None:
+        """Let a store of rows begin with what is beside its task's journal.
+
+        `ends`: the partitions of its topic, and up to where they may have been read. It needs them
+        from `store.positions` on. `fits` is asked about the note that comes with the rows.
+        `shared`: other processes have such a store too.
+        """
+        folder = self._backend.state_directory(journal)
+        disk = None
+        if folder is not None:
+            starts = {at.partition: self._backend.offsets(at).start for at in ends}
+
+            def whole(note: bytes) -> bool:
+                read = read_mark(note or b"{}").positions
+                return fits(note) and all(
+                    at.partition not in read or starts[at.partition] <= read[at.partition] <= end
+                    for at, end in ends.items()
+                )
+
+            topic_id = self._backend.topic(store.topic).topic_id
+            which = "all" if shared else journal.partition
+            disk = open_disk(
+                folder / store.layout / store.topic,
+                f"{topic_id} {which} {store.layout}",
+                0,
+                sum(ends.values()),
+                self._clock,
+                self._note,
+                fits=whole,
+                shared=shared,
+            )
         store.attach(disk, self._budget)

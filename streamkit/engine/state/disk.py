@@ -23,7 +23,7 @@ before them would find them wrong: so how far they may be ahead is written down 
 import os
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from itertools import islice
+from itertools import count, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ tombstones of a changelog after delete.retention.ms, a day, and it would never h
 _SMALLEST = 1 << 20
 _TOGETHER = 8192
 """Rows in one transaction at most: each may touch a page, which LMDB keeps in memory until then."""
-_POSITION, _AHEAD, _WRITTEN = b"position", b"ahead", b"written"
+_POSITION, _AHEAD, _WRITTEN, _NOTE = b"position", b"ahead", b"written", b"note"
 
 
 def open_disk(
@@ -57,18 +57,24 @@ def open_disk(
     end: int,
     clock: Clock,
     on_note: Callable[[str], None],
+    *,
+    fits: Callable[[bytes], bool] = lambda note: True,
+    shared: bool = False,
 ) -> "Disk | None":
     """The rows in a folder, which is made if there is none; empty when they cannot be believed.
 
     `identity`: of which changelog (its topic id), partition and kind of store they have to be.
-    `start`, `end`: from where to where there is a changelog, as far as it is committed. None, and
-    a note, when the folder cannot be used; the store then has to do with memory.
+    `start`, `end`: from where to where there is a changelog, as far as it is committed. `fits` is
+    asked about the note that was written with the rows. With `shared` several processes may have
+    rows in the folder: each in a numbered one of its own, the first that nobody has. None, and a
+    note, when the folder cannot be used; the store then has to do with memory.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        mark = _own(folder)
+        mark = _find(folder) if shared else _own(folder)
+        folder = mark.path.parent
         try:
-            return _opened(folder, mark, identity, (start, end), clock, on_note)
+            return _opened(folder, mark, identity, (start, end), fits, clock, on_note)
         except BaseException:
             mark.close()
             raise
@@ -92,11 +98,23 @@ def _own(folder: Path) -> LockFile:
         mark.close()
 
 
+def _find(folder: Path) -> LockFile:
+    """Hold the mark of the first folder in this one that nobody holds."""
+    for number in count():
+        (folder / str(number)).mkdir(exist_ok=True)
+        mark = LockFile(folder / str(number) / "mark")
+        if mark.try_lock():
+            return mark
+        mark.close()
+    raise AssertionError("numbers do not end")
+
+
 def _opened(
     folder: Path,
     mark: LockFile,
     identity: str,
     bounds: tuple[int, int],
+    fits: Callable[[bytes], bool],
     clock: Clock,
     on_note: Callable[[str], None],
 ) -> "Disk":
@@ -107,7 +125,7 @@ def _opened(
         disk = None
         try:
             disk = Disk(folder, mark, (synced, here), known == here, clock, on_note)
-            if disk.fits(*bounds):
+            if disk.fits(*bounds) and fits(disk.note):
                 return disk
             why = f"it leads to {disk.position}, the changelog is {bounds[0]} to {bounds[1]}"
         except lmdb.Error as error:
@@ -150,6 +168,7 @@ class Disk:
         the second is there already if `marked`."""
         self.folder = folder
         self.position = 0
+        self.note = b""
         self._mark = mark
         self._synced, self._here = texts
         self._marked = marked
@@ -178,6 +197,7 @@ class Disk:
             self._meta = self._env.open_db(b"meta")
             with self._env.begin(write=True) as txn:
                 self.position = int(txn.get(_POSITION, b"0", db=self._meta))
+                self.note = bytes(txn.get(_NOTE, b"", db=self._meta))
                 self._ahead = int(txn.get(_AHEAD, b"0", db=self._meta))
                 self._saved_at = int(txn.get(_WRITTEN, b"-1", db=self._meta))
                 if self._saved_at < 0:
@@ -227,6 +247,22 @@ class Disk:
             rows = sorted([*rows, *odd])[:limit]
         return rows
 
+    def last(self, low: bytes, high: bytes) -> bytes | None:
+        found = max((key for key in self._odd if low <= key < high), default=None)
+        try:
+            with self._txn().cursor(db=self._rows) as cursor:
+                # What is longer than any key can be, comes after what it begins with.
+                there = cursor.set_range(high[:_LONGEST_KEY])
+                while there and cursor.key() < high and cursor.next():
+                    pass
+                if cursor.prev() if there and cursor.key() >= high else cursor.last():
+                    key = bytes(cursor.key())
+                    if low <= key and (found is None or key > found):
+                        found = key
+        except lmdb.Error as error:
+            raise self.damaged(error) from error
+        return found
+
     def _txn(self) -> Any:
         if self._reading is None:
             self._reading = self._env.begin()
@@ -240,7 +276,9 @@ class Disk:
             return now - self._tried >= RETRY_AFTER
         return now - self._written >= FLUSH_AFTER
 
-    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> bool:
+    def write(
+        self, changes: Mapping[bytes, bytes | None], position: int, note: bytes = b""
+    ) -> bool:
         """False, and a note, when the disk does not take them, for example because it is full."""
         self._stop_reading()
         self._tried = self._clock.monotonic()
@@ -251,7 +289,7 @@ class Disk:
             rows = sorted(changes.items(), key=itemgetter(0))
             for at in range(0, len(rows) or 1, _TOGETHER):
                 last = at + _TOGETHER >= len(rows)
-                self._put(rows[at : at + _TOGETHER], position, last)
+                self._put(rows[at : at + _TOGETHER], position, note if last else None)
         except (OSError, LogError, lmdb.DiskError, lmdb.MemoryError) as error:
             self._failed(error)
             return False
@@ -264,7 +302,7 @@ class Disk:
             self._note(f"{self.folder}: can be written again")
         self._failing = False
         self._written = self._clock.monotonic()
-        self.position = position
+        self.position, self.note = position, note
         return True
 
     def _failed(self, error: Exception) -> None:
@@ -275,11 +313,14 @@ class Disk:
             )
         self._failing = True
 
-    def _put(self, rows: list[tuple[bytes, bytes | None]], position: int, last: bool) -> None:
+    def _put(
+        self, rows: list[tuple[bytes, bytes | None]], position: int, note: bytes | None
+    ) -> None:
+        """With the last rows comes the note, and they lead to the position."""
         while True:
             try:
                 with self._env.begin(write=True) as txn:
-                    self._put_in(txn, rows, position, last)
+                    self._put_in(txn, rows, position, note)
                 break
             except lmdb.MapFullError:
                 self._env.set_mapsize(self._env.info()["map_size"] * 2)
@@ -291,7 +332,7 @@ class Disk:
                     self._odd[key] = data
 
     def _put_in(
-        self, txn: Any, rows: list[tuple[bytes, bytes | None]], position: int, last: bool
+        self, txn: Any, rows: list[tuple[bytes, bytes | None]], position: int, note: bytes | None
     ) -> None:
         put, delete, of_rows = txn.put, txn.delete, self._rows
         for key, data in rows:
@@ -306,7 +347,8 @@ class Disk:
             else:
                 put(key, data, db=of_rows)
         put(_AHEAD, b"%d" % position, db=self._meta)
-        if last:
+        if note is not None:
+            put(_NOTE, note, db=self._meta)
             put(_POSITION, b"%d" % position, db=self._meta)
             put(_WRITTEN, b"%d" % self._clock.now(), db=self._meta)
 

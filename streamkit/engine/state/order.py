@@ -70,6 +70,15 @@ class Order:
                 break
         return found
 
+    def last(self, low: bytes, high: bytes) -> bytes | None:
+        """The last key of [low, high); None: there is none."""
+        for at in range(min(self._run_of(high), len(self._runs) - 1), -1, -1):
+            place = bisect_left(self._runs[at], high)
+            if place:
+                found = self._runs[at][place - 1]
+                return found if found >= low else None
+        return None
+
     def _run_of(self, key: bytes) -> int:
         """The run that has the key, or would have it."""
         at = bisect_left(self._firsts, key)

@@ -65,7 +65,18 @@ class Backing(Protocol):
         """The first rows of [low, high) in order of their keys, at most `limit`."""
         ...
 
-    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> bool:
+    def last(self, low: bytes, high: bytes) -> bytes | None:
+        """The last key of [low, high); None: there is none."""
+        ...
+
+    @property
+    def note(self) -> bytes:
+        """What was last written with a position."""
+        ...
+
+    def write(
+        self, changes: Mapping[bytes, bytes | None], position: int, note: bytes = b""
+    ) -> bool:
         """Take in changes (None: the key is gone) that lead to a position.
 
         Some of them may be there without the position, after a crash; never the other way round.
@@ -194,6 +205,39 @@ class Store:
                 return
             low = keys[-1] + b"\0"
 
+    def first(self, low: bytes, high: bytes) -> tuple[bytes, Any] | None:
+        """The first key of [low, high) that has a value, and that."""
+        order = self._ordered()
+        while True:
+            keys = order.some(low, high, 1)
+            if self._partial:
+                assert self._backing is not None
+                keys += [key for key, _ in self._backing.some(low, high, 1)]
+            if not keys:
+                return None
+            key = min(keys)
+            cell = self._look(key)
+            if cell is not None:
+                return key, cell
+            low = key + b"\0"
+
+    def last(self, low: bytes, high: bytes) -> tuple[bytes, Any] | None:
+        """The last key of [low, high) that has a value, and that."""
+        order = self._ordered()
+        while True:
+            key = order.last(low, high)
+            if self._partial:
+                assert self._backing is not None
+                behind = self._backing.last(low, high)
+                if behind is not None and (key is None or behind > key):
+                    key = behind
+            if key is None:
+                return None
+            cell = self._look(key)
+            if cell is not None:
+                return key, cell
+            high = key
+
     # For who may want to undo that.
 
     def remember(self, key: bytes) -> Remembered:
@@ -269,8 +313,8 @@ class Store:
         """Write behind everything that is committed; False when that cannot be done now."""
         if self._backing is None:
             return False
-        if self._backing.position < self.position:
-            if not self._backing.write(self._pending, self.position):
+        if self._backing.position < self.position or self._pending:
+            if not self._backing.write(self._pending, self.position, self._note()):
                 return False
             self._pending = {}
             if self._partial:
@@ -421,11 +465,19 @@ class Store:
             keys |= dict.fromkeys(told)
         return keys | dict.fromkeys(self.changed)
 
-    def _keys(self, low: bytes, high: bytes | None) -> tuple[list[bytes], bool]:
-        """The first keys from `low` on that may have a value, and whether they are all."""
+    def _note(self) -> bytes:
+        """What the backing is to have with its position."""
+        return b""
+
+    def _ordered(self) -> Order:
+        """In order the keys in memory; in a partial store those that the backing does not have."""
         if self._order is None:
             self._order = Order(self._unwritten() if self._partial else self._young)
-        keys = self._order.some(low, high, _CHUNK)
+        return self._order
+
+    def _keys(self, low: bytes, high: bytes | None) -> tuple[list[bytes], bool]:
+        """The first keys from `low` on that may have a value, and whether they are all."""
+        keys = self._ordered().some(low, high, _CHUNK)
         whole = len(keys) < _CHUNK
         if self._partial:
             assert self._backing is not None
