@@ -19,6 +19,7 @@ _ASK = """
 import duckdb, json, sys
 db = duckdb.connect()
 db.execute("SET TimeZone = 'UTC'")
+db.execute("SET enable_progress_bar = false")  # it would be printed among the answers
 tables, questions = json.load(sys.stdin)
 for table, path in tables.items():
     db.execute(f"CREATE TABLE {table} AS FROM read_csv('{path}', nullstr='NA')")

@@ -22,7 +22,7 @@ from streamkit import Admin, Consumer, Producer, UnknownTopic
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
 STREAMKIT = [sys.executable, "-m", "streamkit"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 Rows = list[tuple[object, ...]]
 Ask = Callable[[dict[str, str]], dict[str, Rows]]
