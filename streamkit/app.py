@@ -164,16 +164,18 @@ class App:
         to: str | None = None,
         key: str | Callable[[Any], Any] | None = None,
         name: str | None = None,
+        on_error: OnError = "stop",
     ) -> Ticking:
         """Decorate a function that is called every so often by the wall clock, once in the app.
 
         It takes a Tick, or a Context, or nothing, then what functions of `process` may ask for;
         what it gives is a stream, of the time the tick was due. Ticks are at multiples of the
         interval since 1970. Of those that were `missed` because no process ran, "last" gives the
-        latest, "all" gives all, and "none" none that is more than 10 s late.
+        latest, "all" gives all, and "none" none that is more than 10 s late. `to`, `key`, `name`
+        and `on_error` are as for `process`.
         """
         schedule = Steady(milliseconds(interval, "every"))
-        return self._ticking(schedule, missed, to, key, name)
+        return self._ticking(schedule, missed, to, key, name, on_error)
 
     def cron(
         self,
@@ -184,12 +186,13 @@ class App:
         to: str | None = None,
         key: str | Callable[[Any], Any] | None = None,
         name: str | None = None,
+        on_error: OnError = "stop",
     ) -> Ticking:
         """Like `every`, at the times of a cron expression: "0 3 * * *" is at three in the night.
 
         `tz` is the zone that is meant, by its name ("Europe/Berlin").
         """
-        return self._ticking(Cron(expression, zone_of(tz)), missed, to, key, name)
+        return self._ticking(Cron(expression, zone_of(tz)), missed, to, key, name, on_error)
 
     def _ticking(
         self,
@@ -198,6 +201,7 @@ class App:
         to: str | None,
         key: str | Callable[[Any], Any] | None,
         name: str | None,
+        on_error: OnError,
     ) -> Ticking:
         def decorate(call: Callable[..., Any]) -> Any:
             own = name or str(getattr(call, "__name__", type(call).__name__))
@@ -212,7 +216,8 @@ class App:
                 )
             source = StreamSource(topic, serde_for(str), serde_for(Tick), ticks=ticks)
             stream = stream_of(self._graph, source)
-            return stream.process(to=to, key=key, name=own)(given).calling(call)
+            step = stream.process(to=to, key=key, name=own, on_error=on_error)(given)
+            return step.calling(call)
 
         Ticks("", schedule, missed)  # what is wrong is told where it is said
         return decorate

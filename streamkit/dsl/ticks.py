@@ -6,7 +6,7 @@ those that there were.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -131,6 +131,16 @@ def _is_given_otherwise(call: Callable[..., Any], parameter: inspect.Parameter) 
 
 class Ticking(Protocol):
     """A function of ticks, as `every(...)` and `cron(...)` decorate it."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Tick, P], AsyncIterator[Out]], /
+    ) -> "Step[Concatenate[Tick, P], AsyncIterator[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Tick, P], Coroutine[Any, Any, Out | None]], /
+    ) -> "Step[Concatenate[Tick, P], Coroutine[Any, Any, Out | None], Out]": ...
 
     @overload
     def __call__(

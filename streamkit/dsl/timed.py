@@ -8,6 +8,7 @@ from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import Function, function
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.steps import Process
+from streamkit.dsl.nodes.waiting import Waiting
 from streamkit.dsl.state import Kept
 from streamkit.dsl.timers import Timer
 from streamkit.errors import TopologyError, nearest
@@ -22,6 +23,11 @@ def timer_function(
     Raises TopologyError when it cannot be that.
     """
     timed = function(call, name=name)
+    if isinstance(step, Waiting):
+        raise TopologyError(
+            f"{timed.described}: events wait at {step.function.described}, for answers or to be "
+            "tried again, and such a step sets no timers; let one do that which follows it"
+        )
     if not isinstance(step, Process):
         other = getattr(step, "function", None)
         raise TopologyError(

@@ -1,5 +1,6 @@
 """What every and cron give: each tick once, at its time, whatever happens to the processes."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -176,6 +177,26 @@ def test_all_that_are_due_come_once_and_in_order_whatever_is_killed_when(
         now = t.clock.now() / 1000 - START.timestamp()
         assert seconds(t, "beats") == [3.0 * n for n in range(1, int(now // 3) + 1)]
         assert t.values("beats") == list(range(1, len(t.values("beats")) + 1))
+
+
+def test_a_function_may_wait_for_an_answer_and_may_fail() -> None:
+    app = App("shop")
+
+    @app.every("10s", to="answers")
+    async def ask(tick: Tick) -> str:
+        await asyncio.sleep(1)
+        return f"{tick.time:%S}"
+
+    @app.every("10s", on_error="skip", to="odd")
+    def odd(tick: Tick) -> int:
+        if tick.timestamp % 20_000 == 0:
+            raise ValueError("even")
+        return tick.timestamp // 10_000 % 6
+
+    with app.test() as t:
+        t.advance("40s")
+        assert t.values("answers") == ["10", "20", "30", "40"]
+        assert t.values("odd") == [1, 3]
 
 
 # What is refused.

@@ -1,5 +1,6 @@
 """Timers fire once, at their time, in order, whatever happens to the processes meanwhile."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -170,6 +171,15 @@ TEN = tumbling("10ms")
 
 class Order(msgspec.Struct):
     customer: str
+
+
+def test_those_that_are_past_fire_by_time_and_name_however_they_were_moved() -> None:
+    with app_of(0).test(1) as t:
+        t.send("in", Event([]), key="a", timestamp=1)
+        asked = [(None, 1, False), ("other", 0, False), ("other", 1, False)]
+        t.send("in", Event(asked), key="a", timestamp=0)
+        t.run()
+        assert t.values("out") == ["None 2", "other 2"]
 
 
 def test_a_timer_that_every_event_moves_fires_once_the_events_stop() -> None:
@@ -421,3 +431,111 @@ def test_a_timer_is_a_value_to_call_the_function_with() -> None:
     items.set(3)
     assert fired(Timer("ann", 0), items) == "ann 1970 3"
     assert Timer("ann", 1_000).time == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+
+
+# Beside what else a step may do.
+
+
+def test_a_call_that_fails_leaves_no_timers() -> None:
+    app = App("a")
+
+    @app.stream("orders", int).process(on_error="skip")
+    def step(n: int, seen: State[int], context: Context) -> Iterator[int]:
+        context.timer(str(n), after="10ms")
+        context.cancel_timer("1")
+        yield n
+        if n == 2:
+            raise ValueError("no")
+
+    step.to("out")
+
+    @step.on_timer(to="fired")
+    def fired(timer: Timer) -> str:
+        return str(timer.name)
+
+    with app.test(1) as t:
+        t.send("orders", 1, key="k", timestamp=0)
+        t.send("orders", 3, key="l", timestamp=0)
+        t.send("orders", 2, key="l", timestamp=1)
+        t.send("orders", 2, key="k", timestamp=2)
+        t.run()
+        t.finish(END)
+        assert t.values("out") == [1, 3]
+        assert t.values("fired") == ["3"]
+
+
+def test_an_event_that_is_processed_after_all_sets_its_timers() -> None:
+    app = App("a")
+    broken = True
+
+    @app.stream("orders", int).process(on_error="dlq")
+    def step(n: int, context: Context) -> None:
+        context.timer(after="10ms")
+        if broken:
+            raise ValueError("no")
+
+    @step.on_timer(to="fired")
+    def fired(timer: Timer) -> int:
+        return timer.timestamp
+
+    with app.test(1) as t:
+        t.send("orders", 1, key="k", timestamp=5)
+        t.run()
+        broken = False
+        assert t.retry(step) == 1
+        t.run()
+        t.finish(END)
+        assert [(r.key, r.value, r.timestamp) for r in t.topic("fired")] == [("k", 15, 15)]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_behind_events_that_wait_they_fire_as_if_none_had(waits: bool) -> None:
+    app = App("a")
+    orders = app.stream("orders", int)
+
+    async def slow(n: int) -> int:
+        await asyncio.sleep(n % 3)
+        return n
+
+    def quick(n: int) -> int:
+        return n
+
+    asked = orders.process(concurrency=8)(slow) if waits else orders.process(quick)
+
+    @asked.process
+    def step(n: int, context: Context) -> None:
+        context.timer(str(n), after="3ms")
+
+    @step.on_timer
+    def fired(timer: Timer) -> int:
+        return int(timer.name or 0)
+
+    @fired.window(TEN).aggregate(to="lists")
+    def lists(sofar: list[int] | None, n: int) -> list[int]:
+        return [*(sofar or []), n]
+
+    with app.test(1) as t:
+        for n in range(40):
+            t.send("orders", n, key="k", timestamp=n)
+            if n % 7 == 0:
+                t.step()
+        t.run()
+        t.finish(END)
+        assert t.values("lists") == [
+            [*range(7)],
+            [*range(7, 17)],
+            [*range(17, 27)],
+            [*range(27, 37)],
+            [37, 38, 39],
+        ]
+        assert not t.topic("a-lists-late")
+
+
+def test_a_step_that_events_wait_at_sets_no_timers() -> None:
+    @orders_of(App("a")).process
+    async def step(n: int, context: Context) -> None: ...
+
+    with pytest.raises(TopologyError, match=r"events wait at step \(.*such a step sets no timers"):
+
+        @step.on_timer
+        def fired(timer: Timer) -> None: ...

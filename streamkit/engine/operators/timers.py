@@ -112,7 +112,8 @@ class Timers:
         if frontier == NEVER:
             return  # time is passing: what is due has its turn
         if frontier is None:
-            own = self._site.own
+            # Behind what waits, time is no further than it was for the event.
+            own = self._site.own if self._direct else None
             cursor.frontier = (
                 self.time.watermark + self.time.delay if own is None else own.watermark
             )
@@ -120,17 +121,17 @@ class Timers:
         # now, and for what comes after it is as late as the event, however far the others are.
         passed = self.time.passed(cursor.frontier)
         while (due := min(self._past(data, names, passed), default=None)) is not None:
-            at, looked, name = due
+            at, name, looked = due
             self._store.delete(_due(looked, data, name), at)
             names |= self._call_for(data, name, at)
         cursor.frontier = frontier
 
-    def _past(self, data: bytes, names: set[str], passed: int) -> Iterator[tuple[int, int, str]]:
+    def _past(self, data: bytes, names: set[str], passed: int) -> Iterator[tuple[int, str, int]]:
         """Those of some timers of a key that are due at a time, and where their rows are."""
         for name in sorted(names):
             cell = self._store.get(moments(data) + name.encode())
             if cell is not None and cell[0] <= passed:
-                yield cell[0], cell[1], name
+                yield cell[0], name, cell[1]
 
     def _set(self, data: bytes, stamp: int, earliest: int) -> set[str]:
         """Do what was asked for a key; the names that were. `earliest`: no timer is set to a time
