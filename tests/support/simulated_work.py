@@ -689,7 +689,10 @@ class Create(NamedTuple):
                 world.unsure.discard(self.topic)
             return
         assert not known or was_unsure or not world.alone
-        world.unsure.discard(self.topic)
+        if self.topic in world.unsure:
+            world.unsure.discard(self.topic)
+        else:
+            world.unsure.add(self.topic)  # deleted by others meanwhile: just before, or since
         world.topics[self.topic] = []
         world.grow(self.topic, self.partitions)
 
@@ -707,7 +710,8 @@ class Grow(NamedTuple):
             except InvalidPartitions:
                 assert was_unsure or not world.alone
             else:
-                world.grow(self.topic, total)
+                if self.topic in world.unsure:  # else others have deleted it since
+                    world.grow(self.topic, total)
         if not was_unsure:
             world.unsure.discard(self.topic)
 
