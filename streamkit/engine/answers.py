@@ -135,6 +135,8 @@ class Answers:
         if self._calls is not None:
             for name, number, answer in self._calls.answers():
                 self._named[name].answer(number, answer)
+            for step in self.steps:
+                step.call()
 
     def _is_free(self, step: WaitingStep) -> bool:
         return self.script is None or not self.script.tells(step.name)

@@ -20,6 +20,7 @@ from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.topology import Layout, SubTopology, Topology
+from streamkit.engine.callers import LiveCallers
 from streamkit.engine.committing import commit
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
@@ -36,6 +37,8 @@ UNIT = Unit("replay", 0)
 """What a session's group hands out: the session, whole."""
 NEVER, FOREVER = -(1 << 62), 1 << 62
 COMMIT_INTERVAL = 1.0
+WAIT = 0.05
+"""Seconds between two looks whether functions that are waited for have answered."""
 PROGRESS = 0.1
 """Seconds between two calls of `on_progress`."""
 
@@ -65,11 +68,15 @@ def run(
             )
         # One of this name at a time: what a killed process has left open is aborted here.
         transaction = WorkTransaction(backend, session.group, session.group)
+        callers = LiveCallers(lambda: None)
         try:
-            pass_ = _Pass(topology, backend, session, member, transaction, clock, on_progress)
+            pass_ = _Pass(
+                topology, backend, session, member, transaction, clock, on_progress, callers
+            )
             if not pass_.run(stop):
                 return pass_.session
         finally:
+            callers.close()
             transaction.close()
     finally:
         member.leave()
@@ -90,8 +97,10 @@ class _Pass:
         transaction: WorkTransaction,
         clock: Clock,
         on_progress: Callable[[int, int], None],
+        callers: LiveCallers,
     ) -> None:
         self.session = session
+        self._callers = callers
         self._backend = backend
         self._member = member
         self._clock = clock
@@ -127,8 +136,9 @@ class _Pass:
         sub = topology.subtopology(name)
         limits = self._place.limits()
         journal = recorded(topology, self._backend, sub, number)
-        task = Task(topology, layout, sub, number, limits=limits, journal=journal)
-        one = Running(task, self._place, self._outputs, self._clock)
+        calls = self._callers.of_task()
+        task = Task(topology, layout, sub, number, limits=limits, journal=journal, calls=calls)
+        one = Running(task, self._place, self._outputs, self._clock, calls=calls)
         one.begin(committed)
         while not one.restore(self._clock.monotonic() + COMMIT_INTERVAL):
             pass
@@ -136,7 +146,12 @@ class _Pass:
 
     def run(self, stop: Event) -> bool:
         """True when everything is done, False when it was stopped."""
-        finishing = iter(self._stages)
+        # What waits for a function leaves between two times, and may open what the next closes.
+        finishing = (
+            stage
+            for stage in self._stages
+            for _ in range(1 + max(len(one.task.answers.steps) for one in stage))
+        )
         saved = told = self._clock.monotonic()
         uncommitted = False
         while not stop.is_set():
@@ -156,6 +171,11 @@ class _Pass:
             if uncommitted:
                 self._commit()  # what one task hands to another, that one can only read then
                 uncommitted = False
+                continue
+            if any(one.task.answers.is_waiting for one in self._running):
+                for one in self._running:
+                    one.task.answers.hurry()
+                self._callers.wait(WAIT)
                 continue
             stage = next(finishing, None)
             if stage is None:

@@ -1,19 +1,15 @@
-"""Functions that are waited for give what they would give at once, each event once, in its order."""
+"""Functions that are waited for give what they would at once: each event once, in its order."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from streamkit import App, Context, Record
 from streamkit.dsl.windows import tumbling
-from streamkit.errors import FunctionError, UsageError
-from streamkit.records import TopicPartition
 
 
 class Order(Struct):

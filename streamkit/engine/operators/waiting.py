@@ -16,7 +16,7 @@ from streamkit.engine.hot.moment import NEVER, NodeTime
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.journal import Parked
-from streamkit.engine.letters import Letter
+from streamkit.engine.letters import Behind, Earlier, Letter
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered
 from streamkit.engine.performing import perform
@@ -34,6 +34,8 @@ MOST_WAITING = 1000
 MOST_BYTES = 32 << 20
 """About so much they take, at most."""
 Sent: TypeAlias = tuple[Outlet, bytes | None, bytes | None, int]
+_GONE = Answer()
+"""Of a call that was not made, as its event goes elsewhere."""
 _ALL = b""
 """The lane of all events, where one is called at a time."""
 
@@ -102,8 +104,17 @@ class WaitingStep:
         self._last = (*at, ordinal)
         self._take(key, value, stamp, headers, ordinal)
 
-    def _take(self, key: Any, value: Any, stamp: int, headers: Headers, ordinal: int) -> None:
+    def _take(
+        self,
+        key: Any,
+        value: Any,
+        stamp: int,
+        headers: Headers,
+        ordinal: int,
+        earlier: Earlier | None = None,
+    ) -> None:
         event = self._event(key, value, stamp, headers, ordinal)
+        event.earlier = earlier
         if self._here and self._waits.batch is None:
             if self._waits.order == "key":
                 self._encode(event)
@@ -121,8 +132,7 @@ class WaitingStep:
         call.lane = self._lane(event)
         self.queue.hold(event)
         self.queue.add(call)
-        if not self._here:
-            self._begin()
+        self.call()
 
     def _event(self, key: Any, value: Any, stamp: int, headers: Headers, ordinal: int) -> Event:
         cursor = self._cursor
@@ -161,11 +171,12 @@ class WaitingStep:
         if self._open:
             events, self._open, self._hurried = tuple(self._open), [], False
             self.queue.add(Call(events, _ALL if self._here else None))
-            if not self._here:
-                self._begin()
+            self.call()
 
-    def _begin(self) -> None:
-        """Have the calls made for which there is room."""
+    def call(self) -> None:
+        """Have the calls made by others that are due and for which there is room."""
+        if self._here:
+            return
         for call in self.queue.ready(self._now):
             self._start(self._request(call))
 
@@ -192,7 +203,7 @@ class WaitingStep:
         (event,) = call.events
         if self._script is not None and self._script.parked(self.name, event.identity):
             return False  # it failed live, and what came of it came later
-        if self._follows(event):
+        if self._goes(event):
             return True
         answer = self._attempt(call)
         if answer.error is not None and (pause := self._pause(call)) is not None:
@@ -222,7 +233,7 @@ class WaitingStep:
 
     def _again(self, key: Any, value: Any, stamp: int, letter: Letter) -> bool:
         """An event comes again that had been set aside: it waits as any other, as what it was."""
-        self._take(key, value, stamp, letter.headers, letter.ordinal)
+        self._take(key, value, stamp, letter.headers, letter.ordinal, letter.earlier)
         return True
 
     def _pause(self, call: Call) -> int | None:
@@ -279,7 +290,9 @@ class WaitingStep:
         answer = call.answer
         if answer is None:  # it is made here
             enter(call.events[-1])
-            answer = self._attempt(call)
+            # Who goes elsewhere is not called for: nothing of that could be taken back.
+            gone = self._call is not None and self._goes(call.events[-1])
+            answer = _GONE if gone else self._attempt(call)
             while answer.error is not None and (pause := self._pause(call)) is not None:
                 if self._script is None:
                     self.queue.again(call, self._due(pause))
@@ -300,8 +313,7 @@ class WaitingStep:
             if event is call.events[-1]:
                 self.queue.leave(call)
             passed()
-        if not self._here:
-            self._begin()
+        self.call()
         return True
 
     def _results(
@@ -311,7 +323,9 @@ class WaitingStep:
         go where they are to go, and so do those that follow one."""
         error, events = answer.error, call.events
         self._sent = []
-        if self._waits.batch is None and self._follows(events[0]):
+        if answer is _GONE:
+            return [()]
+        if self._waits.batch is None and self._call is None and self._goes(events[0]):
             return [()]
         results: list[Sequence[Any]] = []
         if error is None:
@@ -331,12 +345,14 @@ class WaitingStep:
             if failing is None:
                 break
             enter(event)
-            if self._waits.batch is not None and self._follows(event):
+            if self._waits.batch is not None and self._goes(event):
                 results[number] = ()
             elif error is not None:
                 failing.calls.ordinal = event.ordinal
                 given = (event.key, event.value, event.stamp, event.headers)
-                failing.fail(*given, error, call.attempts + 1)
+                failing.fail(*given, error, call.attempts + 1, event.earlier)
+            elif event.earlier is not None:
+                failing.passed(event.key, event.stamp, event.earlier)
         return results
 
     def _written(self, topic: str, key: Any, value: Any, stamp: int) -> Sent:
@@ -364,13 +380,17 @@ class WaitingStep:
             for event, some in zip(events, results, strict=True):
                 self._failing.check(event.key, some, event.stamp, event.headers)
 
-    def _follows(self, event: Event) -> bool:
-        """Whether an event goes where one of its key has gone that failed; it has then."""
+    def _goes(self, event: Event) -> bool:
+        """Whether an event is not to be processed: it goes where one of its key has gone that
+        failed, or back there as it is not its turn; it has then."""
         failing = self._failing
         if failing is None:
             return False
         failing.calls.ordinal = event.ordinal
-        return failing.follows(event.key, event.value, event.stamp, event.headers)
+        given = (event.key, event.value, event.stamp, event.headers)
+        if event.earlier is None:
+            return failing.follows(*given)
+        return failing.turned_away(*given, event.earlier)
 
     def _stop(self, call: Call, error: Exception) -> None:
         """The app stops because of a call that has failed for good."""
@@ -458,14 +478,13 @@ class WaitingStep:
             self.queue.add(Call(of_call, lane, kept.attempts, kept.due))
         if self._waits.batch is not None and len(self._open) >= self._waits.batch:
             self.cut()  # it was gathered for larger ones
-        if not self._here:
-            self._begin()
+        self.call()
 
     def _restored(self, number: int, kept: WaitingRow) -> Event:
         key, value = self._key.decode(kept.key), self._value.decode(kept.value)
         return Event(
             number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
-            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value,
+            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept),
         )  # fmt: skip
 
     def advance(self) -> None:
@@ -507,4 +526,19 @@ def _row(event: Event, attempts: int, due: int | None, batch: int | None) -> Wai
     return WaitingRow(
         event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
         event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
+        _stands(event.earlier),
     )  # fmt: skip
+
+
+def _stands(earlier: Earlier | None) -> tuple[int, str | None, int] | None:
+    if earlier is None:
+        return None
+    behind = earlier.behind
+    return (earlier.attempts, *((None, 0) if behind is None else (behind.first, behind.sequence)))
+
+
+def _earlier(kept: WaitingRow) -> Earlier | None:
+    if kept.earlier is None:
+        return None
+    attempts, first, sequence = kept.earlier
+    return Earlier(attempts, None if first is None else Behind(first, sequence))
