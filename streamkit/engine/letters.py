@@ -50,6 +50,14 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What has been of an event that comes again: how often it was tried, and where it stands."""
+
+    attempts: int
+    behind: Behind | None
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """What the headers of a record say; `headers` are the event's own. What is not said is empty,
     or -1. Of a connector's `app` is the connector's name."""
@@ -71,6 +79,11 @@ class Letter:
     letter: str = ""
     letter_topic_id: str = ""
     discarded: bool = False
+
+    @property
+    def earlier(self) -> Earlier:
+        """Of the event, when it comes again."""
+        return Earlier(max(self.attempts, 0), self.behind)
 
     @property
     def source(self) -> str:

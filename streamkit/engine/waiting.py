@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 from streamkit.dsl.functions import Function
 from streamkit.engine.hot.moment import FOREVER
+from streamkit.engine.letters import Earlier
 from streamkit.records import Headers
 
 Identity: TypeAlias = tuple[str, int, int, int]
@@ -33,7 +34,8 @@ class Event:
     """An event that waits. `data` and `encoded` are its key and value as they are kept.
 
     `frontier` is that of its partition when it was behind it, `held` how far time had come for the
-    step. Of the events that a step was given of one record it is number `ordinal`.
+    step. Of the events that a step was given of one record it is number `ordinal`. `earlier` is of
+    one that had been set aside.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Event:
     held: int
     data: bytes | None = None
     encoded: bytes | None = None
+    earlier: Earlier | None = None
 
     @property
     def identity(self) -> Identity:

@@ -41,6 +41,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `frontier` is that of its partition, when it was behind it, and `held` how far time had come for
     the step. `attempts`: calls that failed; the next is `due` at that time of the wall clock, in
     ms. `batch`: the number of the first event of the batch it is in, once that is complete.
+    `earlier`, of one that had been set aside: how often it was tried, and its place behind which.
     """
 
     key: bytes | None
@@ -56,6 +57,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: int = 0
     due: int | None = None
     batch: int | None = None
+    earlier: tuple[int, str | None, int] | None = None
 
 
 def waiting_name(step: str) -> str:

@@ -21,7 +21,7 @@ from streamkit.engine.calls import Calls
 from streamkit.engine.failed import Failed
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
-from streamkit.engine.letters import Behind, Letter, error_headers, trace_of
+from streamkit.engine.letters import Behind, Earlier, Letter, error_headers, trace_of
 from streamkit.engine.parking import Parking
 from streamkit.engine.site import Site
 from streamkit.engine.state.undo import Undoable
@@ -99,7 +99,13 @@ class Failing:
                 self._try(attempt, give, key, value, stamp, headers)
 
         def again(key: Any, value: Any, stamp: int, letter: Letter) -> bool:
-            return self._try(attempt, give, key, value, stamp, letter.headers, letter)
+            earlier, headers = letter.earlier, letter.headers
+            if self.turned_away(key, value, stamp, headers, earlier):
+                return False
+            done = self._try(attempt, give, key, value, stamp, headers, earlier)
+            if done:
+                self.passed(key, stamp, earlier)
+            return done
 
         self.again = again
         return guarded
@@ -124,14 +130,14 @@ class Failing:
         value: Any,
         stamp: int,
         headers: Headers,
-        letter: Letter | None = None,
+        earlier: Earlier | None = None,
     ) -> bool:
         try:
             results = self.attempt(attempt, key, value, stamp, headers)
         except Exception as error:
             if self.broken:
                 raise
-            self.fail(key, value, stamp, headers, error, letter=letter)
+            self.fail(key, value, stamp, headers, error, earlier=earlier)
             return False
         for result in results:
             give(key, result, stamp, headers)
@@ -192,11 +198,11 @@ class Failing:
         headers: Headers,
         error: Exception,
         attempts: int = 1,
-        letter: Letter | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         """Do what is to be done about an event after its last attempt. Raises to stop.
 
-        `letter`: it had been set aside before.
+        `earlier`: it had been set aside before.
         """
         if self._last is not None and isinstance(error, FunctionError):
             # It was told of a function that the step calls before its own.
@@ -210,7 +216,7 @@ class Failing:
             case DeadLetters():
                 assert self._outlet is not None
                 name, data = self._encoded(key, self._key), self._encoded(value, self._value)
-                self._dead(name, data, stamp, headers, error, attempts, letter)
+                self._dead(name, data, stamp, headers, error, attempts, earlier)
 
     def _stop(self, key: Any, error: Exception) -> None:
         if self._function is None or error is self._cursor.reported:
@@ -239,14 +245,14 @@ class Failing:
         headers: Headers,
         error: Exception,
         attempts: int,
-        letter: Letter | None,
+        earlier: Earlier | None,
     ) -> None:
         """An event has failed, and perhaps not for the first time."""
         behind = None
         parking = self._parking
-        if letter is not None:
-            attempts += letter.attempts
-            behind = letter.behind
+        if earlier is not None:
+            attempts += earlier.attempts
+            behind = earlier.behind
         if parking is None:
             behind = None
         elif parking.turn(name, behind) is None:
@@ -298,33 +304,54 @@ class Failing:
 
     def retried(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> None:
         """Process an event that was set aside, if it is its turn. Raises to stop."""
-        parking, behind = self._parking, letter.behind
         self.calls.ordinal, self._place = letter.ordinal, None
-        before = None if parking is None else parking.turn(name, behind)
-        if before is not None and before < 0:
-            return  # somebody has brought it twice
-        if before is None and parking is not None and parking.has(name) and not letter.discarded:
-            behind = parking.add(name, self._cursor.coordinates, stamp)
-            before = 1
-        if before:
-            headers, attempts = letter.headers, letter.attempts
-            self._set_aside(name, data, stamp, headers, None, attempts, behind)
-        elif self._done(name, data, stamp, letter) and before == 0:
-            assert parking is not None and name is not None
-            parking.done(name, stamp)
-
-    def _done(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> bool:
-        """Process or give up an event that was set aside; False when it failed again."""
         if letter.discarded:
-            self.skipped += 1
-            return True
+            self._discard(name, data, stamp, letter)
+            return
         try:
             key, value = self._key.decode(name), self._value.decode(data)
         except SerdeError as error:
             # The type is another one by now: it goes back as what it is.
-            self._dead(name, data, stamp, letter.headers, error, 1, letter)
+            self._dead(name, data, stamp, letter.headers, error, 1, letter.earlier)
+            return
+        self.again(key, value, stamp, letter)
+
+    def turned_away(
+        self, key: Any, value: Any, stamp: int, headers: Headers, earlier: Earlier
+    ) -> bool:
+        """Whether it is not the turn of an event that comes again: it has gone back then."""
+        parking = self._parking
+        if parking is None:
             return False
-        return self.again(key, value, stamp, letter)
+        name, behind = self._encoded(key, self._key), earlier.behind
+        before = parking.turn(name, behind)
+        if before is None:
+            if not parking.has(name):
+                return False
+            before, behind = 1, parking.add(name, self._cursor.coordinates, stamp)
+        if before > 0:
+            data = self._encoded(value, self._value)
+            self._set_aside(name, data, stamp, headers, None, earlier.attempts, behind)
+        return before != 0  # and before it, somebody has brought it twice
+
+    def passed(self, key: Any, stamp: int, earlier: Earlier) -> None:
+        """An event that came again is processed: it is the turn of the next of its key."""
+        name = self._encoded(key, self._key)
+        if self._parking is not None and self._parking.turn(name, earlier.behind) == 0:
+            assert name is not None
+            self._parking.done(name, stamp)
+
+    def _discard(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> None:
+        """Give up an event that was set aside, if it is its turn."""
+        parking, earlier = self._parking, letter.earlier
+        before = None if parking is None else parking.turn(name, earlier.behind)
+        if before is not None and before > 0:
+            headers, behind = letter.headers, earlier.behind
+            self._set_aside(name, data, stamp, headers, None, earlier.attempts, behind)
+            return
+        self.skipped += 1
+        if before == 0 and parking is not None and name is not None:
+            parking.done(name, stamp)
 
     # Told.
 

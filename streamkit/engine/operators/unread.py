@@ -41,13 +41,17 @@ def guarded(read: Reader, source: StreamSource, site: Site) -> Reader:
 
     def again(key: bytes | None, value: bytes | None, stamp: int, letter: Letter) -> bool:
         columns = Columns([letter.offset], [stamp], [key], [value], [letter.headers])
+        earlier = letter.earlier
+        if failing.turned_away(key, value, stamp, letter.headers, earlier):
+            return False
         try:
             read(columns, 0, 1)
         except Exception as error:
             if error is not cursor.unread:
                 raise
-            failing.fail(key, value, stamp, letter.headers, error, letter=letter)
+            failing.fail(key, value, stamp, letter.headers, error, earlier=earlier)
             return False
+        failing.passed(key, stamp, earlier)
         return True
 
     failing.again = again
