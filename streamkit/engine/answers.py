@@ -32,7 +32,8 @@ class Answers:
         self.steps = sorted(site.waiting, key=lambda step: order[step.node])
         self.script: Script | None = None
         self.left = 0
-        """Calls whose results were given."""
+        """Calls whose results were given, or that failed and are to be made again: that is to be
+        committed, too."""
         self.torn = False
         """What was left half done when it failed cannot be taken back."""
         self._named = {step.name: step for step in self.steps}
@@ -134,7 +135,7 @@ class Answers:
     def _take_in(self) -> None:
         if self._calls is not None:
             for name, number, answer in self._calls.answers():
-                self._named[name].answer(number, answer)
+                self.left += self._named[name].answer(number, answer)
             for step in self.steps:
                 step.call()
 
@@ -148,12 +149,12 @@ class Answers:
             for call in calls:
                 if step.give(call, self._return_to, self._passed):
                     done.append(call)
+                self.left += 1
         except BaseException:
             assert call is not None
             self.torn = call.number not in step.queue.events  # a part of it has left
             raise
         finally:
-            self.left += len(done)
             if done and self.script is None:
                 decided.append(Left(self._places(), step.name, step.told(done)))
 

@@ -1,5 +1,6 @@
 """What was set aside comes back to its step: each once, and by key in order."""
 
+import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 from random import Random
@@ -19,6 +20,7 @@ from streamkit import (
     UnknownTopic,
     UsageError,
     dlq,
+    retry,
     tumbling,
 )
 from streamkit.engine.dead_letters import Choice, DeadLetters
@@ -286,20 +288,46 @@ def naive(events: list[tuple[str | None, int]], rounds: list[set[int]], by_key: 
     keys=st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=25),
     failing=st.lists(st.sets(st.integers(0, 24)), min_size=1, max_size=3),
     mode=st.sampled_from(["record", "key"]),
+    how=st.sampled_from(["sync", "partition", "key", "async", "async key", "batch"]),
     seed=st.integers(0, 1 << 16),
 )
 def test_by_chance_nothing_is_lost_nothing_comes_twice_and_keys_keep_their_order(
-    keys: list[str | None], failing: list[set[int]], mode: str, seed: int
+    keys: list[str | None], failing: list[set[int]], mode: Any, how: str, seed: int
 ) -> None:
     chance = Random(seed)
     broken = Broken()
     app = App("shop")
 
-    @app.stream("numbers", int).process(to="out", on_error=dlq(mode=mode))  # type: ignore[arg-type]
-    def listed(number: int, context: Context) -> int:
+    stream: Any = app.stream("numbers", int)
+
+    def plain(number: int, context: Context) -> int:
         context.send("sent", number, key=context.key)
         broken.check(number)
         return number
+
+    async def waits(number: int, context: Context) -> int:
+        await asyncio.sleep(number % 3)
+        return plain(number, context)
+
+    def batched(some: list[int]) -> list[int]:
+        for number in some:
+            broken.check(number)
+        return some
+
+    said: dict[str, Any] = {"to": "out", "name": "listed", "on_error": dlq(mode=mode)}
+    call: Any = plain
+    match how:
+        case "partition" | "key":
+            said["on_error"] = retry(2, backoff="1s", pause=how, then=said["on_error"])
+        case "async":
+            call = waits
+        case "async key":
+            said |= {"order": "key", "on_error": retry(1, backoff="1s", then=said["on_error"])}
+            call = waits
+        case "batch":
+            said["batch"] = 3
+            call = batched
+    listed = stream.process(**said)(call)
 
     def has_key(record: Record[int]) -> bool:
         return record.key is not None
@@ -333,18 +361,23 @@ def test_by_chance_nothing_is_lost_nothing_comes_twice_and_keys_keep_their_order
                     case 2:
                         run.rebalance(chance.randint(1, 3))
             run.run()
+            run.advance("20s")
+        while how == "batch" and run.retry():  # of a batch all fail when one does
+            run.run()
+        if how == "batch":
+            rounds = [set()]
         wanted = naive(events, rounds, mode == "key")
         got: dict[str | None, list[int]] = defaultdict(list)
         for record in run.topic("out"):
             got[record.key].append(record.value)
-        if mode == "key":
+        if mode == "key" and how != "batch":
             wanted_ = {key: sorted(n) if key is None else n for key, n in wanted.items()}
             got_ = {key: sorted(n) if key is None else n for key, n in got.items()}
             assert got_ == wanted_
         assert {k: sorted(n) for k, n in got.items()} == {k: sorted(n) for k, n in wanted.items()}
-        assert sorted(r.value for r in run.topic("sent")) == sorted(
-            str(number).encode() for _, number in events
-        )
+        if how != "batch":
+            sent = sorted(int(record.value) for record in run.topic("sent"))
+            assert sent == [number for _, number in events]
         last = {record.key: record.value for record in run.topic("kept")}
         assert last == {key: numbers for key, numbers in got.items() if key is not None}
         assert list(letters(run).waiting()) == []

@@ -249,13 +249,14 @@ class WaitingStep:
 
     # Answers.
 
-    def answer(self, number: int, answer: Answer) -> None:
-        """What has come of a call."""
+    def answer(self, number: int, answer: Answer) -> bool:
+        """What has come of a call; whether it is to be made again."""
         call = self.queue.calls[number]
         if answer.error is not None and (pause := self._pause(call)) is not None:
             self.queue.again(call, self._due(pause))
-        else:
-            self.queue.answered(call, answer)
+            return True
+        self.queue.answered(call, answer)
+        return False
 
     def leaving(self) -> list[Call]:
         """The calls whose results may be given now, in this order; here: to be made first."""
