@@ -38,7 +38,8 @@ CONNECT = "__connect.errors."
 _TRACE = 8 << 10
 """Characters of a traceback, at most: the last ones."""
 _MESSAGE = 2 << 10
-_OURS = __file__.rpartition("/engine/")[0]
+_OURS = (__file__.rpartition("/engine/")[0], "streamkit/")
+"""How the paths of our files begin, and of those that are compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,12 @@ def _encoded(said: Mapping[str, str | int]) -> Headers:
 
 
 def trace_of(error: Exception) -> str:
-    """The traceback, from the first line that is not ours on."""
+    """The traceback, from the first line that is not ours on; without one, what the error says."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
+    if trace is None:
+        return "".join(traceback.format_exception_only(error))
     return "".join(traceback.format_exception(type(error), error, trace))
 
 

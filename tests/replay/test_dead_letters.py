@@ -1,0 +1,74 @@
+"""What was skipped or set aside live, a replay skips and sets aside again, to the byte; what came
+back live is no business of its."""
+
+from collections import defaultdict
+from threading import Event as Flag
+from typing import Any
+
+import pytest
+
+from streamkit.app import App
+from streamkit.backends.base import Backend
+from streamkit.backends.locate import open_backend
+from streamkit.dsl.context import Context
+from streamkit.dsl.failures import dlq, retry
+from streamkit.dsl.state import State
+from streamkit.engine.dead_letters import DeadLetters
+from streamkit.engine.live import run as run_live
+from streamkit.records import TopicPartition
+from streamkit.replay.begin import begin
+from streamkit.replay.run import run
+
+
+def app(mode: Any, on_error: Any) -> App:
+    app = App("shop")
+    numbers = app.stream("numbers", int, on_error=dlq("bad", mode=mode))
+
+    @numbers.process(to="out", on_error=on_error)
+    def listed(number: int, seen: State[list[int]], context: Context) -> list[int]:
+        if number % 7 == 0:
+            raise ValueError(f"{number} will not do: {context.uuid()}")
+        seen.set([*seen.get([]), number])
+        return seen.get([])
+
+    return app
+
+
+def read(log: Backend, topic: str) -> dict[Any, list[Any]]:
+    """By key: two tasks write to each partition, in no order."""
+    found: dict[Any, list[Any]] = defaultdict(list)
+    for number in range(log.topic(topic).partitions):
+        at = TopicPartition(topic, number)
+        position = log.offsets(at).start
+        while position < log.offsets(at).end:
+            for batch in log.fetch({at: position}):
+                for r in batch.records():
+                    found[number, r.key].append((r.value, r.timestamp, r.headers))
+                position = batch.next_offset
+    return found
+
+
+@pytest.mark.parametrize("policy", ["skip", "dlq", "retry"])
+@pytest.mark.parametrize("mode", ["record", "key"])
+def test_a_replay_sets_aside_what_was_set_aside(tmp_path: Any, policy: str, mode: Any) -> None:
+    on_error: Any = {
+        "skip": "skip",
+        "dlq": dlq(mode=mode),
+        "retry": retry(2, backoff="10ms", pause="key", then=dlq(mode=mode)),
+    }[policy]
+    topology = app(mode, on_error).topology()
+    with open_backend(tmp_path / "log") as log:
+        log.create_topic("numbers", 2)
+        for n in range(60):
+            at, value = TopicPartition("numbers", n % 2), b"?" if n % 23 == 5 else b"%d" % n
+            log.append(at, [value], keys=[b"k%d" % (n % 10)], timestamps=1000 * n)
+        run_live(topology, log, until_end=True, stop=Flag())
+        topics = ["out", "bad", *(["shop-dlq"] if policy != "skip" else [])]
+        live = {topic: read(log, topic) for topic in topics}
+        assert all(live.values())
+        assert DeadLetters.of(log, "shop").give_back().total() > 2
+        run_live(topology, log, until_end=True, stop=Flag())
+        session = begin(topology, log, name="r", from_text="earliest", to_text="latest", now=10**9)
+        assert run(topology, log, session, stop=Flag()).finished
+        for topic, rows in live.items():
+            assert read(log, session.shadow(topic)) == rows, topic
