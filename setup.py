@@ -4,7 +4,7 @@ import os
 
 from setuptools import Extension, find_packages, setup
 
-HOT = ("folds", "moment", "outlet", "source", "steps")
+HOT = ("folds", "moment", "order", "outlet", "source", "steps")
 """Modules of streamkit/engine/hot: Python that is compiled as well, with the types of its .pxd."""
 
 packages = find_packages(include=["streamkit", "streamkit.*"])

@@ -1,4 +1,4 @@
-"""Filter + map, a windowed count and sessions, log to log, beside Bytewax and Quix Streams.
+"""Filter + map, counts, windows, sessions and joins, log to log, beside Bytewax and Quix Streams.
 
 All engines get the same events (`benchmarks.events`), as many as each can do in about a second or
 two, and each round of each engine is a process of its own. What they put out is compared: a figure
@@ -87,6 +87,12 @@ PATHS = (
         {"bytewax_log": 3.0, "bytewax": 3.0, "quixstreams": 6.0},
     ),
     Path(
+        "keyed-count",
+        "count of each key, each with its changes",
+        {"ours": 500_000, "loop": 500_000, "bytewax_log": 200_000, "bytewax": 200_000},
+        {"bytewax_log": 1.0},
+    ),
+    Path(
         "sessions",
         "sessions of seven, final counts",
         {"ours": 300_000, "loop": 300_000, "bytewax_log": 60_000, "bytewax": 60_000},
@@ -101,7 +107,13 @@ PATHS = (
     Path(
         "interval-join",
         "pairs of two streams, 20 ms apart",
-        {"ours": 100_000, "loop": 300_000},
+        {"ours": 200_000, "loop": 300_000},
+        {},
+    ),
+    Path(
+        "as-of-join",
+        "each with the last of another stream",
+        {"ours": 200_000, "loop": 300_000},
         {},
     ),
 )

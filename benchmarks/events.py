@@ -5,6 +5,7 @@ of 8. A last order per user ten seconds later closes every window before it, so 
 engines have the same windows to count.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -148,10 +149,39 @@ def expected(path: str, count: int) -> Summary:
         return Summary(len(nets) + USERS, sum(round(net * 100) for net in nets))
     if path == "interval-join":
         return _pairs(count)
+    if path == "as-of-join":
+        return _as_of(count)
+    if path == "keyed-count":
+        return _running(count)
     if path == "sessions":
         return Summary(_sessions(count), count)
     windows = {(order.user, order.at // WINDOW) for order in orders(count)}
     return Summary(len(windows), count)
+
+
+def _running(count: int) -> Summary:
+    counts: dict[str, int] = {}
+    total = 0
+    for order in orders(count):
+        counts[order.user] = so_far = counts.get(order.user, 0) + 1
+        total += so_far
+    return Summary(count, total)
+
+
+def _as_of(count: int) -> Summary:
+    """What is paid last, and no later than an order, is met by it: of one time, all that are."""
+    paid: dict[str, list[Order]] = {}
+    for order in orders(count):
+        if order.paid:
+            paid.setdefault(order.user, []).append(order)
+    pairs = distances = 0
+    for order in orders(count):
+        before = paid.get(order.user, [])
+        at = bisect_right(before, order.at, key=lambda other: other.at)
+        if not order.paid and at and order.at - before[at - 1].at <= GAP:
+            pairs += 1
+            distances += abs(order.id - before[at - 1].id)
+    return Summary(pairs, distances)
 
 
 def _pairs(count: int) -> Summary:
@@ -178,7 +208,7 @@ def _sessions(count: int) -> int:
 
 def summary(path: str, values: list[bytes], count: int) -> Summary:
     """The summary of what did come out, as JSON values of `Invoice` or `Count`."""
-    if path == "interval-join":
+    if path in ("interval-join", "as-of-join"):
         pairs = [msgspec.json.decode(value, type=Pair) for value in values]
         return Summary(len(pairs), sum(abs(each.paid - each.unpaid) for each in pairs))
     if path in ("filter-map", "table-join"):

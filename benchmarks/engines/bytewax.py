@@ -80,6 +80,20 @@ def windowed_count(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
     return flow
 
 
+def keyed_count(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
+    encode = msgspec.json.Encoder().encode
+
+    def count(sofar: int | None, order: Order) -> tuple[int, Count]:
+        orders = (sofar or 0) + 1
+        return orders, Count(order.user, order.at, orders)
+
+    flow = Dataflow("bench")
+    orders = op.map("parse", op.input("orders", flow, source), _parser())
+    counts = op.stateful_map("count", orders, count)
+    op.output("out", op.map("encode", counts, lambda item: (item[0], encode(item[1]))), sink)
+    return flow
+
+
 def sessions(source: Source[Raw], sink: Sink[Out]) -> Dataflow:
     encode = msgspec.json.Encoder().encode
     # Its sessions are what is up to a gap apart, ours what is less than one apart.
@@ -150,6 +164,7 @@ def in_memory(flow: Flow, events: list[Event], directory: Path) -> Job:
 FLOWS: dict[str, Flow] = {
     "filter-map": filter_map,
     "windowed-count": windowed_count,
+    "keyed-count": keyed_count,
     "sessions": sessions,
     "table-join": table_join,
 }

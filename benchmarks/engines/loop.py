@@ -104,6 +104,24 @@ def windowed_count() -> Step:
     return step
 
 
+def keyed_count() -> Step:
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+    counts: dict[str, int] = {}
+
+    def step(columns: Columns) -> Written:
+        values: list[bytes | None] = []
+        timestamps: list[int] = []
+        for value in columns.values:
+            assert value is not None
+            order = decode(value)
+            counts[order.user] = count = counts.get(order.user, 0) + 1
+            values.append(encode(Count(order.user, order.at, count)))
+            timestamps.append(order.at)
+        return list(columns.keys), values, timestamps
+
+    return step
+
+
 def sessions() -> Step:
     """Sessions of one partition: they close with the next order of their user."""
     decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
@@ -176,12 +194,48 @@ def interval_join() -> Step:
     return step
 
 
+def as_of_join() -> Step:
+    """Each unpaid order and the last paid one before it, of one partition in order of time."""
+    decode, encode = msgspec.json.Decoder(Order).decode, msgspec.json.Encoder().encode
+    paid: dict[str, Order] = {}
+    waiting: list[Order] = []
+
+    def step(columns: Columns) -> Written:
+        keys: list[bytes | None] = []
+        values: list[bytes | None] = []
+        timestamps: list[int] = []
+
+        def decide() -> None:
+            for order in waiting:
+                other = paid.get(order.user)
+                if other is not None and order.at - other.at <= GAP:
+                    values.append(encode(Pair(order.id, other.id)))
+                    keys.append(order.user.encode())
+                    timestamps.append(order.at)
+            waiting.clear()
+
+        for value in columns.values:
+            assert value is not None
+            order = decode(value)
+            if waiting and order.at > waiting[0].at:
+                decide()  # before: one of the same time may still come
+            if order.paid:
+                paid[order.user] = order
+            else:
+                waiting.append(order)
+        return keys, values, timestamps
+
+    return step
+
+
 if __name__ == "__main__":
     paths = {
         "filter-map": filter_map,
         "windowed-count": windowed_count,
+        "keyed-count": keyed_count,
         "sessions": sessions,
         "table-join": table_join,
         "interval-join": interval_join,
+        "as-of-join": as_of_join,
     }
     main(log_to_log, paths)

@@ -49,6 +49,14 @@ def windowed_count(app: App, orders: Stream[Order]) -> object:
     return named
 
 
+def keyed_count(app: App, orders: Stream[Order]) -> object:
+    @orders.count().process(to=OUT)
+    def named(count: Record[int]) -> Count:
+        return Count(count.key, count.timestamp, count.value)
+
+    return named
+
+
 def sessions(app: App, orders: Stream[Order]) -> object:
     counts = orders.window(session(f"{GAP}ms")).count()
 
@@ -88,12 +96,25 @@ def log_to_log(declare: Declare, events: list[Event], directory: Path) -> Job:
     return Job(lambda: run(topology, backend, until_end=True), lambda: outputs(backend))
 
 
+def as_of_join(app: App, orders: Stream[Order]) -> object:
+    paid = orders.filter(lambda order: order.paid)
+    unpaid = orders.filter(lambda order: not order.paid)
+
+    @unpaid.join_as_of(paid, tolerance=f"{GAP}ms", to=OUT)
+    def pair(one: Order, other: Order) -> Pair:
+        return Pair(one.id, other.id)
+
+    return pair
+
+
 if __name__ == "__main__":
     paths = {
         "filter-map": filter_map,
         "windowed-count": windowed_count,
+        "keyed-count": keyed_count,
         "sessions": sessions,
         "table-join": table_join,
         "interval-join": interval_join,
+        "as-of-join": as_of_join,
     }
     main(log_to_log, paths)

@@ -6,6 +6,7 @@ from typing import Any
 
 from streamkit.dsl.functions import Function
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.hot.moment import NodeTime
 from streamkit.engine.hot.steps import Forward, Step, step_of
 from streamkit.engine.state.store import Store
 from streamkit.records import Headers
@@ -160,3 +161,71 @@ class Tumbling(Step):
         except Exception as error:
             self._cursor.fail(self._function, key, error)
         cell[0] += 1
+
+
+class Continuing(Step):
+    """Folds each event that goes on with the one session that its key has; gives nothing.
+
+    `careful` does the same for every other event. A session is as in `operators/window_sessions`.
+    """
+
+    __slots__ = (
+        "_call",
+        "_careful",
+        "_cursor",
+        "_fresh",
+        "_function",
+        "_gap",
+        "_grace",
+        "_store",
+        "_time",
+        "_write",
+    )
+
+    def __init__(
+        self,
+        function: Function,
+        cursor: Cursor,
+        time: NodeTime,
+        store: Store,
+        write_key: Callable[[Any], bytes | None],
+        careful: Forward,
+        gap: int,
+        grace: int,
+    ) -> None:
+        """`gap` and `grace` in ms."""
+        self._call = function.call
+        self._function = function
+        self._cursor = cursor
+        self._time = time
+        self._store = store
+        self._fresh = store.fresh
+        self._write = write_key
+        self._careful = careful
+        self._gap = gap
+        self._grace = grace
+
+    def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        data: Any = None
+        try:
+            data = self._write(key)
+        except Exception:
+            data = None
+        at = stamp
+        sessions = None if data is None else self._fresh.get(data)
+        if sessions is None or len(sessions) != 1 or at < 0:
+            self._careful(key, value, stamp, headers)
+            return
+        one = sessions[0]
+        first, last = one[0], one[1]
+        if at < first or at >= last + self._gap or self._time.is_late(at + 1 + self._grace):
+            self._careful(key, value, stamp, headers)
+            return
+        self._store.touched = self._cursor.offset
+        state: Any = None
+        try:
+            state = self._call(one[3], value)
+        except Exception as error:
+            self._cursor.fail(self._function, key, error)
+        latest = stamp if at > last else one[1]
+        sessions[0] = (one[0], latest, one[2] + 1, state, one[4], one[5])

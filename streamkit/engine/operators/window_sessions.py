@@ -16,11 +16,12 @@ Kept in the store, it would be written as often as the sessions themselves.
 """
 
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Session
+from streamkit.engine.hot.folds import Continuing
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_events import refolder
@@ -56,8 +57,10 @@ class Sessions:
         self._call = site.calls.folding(node.function, key)
         self._refold = refolder(node, site)
         self._events = None if self._merge is not None else site.store(node.events)
-        self._due: list[tuple[int, bytes]] | None = None
-        """A heap of when to look at which key; None: not known since the start."""
+        self._due: dict[int, dict[bytes, None]] | None = None
+        """When to look at which keys; None: not known since the start."""
+        self._times: list[int] = []
+        """Its times, as a heap."""
 
     def step(self) -> Forward:
         """The step that puts an event into its session."""
@@ -67,8 +70,7 @@ class Sessions:
         write_key = self._write_key
         updates = self._node.emit == "update"
         fold = self._folded if self._merge is not None else self._kept
-        look_at, function = self._look_at, self._node.function
-        plain = self._plain if self._merge is not None else None
+        look_at = self._look_at
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             if self._due is None:
@@ -89,19 +91,6 @@ class Sessions:
             if sessions is None:
                 sessions = fetch(data, stamp)
             store.touched = cursor.offset
-            if plain is not None and len(sessions) == 1:
-                start, last, count, state, given, gone = sessions[0]
-                if start <= stamp < last + gap:  # as most are: it goes on
-                    try:
-                        state = plain(state, value)
-                    except Exception as error:
-                        cursor.fail(function, key, error)
-                    last = stamp if stamp > last else last
-                    one = (start, last, count + 1, state, given, gone)
-                    sessions[0] = self._given(data, one) if updates else one
-                    if changed is not None:
-                        changed.add(data)
-                    return
             at, joined = _touching(sessions, stamp, gap)
             one = fold(data, joined, key, value, stamp, headers)
             if updates:
@@ -112,6 +101,9 @@ class Sessions:
             if changed is not None:
                 changed.add(data)
 
+        if self._plain is not None and self._merge is not None and self._node.emit == "final":
+            function = self._node.function
+            return Continuing(function, cursor, time, store, write_key, take, gap, grace).give
         return take
 
     def _fetch(self, data: bytes, stamp: int) -> list[Any]:
@@ -156,8 +148,13 @@ class Sessions:
         """Have a key looked at when the first of its sessions may close."""
         assert self._due is not None
         due = sessions[0][1] + self._reach
-        heappush(self._due, (due, data))
-        self.time.wake(due)
+        keys = self._due.get(due)
+        if keys is None:
+            self._due[due] = {data: None}
+            heappush(self._times, due)
+            self.time.wake(due)
+        else:
+            keys[data] = None
 
     # Results.
 
@@ -197,7 +194,7 @@ class Sessions:
     def due(self) -> int | None:
         self._begin()
         told = None if self._changes is None else self._changes.due
-        known = (self._due[0][0] if self._due else None, told)
+        known = (self._times[0] if self._times else None, told)
         return min((at for at in known if at is not None), default=None)
 
     @property
@@ -209,42 +206,21 @@ class Sessions:
         """After a start: when to look at which key, and which sessions changed since given."""
         if self._due is not None:
             return
-        self._due = []
+        self._due = {}
         changed = []
         for data, sessions in self._store.scan(b""):
-            self._due.append((sessions[0][1] + self._reach, data))
+            self._look_at(data, sessions)
             if any(map(_is_changed, sessions)):
                 changed.append(data)
-        heapify(self._due)
         if self._changes is not None:
             self._changes.recall(changed)
 
     def _close(self, watermark: int) -> None:
-        store, reach, heap = self._store, self._reach, self._due
-        assert heap is not None
         closed: list[tuple[int, bytes, Open]] = []
-        while heap and heap[0][0] <= watermark:
-            looked = heappop(heap)
-            while heap and heap[0] == looked:
-                heappop(heap)  # a key of which an earlier session came may be there twice
-            data = looked[1]
-            sessions = store.get(data)
-            if not sessions:
-                continue
-            number = 0
-            while number < len(sessions) and sessions[number][1] + reach <= watermark:
-                closed.append((sessions[number][1], data, sessions[number]))
-                number += 1
-            if number == len(sessions):
-                store.delete(data, sessions[0][1])
-                store.fresh.pop(data, None)
-                if self._changes is not None:
-                    self._changes.discard(data)
-                continue
-            if number:
-                sessions = self._fetch(data, sessions[0][1])
-                del sessions[:number]
-            heappush(heap, (sessions[0][1] + reach, data))
+        while self._times and self._times[0] <= watermark:
+            assert self._due is not None
+            for data in self._due.pop(heappop(self._times)):
+                self._close_key(data, watermark, closed)
         closed.sort(key=lambda each: each[:2])
         updates = self._node.emit == "update"
         for last, data, one in closed:
@@ -253,6 +229,30 @@ class Sessions:
             if self._events is not None:
                 for row, _ in self._rows(one, data):
                     self._events.delete(row, last)
+
+    def _close_key(
+        self, data: bytes, watermark: int, closed: list[tuple[int, bytes, Open]]
+    ) -> None:
+        store, until = self._store, watermark - self._reach
+        sessions = store.get(data)
+        if not sessions:
+            return
+        if sessions[0][1] > until:  # it has grown since
+            self._look_at(data, sessions)
+            return
+        number = 0
+        while number < len(sessions) and sessions[number][1] <= until:
+            closed.append((sessions[number][1], data, sessions[number]))
+            number += 1
+        if number == len(sessions):
+            store.delete(data, sessions[0][1])
+            store.fresh.pop(data, None)
+            if self._changes is not None:
+                self._changes.discard(data)
+            return
+        sessions = self._fetch(data, sessions[0][1])
+        del sessions[:number]
+        self._look_at(data, sessions)
 
     def _give_changes(self, keys: list[bytes]) -> None:
         changed = []

@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from sys import getsizeof
 from typing import Any, Protocol, TypeAlias
 
+from streamkit.engine.hot.order import Order
 from streamkit.engine.rows import Rows
-from streamkit.engine.state.order import Order
 from streamkit.engine.state.weight import weight
 from streamkit.errors import SerdeError
 from streamkit.records import Columns

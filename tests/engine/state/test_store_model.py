@@ -23,9 +23,10 @@ from hypothesis.stateful import (
 )
 
 from streamkit.clock import ManualClock
+from streamkit.engine.hot import order
 from streamkit.engine.rows import Rows
 from streamkit.engine.state import disk as disk_module
-from streamkit.engine.state import expiring, order
+from streamkit.engine.state import expiring
 from streamkit.engine.state import store as store_module
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.state.disk import Disk, open_disk

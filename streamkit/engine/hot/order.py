@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """A set of byte strings in order, that takes new ones cheaply."""
 
 from bisect import bisect_left
