@@ -13,5 +13,7 @@ cdef class Order:
         found=list, run=list, at=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, left=Py_ssize_t
     )
     cpdef list some(self, bytes low, high, Py_ssize_t limit)
+    @cython.locals(run=list, at=Py_ssize_t, place=Py_ssize_t)
+    cpdef last(self, bytes low, bytes high)
     @cython.locals(at=Py_ssize_t)
     cdef Py_ssize_t _run_of(self, bytes key)
