@@ -83,7 +83,7 @@ def list_(
                 None if each.first is None else iso(each.first),
                 None if each.last is None else iso(each.last),
                 ", ".join(
-                    f"{error.removeprefix('builtins.') or '(behind it)'} {count:,}"
+                    f"{error.rpartition('.')[2] or '(behind it)'} {count:,}"
                     for error, count in each.errors.most_common(5)
                 ),
             )
