@@ -67,8 +67,13 @@ class Pool:
     def _work(self, slot: "_Slot") -> None:
         while not self._stopping.is_set() and (call := self._calls.get()) is not None:
             request, wanted = call
-            if not wanted.closed:
-                wanted.done(request.step, request.number, slot.call(request))
+            if wanted.closed:
+                continue
+            try:
+                answer = slot.call(request)
+            except Exception as error:  # whoever waits for it is to know
+                answer = Answer(error=error)
+            wanted.done(request.step, request.number, answer)
 
 
 class _Slot:
@@ -110,12 +115,10 @@ class _Slot:
     def _died(self) -> Answer:
         process = self._process
         process.join(STOP_SECONDS)
-        code = process.exitcode
+        code, number = process.exitcode, process.pid
         self.close()
         how = f"by signal {signal.Signals(-code).name}" if code and code < 0 else f"with {code}"
-        return Answer(
-            error=ChildProcessError(f"the process that had it, {process.pid}, ended {how}")
-        )
+        return Answer(error=ChildProcessError(f"the process that had it, {number}, ended {how}"))
 
     def _started(self) -> Connection | Answer:
         """The pipe to the process; if it cannot begin, why."""
@@ -199,7 +202,10 @@ def work(pipe: Connection, module: str, name: str, path: str | None) -> None:
         except Exception as error:
             pipe.send_bytes(pickle.dumps(Answer(error=_unpicklable("what it is given", error))))
             continue
-        answer = perform(Request(step, number, function, given, event or _NOWHERE))
+        try:
+            answer = perform(Request(step, number, function, given, event or _NOWHERE))
+        except BaseException as error:  # sys.exit(), say, which is for one call to say
+            answer = Answer(error=_told(error))
         pipe.send_bytes(_written(answer))
 
 

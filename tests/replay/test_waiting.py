@@ -1,4 +1,4 @@
-"""What functions that are waited for gave live, a replay gives again, in the same bytes and order."""
+"""What functions that are waited for gave live, a replay gives again: the same bytes in order."""
 
 import asyncio
 from random import Random

@@ -326,13 +326,13 @@ class WaitingStep:
         self._sent = []
         if answer is _GONE:
             return [()]
+        enter(events[-1])
         if self._waits.batch is None and self._call is None and self._goes(events[0]):
             return [()]
         results: list[Sequence[Any]] = []
         if error is None:
             try:
                 results = self._of_each(events, answer.value)
-                enter(events[-1])
                 self._check(events, results)
                 self._sent = [self._written(*each) for each in answer.sent]
             except Exception as failed:

@@ -1,0 +1,441 @@
+"""Coroutines, batches and worker processes in a real log: killed, stopped, slow and dead."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from streamkit import App
+from streamkit.backends.base import Backend
+from streamkit.backends.locate import open_backend
+from streamkit.engine.live import run
+from streamkit.errors import FunctionError, TopologyError
+from streamkit.records import TopicPartition
+
+SECONDS = 60.0
+
+
+class Order(Struct):
+    n: int
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def publish(log: Backend, numbers: Sequence[int], partitions: int = 1) -> None:
+    for number in numbers:
+        at = TopicPartition("orders", number % partitions)
+        log.append(at, [b'{"n":%d}' % number], keys=[b"k%d" % (number % 3)], timestamps=number)
+
+
+def values(log: Backend, topic: str) -> list[int]:
+    found: list[int] = []
+    if topic not in log.topics():
+        return found
+    for number in range(log.topics()[topic].partitions):
+        at = TopicPartition(topic, number)
+        position = log.offsets(at).start
+        while batches := log.fetch({at: position}):
+            for batch in batches:
+                found += [int(record.value or b"0") for record in batch.records()]
+                position = batch.next_offset
+    return found
+
+
+@pytest.fixture
+def log() -> Iterator[Backend]:
+    with open_backend("memory:") as log:
+        log.create_topic("orders")
+        yield log
+
+
+@contextmanager
+def at_work(app: App, log: Backend) -> Iterator[threading.Event]:
+    """The app runs meanwhile, in a thread."""
+    stop, failed = threading.Event(), []
+
+    def work() -> None:
+        try:
+            run(app.topology(), log, stop=stop)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+def test_calls_go_on_beside_each_other_and_results_keep_their_order(log: Backend) -> None:
+    app = App("shop")
+    calling, most = 0, 0
+
+    @app.stream("orders", Order).process(to="out", concurrency=8)
+    async def slow(order: Order) -> int:
+        nonlocal calling, most
+        calling += 1
+        most = max(most, calling)
+        await asyncio.sleep(0.001 * (order.n % 5))
+        calling -= 1
+        return order.n
+
+    publish(log, range(100))
+    run(app.topology(), log, stop=threading.Event(), until_end=True)
+    assert values(log, "out") == list(range(100))
+    assert most == 8
+
+
+def test_what_waits_is_committed_and_called_again_after_a_stop_that_waits_for_nothing(
+    log: Backend,
+) -> None:
+    calls: Counter[int] = Counter()
+    cancelled: list[int] = []
+
+    def shop(answers: bool) -> App:
+        app = App("shop")
+
+        @app.stream("orders", Order).process(to="out", concurrency=4)
+        async def slow(order: Order) -> int:
+            calls[order.n] += 1
+            try:
+                if not answers and order.n % 2:
+                    await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                cancelled.append(order.n)
+                raise
+            return order.n
+
+        return app
+
+    publish(log, range(10))
+    with at_work(shop(answers=False), log):
+        # The position goes on though nothing has left but the first.
+        until(lambda: values(log, "out") == [0])
+        until(lambda: log.committed("shop")[TopicPartition("orders", 0)].offset == 10)
+    assert cancelled == [1, 3, 5, 7]
+    run(shop(answers=True).topology(), log, stop=threading.Event(), until_end=True)
+    assert values(log, "out") == list(range(10))
+    assert calls[0] == 1 and calls[1] == calls[3] == 2
+
+
+def test_to_the_end_means_to_the_last_answer_also_of_other_members(log: Backend) -> None:
+    app = App("shop")
+    log.create_topic("other-orders", 4)
+    release = threading.Event()
+
+    @app.stream("other-orders", Order).process(to="out")
+    async def slow(order: Order) -> int:
+        await asyncio.to_thread(release.wait)
+        return order.n
+
+    for number in range(8):
+        log.append(TopicPartition("other-orders", number % 4), [b'{"n":%d}' % number])
+    ended = threading.Event()
+
+    def drain() -> None:
+        run(app.topology(), log, stop=threading.Event(), until_end=True)
+        ended.set()
+
+    threads = [threading.Thread(target=drain) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(log.group("shop").members) == 2 if "shop" in log.groups() else False)
+    assert not ended.wait(0.5)
+    release.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert ended.is_set() and sorted(values(log, "out")) == list(range(8))
+
+
+def test_a_call_that_takes_too_long_is_an_error(log: Backend) -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(timeout="20ms")
+    async def slow(order: Order) -> int:
+        await asyncio.sleep(1000)
+        return order.n
+
+    publish(log, [7])
+    with pytest.raises(
+        FunctionError, match=r"slow \(.*TimeoutError: no answer within 0.02 s.*-0@0"
+    ):
+        run(app.topology(), log, stop=threading.Event(), until_end=True)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_whatever_a_coroutine_raises_ends_its_call_and_not_the_thread_of_all(
+    log: Backend, error: BaseException
+) -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(to="out", on_error="skip")
+    async def raises(order: Order) -> int:
+        if order.n == 1:
+            raise error
+        return order.n
+
+    publish(log, range(3))
+    run(app.topology(), log, stop=threading.Event(), until_end=True)
+    assert values(log, "out") == [0, 2]
+
+
+def test_too_much_that_waits_stops_reading_and_nothing_else(log: Backend) -> None:
+    app = App("shop")
+    log.create_topic("visits")
+    release = asyncio.Event()
+    loops = []
+
+    @app.stream("orders", Order).process(to="out", concurrency=2)
+    async def stuck(order: Order) -> int:
+        loops.append(asyncio.get_running_loop())
+        await release.wait()
+        return order.n
+
+    @app.stream("visits", int).process(to="seen")
+    def seen(visit: int) -> int:
+        return visit
+
+    publish(log, range(3000))
+    with at_work(app, log):
+        at = TopicPartition("orders", 0)
+        until(lambda: at in log.committed("shop") and log.committed("shop")[at].offset == 1000)
+        before = time.process_time()
+        log.append(TopicPartition("visits", 0), [b"1"])
+        until(lambda: values(log, "seen") == [1])
+        time.sleep(0.5)
+        assert time.process_time() - before < 0.4, "whoever waits for an answer sleeps"
+        assert log.committed("shop")[at].offset == 1000
+        loops[0].call_soon_threadsafe(release.set)
+        until(lambda: len(values(log, "out")) == 3000)
+    assert values(log, "out") == list(range(3000))
+
+
+def test_a_batch_is_complete_when_its_oldest_event_has_waited(log: Backend) -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(batch=100, within="50ms", to="out")
+    def sizes(orders: list[Order]) -> list[int]:
+        return [len(orders)] if len(orders) > 1 else []
+
+    with at_work(app, log):
+        publish(log, range(100))
+        until(lambda: sum(values(log, "out")) == 100)
+        publish(log, range(3))
+        until(lambda: sum(values(log, "out")) >= 102)
+
+
+# Killed.
+
+APP = """
+import asyncio, os, random, sys, time
+from pathlib import Path
+from streamkit import App, Context
+app = App("shop", commit_interval="20ms")
+orders = app.stream("orders", int)
+
+@orders.process(concurrency=16, order="{order}")
+async def slow(order: int) -> int:
+    await asyncio.sleep(random.random() / 50)
+    return order
+
+@slow.process(batch=7, within="10ms", to="out")
+def batched(orders: list[int]) -> list[int]:
+    return orders
+
+@orders.process(workers=2, to="squares", on_error="skip")
+def square(order: int, context: Context) -> int:
+    if order == 13 and not Path("died").exists():
+        Path("died").touch()
+        os.kill(os.getpid(), 9)
+    context.send("sent", order)
+    return order * order
+
+@orders.process()
+async def stuck(order: int) -> None:
+    if Path("stick").exists():
+        Path(f"stuck-{{os.getpid()}}").touch()
+        await asyncio.sleep(1000)
+"""
+"""`stuck` lasts; `square` dies once."""
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "streamkit", "--log", "log", "run", "app.py", *arguments]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("order", ["partition", "key"])
+def test_killed_at_any_moment_each_event_leaves_once_in_its_order(
+    tmp_path: Path, order: str
+) -> None:
+    (tmp_path / "app.py").write_text(APP.format(order=order))
+    count, partitions = 400, 2
+    with open_backend(tmp_path / "log") as log:
+        for topic in ("orders", "out", "squares"):
+            log.create_topic(topic, partitions)
+        log.create_topic("sent")
+        for number in range(count):
+            at = TopicPartition("orders", number % partitions)
+            log.append(at, [b"%d" % number], keys=[b"k%d" % (number % 6)])
+        for share in (1, 3, 6):
+            with running(tmp_path) as process:
+                until(
+                    lambda share=share: (
+                        len(values(log, "out")) >= count * share // 10 or process.poll() is not None
+                    )
+                )
+                assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        with running(tmp_path, "--until-end") as process:
+            assert process.wait(SECONDS) == 0, process.stderr.read() if process.stderr else ""
+        out = values(log, "out")
+        assert sorted(out) == list(range(count))
+        for rest in range(6 if order == "key" else partitions):
+            # Of a key, or a partition; those of a key are in one partition.
+            mine = [each for each in out if each % (6 if order == "key" else partitions) == rest]
+            assert order != "key" or mine == sorted(mine)
+        squares = sorted(values(log, "squares"))
+        missing = {n * n for n in range(count)} - set(squares)
+        assert len(squares) == len(set(squares)) and missing <= {13 * 13}
+        assert sorted(values(log, "sent")) == sorted(round(n**0.5) for n in squares)
+
+
+def test_a_stop_does_not_wait_for_calls_and_who_comes_next_makes_them_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.py").write_text(APP.format(order="partition"))
+    (tmp_path / "stick").touch()
+    with open_backend(tmp_path / "log") as log:
+        log.create_topic("orders")
+        log.create_topic("sent")
+        log.append(TopicPartition("orders", 0), [b"1", b"2"])
+        with running(tmp_path, "--drain", "10s") as process:
+            until(lambda: (tmp_path / f"stuck-{process.pid}").exists())
+            until(lambda: values(log, "squares") == [1, 4])
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+        (tmp_path / "stick").unlink()
+        with running(tmp_path, "--until-end") as process:
+            assert process.wait(SECONDS) == 0
+        assert values(log, "out") == [1, 2] and values(log, "squares") == [1, 4]
+
+
+# Worker processes.
+
+POOLED = """
+import os, sys, time
+from pathlib import Path
+from streamkit import App
+app = App("shop")
+orders = app.stream("orders", int)
+
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(a)
+
+@orders.process(workers=2, to="out", name="{name}", on_error="{on_error}"{more})
+def hard(order: int) -> int:
+    {body}
+    return order
+"""
+
+
+def pooled(folder: Path, body: str, on_error: str = "stop", more: str = "") -> tuple[int, str]:
+    """How an app ends whose function does that in a worker process, and what it says."""
+    (folder / "app.py").write_text(
+        POOLED.format(name="hard", body=body, on_error=on_error, more=more)
+    )
+    with open_backend(folder / "log") as log:
+        log.create_topic("orders")
+        log.append(TopicPartition("orders", 0), [b"%d" % n for n in range(5)])
+    with running(folder, "--until-end") as process:
+        _, said = process.communicate(timeout=SECONDS)
+        return process.returncode, said
+
+
+def test_a_worker_process_that_dies_is_an_error_of_what_it_had_and_is_replaced(
+    tmp_path: Path,
+) -> None:
+    code, said = pooled(tmp_path, "if order == 3: os.kill(os.getpid(), 9)", on_error="skip")
+    assert code == 0, said
+    with open_backend(tmp_path / "log") as log:
+        assert values(log, "out") == [0, 1, 2, 4]
+    assert "ended by signal SIGKILL" in said
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("if order == 3: os._exit(5)", "ended with 5"),
+        ("if order == 3: sys.exit(5)", "SystemExit: 5"),
+        ("if order == 3: raise Odd(1, 2)", "Odd: 1"),
+        ("if order == 3: time.sleep(1000)", "no answer within 3 s"),
+        ("if order == 3: return lambda: 3", "cannot be handed to another process"),
+    ],
+)
+def test_what_goes_wrong_in_a_worker_process_stops_the_app_and_says_which_record(
+    tmp_path: Path, body: str, told: str
+) -> None:
+    code, said = pooled(tmp_path, body, more=', timeout="3s"' if "sleep" in body else "")
+    assert code == 1 and told in said and "orders-0@3" in said, said
+    with open_backend(tmp_path / "log") as log:
+        assert values(log, "out") == [0, 1, 2]
+
+
+def test_worker_processes_do_not_outlive_one_that_is_killed(tmp_path: Path) -> None:
+    body = "Path(f'at-{os.getpid()}').touch(); time.sleep(1000)"
+    (tmp_path / "app.py").write_text(
+        POOLED.format(name="hard", body=body, on_error="stop", more="")
+    )
+    with open_backend(tmp_path / "log") as log:
+        log.create_topic("orders")
+        log.append(TopicPartition("orders", 0), [b"1", b"2"])
+    with running(tmp_path) as process:
+        until(lambda: len(list(tmp_path.glob("at-*"))) == 2)
+        process.kill()
+    pids = [int(path.name.removeprefix("at-")) for path in tmp_path.glob("at-*")]
+
+    def is_there(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        # A zombie that nobody has asked for yet is gone.
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    until(lambda: not any(is_there(pid) for pid in pids))
+
+
+def test_a_function_that_other_processes_cannot_import_is_refused() -> None:
+    orders = App("shop").stream("orders", int)
+    with pytest.raises(TopologyError, match="lambda.*which import it by its name"):
+        orders.process(workers=2)(lambda order: order)
+    with pytest.raises(TopologyError, match="made inside another function"):
+
+        @orders.process(workers=2)
+        def local(order: int) -> int:
+            return order
