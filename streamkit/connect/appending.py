@@ -11,6 +11,8 @@ from streamkit.records import Headers, TopicPartition
 
 BATCH_BYTES = 512 << 10  # half of Kafka's default max.message.bytes
 
+Append: TypeAlias = "Callable[[TopicPartition, Rows], object]"
+"""Appends rows as one batch, or none of them. Raises RecordTooLarge."""
 Refused: TypeAlias = Callable[[int, RecordTooLarge], None]
 """What to do with the row of this index, which the topic does not take; it may raise."""
 
@@ -30,44 +32,49 @@ class Rows:
         self.stamps.append(stamp)
         self.headers.append(headers)
 
+    def part(self, start: int, end: int) -> "Rows":
+        """The rows from `start` up to `end`."""
+        part = slice(start, end)
+        return Rows(self.keys[part], self.values[part], self.stamps[part], self.headers[part])
 
-def append_all(
-    backend: Backend, target: TopicPartition, rows: Rows, acks: Acks, refused: Refused
-) -> None:
+
+def at_once(backend: Backend, acks: Acks) -> Append:
+    """Appends that can be read as soon as they are made."""
+
+    def append(target: TopicPartition, rows: Rows) -> int:
+        return backend.append(
+            target,
+            rows.values,
+            keys=rows.keys,
+            timestamps=rows.stamps,
+            headers=rows.headers if any(rows.headers) else None,
+            acks=acks,
+        )
+
+    return append
+
+
+def append_all(append: Append, target: TopicPartition, rows: Rows, refused: Refused) -> None:
     """Append in batches of about BATCH_BYTES; smaller when the topic takes only smaller.
 
     A record that it does not take even alone goes to `refused`, in its turn.
     """
     for start, end in _parts(rows):
-        _append(backend, target, rows, start, end, acks, refused)
+        _append(append, target, rows, start, end, refused)
 
 
 def _append(
-    backend: Backend,
-    target: TopicPartition,
-    rows: Rows,
-    start: int,
-    end: int,
-    acks: Acks,
-    refused: Refused,
+    append: Append, target: TopicPartition, rows: Rows, start: int, end: int, refused: Refused
 ) -> None:
-    headers = rows.headers[start:end]
     try:
-        backend.append(
-            target,
-            rows.values[start:end],
-            keys=rows.keys[start:end],
-            timestamps=rows.stamps[start:end],
-            headers=headers if any(headers) else None,
-            acks=acks,
-        )
+        append(target, rows.part(start, end))
     except RecordTooLarge as error:
         if end - start == 1:
             refused(start, error)
             return
         middle = (start + end) // 2
-        _append(backend, target, rows, start, middle, acks, refused)
-        _append(backend, target, rows, middle, end, acks, refused)
+        _append(append, target, rows, start, middle, refused)
+        _append(append, target, rows, middle, end, refused)
 
 
 def stop_at(index: int, error: RecordTooLarge) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamkit.backends.base import Backend
-from streamkit.connect.appending import Refused, Rows, append_all, stop_at
+from streamkit.connect.appending import Append, Refused, Rows, append_all, stop_at
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.topics import ensure_topic
 from streamkit.errors import RecordTooLarge
@@ -59,12 +59,13 @@ def context_headers(
 
 def send(
     backend: Backend,
+    append: Append,
     letters: list[DeadLetter],
     config: ConnectorConfig,
     stage: Literal["TASK_POLL", "TASK_PUT"],
     now: int,
 ) -> None:
-    """Append letters to the connector's dead letter queue; on stable storage on return.
+    """Append letters to the connector's dead letter queue, by `append`.
 
     A letter that is too large for it goes without its value, and if need be without its key and
     its own headers; the header LEFT_OUT says so.
@@ -73,17 +74,17 @@ def send(
     ensure_topic(backend, topic, 1, {})
     target = TopicPartition(topic, 0)
 
-    def append(some: list[DeadLetter], refused: Refused) -> None:
+    def add(some: list[DeadLetter], refused: Refused) -> None:
         rows = Rows()
         for letter in some:
             rows.add(letter.key, letter.value, now, context_headers(letter, config, stage))
-        append_all(backend, target, rows, "all", refused)
+        append_all(append, target, rows, refused)
 
     def shorten(index: int, error: RecordTooLarge) -> None:
         small, smallest = _shortened(letters[index])
-        append([small], lambda index, error: append([smallest], stop_at))
+        add([small], lambda index, error: add([smallest], stop_at))
 
-    append(letters, shorten)
+    add(letters, shorten)
 
 
 def _shortened(letter: DeadLetter) -> tuple[DeadLetter, DeadLetter]:

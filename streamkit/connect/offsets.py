@@ -4,7 +4,7 @@ Topic `connect-offsets`, compacted. Key: the JSON array `["<connector>", {source
 Value: the JSON object of the source offset; null forgets the source partition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from streamkit.backends.base import Backend
 from streamkit.connect.api import Place
 from streamkit.errors import CorruptLog
 from streamkit.records import TopicPartition
+
+LOOK_SECONDS = 0.2
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -47,14 +49,32 @@ class SourceOffsets:
             else:
                 self._offsets[canonical] = partition, _decode_object(value, topic)
 
-    def load(self, backend: Backend, partition: TopicPartition) -> None:
-        """Take everything that the partition of the offsets topic holds by now."""
-        position = backend.offsets(partition).start
-        while batches := backend.fetch({partition: position}):
+    def load(
+        self,
+        backend: Backend,
+        partition: TopicPartition,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Take everything that the partition of the offsets topic holds by now.
+
+        Waits for transactions of other connectors that are open in it: what is behind the
+        beginning of one can be ours. False when it did not come to the end, because of `stopping`.
+        """
+        bounds = backend.offsets(partition)
+        position = bounds.start
+        while position < bounds.log_end:
+            batches = backend.fetch({partition: position})
             for batch in batches:
                 columns = batch.columns()
                 self.feed(columns.keys, columns.values, partition.topic)
                 position = batch.next_offset
+            if not batches:
+                if backend.offsets(partition).end >= bounds.log_end:
+                    break  # what is left there is nothing to read
+                if stopping():
+                    return False
+                backend.wait({partition: position}, LOOK_SECONDS)
+        return True
 
     def store(self, partition: Place, offset: Place) -> None:
         """Remember what has just been appended to the offsets topic."""

@@ -9,7 +9,7 @@ from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.clock import SystemClock
 from streamkit.connect.api import Place, SinkConnector
-from streamkit.connect.appending import Rows, append_all, stop_at
+from streamkit.connect.appending import Rows, append_all, at_once, stop_at
 from streamkit.connect.config import WorkerConfig
 from streamkit.connect.config_file import load
 from streamkit.connect.offsets import SourceOffsets, encode_key
@@ -49,7 +49,7 @@ def reset(
         for place in places:
             tombstones.add(encode_key(name, place), None, SystemClock().now(), ())
         if places:
-            append_all(backend, target, tombstones, "all", stop_at)
+            append_all(at_once(backend, "all"), target, tombstones, stop_at)
         return places
 
 

@@ -9,6 +9,7 @@ from streamkit.errors import (
     LogError,
     OutOfSpace,
     RecordTooLarge,
+    TransactionError,
     TransientError,
     UnknownPartition,
     UnknownTopic,
@@ -37,7 +38,7 @@ _LASTING = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsEr
 
 def kind_of(error: BaseException) -> Kind:
     """The kind of any exception that a connector or the log can raise."""
-    if isinstance(error, TransientError | OutOfSpace | GroupError):
+    if isinstance(error, TransientError | OutOfSpace | GroupError | TransactionError):
         return Kind.TRANSIENT
     if isinstance(error, UnknownTopic | UnknownPartition):
         return Kind.TRANSIENT  # deleted under us: the next try looks, waits for it or makes it

@@ -9,6 +9,7 @@ from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import CommittedOffset, OffsetRange, TopicInfo
 from streamkit.clock import Clock
 from streamkit.connect.api import SinkConnector, SinkContext, SinkWriter
+from streamkit.connect.appending import at_once
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.status import Progress
@@ -211,7 +212,8 @@ class SinkTask:
         self._context.log.warning("%s", self._config.masked(str(error)))
         if self._config.shared.errors_deadletterqueue_topic_name:
             letter = DeadLetter(record.value, error, record.key, record.headers, origin=record)
-            send(self._backend, [letter], self._config, "TASK_PUT", self._clock.now())
+            append = at_once(self._backend, "all")
+            send(self._backend, append, [letter], self._config, "TASK_PUT", self._clock.now())
 
     def _lag(self) -> int:
         return sum(

@@ -1,4 +1,4 @@
-"""A running source: takes items from its generator, stores records, then where they came from."""
+"""A running source: takes items from its generator, stores records and where they came from."""
 
 import time
 from collections import defaultdict
@@ -21,12 +21,13 @@ from streamkit.connect.api import (
     SourceContext,
     SourceRecord,
 )
-from streamkit.connect.appending import Rows, append_all
+from streamkit.connect.appending import Rows, append_all, stop_at
 from streamkit.connect.config import ConnectorConfig
 from streamkit.connect.dead_letters import DeadLetter, send
 from streamkit.connect.offsets import SourceOffsets, encode_key, encode_value, names_of
 from streamkit.connect.status import Progress
 from streamkit.connect.topics import ensure_topic
+from streamkit.connect.transaction import SourceTransaction, transactional_id
 from streamkit.errors import DataError, RecordTooLarge
 from streamkit.records import TopicPartition
 
@@ -38,8 +39,9 @@ LOOK_EVERY = 64  # records between two looks at the clock
 class SourceTask:
     """Runs one source until it is told to stop, or raises what went wrong.
 
-    Records are on stable storage before the offset that covers them is appended: a crash in
-    between repeats records, it never loses one.
+    Records, what is set aside of them, and the offset that covers them are one transaction: after
+    a crash all of it counts, or it is read again. A task of the same connector that begins while
+    this one still runs, in whatever process, fences it before it looks where to begin.
     """
 
     def __init__(
@@ -48,15 +50,18 @@ class SourceTask:
         connector: SourceConnector[Any],
         options: Any,
         backend: Backend,
+        group: str,
         offsets_topic: str,
         progress: Progress,
         clock: Clock,
         stop: Event,
     ) -> None:
+        """`group`: the workers' that share the connector."""
         self._config = config
         self._connector = connector
         self._options = options
         self._backend = backend
+        self._group = group
         self._offsets_partition = TopicPartition(offsets_topic, 0)
         self._progress = progress
         self._clock = clock
@@ -76,7 +81,15 @@ class SourceTask:
         self._context.wake()
 
     def run(self) -> None:
-        self._load_offsets()
+        id_ = transactional_id(self._group, self._config.name)
+        self._transaction = SourceTransaction(self._backend, id_)
+        try:
+            if self._load_offsets():
+                self._read()
+        finally:
+            self._transaction.close()
+
+    def _read(self) -> None:
         items = self._connector(self._options, self._context)
         try:
             due = time.monotonic() + BATCH_SECONDS
@@ -147,16 +160,18 @@ class SourceTask:
                 self._config.name,
             )
 
-    def _load_offsets(self) -> None:
+    def _load_offsets(self) -> bool:
+        """False when it was stopped before it knew them."""
         partition = self._offsets_partition
         ensure_topic(self._backend, partition.topic, 1, {"cleanup.policy": "compact"})
-        self._offsets.load(self._backend, partition)
+        loaded = self._offsets.load(self._backend, partition, self._stop.is_set)
         self._read_before = [place for place, _ in self._offsets.all()]
+        return loaded
 
     # Storing.
 
     def _flush(self) -> None:
-        """Store what was taken, in this order: records, dead letters, positions."""
+        """Store what was taken: records, dead letters, and positions, all or nothing."""
         items, self._items = self._items, []
         if not items:
             return
@@ -166,12 +181,23 @@ class SourceTask:
         letters = refused + [DeadLetter(item.raw, item.error, topic=item.topic) for item in bad]
         if letters:
             self._set_aside(letters)
-        self._store_positions(items)
+        positions = self._last_positions(items)
+        if positions:
+            rows = Rows()
+            now = self._clock.now()
+            for key, (_, offset) in positions.items():
+                rows.add(key, encode_value(offset), now, ())
+            append_all(self._transaction.append, self._offsets_partition, rows, stop_at)
+        self._transaction.commit()
+        for partition, offset in positions.values():
+            self._offsets.store(partition, offset)
         if records or bad:
             self._progress.stored(len(records) - len(refused))
 
-    def _store_positions(self, items: Sequence[SourceRecord | Position | Bad]) -> None:
-        """Append the last offset of every source partition."""
+    def _last_positions(
+        self, items: Sequence[SourceRecord | Position | Bad]
+    ) -> dict[bytes, tuple[Place, Place]]:
+        """The last offset of every source partition, with the source partition, by key."""
         last: dict[bytes, tuple[Place, Place]] = {}
         seen: set[int] = set()
         for item in reversed(items):
@@ -181,17 +207,7 @@ class SourceTask:
                 continue
             seen.add(id(partition))
             last.setdefault(encode_key(self._config.name, partition), (partition, offset))
-        if not last:
-            return
-        self._backend.append(
-            self._offsets_partition,
-            [encode_value(offset) for _, offset in last.values()],
-            keys=list(last),
-            timestamps=self._clock.now(),
-            acks="all",
-        )
-        for partition, offset in last.values():
-            self._offsets.store(partition, offset)
+        return last
 
     def _store(self, records: list[SourceRecord]) -> list[DeadLetter]:
         """Append them, each to its partition; returns those that are too large for their topic."""
@@ -206,10 +222,11 @@ class SourceTask:
             stamp = now if record.timestamp is None else record.timestamp
             groups[topic, number].add(key, self._bytes(record.value), stamp, record.headers)
         letters: list[DeadLetter] = []
-        for target, rows in groups.items():
-            refused = partial(self._refused, letters, records, target[0], rows)
-            append_all(self._backend, TopicPartition(*target), rows, 1, refused)
-        self._backend.sync([TopicPartition(*target) for target in groups])
+        targets = [TopicPartition(*target) for target in groups]
+        self._transaction.expect((*targets, self._offsets_partition))
+        for target, rows in zip(targets, groups.values(), strict=True):
+            refused = partial(self._refused, letters, records, target.topic, rows)
+            append_all(self._transaction.append, target, rows, refused)
         return letters
 
     def _refused(
@@ -235,7 +252,8 @@ class SourceTask:
         for letter in letters:
             self._context.log.warning("%s", self._config.masked(str(letter.error)))
         if self._config.shared.errors_deadletterqueue_topic_name:
-            send(self._backend, letters, self._config, "TASK_POLL", self._clock.now())
+            append, now = self._transaction.append, self._clock.now()
+            send(self._backend, append, letters, self._config, "TASK_POLL", now)
 
     def _count(self, topic: str) -> int:
         shared = self._config.shared

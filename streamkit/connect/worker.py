@@ -16,7 +16,7 @@ from streamkit.backends.locate import open_backend
 from streamkit.backends.values import Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.connect.api import SourceConnector
-from streamkit.connect.config import ConnectorConfig, Shared, WorkerConfig, parse
+from streamkit.connect.config import ConnectorConfig, Shared, WorkerConfig, WorkerSettings, parse
 from streamkit.connect.config_file import load
 from streamkit.connect.plugins import Connector, find
 from streamkit.connect.runner import Runner, Task
@@ -54,19 +54,19 @@ def run(
     ends and a topic that a sink was to write has never appeared.
     """
     settings = config if isinstance(config, WorkerConfig) else load(config)
-    plans = [_plan(connector, settings.directory) for connector in settings.connectors]
+    plans = [plan(one, find(one, settings.directory)) for one in settings.connectors]
     with ExitStack() as cleanup:
         if isinstance(log, str | Path):
             backend: Backend = open_backend(str(log))
             cleanup.callback(backend.close)
         else:
             backend = log
-        worker = _Worker(settings, plans, backend, stop_event or Event(), on_progress)
+        worker = Worker(settings, plans, backend, stop_event or Event(), on_progress)
         return worker.run(until_idle)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """A connector that has been found, and whose options have been checked."""
 
     config: ConnectorConfig
@@ -74,7 +74,12 @@ class _Plan:
     options: Any
 
     def task(
-        self, backend: Backend, offsets_topic: str, clock: Clock, progress: Progress, stop: Event
+        self,
+        backend: Backend,
+        worker: WorkerSettings,
+        clock: Clock,
+        progress: Progress,
+        stop: Event,
     ) -> Task:
         if isinstance(self.connector, SourceConnector):
             return SourceTask(
@@ -82,7 +87,8 @@ class _Plan:
                 self.connector,
                 self.options,
                 backend,
-                offsets_topic,
+                worker.group_id,
+                worker.offset_storage_topic,
                 progress,
                 clock,
                 stop,
@@ -90,8 +96,8 @@ class _Plan:
         return SinkTask(self.config, self.connector, self.options, backend, progress, clock, stop)
 
 
-def _plan(config: ConnectorConfig, directory: str) -> _Plan:
-    connector = find(config, directory)
+def plan(config: ConnectorConfig, connector: Connector) -> Plan:
+    """A connector with its options checked. Raises ConfigError."""
     options = parse(connector.config, config.options, config.where, others=Shared)
     shared = config.shared
     if isinstance(connector, SourceConnector):
@@ -103,20 +109,24 @@ def _plan(config: ConnectorConfig, directory: str) -> _Plan:
         raise ConfigError(
             f'{config.where}: errors.deadletterqueue.topic.name needs errors.tolerance = "all"'
         )
-    return _Plan(config, connector, options)
+    return Plan(config, connector, options)
 
 
-class _Worker:
+class Worker:
     """Follows the group: starts the runners of connectors it gets, stops those it must give."""
 
     def __init__(
         self,
         config: WorkerConfig,
-        plans: list[_Plan],
+        plans: list[Plan],
         backend: Backend,
         stop: Event,
         on_progress: Callable[[tuple[ConnectorStatus, ...]], None] | None,
+        *,
+        all_or_none: bool = False,
     ) -> None:
+        """`all_or_none`: a connector that fails for good ends all of them."""
+        self._all_or_none = all_or_none
         self._config = config
         self._plans = {plan.config.name: plan for plan in plans}
         self._backend = backend
@@ -124,6 +134,11 @@ class _Worker:
         self._on_progress = on_progress
         self._clock = SystemClock()
         self._runners: dict[str, Runner] = {}
+
+    @property
+    def runners(self) -> dict[str, Runner]:
+        """Those of the connectors that this worker runs. May be asked for from any thread."""
+        return dict(self._runners)
 
     def run(self, until_idle: bool) -> tuple[ConnectorStatus, ...]:
         member = self._backend.join(
@@ -169,10 +184,8 @@ class _Worker:
     def _runner_of(self, unit: Unit) -> Runner | None:
         return self._runners.get(_name(unit))
 
-    def _start(self, plan: _Plan) -> None:
-        make = partial(
-            plan.task, self._backend, self._config.settings.offset_storage_topic, self._clock
-        )
+    def _start(self, plan: Plan) -> None:
+        make = partial(plan.task, self._backend, self._config.settings, self._clock)
         runner = self._runners[plan.config.name] = Runner(plan.config, make)
         _log.info("starting %s", plan.config.name)
         runner.start()
@@ -197,7 +210,7 @@ class _Worker:
 
     def _nothing_left(self) -> bool:
         runners = list(self._runners.values())
-        if any(runner.fatal for runner in runners):
+        if any(r.fatal or (self._all_or_none and r.error is not None) for r in runners):
             return True
         return bool(runners) and all(runner.ended for runner in runners)
 
