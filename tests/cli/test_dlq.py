@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from streamkit.backends.locate import open_backend
 from streamkit.cli.main import app
 from streamkit.engine.dead_letters import DeadLetters
+from streamkit.records import TopicPartition
 
 SHOP = """
 from streamkit import App, dlq
@@ -124,6 +125,30 @@ def test_what_makes_no_sense_is_said(shop: Path) -> None:
     (shop / "shop.py").write_text(renamed)
     run(shop)
     assert "no step 'check'" in streamkit("dlq", "retry", "shop", "--step", "check", code=1)
+
+
+def test_what_connectors_set_aside_is_listed_and_shown_and_left_to_them(folder: Path) -> None:
+    streamkit("topics", "create", "bad-rows")
+    said = {
+        "connector.name": "orders-sink",
+        "stage": "TASK_PUT",
+        "topic": "orders",
+        "partition": "1",
+        "offset": "7",
+        "task.id": "0",
+        "exception.class.name": "streamkit.errors.DataError",
+        "exception.message": "no amount",
+    }
+    headers = tuple((f"__connect.errors.{name}", text.encode()) for name, text in said.items())
+    with open_backend("log") as log:
+        at = TopicPartition("bad-rows", 0)
+        log.append(at, [b"{}", b"no letter"], timestamps=0, headers=[headers, ()])
+    (row,) = json.loads(streamkit("dlq", "list", "bad-rows", "--json"))
+    assert (row["connector"], row["waiting"]) == ("orders-sink", 1)
+    shown = streamkit("dlq", "show", "bad-rows")
+    assert "connector  orders-sink, step TASK_PUT, task 0" in shown
+    assert "record     orders-1@7" in shown
+    assert streamkit("dlq", "retry", "bad-rows") == ""
 
 
 RETRY = """

@@ -284,6 +284,25 @@ def test_a_crash_loses_and_doubles_no_dead_letter() -> None:
         assert [value for _, value, _ in dead(run)] == [b"1", b"3", b"5", b"7", b"9"]
 
 
+def test_at_least_once_a_dead_letter_is_still_there_once() -> None:
+    app = App("shop", guarantee="at_least_once")
+
+    @app.stream("numbers", int).process(to="out", on_error=dlq(mode="key"))
+    def fail(number: int) -> int:
+        if number == 1:
+            raise ValueError
+        return number
+
+    with app.test(1) as run:
+        for number in range(3):
+            run.send("numbers", number, key="a")
+        run.step()
+        run.crash()
+        run.run()
+        assert run.values("out") == [0, 0]  # at once, and again
+        assert [value for _, value, _ in dead(run)] == [b"1", b"2"]
+
+
 @pytest.mark.parametrize(
     ("declare", "text"),
     [
