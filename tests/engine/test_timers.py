@@ -291,6 +291,20 @@ def test_the_events_of_two_streams_bring_time_before_they_are_processed() -> Non
         assert t.values("quiet") == ["60 2"]
 
 
+def test_what_a_timer_draws_does_not_depend_on_those_before_it() -> None:
+    def drawn(crashes: bool) -> list[str]:
+        with app_of(0).test(1) as t:
+            for time in (0, 10, 20, 30):
+                t.send("in", Event([("clears", 1, False)]), key="a", timestamp=time)
+                t.run()
+                if crashes:
+                    t.crash()
+            return [value for value in t.values("out") if value.startswith("cleared")]
+
+    assert len(set(drawn(False))) == 3
+    assert drawn(False) == drawn(True)
+
+
 # What is refused, and what is said.
 
 
