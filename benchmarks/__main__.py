@@ -21,6 +21,7 @@ NAMES = (
     "large",
     "compaction",
     "state",
+    "memory",
     "engine",
     "paced",
     "startup",

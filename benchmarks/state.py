@@ -1,7 +1,8 @@
 """Keyed state: in memory beside a dictionary, beyond its budget and at a start beside LMDB alone.
 
 A commit every 10,000 updates: changes are encoded as for the changelog, and told to be committed.
-The log itself is not here; a keyed count with its changelog is among the engines.
+The log itself is not in these; a keyed count with its changelog is among the engines. The last row
+is that of a whole app.
 """
 
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 import lmdb
 
 from benchmarks.measure import Row, interleaved, main, medians
+from benchmarks.restart import restart
 from streamkit.clock import SystemClock
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.state.disk import open_disk
@@ -192,7 +194,8 @@ def start(folder: Path, scale: float) -> Row:
 def measure(scale: float) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=".") as folder:
         path = Path(folder)
-        return [in_memory(scale), beyond_budget(path, scale), start(path, scale)]
+        rows = [in_memory(scale), beyond_budget(path, scale), start(path, scale)]
+        return [*rows, *restart(path / "restart", scale)]
 
 
 if __name__ == "__main__":

@@ -111,5 +111,5 @@ class Board:
 
 def row(now: "Progress") -> list[Any]:
     """Of `COLUMNS`, all but the first."""
-    restoring = "" if now.restoring is None else f"restoring {now.restoring}"
+    restoring = "" if now.restoring is None else f"restoring {now.restoring.bar} {now.restoring}"
     return [now.tasks, now.processed, round(now.rate), now.lag, now.late, now.failed, restoring]

@@ -16,6 +16,7 @@ FAILURES = 60.0
 """Seconds between two lines about events that a step fails for."""
 PATIENCE = 1.0
 """Seconds of restoring after which it is worth a line, and then another."""
+_BAR = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,12 @@ class Restored:
     def seconds_left(self) -> float | None:
         """At this rate; None: nobody can tell yet."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+    @property
+    def bar(self) -> str:
+        """What is done, drawn."""
+        done = _BAR if not self.total else _BAR * self.done // self.total
+        return "━" * done + "─" * (_BAR - done)
 
     def __str__(self) -> str:
         left = "" if self.seconds_left is None else f", {self.seconds_left:,.0f} s left"

@@ -19,6 +19,7 @@ NAMES = [
     "large",
     "compaction",
     "state",
+    "memory",
     "engine",
     "paced",
     "startup",

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, event, example, given, reject, settings
 from hypothesis import strategies as st
+from on_disk import on_disk
 from random_apps import (
     SOURCES,
     TABLE,
@@ -271,6 +272,48 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
                 act(t, one)
         t.run()
         t.crash()
+        t.finish(END)
+        same(written(t, want), want)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    spec=specs(),
+    chosen=moves,
+    table=rows,
+    partitions=st.integers(1, 2),
+    members=st.integers(1, 2),
+    batch=st.integers(1, 6),
+    memory=st.sampled_from([1, 20_000]),
+    seed=st.integers(0, 99),
+)
+def test_the_output_is_that_of_the_model_where_nearly_all_state_is_on_disk(
+    spec: Spec,
+    chosen: list[Any],
+    table: list[Any],
+    partitions: int,
+    members: int,
+    batch: int,
+    memory: int,
+    seed: int,
+) -> None:
+    """Windows, sessions, buffers of joins, tables: without memory, and with disks that are lost."""
+    plan = planned(spec, chosen, partitions)
+    topology = possible(build(spec))
+    want = expected(spec, plan, partitions, table, topology)
+    with on_disk(topology, partitions, memory=memory, members=members, batch=batch) as here:
+        t = here.run
+        t.shuffle(seed)
+        fill(t, table, partitions)
+        for number, one in enumerate(plan):
+            if isinstance(one, Sent | Gap):
+                act(t, one)
+            elif one[0] == "crash":
+                (here.lose if number % 4 == 0 else here.kill)()
+            elif one[0] != "advance":
+                act(t, one)
+        t.run()
+        here.kill()
         t.finish(END)
         same(written(t, want), want)
 

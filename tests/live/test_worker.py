@@ -186,6 +186,8 @@ def test_how_far_a_restore_is_is_told(log, started, monkeypatch, caplog):
             two.turn()
             two._clock.advance(300)
     restored = [progress.restoring for progress in told if progress.restoring is not None]
+    bars = [each.bar for each in restored]
+    assert bars == sorted(bars) and {len(bar) for bar in bars} == {16}
     assert restored[0].tasks == PARTITIONS
     assert [each.done for each in restored] == sorted(each.done for each in restored)
     assert restored[-1].total > 100 and restored[-1].rate > 0

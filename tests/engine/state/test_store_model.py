@@ -160,6 +160,13 @@ class Machine(RuleBasedStateMachine):
         ]
         assert list(self.store.scan(low, high)) == expected
 
+    @precondition(lambda self: not self.ttl)
+    @rule(low=KEYS, high=KEYS)
+    def ends(self, low: bytes, high: bytes) -> None:
+        there = [(key, self.alive(key)) for key in sorted(self.now) if low <= key < high]
+        assert self.store.first(low, high) == (there[0] if there else None)
+        assert self.store.last(low, high) == (there[-1] if there else None)
+
     @rule(low=KEYS)
     def delete_while_scanning(self, low: bytes) -> None:
         for at, (key, _) in enumerate(self.store.scan(low)):

@@ -1,0 +1,118 @@
+"""Memory while keys come and expire: an hour of event time, with new keys in every minute.
+
+State with a time to live, windows, sessions, and events that wait to be joined: all that is past
+has to go. What the process takes at the end is beside what it took after ten minutes.
+"""
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Row, main
+from streamkit.app import App
+from streamkit.backends.base import Backend
+from streamkit.backends.locate import open_backend
+from streamkit.clock import SystemClock
+from streamkit.dsl.state import MapState, State
+from streamkit.dsl.windows import session, tumbling
+from streamkit.engine.settings import Settings
+from streamkit.engine.topics import create_topics
+from streamkit.engine.worker import Worker
+from streamkit.records import TopicPartition
+
+MINUTES = 60
+SETTLED = 10
+"""Minutes after which everything that will be kept at once has been."""
+PER_MINUTE = 20_000
+"""Events, of a quarter as many keys, none of which is there a minute later."""
+_TOGETHER = 500
+LEFT, RIGHT = TopicPartition("left", 0), TopicPartition("right", 0)
+
+
+def expiring() -> App:
+    app = App("expiring")
+    left = app.stream("left", int, out_of_order="5s")
+    right = app.stream("right", int, out_of_order="5s")
+
+    @left.process(name="lives")
+    def lives(
+        value: int,
+        seen: State[int] = State(ttl="3m"),  # noqa: B008
+        by: MapState[int, int] = MapState(ttl="3m"),  # noqa: B008
+    ) -> None:
+        seen.set(seen.get(0) + value)
+        by[value % 3] = value
+
+    left.window(tumbling("1m", grace="10s")).count(name="counts", to="counts")
+    left.window(session("30s")).count(name="visits", to="visits")
+
+    @left.join(right, within="1m", how="left", to="pairs")
+    def near(one: int, other: int | None) -> int:
+        return one + (other or 0)
+
+    @left.join(app.table("names", str), how="left", history="2m", to="named")
+    def named(one: int, name: str | None) -> int:
+        return one + len(name or "")
+
+    return app
+
+
+def resident() -> float:
+    """MB of memory of the process that are no file's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def an_hour(log: Backend, per_minute: int) -> list[float]:
+    """What the process takes after each minute, as events go."""
+    for topic in ("left", "right", "names"):
+        log.create_topic(topic)
+    topology = expiring().topology()
+    layout = create_topics(topology, log)
+    for topic in (*topology.sinks, "left", "right", "names"):
+        log.alter_topic(topic, {"retention.bytes": str(1 << 20), "segment.bytes": str(1 << 20)})
+    worker = Worker(topology, log, layout, Settings(memory=64 << 20), SystemClock())
+    taken = []
+    try:
+        for minute in range(MINUTES):
+            _append(log, minute, per_minute)
+            while worker.turn() or not worker.at_end():
+                if not worker.turn():
+                    worker.commit()
+            taken.append(resident())
+    finally:
+        worker.close()
+    return taken
+
+
+def _append(log: Backend, minute: int, per_minute: int) -> None:
+    for start in range(0, per_minute, _TOGETHER):
+        numbers = range(start, min(start + _TOGETHER, per_minute))
+        keys = [b"key-%d-%d" % (minute, number % (per_minute // 4 or 1)) for number in numbers]
+        stamps = [minute * 60_000 + number * 60_000 // per_minute for number in numbers]
+        names = [b"n" for _ in numbers]
+        log.append(TopicPartition("names", 0), names, keys=keys, timestamps=stamps)
+        for at in (LEFT, RIGHT):
+            log.append(at, [b"%d" % number for number in numbers], keys=keys, timestamps=stamps)
+
+
+def measure(scale: float) -> list[Row]:
+    with (
+        tempfile.TemporaryDirectory(prefix="streamkit-bench-", dir=".") as folder,
+        open_backend(Path(folder, "log")) as log,
+    ):
+        taken = an_hour(log, int(PER_MINUTE * scale) or 1)
+    return [
+        Row(
+            path=f"memory over {MINUTES} minutes of events, {PER_MINUTE:,} in each, of new keys",
+            ours=max(taken[-SETTLED:]),
+            beside=f"after {SETTLED} minutes",
+            theirs=max(taken[:SETTLED]),
+            unit="MB",
+            goal=0.9,
+            note=", ".join(f"{each:.0f}" for each in taken[SETTLED - 1 :: 10]),
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main(measure)
