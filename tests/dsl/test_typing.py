@@ -12,6 +12,7 @@ from typing import reveal_type
 import msgspec
 from streamkit.app import App
 from streamkit.dsl.context import Context
+from streamkit.dsl.failures import dlq, retry
 from streamkit.dsl.state import ListState, MapState, State
 from streamkit.dsl.aggregates import count, quantile, sum_
 from streamkit.dsl.ticks import Tick
@@ -65,6 +66,23 @@ def names(order: Record[Order], context: Context, seen: State[int]) -> Iterator[
 reveal_type(names.by(len))
 """,
         [(5, "Stream[str]")],
+    ),
+    "on_error": (
+        """
+@orders.process(to="big", on_error=retry(3, backoff="1s", then=dlq(mode="key")))
+def big(order: Order) -> Customer | None:
+    return None
+reveal_type(big)
+reveal_type(orders.map(lambda order: order.amount, on_error="skip"))
+orders.map(big, on_error="drop")
+retry(3, then="retry")
+""",
+        [
+            (7, 'No overload variant of "map"'),
+            (8, 'Argument "then" to "retry" has incompatible type'),
+            (5, "Step[[Order], Customer | None, Customer]"),
+            (6, "Step[[Order], float, float]"),
+        ],
     ),
     "states": (
         """
