@@ -294,11 +294,12 @@ def test_the_events_of_two_streams_bring_time_before_they_are_processed() -> Non
 def test_what_a_timer_draws_does_not_depend_on_those_before_it() -> None:
     def drawn(crashes: bool) -> list[str]:
         with app_of(0).test(1) as t:
-            for time in (0, 10, 20, 30):
-                t.send("in", Event([("clears", 1, False)]), key="a", timestamp=time)
-                t.run()
-                if crashes:
-                    t.crash()
+            for after, key in enumerate("abc", 1):
+                t.send("in", Event([("clears", after, False)]), key=key, timestamp=0)
+            t.run()
+            for time in (1, 2, 3) if crashes else (3,):
+                t.finish(time)
+                t.crash()
             return [value for value in t.values("out") if value.startswith("cleared")]
 
     assert len(set(drawn(False))) == 3

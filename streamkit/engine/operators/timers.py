@@ -186,8 +186,10 @@ class Timers:
 
     @property
     def due(self) -> int | None:
-        found = next(self._store.scan(BY_TIME), None)
-        return None if found is None else time_of(found[0][1:9])
+        if self._next == NEVER:
+            found = next(self._store.scan(BY_TIME), None)
+            self._next = FOREVER if found is None else time_of(found[0][1:9])
+        return None if self._next == FOREVER else self._next
 
     @property
     def last(self) -> int | None:
@@ -206,8 +208,6 @@ class Timers:
                 self._arm(row, data, told.decode(), at, looked)
             else:
                 self._call_for(data, told.decode(), at)
-        first = self.due
-        self._next = FOREVER if first is None else first
 
     def _call_for(self, data: bytes, name: str, at: int) -> set[str]:
         """Call the function for a timer that is due; the names of those that it asked for."""
@@ -222,15 +222,21 @@ class Timers:
         return self._set(data, at, at + 1) if self.asked else set()
 
     def _rows(self, until: int) -> Iterator[bytes]:
-        """What is due by then, in order, with what becomes due meanwhile."""
+        """What is due by then, in order, with what becomes due meanwhile; then `_next` is known."""
+        end = BY_TIME + ordered(until + 1)
         again = True
         while again:
-            again, self._earliest = False, None
-            for row, _ in self._store.scan(BY_TIME, BY_TIME + ordered(until + 1)):
-                if self._earliest is not None and self._earliest < row:
+            again, first, self._earliest = False, b"", None
+            for row, _ in self._store.scan(BY_TIME):
+                put = self._earliest
+                if row >= end or (put is not None and put < row):
+                    first = row
                     break
                 yield row
-            again = self._earliest is not None
+            put = self._earliest
+            first = min(first, put) if first and put else first or put or b""
+            again = b"" < first < end
+        self._next = time_of(first[1:9]) if first else FOREVER
 
 
 def _told(timer: Timer) -> str:
