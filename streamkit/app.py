@@ -1,10 +1,11 @@
 """App: collects what a user declares, and hands it to the engine, a test or a replay."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
+from streamkit.dsl.connectors import AppConnector, Kind
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.failures import OnError, Retry, failure
 from streamkit.dsl.graph import Graph
@@ -21,6 +22,8 @@ from streamkit.errors import ConfigError, TopologyError
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
+    from streamkit.connect.api import SourceConnector
+    from streamkit.connect.beside import Connectors
     from streamkit.engine.settings import Settings
     from streamkit.engine.trial import TestRun
 
@@ -54,7 +57,7 @@ class App:
         if guarantee not in get_args(Guarantee):
             one = " or ".join(f'"{each}"' for each in get_args(Guarantee))
             raise ConfigError(f"guarantee={guarantee!r}: it is {one}")
-        self._graph = Graph(name)
+        self._graph = Graph(name, _attach)
         self._log = log
         self._guarantee: Guarantee = guarantee
         commit_interval = commit_interval or COMMIT_INTERVAL[guarantee]
@@ -146,6 +149,74 @@ class App:
         )
         return stream_of(self._graph, source)
 
+    @overload
+    def source(
+        self,
+        connector: "str | SourceConnector[Any]",
+        type_: type[T],
+        *,
+        to: str,
+        name: str | None = None,
+        partitions: int = 1,
+        key: Any = str,
+        time: str | Callable[[T], Any] | None = None,
+        out_of_order: Duration = "0s",
+        max_ahead: Duration | None = None,
+        on_error: OnError = "stop",
+        **options: Any,
+    ) -> Stream[T]: ...
+    @overload  # unions, Any: types that are no class
+    def source(
+        self,
+        connector: "str | SourceConnector[Any]",
+        type_: Any,
+        *,
+        to: str,
+        name: str | None = None,
+        partitions: int = 1,
+        key: Any = str,
+        time: str | Callable[[Any], Any] | None = None,
+        out_of_order: Duration = "0s",
+        max_ahead: Duration | None = None,
+        on_error: OnError = "stop",
+        **options: Any,
+    ) -> Stream[Any]: ...
+    def source(
+        self,
+        connector: "str | SourceConnector[Any]",
+        type_: Any,
+        *,
+        to: str,
+        name: str | None = None,
+        partitions: int = 1,
+        key: Any = str,
+        time: str | Callable[[Any], Any] | None = None,
+        out_of_order: Duration = "0s",
+        max_ahead: Duration | None = None,
+        on_error: OnError = "stop",
+        **options: Any,
+    ) -> Stream[Any]:
+        """What a connector brings from another system, each record once, as the events of a topic.
+
+        `connector` is the name of one ("FileSource") or what `streamkit.connect.source` made, and
+        `options` are its options, with _ where their names have a dot: `poll_interval="5s"`. It
+        runs in the processes of the app, beside its steps, and fills the topic `to`, which is made
+        with so many `partitions` when it is missing. `name` is that of the topic unless given. All
+        else is as for `stream`.
+        """
+        stream = self.stream(
+            to,
+            type_,
+            key=key,
+            time=time,
+            out_of_order=out_of_order,
+            max_ahead=max_ahead,
+            on_error=on_error,
+        )
+        options = {"topic_creation_default_partitions": partitions, **options}
+        self._graph.connect("source", name or to, to, connector, options)
+        return stream
+
     def table(self, topic: str, type_: type[T], *, key: Any = str) -> Table[T]:
         """The latest value per key of a topic; each task holds its own partition of it."""
         source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_))
@@ -226,13 +297,22 @@ class App:
         """What was declared, as data. Raises TopologyError when it does not fit together."""
         return self._graph.topology()
 
+    def connectors(self) -> "Connectors | None":
+        """What runs its sources and sinks; None: it has none."""
+        topology = self.topology()
+        if not topology.connectors:
+            return None
+        from streamkit.connect.beside import Connectors
+
+        return Connectors(topology)
+
     def run(self) -> None:
         """Run live, until Ctrl-C or SIGTERM; `streamkit run` with nothing else to say."""
         from streamkit.backends.locate import open_backend
         from streamkit.engine.live import run
 
         with open_backend(self.log) as backend:
-            run(self.topology(), backend, settings=self.settings())
+            run(self.topology(), backend, settings=self.settings(), companions=self.connectors())
 
     def test(self, partitions: int = 4, *, members: int = 1) -> "TestRun":
         """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""
@@ -240,6 +320,14 @@ class App:
 
         guarantee = self._guarantee
         return TestRun(self.topology(), partitions, members=members, guarantee=guarantee)
+
+
+def _attach(
+    kind: Kind, name: str, topic: str, connector: Any, options: Mapping[str, Any]
+) -> AppConnector:
+    from streamkit.connect.attached import attach
+
+    return attach(kind, name, topic, connector, options)
 
 
 def _key_type(key: Any) -> Any:

@@ -111,5 +111,6 @@ class Board:
 
 def row(now: "Progress") -> list[Any]:
     """Of `COLUMNS`, all but the first."""
-    restoring = "" if now.restoring is None else f"restoring {now.restoring.bar} {now.restoring}"
-    return [now.tasks, now.processed, round(now.rate), now.lag, now.late, now.failed, restoring]
+    notes = [] if now.restoring is None else [f"restoring {now.restoring.bar} {now.restoring}"]
+    said = "\n".join([*notes, *now.notes])
+    return [now.tasks, now.processed, round(now.rate), now.lag, now.late, now.failed, said]

@@ -131,6 +131,7 @@ def run(
                     until_end=until_end,
                     accept=accept,
                     on_progress=on_progress,
+                    companions=loaded.connectors(),
                 )
 
         if reload:

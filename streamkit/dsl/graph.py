@@ -1,7 +1,10 @@
 """What an app has declared so far: checks names as they come, and gives the topology."""
 
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from streamkit.dsl.connectors import AppConnector, Attach, Kind, connector_name
 from streamkit.dsl.cut import build
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
@@ -33,8 +36,11 @@ def check_output(topic: str) -> str:
 class Graph:
     """The declarations of one app, in order."""
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, attach: Attach) -> None:
+        """`attach` checks the connectors of the app, and has them made."""
         self.app = check_topic(app)
+        self._attach = attach
+        self.connectors: list[AppConnector] = []
         self.nodes: list[Node] = []
         self.tables: list[TableSource] = []
         self._changes: dict[TableSource, StreamSource] = {}
@@ -61,9 +67,22 @@ class Graph:
             self.nodes.append(source)
         return self._changes[table]
 
+    def connect(
+        self, kind: Kind, own: str, topic: str, connector: Any, options: Mapping[str, Any]
+    ) -> None:
+        """Take a connector in. Raises TopologyError when its name is taken, and ConfigError."""
+        name = check_topic(connector_name(self.app, own, kind))
+        if any(other.name == name for other in self.connectors):
+            raise TopologyError(
+                f"two {kind}s of app {self.app!r} would be called {own!r}; give one of them "
+                "another name with name="
+            )
+        self.connectors.append(self._attach(kind, name, topic, connector, options))
+
     def topology(self) -> Topology:
         """The app as data. Raises TopologyError when its parts do not fit together."""
-        return build(self.app, tuple(self.nodes), tuple(self.tables))
+        built = build(self.app, tuple(self.nodes), tuple(self.tables))
+        return replace(built, connectors=tuple(self.connectors))
 
     def _check_source(self, topic: str) -> None:
         check_topic(topic)

@@ -129,7 +129,10 @@ class Processes(Chain[V], Generic[V]):
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
             process = self._function(call, name, can_wait=True, batched=batch is not None)
-            value, failure = serde_for(process.returns), self._failure(on_error, process, retries=True)
+            value, failure = (
+                serde_for(process.returns),
+                self._failure(on_error, process, retries=True),
+            )
             options: Options = (concurrency, order, timeout, batch, within, workers)
             how = waits(process, options, failure)
             node: StreamNode = Process(self._node, process, value, failure)

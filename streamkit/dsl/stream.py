@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from streamkit.dsl.connectors import SinkLike, connector_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.each import EachEvent
 from streamkit.dsl.functions import Function, field_getter
@@ -56,6 +57,23 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
         rekey, key_serde = (None, self._key) if key is None else self._keyed(key, "to(key=...)")
         self._graph.add(To(self._node, topic, key_serde, self._value, rekey))
         return self
+
+    def sink(
+        self, connector: str | SinkLike, *, name: str | None = None, **options: Any
+    ) -> "Stream[V]":
+        """Write the events to another system, each once; gives the stream.
+
+        `connector` is the name of one ("SqlSink") or what `streamkit.connect.sink` made, and
+        `options` are its options, with _ where their names have a dot: `insert_mode="upsert"`. It
+        runs in the processes of the app, beside its steps. What it reads is the topic that the
+        stream is written to (`to=`, or `.to(...)` before this); of a stream that is written to none
+        the topic `<app>-<name>-sink`. `name` is that of the stream unless given.
+        """
+        own = name or self.name
+        written = [n for n in self._graph.nodes if isinstance(n, To) and n.parent is self._node]
+        topic = written[-1].topic if written else connector_name(self._graph.app, own, "sink")
+        self._graph.connect("sink", own, topic, connector, options)
+        return self if written else self.to(topic)
 
     def to_table(self, *, name: str | None = None) -> Table[V]:
         """The table of the latest value of each key, as far as events have been processed.

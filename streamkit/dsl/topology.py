@@ -8,6 +8,7 @@ depends on (a window, a table, a State); there they hand events over in a repart
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import Source, StreamSource, TableSource
@@ -116,10 +117,17 @@ class Topology:
 
     app: str
     subtopologies: tuple[SubTopology, ...]
+    connectors: tuple[AppConnector, ...] = ()
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """Topics that the app's own connectors fill."""
+        return tuple(one.topic for one in self.connectors if one.kind == "source")
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Topics the app reads and others write: they have to exist before it can run."""
+        """Topics the app's steps read and others write, or its connectors. Those of others have to
+        exist before it can run."""
         read: dict[str, None] = {}
         for sub in self.subtopologies:
             for source in sub.sources:
@@ -186,7 +194,8 @@ class Topology:
         sizes = dict(partitions)
         tasks: dict[str, int] = {}
         create: dict[str, TopicSpec] = {}
-        missing = [topic for topic in self.sources if topic not in sizes]
+        imported = self.imported
+        missing = [topic for topic in self.sources if topic not in {*sizes, *imported}]
         if missing:
             raise TopologyError(
                 f"app {self.app!r} reads {', '.join(missing)}, which is not there yet; write to it "
@@ -198,6 +207,9 @@ class Topology:
                 sizes[topic] = count
                 create[topic] = TopicSpec(count, config)
 
+        for one in self.connectors:
+            if one.kind == "source":
+                need(one.topic, one.partitions, one.settings)
         for topic in self.ticks:
             need(topic, 1, KEPT)
             if sizes[topic] != 1:

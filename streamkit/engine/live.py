@@ -2,13 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from threading import Event
 
 from streamkit.backends.base import Backend
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Topology
+from streamkit.engine.companions import Companions, Ending
 from streamkit.engine.plan import accept as accepted
 from streamkit.engine.plan import plan, refuse_unsafe
 from streamkit.engine.progress import Progress
@@ -16,6 +18,7 @@ from streamkit.engine.settings import Settings
 from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.topics import create_topics, refuse_others, wait_for_sources
 from streamkit.engine.worker import Worker
+from streamkit.errors import StreamkitError
 
 logger = logging.getLogger("streamkit.engine")
 
@@ -30,13 +33,14 @@ def run(
     accept: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     clock: Clock | None = None,
+    companions: Companions | None = None,
 ) -> None:
     """Run the app's tasks until `stop` is set; without one, until SIGINT or SIGTERM.
 
     Waits for the topics the app reads, and creates those it writes. When it returns, everything
     it did is committed. With `until_end` it waits for nothing, and also returns when its tasks
     and those of other members have processed all there is. `on_progress` is called a few times a
-    second.
+    second. `companions` run beside the tasks; when one of them fails, its error is raised.
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
     before it is committed, and the next run begins at it. Raises TopologyError, also when a topic
@@ -67,29 +71,66 @@ def run(
             layout,
             settings or Settings(),
             clock or SystemClock(),
-            on_progress,
+            on_progress if companions is None else _noted(on_progress, companions),
         )
         try:
             tasks, sources = sum(layout.tasks.values()), ", ".join(topology.sources)
             told = "app %s on log %s: %d tasks, reading %s"
             logger.info(told, topology.app, backend.url, tasks, sources)
-            _work(worker, stopping, until_end)
+            with _beside(companions, backend):
+                ending = Ending(worker, companions) if until_end else None
+                _work(worker, stopping, ending, companions, clock or SystemClock())
         finally:
             worker.close()
         told = "app %s ended: %d records processed here, %d events late, %d failed"
         logger.info(told, topology.app, *worker.counts())
 
 
-def _work(worker: Worker, stop: Event, until_end: bool) -> None:
-    while not stop.is_set():
+def _work(
+    worker: Worker,
+    stop: Event,
+    ending: Ending | None,
+    companions: Companions | None,
+    clock: Clock,
+) -> None:
+    while not stop.is_set() and not (companions is not None and companions.failed):
         if worker.turn(stop) or stop.is_set():
+            if ending is not None:
+                ending.worked()
             continue
-        if until_end:
+        if ending is not None:
             if worker.uncommitted:
                 # What others read of it, and we too, they can only read then.
                 worker.commit()
+                ending.worked()
                 continue
-            if worker.at_end():
+            if ending.reached(clock.monotonic()):
                 break
         worker.wait()
     worker.finish()
+
+
+@contextmanager
+def _beside(companions: Companions | None, backend: Backend) -> Iterator[None]:
+    """Companions at work; what they fail with is raised, unless the block itself fails."""
+    if companions is None:
+        yield
+        return
+    try:
+        companions.start(backend)
+        yield
+    except BaseException as error:
+        try:
+            companions.stop()
+        except StreamkitError as also:
+            error.add_note(f"Beside that: {also}")
+        raise
+    companions.stop()
+
+
+def _noted(
+    on_progress: Callable[[Progress], None] | None, companions: Companions
+) -> Callable[[Progress], None] | None:
+    if on_progress is None:
+        return None
+    return lambda progress: on_progress(replace(progress, notes=companions.notes()))

@@ -179,7 +179,7 @@ def _laid_out(
     changes = [
         Change("waits", topic, "is not there yet: the app waits for it", Risk.SAFE)
         for topic in topology.sources
-        if topic not in sizes
+        if topic not in {*sizes, *topology.imported}
     ]
     for topic in topology.sources:
         had = before.topics.get(topic, 0) if before is not None else 0

@@ -60,6 +60,8 @@ class Progress:
     """Of tasks that are to come; None: there are none."""
     failed: int = 0
     """Events that steps have skipped or set aside."""
+    notes: tuple[str, ...] = ()
+    """How its connectors are, in a few words each."""
 
 
 class Reports:

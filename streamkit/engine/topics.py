@@ -23,7 +23,7 @@ def wait_for_sources(
     told: list[str] = []
     while not stop.is_set():
         known = backend.topics()
-        missing = [topic for topic in topology.sources if topic not in known]
+        missing = [t for t in topology.sources if t not in {*known, *topology.imported}]
         if not missing:
             return True
         if missing != told:

@@ -1,0 +1,61 @@
+"""What runs beside the tasks of an app in its processes: the connectors that it has declared."""
+
+from typing import Protocol
+
+from streamkit.backends.base import Backend
+from streamkit.engine.worker import Worker
+
+
+class Companions(Protocol):
+    """They have threads of their own; all calls come from that of the tasks. `stop` them, whatever
+    happened. Times are monotonic seconds."""
+
+    def start(self, backend: Backend) -> None: ...
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of them has failed for good, so that the app is to end."""
+        ...
+
+    def settled(self) -> float | None:
+        """Since when there is nothing that they could bring; None: there is, or may be."""
+        ...
+
+    def drained(self, since: float) -> bool:
+        """Whether they have taken away all that there was at a time."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """How each is, in a few words."""
+        ...
+
+    def stop(self) -> None:
+        """End them, each with what it has finished stored. Raises what they failed with."""
+        ...
+
+
+class Ending:
+    """Whether an app has come to the end of all there is: what its companions bring, what its
+    tasks make of it, and what its companions take away, in this order."""
+
+    def __init__(self, worker: Worker, companions: Companions | None) -> None:
+        self._worker = worker
+        self._companions = companions
+        self._since: float | None = None
+        """From when on the tasks were seen at their end."""
+
+    def worked(self) -> None:
+        """The tasks have done something."""
+        self._since = None
+
+    def reached(self, now: float) -> bool:
+        # Asked before the tasks are: what comes between is looked for again.
+        settled = 0.0 if self._companions is None else self._companions.settled()
+        if settled is None or not self._worker.at_end():
+            self._since = None
+            return False
+        if self._since is None or self._since <= settled:
+            self._since = now
+        if self._companions is None:
+            return True
+        return settled < self._since and self._companions.drained(self._since)
