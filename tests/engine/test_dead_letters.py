@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -126,6 +127,31 @@ def test_it_is_processed_as_of_the_record_it_was_made_of() -> None:
         assert run.topic("out")[-1].headers == (("a", b"b"),)
 
 
+def test_events_of_one_record_have_ids_of_their_own_when_they_come_back_too() -> None:
+    app, broken, drawn = App("shop"), Broken({1, 2}), defaultdict(list)
+
+    @app.stream("numbers", int).process
+    def each(number: int) -> Iterator[int]:
+        yield from range(number)
+
+    @each.process(to="out", on_error="dlq")
+    def told(number: int, context: Context) -> int:
+        drawn[number].append(context.uuid())
+        broken.check(number)
+        return number
+
+    with app.test(1) as run:
+        run.send("numbers", 4, key="k", timestamp=5)
+        run.run()
+        broken.numbers.clear()
+        run.retry()
+        run.run()
+        assert sorted(run.values("out")) == [0, 1, 2, 3]
+        assert [len(ids) for _, ids in sorted(drawn.items())] == [1, 2, 2, 1]
+        assert [len(set(ids)) for ids in drawn.values()] == [1, 1, 1, 1]
+        assert len({id_ for ids in drawn.values() for id_ in ids}) == 4
+
+
 def test_by_key_later_events_wait_behind_the_first_that_failed() -> None:
     broken = Broken({2})
     with started(shop(broken, "key")) as run:
@@ -165,9 +191,12 @@ def test_whoever_comes_back_before_its_turn_goes_to_the_others() -> None:
             letters(run).give_back(Choice(at=frozenset([place])), clock=run.clock)
         run.run()
         assert run.values("out") == [[1]]
-        assert run.retry() == 2
+        run.send("numbers", 4, key="a")  # two are still before it
         run.run()
-        assert run.values("out")[-1] == [1, 2, 3]
+        assert run.values("out") == [[1]]
+        assert run.retry() == 3
+        run.run()
+        assert run.values("out")[-1] == [1, 2, 3, 4]
 
 
 def test_what_is_given_up_holds_up_nothing() -> None:
