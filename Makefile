@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KAFKA := build/kafka
 API := streamkit streamkit.connect streamkit.processors streamkit.testing
-SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi] streamkit/engine/hot/*.p[yx]*)
+SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi] streamkit/engine/hot/*.p[yx]* streamkit/engine/operators/*.py)
 
 .PHONY: help demo test test-kafka lint bench docs soak clean
 
@@ -37,7 +37,7 @@ soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer 
 
 clean:  ## remove the private environment, builds, caches and the demo's data
 	rm -rf $(VENV) build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f streamkit/codec/_native.c streamkit/codec/_native*.so streamkit/engine/hot/*.c streamkit/engine/hot/*.so
+	rm -f streamkit/codec/_native.c streamkit/codec/_native*.so streamkit/engine/*/*.c streamkit/engine/*/*.so
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamkit needs Python 3.11 or newer; set PYTHON=python3.11 or so")'

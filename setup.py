@@ -4,8 +4,20 @@ import os
 
 from setuptools import Extension, find_packages, setup
 
-HOT = ("folds", "moment", "order", "outlet", "source", "steps")
-"""Modules of streamkit/engine/hot: Python that is compiled as well, with the types of its .pxd."""
+COMPILED = (
+    "hot/folds",
+    "hot/moment",
+    "hot/order",
+    "hot/outlet",
+    "hot/source",
+    "hot/steps",
+    "operators/as_of_join",
+    "operators/interval_join",
+    "operators/join_side",
+    "operators/window_rows",
+    "operators/window_sessions",
+)
+"""Modules of streamkit/engine that are compiled as they are, with the types of a .pxd if any."""
 
 packages = find_packages(include=["streamkit", "streamkit.*"])
 package_dir = {"": "."}
@@ -22,18 +34,19 @@ codec = Extension(
     optional=True,  # no compiler: the install succeeds and the pure-Python codec serves
 )
 
-hot = [
-    Extension(
-        f"streamkit.engine.hot.{name}",
-        [f"streamkit/engine/hot/{name}.py"],
+compiled = []
+for path in COMPILED:
+    module = Extension(
+        f"streamkit.engine.{path.replace('/', '.')}",
+        [f"streamkit/engine/{path}.py"],
         extra_compile_args=["-O3"],
         optional=True,
     )
-    for name in HOT
-]
+    module.cython_directives = {"annotation_typing": False}  # annotations are for mypy
+    compiled.append(module)
 
 setup(
     packages=packages,
     package_dir=package_dir,
-    ext_modules=[] if os.environ.get("STREAMKIT_PURE") else [codec, *hot],
+    ext_modules=[] if os.environ.get("STREAMKIT_PURE") else [codec, *compiled],
 )

@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import ast
 import os
 import sys
 from collections.abc import Iterator
@@ -11,11 +12,24 @@ from typing import Any
 import pytest
 
 
+def compiled_modules() -> list[str]:
+    """The modules that are Python and compiled as well."""
+    (listed,) = (
+        ast.literal_eval(line.value)
+        for line in ast.parse((Path(__file__).parents[1] / "setup.py").read_text()).body
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "COMPILED"
+    )
+    return [f"streamkit.engine.{path.replace('/', '.')}" for path in listed]
+
+
 class AsPython:
     """Finds the Python of what is compiled as well."""
 
+    def __init__(self) -> None:
+        self._names = set(compiled_modules())
+
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if not name.startswith("streamkit.engine.hot."):
+        if name not in self._names:
             return None
         found = PathFinder.find_spec(name, path)
         assert found is not None and found.origin is not None, name

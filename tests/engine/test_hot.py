@@ -2,42 +2,46 @@
 
 import importlib
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from streamkit.engine import hot
-
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(
-    path for path in Path(hot.__file__).parent.glob("*.py") if path.name != "__init__.py"
-)
-COMPILED = [
-    path
-    for path in SOURCES
-    if not str(importlib.import_module(f"streamkit.engine.hot.{path.stem}").__file__).endswith(
-        ".py"
-    )
-]
+ENGINE = ROOT / "streamkit" / "engine"
+LISTED = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["compiled_modules"]()
+
+
+def built(name: str) -> Path | None:
+    """The compiled module, if it is that."""
+    path = Path(str(importlib.import_module(name).__file__))
+    return None if path.suffix == ".py" else path
+
+
+COMPILED = {name: path for name in LISTED if (path := built(name)) is not None}
 
 not_built = pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
 
 
+def test_everything_hot_is_in_the_list() -> None:
+    hot = {f"streamkit.engine.hot.{path.stem}" for path in (ENGINE / "hot").glob("*.py")}
+    assert hot - {"streamkit.engine.hot.__init__"} <= set(LISTED)
+
+
 @not_built
 def test_all_of_it_is_compiled_or_nothing() -> None:
-    assert COMPILED == SOURCES
+    assert set(COMPILED) == set(LISTED)
 
 
 @not_built
 def test_what_is_compiled_is_no_older_than_its_source() -> None:
-    for path in COMPILED:
-        built = importlib.import_module(f"streamkit.engine.hot.{path.stem}").__file__
-        assert built is not None
-        for source in (path, path.with_suffix(".pxd")):
-            assert source.stat().st_mtime <= Path(built).stat().st_mtime, (
-                f"{source.name} has changed since: python setup.py build_ext --inplace"
+    for name, path in COMPILED.items():
+        source = path.parent / f"{name.rpartition('.')[2]}.py"
+        for each in (source, source.with_suffix(".pxd")):
+            assert not each.exists() or each.stat().st_mtime <= path.stat().st_mtime, (
+                f"{each.name} has changed since: python setup.py build_ext --inplace"
             )
 
 

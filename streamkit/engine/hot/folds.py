@@ -1,4 +1,3 @@
-# cython: annotation_typing=False
 """Folds of the events of a key by a function that wants nothing but values."""
 
 from collections.abc import Callable

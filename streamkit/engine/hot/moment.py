@@ -1,4 +1,3 @@
-# cython: annotation_typing=False
 """Where a task is: at which record, and how far event time has come."""
 
 from collections.abc import Iterable

@@ -1,4 +1,3 @@
-# cython: annotation_typing=False
 """A set of byte strings in order, that takes new ones cheaply."""
 
 from bisect import bisect_left

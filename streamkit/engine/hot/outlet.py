@@ -1,4 +1,3 @@
-# cython: annotation_typing=False
 """The rows of one topic, on their way out."""
 
 from streamkit.engine.cursor import Cursor

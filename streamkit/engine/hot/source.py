@@ -1,4 +1,3 @@
-# cython: annotation_typing=False
 """From columns of bytes to events: the loops that all of them go through."""
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,3 @@
-# cython: annotation_typing=False
 """The steps that most events take, where functions want nothing but values."""
 
 from collections.abc import Callable

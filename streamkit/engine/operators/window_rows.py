@@ -6,16 +6,19 @@ ordered(start) key                       a window of fixed size
 "t" ordered(time) key                    at that time something is due for the key
 """
 
+from struct import Struct
+
 _OFFSET = 1 << 63
 """Added to times, so that none is negative: a hopping window may begin before 1970."""
 
 BY_KEY = b"k"
 BY_TIME = b"t"
+_pack = Struct(">Q").pack
 
 
 def ordered(time: int) -> bytes:
     """A time as 8 bytes, which compare as times do."""
-    return (time + _OFFSET).to_bytes(8, "big")
+    return _pack(time + _OFFSET)
 
 
 def time_of(data: bytes) -> int:
@@ -23,6 +26,9 @@ def time_of(data: bytes) -> int:
     return int.from_bytes(data, "big") - _OFFSET
 
 
+_begins = Struct(">cI").pack
+
+
 def moments(key: bytes) -> bytes:
     """Begins the rows of what a key had at its times, and those of no other key."""
-    return BY_KEY + len(key).to_bytes(4, "big") + key
+    return _begins(BY_KEY, len(key)) + key
