@@ -286,20 +286,17 @@ class Task:
         # Nothing here depends on a commit that is still to come.
         rows.mark()
         rows.settle()
-        if len(columns):
-            self.loaded(partition, columns.offsets[-1] + 1)
+        _reach(self._inputs[partition], columns)
 
     def load_ahead(self, partition: TopicPartition, columns: Columns) -> None:
         """The same for a table that is read ahead."""
         rows = self.ahead_rows[partition.topic]
         rows.take(partition.partition, columns, 0, len(columns))
-        if len(columns):
-            self.loaded(partition, columns.offsets[-1] + 1, ahead=True)
+        _reach(self._ahead.inputs[partition], columns)
 
     def loaded(self, partition: TopicPartition, position: int, *, ahead: bool = False) -> None:
-        """A table has everything before a position, by whatever way."""
-        one = (self._ahead.inputs if ahead else self._inputs)[partition]
-        one.position = max(one.position, position)
+        """A table is about to have what is before a position, by whatever way, and nothing else."""
+        (self._ahead.inputs if ahead else self._inputs)[partition].position = position
 
     def load_until(self, partition: TopicPartition, *, ahead: bool = False) -> int | None:
         """The offset of a table that it is to be loaded to: what was committed. None, before the
@@ -723,6 +720,11 @@ class Task:
             self._clock.watermark = max(self._clock.watermark, note.watermark)
         for timed, node in self._timed:
             timed.time.closed = max(timed.time.closed, note.closed.get(node.name, NEVER))
+
+
+def _reach(one: Input, columns: Columns) -> None:
+    if len(columns):
+        one.position = max(one.position, columns.offsets[-1] + 1)
 
 
 def _patience(node: Node) -> int | None:
