@@ -30,7 +30,7 @@ NOW = 10_000
 def _app() -> App:
     """Everything that order and time matter to, in one task."""
     app = App("j")
-    names = app.table("names", str)
+    names, world = app.table("names", str), app.global_table("world", str)
     streams = []
     for topic in ("left", "right"):
         stream = app.stream(topic, Event, time="time", max_ahead="1s")
@@ -51,8 +51,13 @@ def _app() -> App:
     near(pair)
     left.join_as_of(right, tolerance="9ms", how="left", direction="nearest", to="as-of")(as_of)
     left.join(names, how="left", history="10ms", name="then", to="then")(then)
+    right.join(world, on=user, how="left", name="found", to="found")(then)
     right.join(left.to_table(), how="left", name="latest", to="latest")(latest)
     return app
+
+
+def user(event: Event) -> str:
+    return "ab"[event.id % 2]
 
 
 def pair(one: Event | None, other: Event | None) -> list[int | None]:
@@ -72,7 +77,9 @@ def latest(event: Event, other: Event | None) -> list[int | None]:
 
 
 INPUTS = tuple(TopicPartition(topic, 0) for topic in ("left", "right"))
-NAMES = TopicPartition("names", 0)
+NAMES, WORLD = TopicPartition("names", 0), TopicPartition("world", 0)
+TABLES = (NAMES, WORLD)
+PLACES = {"left-0": 0, "right-0": 0, "names-0": 0, "names-0 ahead": 0, "world-0 ahead": 0}
 
 Written = dict[str, list[tuple[Any, ...]]]
 
@@ -82,7 +89,7 @@ class Log:
     """What is in the inputs, and what was committed."""
 
     records: dict[TopicPartition, list[tuple[int, int, bytes, bytes | None]]] = field(
-        default_factory=lambda: {one: [] for one in (*INPUTS, NAMES)}
+        default_factory=lambda: {one: [] for one in (*INPUTS, *TABLES)}
     )
     written: Written = field(default_factory=lambda: defaultdict(list))
     positions: dict[TopicPartition, Position] = field(default_factory=dict)
@@ -113,24 +120,33 @@ class Runner:
             if rows := log.changes[changelog]:
                 stamps, keys, values = map(list, zip(*rows, strict=True))
                 self.task.restore(changelog, Columns(range(len(rows)), stamps, keys, values))
-        self.fed[NAMES] = self.load(self.task.load_until(NAMES), self.task.load_table)
-        assert self.task.ahead == (NAMES,)
-        self.ahead = self.load(self.task.load_until(NAMES, ahead=True), self.task.load_ahead)
+        self.fed[NAMES] = self.load(NAMES, self.task.load_until(NAMES), self.task.load_table)
+        assert self.task.ahead == TABLES
+        self.ahead = {
+            one: self.load(one, self.task.load_until(one, ahead=True), self.task.load_ahead)
+            for one in TABLES
+        }
         self.given: Written = defaultdict(list)
 
-    def load(self, until: int | None, take: Callable[[TopicPartition, Columns], None]) -> int:
-        table = self.log.columns(NAMES, 0, 1000)
+    def load(
+        self,
+        one: TopicPartition,
+        until: int | None,
+        take: Callable[[TopicPartition, Columns], None],
+    ) -> int:
+        table = self.log.columns(one, 0, 1000)
         loaded = len([each for each in table.offsets if until is None or each < until])
-        take(NAMES, self.log.columns(NAMES, 0, loaded))
+        take(one, self.log.columns(one, 0, loaded))
         return table.offsets[loaded - 1] + 1 if loaded else 0
 
     def feed_ahead(self, count: int = 1000) -> None:
-        columns = self.log.columns(NAMES, self.ahead, count)
-        if len(columns):
-            self.task.feed_ahead(NAMES, columns)
-            self.ahead = columns.offsets[-1] + 1
-        if not len(self.log.columns(NAMES, self.ahead, 1)):
-            self.task.caught_up_ahead([NAMES])
+        for one in TABLES:
+            columns = self.log.columns(one, self.ahead[one], count)
+            if len(columns):
+                self.task.feed_ahead(one, columns)
+                self.ahead[one] = columns.offsets[-1] + 1
+            if not len(self.log.columns(one, self.ahead[one], 1)):
+                self.task.caught_up_ahead([one])
 
     def feed(self, one: TopicPartition, count: int) -> None:
         columns = self.log.columns(one, self.fed[one], count)
@@ -205,7 +221,7 @@ def _chosen(random: Random) -> list[tuple[Any, ...]]:
     plays: list[tuple[Any, ...]] = []
     for kind in random.choices(kinds, [12, 8, 6, 2, 3, 1, 1], k=random.randint(5, 90)):
         if kind == "write":
-            topic = random.choice(["left", "right", "left", "right", "names"])
+            topic = random.choice(["left", "right", "left", "right", "names", "names", "world"])
             # Mostly in order, with what is behind that, and windows that are over.
             time = max(0, len(plays) + random.randint(-12, 4))
             plays.append((kind, topic, random.choice("ab"), time))
@@ -223,7 +239,7 @@ def _lived(chosen: list[tuple[Any, ...]]) -> Log:
         if play == "write":
             records = log.records[TopicPartition(what, 0)]
             offset = records[-1][0] + 1 + number % 2 if records else 0
-            value = b"n" * (number % 7) if what == "names" else _event(number, time)
+            value = b"n" * (number % 7) if what in ("names", "world") else _event(number, time)
             records.append((offset, time, more.encode(), value))
         elif play == "far":
             records = log.records[INPUTS[0]]
@@ -283,7 +299,7 @@ def test_how_far_tables_were_read_at_the_first_start_is_in_the_journal_and_not_a
     _write(log, "names", (0, 5), (1, 15))
     runner = Runner(log)
     runner.finish()
-    at = {"left-0": 0, "right-0": 0, "names-0": 0, "names-0 ahead": 2}
+    at = PLACES | {"names-0 ahead": 2}
     assert log.journal == [Tables(at, {"names-0": 2})]
     _write(log, "names", (2, 5))
     runner = Runner(log)
@@ -316,7 +332,7 @@ def test_idle_inputs_and_windows_that_closed_are_in_the_journal_once() -> None:
         runner.task.idle(dict.fromkeys(INPUTS, 31_000))
     runner.run()
     runner.commit()
-    at = {"left-0": 1, "right-0": 0, "names-0": 0, "names-0 ahead": 0}
+    at = PLACES | {"left-0": 1}
     assert log.journal == [
         Silence(at, idle=("left-0",)),
         Silence(at, idle=("left-0", "right-0"), closed=("left-ids", "right-ids", "pair")),
@@ -335,7 +351,7 @@ def test_a_restart_makes_idle_inputs_count_again_and_says_so() -> None:
     again = Runner(log)
     again.run()
     again.commit()
-    at = {"left-0": 1, "right-0": 0, "names-0": 0, "names-0 ahead": 0}
+    at = PLACES | {"left-0": 1}
     assert log.journal[-1] == Silence(at)
 
 
