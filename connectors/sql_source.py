@@ -46,7 +46,7 @@ class SqlSourceConfig:
     """Options of SqlSource.
 
     `connection.url`: SQLAlchemy's form. `tables`: names, or `schema.table`; each goes to the topic
-    `topic.prefix` + table. Or `query` with `topic`, in bulk mode.
+    `topic.prefix` + table; one alone may go to `topic`. Or `query` with `topic`, in bulk mode.
     `mode`: `bulk` reads the whole table every time; `incrementing` only rows with a larger
     `incrementing.column` (default: the primary key, if it is one column), which must be unique
     and given by the insert itself, as a sequence or rowid is; updates and deletes are not seen.
@@ -77,8 +77,10 @@ class SqlSourceConfig:
             raise ConfigError("give either tables or query")
         if self.query and (self.mode != "bulk" or not self.topic):
             raise ConfigError('a query needs mode = "bulk" and a topic')
-        if self.tables and self.topic:
-            raise ConfigError("topic is for a query; tables go to topic.prefix + table")
+        if len(self.tables) > 1 and self.topic:
+            raise ConfigError(
+                "topic is for a query or one table; several go to topic.prefix + table"
+            )
         if self.schedule:
             Cron(self.schedule)
 
@@ -316,7 +318,7 @@ def _everything(table: sa.TableClause) -> sa.Select[Any]:
 
 
 def _topic(config: SqlSourceConfig, table: str) -> str:
-    return config.topic_prefix + TableName.parse(table).table
+    return config.topic or config.topic_prefix + TableName.parse(table).table
 
 
 def _now() -> int:

@@ -41,6 +41,10 @@ def graph(
                     topic: {"key": key, "value": value}
                     for topic, (key, value) in drawn.types.items()
                 },
+                "connectors": [
+                    {"name": one.name, "kind": one.kind, "connector": one.what, "topic": one.topic}
+                    for one in drawn.connectors
+                ],
                 "subtopologies": [
                     {
                         "name": part.name,

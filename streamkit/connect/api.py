@@ -256,7 +256,12 @@ def sink(*, config: type[C]) -> Callable[[Any], SinkConnector[C]]:
     def declare(target: Any) -> SinkConnector[C]:
         if isinstance(target, type):
             return SinkConnector(config, cast("Callable[[C, SinkContext], SinkWriter]", target))
-        return SinkConnector(config, lambda options, ctx: _FunctionSink(target, options))
+
+        def opened(options: C, ctx: SinkContext) -> SinkWriter:
+            return _FunctionSink(target, options)
+
+        opened.__name__ = getattr(target, "__name__", config.__name__)
+        return SinkConnector(config, opened)
 
     return declare
 

@@ -67,10 +67,8 @@ def _check(connector: Connector, kind: Kind, what: str, where: str) -> None:
 
 def _named(connector: Connector) -> str:
     """A connector that is given as an object, in messages and headers."""
-    if isinstance(connector, SourceConnector):
-        return getattr(connector.read, "__qualname__", connector.config.__qualname__)
-    opened = connector.open
-    return opened.__qualname__ if isinstance(opened, type) else connector.config.__qualname__
+    declared = connector.read if isinstance(connector, SourceConnector) else connector.open
+    return str(getattr(declared, "__name__", connector.config.__name__))
 
 
 def _key(option: str) -> str:

@@ -1,12 +1,12 @@
 """What becomes of what an app keeps when its code changes: one manifest held against another."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import Literal, TypeAlias
 
-from streamkit.dsl.manifest import KeptStore, Manifest
+from streamkit.dsl.manifest import KeptConnector, KeptStore, Manifest
 
 What: TypeAlias = Literal["kept", "new", "changed", "orphaned", "returns", "gone", "waits", "grows"]
 
@@ -47,7 +47,7 @@ class Change:
 
 
 def compare(old: Manifest, new: Manifest, rows: Mapping[str, int]) -> list[Change]:
-    """What becomes of each store, in order.
+    """What becomes of each store and each connector, in order.
 
     `rows`: how many records, or about, each changelog has that exists.
     `partitions` of a new store are 0 where nobody can know yet.
@@ -71,7 +71,32 @@ def compare(old: Manifest, new: Manifest, rows: Mapping[str, int]) -> list[Chang
     fresh = {name: store for name, store in new.stores.items() if name not in old.stores}
     for name, store in orphans.items():
         changes.append(orphan(name, store, rows[store.changelog], renamed(name, store, fresh)))
-    return changes
+    return [*changes, *_connectors(new.app, old.connectors, new.connectors)]
+
+
+def _connectors(
+    app: str, old: Mapping[str, KeptConnector], new: Mapping[str, KeptConnector]
+) -> Iterator[Change]:
+    """A connector knows by its name what it has done; under another one it would do it again."""
+    gone = {name: one for name, one in old.items() if name not in new}
+    for name, one in new.items():
+        before = old.get(name)
+        if before == one:
+            yield Change("kept", name, "goes on where it stands", Risk.NONE)
+        elif before is not None:
+            now, was = (f"{each.what} at {each.topic}" for each in (one, before))
+            yield Change("changed", name, f"{now} instead of {was}", Risk.SAFE)
+        elif one in gone.values():
+            was = next(other for other, theirs in gone.items() if theirs == one)
+            text = f"would begin anew, and do again at {one.topic} what {was} has done"
+            own = was.removeprefix(f"{app}-").removesuffix(f"-{one.kind}")
+            advice = f"was it renamed? give it name={own!r}"
+            yield Change("new", name, text, Risk.UNSAFE, advice=advice)
+        else:
+            begins = "all that there is" if one.kind == "source" else f"all of {one.topic}"
+            yield Change("new", name, f"begins with {begins}", Risk.SAFE)
+    for name in gone:
+        yield Change("gone", name, "does not run any more", Risk.SAFE)
 
 
 def _new(name: str, store: KeptStore, rows: Mapping[str, int]) -> Change:

@@ -43,6 +43,14 @@ class KeptStore(msgspec.Struct, frozen=True):
     parameter: str | None = None
 
 
+class KeptConnector(msgspec.Struct, frozen=True):
+    """A source or a sink: what it is one of, and the topic that it fills or writes out."""
+
+    kind: str
+    what: str
+    topic: str
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """An app as it was when it ran. `topics` are those it read and wrote, with their partitions.
 
@@ -57,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True):
     topics: dict[str, int]
     left: list[str] = []
     dead_letters: list[str] = []
+    connectors: dict[str, KeptConnector] = {}
 
 
 def manifest(
@@ -76,6 +85,9 @@ def manifest(
         topics=dict(sorted(partitions.items())),
         left=sorted(left or []),
         dead_letters=sorted(topology.dead_letters),
+        connectors={
+            one.name: KeptConnector(one.kind, one.what, one.topic) for one in topology.connectors
+        },
     )
 
 

@@ -6,7 +6,8 @@ from streamkit.dsl.outline import Outline
 
 
 def mermaid(app: Outline) -> str:
-    """The text of a flowchart: topics are rounded, stores are cylinders, tables join dotted."""
+    """The text of a flowchart: topics are rounded, stores are cylinders, connectors lean, tables
+    join dotted."""
     topics: dict[str, str] = {}
 
     def topic(name: str) -> str:
@@ -35,6 +36,11 @@ def mermaid(app: Outline) -> str:
                 body.append(f"        {store}[({_quoted(name)})]")
                 edges.append(f"    {here} <--> {store}")
         body.append("    end")
+    for at, one in enumerate(app.connectors):
+        body.append(f"    connector{at}[/{_quoted(one.what)}/]")
+        ends = [f"connector{at}", topic(one.topic)]
+        first, last = ends if one.kind == "source" else reversed(ends)
+        edges.append(f"    {first} --> {last}")
     return "\n".join(["flowchart LR", *_topics(topics), *body, *edges]) + "\n"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
 
+from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.durations import shortest
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource
@@ -97,6 +98,7 @@ class Outline:
     sources: tuple[str, ...]
     sinks: tuple[str, ...]
     types: Mapping[str, tuple[str, str]]
+    connectors: tuple[AppConnector, ...]
 
 
 def outline(topology: Topology) -> Outline:
@@ -119,6 +121,7 @@ def outline(topology: Topology) -> Outline:
                 for topic, (key, value) in topology.types().items()
             }
         ),
+        topology.connectors,
     )
 
 

@@ -8,6 +8,9 @@ from streamkit.dsl.outline import Outline, Part, Step
 def tree(app: Outline) -> str:
     """Lines of text: what each sub-topology reads, does, keeps and writes."""
     lines = [f"app {app.app}"]
+    for one in app.connectors:
+        way = f"{one.what} → {one.topic}" if one.kind == "source" else f"{one.topic} → {one.what}"
+        lines.append(f"  {one.kind} {one.name}: {way}")
     for part in app.parts:
         lines += ["", f"sub-topology {part.name}"]
         for step in part.first():

@@ -89,12 +89,14 @@ def refuse_unsafe(found: Plan) -> None:
     for change in found.unsafe:
         lines.append(f"  {change.subject}: {change.text}")
         lines += [f"    {change.advice}"] if change.advice else []
-    name = found.unsafe[0].subject
+    kept = [change.subject for change in found.unsafe if change.topic is not None]
+    goes_on = "`streamkit run --accept` goes on and leaves what is not used where it is"
+    deletes = f"`streamkit plan --forget {kept[0]}` deletes what was kept, for good" if kept else ""
     raise UnsafeChange(
         f"app {found.app!r} is not what it was when it last ran here:\n"
         + "\n".join(lines)
-        + "\nIf that is meant: `streamkit run --accept` goes on and leaves what is not used where "
-        f"it is;\n`streamkit plan --forget {name}` deletes what was kept, for good."
+        + f"\nIf that is meant: {goes_on}"
+        + (f";\n{deletes}." if kept else ".")
     )
 
 

@@ -8,6 +8,7 @@ from streamkit.backends.memory.backend import MemoryBackend
 from streamkit.backends.memory.log import MemoryLog
 from streamkit.clock import ManualClock
 from streamkit.codec import partition_for
+from streamkit.dsl.connectors import connector_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.guarantee import Guarantee
 from streamkit.dsl.stream import Stream
@@ -31,7 +32,8 @@ class TestRun:
     Topics the app reads have `partitions` partitions, and `members` processes share its tasks, as
     they would live. Tasks start, and load their tables, with the first `run`; nothing happens but
     in `run`, `step`, `commit`, `advance` and `finish`. `batch` is how many records a task is fed at
-    once. What is not committed cannot be read yet, unless `guarantee` is "at_least_once".
+    once. What is not committed cannot be read yet, unless `guarantee` is "at_least_once". Sources
+    and sinks do not run: what a source would bring is sent, and `sunk` is what a sink would get.
     """
 
     __test__ = False  # for pytest: not a test class
@@ -243,6 +245,16 @@ class TestRun:
                     ]
                     position = batch.next_offset
         return found
+
+    def sunk(self, name: "str | Stream[Any]") -> list[Record[Any]]:
+        """What a sink would have been given, decoded, partition by partition: by the name of the
+        sink or of its stream."""
+        own = name if isinstance(name, str) else name.name
+        wanted = connector_name(self._topology.app, own, "sink")
+        sinks = {one.name: one.topic for one in self._topology.connectors if one.kind == "sink"}
+        if wanted not in sinks:
+            raise UsageError(f"the app has no sink {own!r}{nearest(wanted, sinks)}")
+        return self.topic(sinks[wanted])
 
     def values(self, name: "str | Stream[Any]") -> list[Any]:
         """The values of a topic, decoded, partition by partition."""

@@ -115,7 +115,7 @@ def test_what_does_not_fit_the_database_is_a_config_error(
         ("bulk", {"tables": ()}, "either tables or query"),
         ("bulk", {"query": "SELECT 1"}, "either tables or query"),
         ("incrementing", {"tables": (), "query": "SELECT 1", "topic": "q"}, 'mode = "bulk"'),
-        ("bulk", {"topic": "q"}, "topic is for a query"),
+        ("bulk", {"tables": ("a", "b"), "topic": "q"}, "topic is for a query"),
         ("bulk", {"schedule": "daily"}, "expected a cron expression"),
     ],
 )
