@@ -7,7 +7,7 @@ import pytest
 from mypy import api
 
 PREAMBLE = """
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import reveal_type
 import msgspec
 from streamkit.app import App
@@ -30,6 +30,8 @@ class Customer(msgspec.Struct):
 class Visit(msgspec.Struct):
     customer: str
     page: str
+
+class Frame: ...
 
 class City(msgspec.Struct):
     city: str
@@ -118,6 +120,61 @@ def f(
             (14, "float"),
             (15, "float | None"),
             (16, "list[tuple[str, float]]"),
+        ],
+    ),
+    "process_async": (
+        """
+@orders.process(to="big", concurrency=8, order="key", timeout="5s")
+async def big(order: Order, context: Context) -> Customer | None:
+    return None
+@orders.process
+async def names(order: Record[Order]) -> str:
+    return order.value.customer
+@orders.process()
+async def letters(order: Order) -> AsyncIterator[str]:
+    yield "a"
+@orders.process()
+async def wrong(order: Customer) -> None: ...
+reveal_type(big.filter(bool))
+reveal_type(names.filter(bool))
+reveal_type(letters.by(len))
+reveal_type(big(Order("a", 1), Context("", print)))
+""",
+        [
+            (11, "error"),
+            (16, "unused-coroutine"),
+            (13, "Step[[Customer], Any, Customer]"),
+            (14, "Step[[str], Any, str]"),
+            (15, "Stream[str]"),
+            (16, "Coroutine[Any, Any, Customer | None]"),
+        ],
+    ),
+    "process_batch": (
+        """
+@orders.process(batch=100, within="50ms", to="names")
+def names(orders: list[Order]) -> list[str]:
+    return [order.customer for order in orders]
+@orders.process(batch=100)
+async def totals(orders: list[Record[Order]], context: Context) -> list[float] | None:
+    return None
+@orders.process(batch=10, workers=4)
+def each(orders: list[Order]) -> Iterator[Customer]:
+    yield Customer("a")
+@orders.process(batch=100)
+def frames(orders: Frame) -> Frame:
+    return orders
+reveal_type(names.by(str))
+reveal_type(totals.by(str))
+reveal_type(each.by(str))
+reveal_type(frames.by(str))
+orders.process(batch=10, order="key")
+""",
+        [
+            (18, "error"),
+            (14, "Stream[str]"),
+            (15, "Stream[float]"),
+            (16, "Stream[Customer]"),
+            (17, "Stream[Any]"),
         ],
     ),
     "process_without_parentheses": (
