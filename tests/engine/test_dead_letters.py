@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from streamkit import (
     App,
     Context,
+    FunctionError,
     Record,
     State,
     TopicPartition,
@@ -263,6 +264,67 @@ def test_an_event_that_comes_back_after_its_window_is_late() -> None:
         run.finish(20)
         assert run.values("sums") == [2, 5]
         assert run.values("shop-sums-late") == [1]
+
+
+def test_where_a_later_step_stops_at_what_comes_back_it_begins_again() -> None:
+    app, broken, later = App("shop"), Broken({1, 2}), Broken({2})
+
+    @app.stream("numbers", int).process(on_error="dlq")
+    def checked(number: int) -> int:
+        broken.check(number)
+        return number
+
+    @checked.process(to="out")
+    def counted(number: int, seen: State[list[int]]) -> list[int]:
+        seen.set([*seen.get([]), number])
+        later.check(number)
+        return seen.get([])
+
+    with app.test(1) as run:
+        for number in (0, 1, 2, 3):
+            run.send("numbers", number, key="a", timestamp=number)
+        run.run()
+        broken.numbers.clear()
+        run.retry()
+        for _ in range(2):
+            with pytest.raises(FunctionError, match="2 fails; it was given the record numbers-0@2"):
+                run.run()
+        assert run.values("out")[2:] == [[0, 3, 1]]
+        later.numbers.clear()
+        run.run()
+        assert run.values("out")[2:] == [[0, 3, 1], [0, 3, 1, 2]]
+
+
+def test_what_one_that_came_back_gave_is_there_when_another_of_its_record_stops_the_app() -> None:
+    app, broken, later = App("shop"), Broken({1, 2}), Broken({2})
+
+    @app.stream("numbers", int).process
+    def each(number: int) -> Iterator[int]:
+        yield from range(number)
+
+    @each.process(on_error="dlq")
+    def checked(number: int) -> int:
+        broken.check(number)
+        return number
+
+    @checked.process(to="out")
+    def told(number: int, context: Context) -> Iterator[int]:
+        context.send("sent", number)
+        yield number
+        later.check(number)
+
+    with started(app) as run:
+        run.send("numbers", 3)
+        run.run()
+        broken.numbers.clear()
+        run.retry()
+        with pytest.raises(FunctionError, match="2 fails"):
+            run.run()
+        assert sorted(run.values("out")) == [0, 1]
+        later.numbers.clear()
+        run.run()
+        assert sorted(run.values("out")) == [0, 1, 2]
+        assert [record.value for record in run.topic("sent")] == [b"0", b"1", b"2"]
 
 
 def test_a_topic_made_again_has_letters_of_its_own() -> None:
