@@ -10,6 +10,7 @@ from threading import Event
 from streamkit.backends.base import Backend
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Topology
+from streamkit.engine.bell import Bell
 from streamkit.engine.companions import Companions, Ending
 from streamkit.engine.plan import accept as accepted
 from streamkit.engine.plan import plan, refuse_unsafe
@@ -65,6 +66,7 @@ def run(
             refuse_unsafe(changes)
         layout = create_topics(topology, backend)
         accepted(topology, backend, changes, layout)
+        bell = Bell()
         worker = Worker(
             topology,
             backend,
@@ -72,6 +74,7 @@ def run(
             settings or Settings(),
             clock or SystemClock(),
             on_progress if companions is None else _noted(on_progress, companions),
+            bell=bell,
         )
         try:
             tasks, sources = sum(layout.tasks.values()), ", ".join(topology.sources)
@@ -82,6 +85,7 @@ def run(
                 _work(worker, stopping, ending, companions, clock or SystemClock())
         finally:
             worker.close()
+            bell.close()
         told = "app %s ended: %d records processed here, %d events late, %d failed"
         logger.info(told, topology.app, *worker.counts())
 

@@ -1,12 +1,14 @@
 """One task at work in one log: what it reads next, what it gives, and how it came to its state."""
 
 from collections.abc import Iterator, Mapping, Set
+from contextlib import nullcontext
 from functools import partial
 
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clients.topic_config import is_compacted
 from streamkit.clock import Clock
+from streamkit.engine.bell import Bell
 from streamkit.engine.callers import TaskCalls
 from streamkit.engine.columns import before
 from streamkit.engine.outputs import Outputs
@@ -47,9 +49,11 @@ class Running:
         beside: Beside | None = None,
         shared: SharedRows | None = None,
         calls: TaskCalls | None = None,
+        bell: Bell | None = None,
     ) -> None:
         """`beside`: what gives its stores a disk; without it they are in memory. `shared`: rows of
-        global tables that the process has already. `calls` are the task's, to be ended with it."""
+        global tables that the process has already. `calls` are the task's, to be ended with it.
+        `bell` ends a turn that takes too long; without one it ends with a slice."""
         self.task = task
         self.unit = Unit(task.subtopology.name, task.number)
         self.positions: dict[TopicPartition, int] = {}
@@ -65,6 +69,7 @@ class Running:
         self._beside = beside
         self._shared = shared
         self._calls = calls
+        self._bell = bell
         self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
         self._ahead: dict[TopicPartition, int] = {}  # as positions, of tables that are read ahead
@@ -267,7 +272,9 @@ class Running:
             self._silent.setdefault(at, now)
         rows = self._read_ahead(now + TURN)
         left = self.task.answers.left
-        done = self._run(now + TURN) + self.task.answers.left - left
+        with nullcontext() if self._bell is None else self._bell.at(now + TURN, self.task.enough):
+            done = self._run(now + TURN)
+        done += self.task.answers.left - left
         return self.flush() or bool(batches) or rows or done > 0
 
     def _read_ahead(self, until: float) -> bool:
@@ -362,6 +369,12 @@ class Running:
             }
         )
         return self.flush()
+
+    def end(self) -> bool:
+        """Tell the task that nothing more comes, for now, and take what that gave. False when it
+        gave nothing, or did so before."""
+        ended = self.task.end()
+        return self.flush() or ended
 
     def flush(self) -> bool:
         """Take what the task has to give; False when it is nothing."""

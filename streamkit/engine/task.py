@@ -28,6 +28,7 @@ When it drains is where markers of time stand in a repartition topic. They are r
 so that whoever reads them does the same again.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -356,6 +357,7 @@ class Task:
         """
         done = 0
         limit = 1 << 62 if limit is None else limit
+        self._cursor.enough = False
         if not self._begun:
             self._begin()
         if now is not None:
@@ -364,7 +366,7 @@ class Task:
             self._answers.tell(now)
         done += self._process_again(limit)
         # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
-        while self._is_ready() and done < limit:
+        while self._is_ready() and done < limit and not self._cursor.enough:
             some = limit - done
             if self._waits and not (some := min(some, self._give_answers())):
                 break
@@ -376,6 +378,10 @@ class Task:
             done += self._process(one, before, some, self._merge.stop(one))
         self._stats.processed += done
         return done
+
+    def enough(self) -> None:
+        """From another thread: have `run` return after the record that it is at."""
+        self._cursor.enough = True
 
     def idle(self, silence: Mapping[TopicPartition, int]) -> None:
         """Say for how long inputs have stood at their end, in ms of the wall clock.
@@ -496,6 +502,9 @@ class Task:
         except BaseException:
             self.torn = True
             raise
+        if self._cursor.cut:
+            self._cursor.cut = False
+            stop = bisect_right(columns.offsets, self._cursor.offset, start, stop)
         one.done(stop)
         if one.name in self._named:
             self._merge.done(one, columns, start, stop)

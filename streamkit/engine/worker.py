@@ -16,6 +16,7 @@ from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import Unit
 from streamkit.clock import Clock
 from streamkit.dsl.topology import Layout, Topology
+from streamkit.engine.bell import Bell
 from streamkit.engine.callers import Callers, LiveCallers
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
@@ -58,9 +59,10 @@ class Worker:
         on_progress: Callable[[Progress], None] | None = None,
         order: Callable[[list[Running]], list[Running]] = list,
         callers: Callers | None = None,
+        bell: Bell | None = None,
     ) -> None:
         """`order`: in which order tasks step, asked in each turn. `callers` are whose they are that
-        gave them; None: the worker's own."""
+        gave them; None: the worker's own. `bell`: what ends a turn that takes too long."""
         self._topology = topology
         self._backend = backend
         self._settings = settings
@@ -78,6 +80,7 @@ class Worker:
         """Tasks of ours that are not at work yet: restored, or waiting for who had them before."""
         self._retired = Stats()
         self._reports = Reports(clock, on_progress)
+        self._bell = bell
         self._own = callers is None
         self._callers: Callers = LiveCallers(backend.wake) if callers is None else callers
         self._beside = Beside(backend, Budget(settings.memory), clock, _warn)
@@ -326,6 +329,7 @@ class Worker:
             beside=self._beside,
             shared=self._shared,
             calls=calls,
+            bell=self._bell,
         )
 
     def _retire(self, unit: Unit) -> None:

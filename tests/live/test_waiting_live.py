@@ -432,10 +432,49 @@ def test_worker_processes_do_not_outlive_one_that_is_killed(tmp_path: Path) -> N
 
 def test_a_function_that_other_processes_cannot_import_is_refused() -> None:
     orders = App("shop").stream("orders", int)
-    with pytest.raises(TopologyError, match="lambda.*which import it by its name"):
+    with pytest.raises(TopologyError, match=r"lambda.*which import it by its name"):
         orders.process(workers=2)(lambda order: order)
     with pytest.raises(TopologyError, match="made inside another function"):
 
         @orders.process(workers=2)
         def local(order: int) -> int:
             return order
+
+
+# Plain functions.
+
+
+def test_a_slow_function_holds_up_commits_others_and_a_stop_by_one_call_only(log: Backend) -> None:
+    app = App("shop")
+    log.create_topic("visits")
+    slow = threading.Event()
+    calls = []
+
+    @app.stream("orders", Order).process(to="out")
+    def sometimes_slow(order: Order) -> int:
+        if slow.is_set():
+            calls.append(order.n)
+            time.sleep(0.3)
+        return order.n
+
+    @app.stream("visits", int).process(to="seen")
+    def seen(visit: int) -> int:
+        return visit
+
+    count = 100_000
+    at = TopicPartition("orders", 0)
+    for _ in range(10):
+        log.append(at, [b'{"n":1}'] * (count // 10))
+    with at_work(app, log):
+        until(lambda: len(values(log, "out")) == count)  # by now slices are long
+        slow.set()
+        log.append(at, [b'{"n":2}'] * 10_000)
+        until(lambda: len(calls) > 0)
+        before = len(calls)
+        log.append(TopicPartition("visits", 0), [b"1"])
+        until(lambda: values(log, "seen") == [1])
+        assert len(calls) - before <= 6
+        before = len(calls)
+    assert len(calls) - before <= 2
+    committed = log.committed("shop")[at].offset
+    assert committed == count + len(calls) == len(values(log, "out"))

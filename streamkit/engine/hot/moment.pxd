@@ -1,6 +1,8 @@
 cdef class Moment:
     cdef public long long offset
     cdef public object frontier
+    cdef public bint enough
+    cdef public bint cut
 
 
 cdef class EventFrontier:

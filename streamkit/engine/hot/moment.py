@@ -14,13 +14,18 @@ class Moment:
     `frontier` is how far event time had come in the record's own partition when the record is
     behind that (for a repartitioned event: where it came from). None, for all others and for
     results of closing windows: what it makes is late for nothing.
+
+    `enough`: others wait for the thread, as another thread has found; who reads records stops after
+    the one at hand, and says so with `cut`.
     """
 
-    __slots__ = ("frontier", "offset")
+    __slots__ = ("cut", "enough", "frontier", "offset")
 
     def __init__(self) -> None:
         self.offset = -1
         self.frontier: int | None = None
+        self.enough = False
+        self.cut = False
 
 
 class Frontier(Protocol):

@@ -78,6 +78,9 @@ class Source:
         late, reached = frontier.out_of_order, frontier.watermark
         limit = FOREVER if horizon is None else horizon.limit
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
+            if cursor.enough and cursor.offset >= 0:
+                cursor.cut = True
+                return
             cursor.offset = offset
             key: Any = None
             value: Any = None
@@ -154,6 +157,9 @@ class HandedOver:
         cursor, step, source = self._cursor, self._next, self._source
         read_key, read_value, keyless = self._read_key, self._read_value, self._keyless
         for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
+            if cursor.enough and cursor.offset >= 0:
+                cursor.cut = True
+                return
             cursor.offset = offset
             key: Any = None
             value: Any = None
