@@ -78,7 +78,10 @@ def waiting_app(wait: str, order: str = "partition") -> App:
     return app
 
 
-def found(t, topics=("out", "lists", "sent", "lists-late", "parities", "parities-late")):
+TOPICS = ("out", "lists", "sent", "lists-late", "parities", "parities-late")
+
+
+def found(t, topics):
     result = {}
     for topic in topics:
         name = f"shop-{topic}" if topic.endswith("late") else topic
@@ -104,7 +107,7 @@ moves = st.lists(
 )
 
 
-def play(app, sent, moves, *, seed=None, members=1, partitions=2):
+def play(app, sent, moves, *, seed=None, members=1, partitions=2, topics=TOPICS):
     """Send events, and let things happen in between; all that came out."""
     with app.test(partitions=partitions, members=members) as t:
         t.batch = 4
@@ -124,7 +127,7 @@ def play(app, sent, moves, *, seed=None, members=1, partitions=2):
         t.run()
         t.finish(10_000_000)
         assert not any(task.answers.is_waiting for task in t.tasks)
-        return found(t)
+        return found(t, topics)
 
 
 def in_any_order(rows):
@@ -177,3 +180,55 @@ def test_batches_that_give_one_result_for_each_event_are_not_to_be_seen_either(
     plain = play(waiting_app("no"), sent, [])
     batched = play(waiting_app(kind), sent, moves, seed=seed, members=2)
     assert {t: batched[t] for t in topics} == {t: plain[t] for t in topics}
+
+
+def chained_app(wait: bool) -> App:
+    """Results of closing windows wait, and go into other windows."""
+    app = App("shop")
+
+    @(
+        app.stream("orders", Order, out_of_order="5s")
+        .window(tumbling("5s", grace="3s"), close_after_idle="3s")
+        .aggregate(name="first")
+    )
+    def first(sofar: list[int] | None, order: Order) -> list[int]:
+        return [*(sofar or []), order.n]
+
+    async def waits(numbers: list[int]) -> int:
+        await asyncio.sleep(sum(numbers) % 4)
+        return sum(numbers)
+
+    def plain(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    done = (
+        first.process(name="done", concurrency=3)(waits)
+        if wait
+        else first.process(name="done")(plain)
+    )
+    done.to("out")
+
+    @done.window(tumbling("10s", grace="0s"), close_after_idle="3s").aggregate(to="lists")
+    def lists(sofar: list[int] | None, n: int) -> list[int]:
+        return listed(sofar, n)
+
+    return app
+
+
+@given(sent, moves, st.none() | st.integers(0, 1000), st.integers(1, 3))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_results_of_windows_that_wait_are_late_for_nothing_that_follows(sent, moves, seed, members):
+    topics = ("out", "lists", "lists-late")
+    plain = play(chained_app(False), sent, [], topics=topics)
+    assert play(chained_app(True), sent, moves, seed=seed, members=members, topics=topics) == plain
+    assert not plain["lists-late"]
+
+
+def test_what_closes_for_it_is_quiet_waits_for_what_is_on_its_way():
+    with chained_app(True).test(partitions=1) as t:
+        for n in range(4):
+            t.send("orders", Order(n), key="a", timestamp=n * 1000)
+        t.advance("4s")
+        assert t.values("out") == [6]
+        t.advance("4s")
+        assert t.values("lists") == [[6]] and t.values("shop-lists-late") == []
