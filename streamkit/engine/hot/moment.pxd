@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class Moment:
     cdef public long long offset
     cdef public object frontier
@@ -14,6 +17,9 @@ cdef class EventFrontier:
 cdef class Clock:
     cdef public long long due
     cdef public long long watermark
+
+    @cython.locals(least="long long", most="long long", reached="long long")
+    cpdef bint observe(self, frontiers) except -1
 
 
 cdef class NodeTime:

@@ -68,9 +68,13 @@ class Clock:
 
     def observe(self, frontiers: Iterable[Frontier]) -> bool:
         """Look at the inputs again; True when a window has to be closed."""
-        frontiers = list(frontiers)
-        active = [f.watermark for f in frontiers if not f.is_idle]
-        reached = min(active) if active else max((f.watermark for f in frontiers), default=NEVER)
+        least, most = FOREVER, NEVER
+        for frontier in frontiers:
+            reached = frontier.watermark
+            most = max(most, reached)
+            if not frontier.is_idle:
+                least = min(least, reached)
+        reached = most if least == FOREVER else least
         if reached > self.watermark:
             self.watermark = reached
         return self.watermark >= self.due

@@ -217,6 +217,7 @@ class Sessions:
 
     def _close(self, watermark: int) -> None:
         closed: list[tuple[int, bytes, Open]] = []
+        self._store.touched = self._cursor.offset
         while self._times and self._times[0] <= watermark:
             assert self._due is not None
             for data in self._due.pop(heappop(self._times)):
@@ -234,7 +235,9 @@ class Sessions:
         self, data: bytes, watermark: int, closed: list[tuple[int, bytes, Open]]
     ) -> None:
         store, until = self._store, watermark - self._reach
-        sessions = store.get(data)
+        sessions = store.fresh.get(data)
+        if sessions is None:
+            sessions = store.get(data)
         if not sessions:
             return
         if sessions[0][1] > until:  # it has grown since
