@@ -7,7 +7,7 @@ import typer
 
 from streamkit.cli import INTERRUPTED
 from streamkit.cli.progress import messages
-from streamkit.cli.settings import settings_of
+from streamkit.cli.settings import Settings, settings_of
 from streamkit.engine.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def connect(
             "--reset",
             metavar="NAME",
             help="Run nothing: forget where this source stands, so that the next run reads "
-            "everything again. Refused while a worker runs it.",
+            "everything again. Refused while a worker runs it. Of an app's, with APP.PY in place "
+            "of WORKER.TOML.",
         ),
     ] = None,
 ) -> None:
@@ -42,7 +43,7 @@ def connect(
     if reset is not None:
         if until_idle:
             raise typer.BadParameter("--reset runs nothing: give it without --until-idle")
-        _reset(files, reset, settings.url)
+        _reset(files, reset, settings)
         return
     columns = ("connector", "state", "records", "bad", "lag", "error")
     with stop_on_signals() as stop, messages(columns, settings.debug) as show:
@@ -62,11 +63,19 @@ def connect(
             raise typer.Exit(INTERRUPTED)
 
 
-def _reset(files: list[Path], name: str, url: str) -> None:
+def _reset(files: list[Path], name: str, settings: Settings) -> None:
     from streamkit.connect.offsets import names_of
     from streamkit.connect.reset import reset
 
-    places = reset(files, name, url)
+    if len(files) == 1 and ".py" in files[0].name:
+        from streamkit.cli.loading import load_app
+        from streamkit.connect.beside import worker_config
+
+        app = load_app(str(files[0]))
+        url = settings.url if settings.log_asked else app.log
+        places = reset(worker_config(app.topology()), name, url)
+    else:
+        places = reset(files, name, settings.url)
     if places:
         typer.echo(f"{name}: the next run reads again: {names_of(places)}")
     else:

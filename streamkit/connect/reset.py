@@ -8,12 +8,11 @@ from pathlib import Path
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.clock import SystemClock
-from streamkit.connect.api import Place, SinkConnector
+from streamkit.connect.api import Place
 from streamkit.connect.appending import Rows, append_all, at_once, stop_at
 from streamkit.connect.config import WorkerConfig
 from streamkit.connect.config_file import load
 from streamkit.connect.offsets import SourceOffsets, encode_key
-from streamkit.connect.plugins import find
 from streamkit.errors import ConfigError, GroupActive, nearest
 from streamkit.records import TopicPartition
 
@@ -57,7 +56,7 @@ def _check(config: WorkerConfig, name: str) -> None:
     connectors = {connector.name: connector for connector in config.connectors}
     if name not in connectors:
         raise ConfigError(f"no connector {name!r}{nearest(name, connectors)}")
-    if isinstance(find(connectors[name], config.directory), SinkConnector):
+    if connectors[name].shared.topics:
         raise ConfigError(
             f"{connectors[name].where}: a sink stands where its consumer group does; reset that: "
             f"streamkit groups reset connect-{name} --to earliest"

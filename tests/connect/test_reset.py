@@ -148,3 +148,30 @@ def test_the_command_resets_and_says_what_is_read_again(worker: Path, log: Backe
     assert "no position is stored" in command("--reset", "drop").stdout
     wrong = command("--reset", "drop", "--until-idle")
     assert (wrong.returncode, "--reset runs nothing" in wrong.stderr) == (2, True)
+
+
+def test_a_source_of_an_app_is_reset_by_the_app(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "a.jsonl").write_text('{"n": 1}\n')
+    (tmp_path / "shop.py").write_text(
+        "from streamkit import App\n"
+        "app = App('shop', log='log')\n"
+        "app.source('FileSource', dict, to='rows', path='drop').to('copied')\n"
+    )
+
+    def streamkit(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "streamkit", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for expected in (1, 1):
+        assert streamkit("run", "shop.py", "--until-end").returncode == 0
+        assert streamkit("--log", "log", "consume", "copied").stdout.count("{") == expected
+    done = streamkit("connect", "--reset", "shop-rows-source", "shop.py")
+    assert done.stdout == "shop-rows-source: the next run reads again: file a.jsonl\n", done.stderr
+    assert streamkit("run", "shop.py", "--until-end").returncode == 0
+    assert streamkit("--log", "log", "consume", "copied").stdout.count("{") == 2

@@ -8,9 +8,11 @@ from mypy import api
 
 PREAMBLE = """
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import reveal_type
 import msgspec
 from streamkit.app import App
+from streamkit.connect import SourceContext, SourceItem, sink, source
 from streamkit.dsl.context import Context
 from streamkit.dsl.failures import dlq, retry
 from streamkit.dsl.state import ListState, MapState, State
@@ -26,6 +28,10 @@ class Order(msgspec.Struct):
 
 class Customer(msgspec.Struct):
     name: str
+
+@dataclass(frozen=True)
+class Options:
+    topic: str
 
 class Visit(msgspec.Struct):
     customer: str
@@ -68,6 +74,34 @@ def names(order: Record[Order], context: Context, seen: State[int]) -> Iterator[
 reveal_type(names.by(len))
 """,
         [(5, "Stream[str]")],
+    ),
+    "sources_and_sinks": (
+        """
+@sink(config=Options)
+def write(options: Options, records: list[Record[bytes | None]]) -> None:
+    pass
+
+@source(config=Options)
+def read(options: Options, context: SourceContext) -> Iterator[SourceItem]:
+    yield from ()
+
+reveal_type(app.source("FileSource", Visit, to="in", path="in"))
+reveal_type(app.source(read, Visit, to="read", limit=3))
+reveal_type(app.source(read, Visit, to="again", time="page", partitions=2))
+reveal_type(orders.sink(write).sink("FileSink", path="out"))
+app.source(write, Visit, to="in")
+orders.sink(read)
+app.source(read, Visit)
+""",
+        [
+            (14, 'No overload variant of "source"'),
+            (15, 'Argument 1 to "sink" of "Stream" has incompatible type'),
+            (16, 'No overload variant of "source"'),
+            (10, "Stream[Visit]"),
+            (11, "Stream[Visit]"),
+            (12, "Stream[Visit]"),
+            (13, "Stream[Order]"),
+        ],
     ),
     "on_error": (
         """
