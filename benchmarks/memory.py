@@ -1,7 +1,8 @@
 """Memory while keys come and expire: an hour of event time, with new keys in every minute.
 
-State with a time to live, windows, sessions, and events that wait to be joined: all that is past
-has to go. What the process takes at the end is beside what it took after ten minutes.
+State with a time to live, windows, sessions, events that wait to be joined, versions of a table's
+rows: all that is past has to go. What the process takes at the end is beside what it took after ten
+minutes.
 """
 
 import tempfile
@@ -89,8 +90,9 @@ def _append(log: Backend, minute: int, per_minute: int) -> None:
         numbers = range(start, min(start + _TOGETHER, per_minute))
         keys = [b"key-%d-%d" % (minute, number % (per_minute // 4 or 1)) for number in numbers]
         stamps = [minute * 60_000 + number * 60_000 // per_minute for number in numbers]
-        names = [b"n" for _ in numbers]
-        log.append(TopicPartition("names", 0), names, keys=keys, timestamps=stamps)
+        # Rows stay until they are deleted: of the same keys again and again, old versions go.
+        names, same = [b"n"] * len(numbers), [b"name-%d" % (number % 500) for number in numbers]
+        log.append(TopicPartition("names", 0), names, keys=same, timestamps=stamps)
         for at in (LEFT, RIGHT):
             log.append(at, [b"%d" % number for number in numbers], keys=keys, timestamps=stamps)
 

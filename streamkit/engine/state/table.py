@@ -9,6 +9,7 @@ The topic is the changelog: nothing is written to it. A backing holds what the t
 some positions, so that a start reads it from there and not from its beginning.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import deque
 from typing import Any
@@ -45,7 +46,7 @@ class Nowhere:
     offset = -1
 
 
-class TableStore(Store):
+class TableStore(Store, ABC):
     """See the module. What rows are kept under, those say that are made of it."""
 
     def __init__(self, topic: str, value: Serde, *, at_once: bool) -> None:
@@ -100,12 +101,13 @@ class TableStore(Store):
 
     # Inside.
 
+    @abstractmethod
     def _take(self, partition: int, columns: Columns, start: int, stop: int) -> None:
-        raise NotImplementedError
+        """Take in records that are new."""
 
+    @abstractmethod
     def _some_keys(self, columns: Columns, start: int, stop: int) -> list[bytes]:
         """The keys under which some of these are kept."""
-        raise NotImplementedError
 
     def _begin_with(self, mark: Mark) -> None:
         self._settled = mark

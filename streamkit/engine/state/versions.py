@@ -26,7 +26,7 @@ _DELETED = b"\0"
 _ROW = b"\1"
 _LOOKED_AT = 256
 """Rows looked at in each commit, and twice as many as were taken."""
-_NEAR = 50_000
+_NEAR = 10_000
 """Keys whose last answer is remembered."""
 
 
@@ -85,7 +85,7 @@ class VersionRows(TableStore):
 
     def reaches(self, since: int | None) -> bool:
         """Whether it has all versions that matter from a time (ms) on; None: all there were."""
-        return self.trimmed is None or (since is not None and self.trimmed <= since)
+        return _reaches(self.trimmed, since)
 
     def settle(self) -> None:
         super().settle()
@@ -188,7 +188,10 @@ def begins_at(since: int | None) -> Callable[[bytes], bool]:
     who asks for any."""
 
     def fits(note: bytes) -> bool:
-        trimmed = read_mark(note or b"{}").trimmed
-        return trimmed is None or (since is not None and trimmed <= since)
+        return _reaches(read_mark(note or b"{}").trimmed, since)
 
     return fits
+
+
+def _reaches(trimmed: int | None, since: int | None) -> bool:
+    return trimmed is None or (since is not None and trimmed <= since)
