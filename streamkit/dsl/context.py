@@ -60,6 +60,7 @@ class Context:
         self._timer = ""
         self._draws = 0
         self.topic, self.partition, self.offset = "", -1, -1
+        self.key, self.timestamp = None, -1
         self.at("", -1, -1, None, -1, ())
 
     def at(
@@ -78,6 +79,8 @@ class Context:
         """
         if offset != self.offset or topic != self.topic:
             self._draws = 0
+        elif offset < 0 and (timestamp != self.timestamp or key != self.key):
+            self._draws = 0  # made of no record: nor does what came before a restart count
         if ordinal is not None:
             self._draws = ordinal << 20
         self.topic = topic

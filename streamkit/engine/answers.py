@@ -1,6 +1,6 @@
 """What leaves the steps of a task that events wait at, and when: the answers' side of a task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from streamkit.engine.hot.moment import Clock
 from streamkit.engine.journal import Cut, Entry, Left, Parked, Places
@@ -37,7 +37,7 @@ class Answers:
         self.torn = False
         """What was left half done when it failed cannot be taken back."""
         self._named = {step.name: step for step in self.steps}
-        self._site = site
+        self._cursor = site.cursor
         self._held = tuple(site.held.values())
         self._clock = clock
         self._calls = calls
@@ -112,10 +112,11 @@ class Answers:
             if step.is_due:
                 decided.append(Cut(self._places(), step.name))
                 step.cut()
-            while calls := step.leaving():
-                self._leave(step, calls, decided)
+            while not self._cursor.enough and self._leave(step, step.leaving(), decided):
+                pass
             room = min(room, step.room)
-        return room
+        # What has left may have been given to functions that are slow: others have their turn.
+        return 0 if self._cursor.enough else room
 
     def take(self, entry: Left | Cut) -> bool:
         """Do what a journal says; False when an answer is missing for that yet."""
@@ -129,7 +130,7 @@ class Answers:
         calls = step.named(entry.calls)
         if calls is None:
             return False
-        self._leave(step, calls, [])
+        self._leave(step, calls, None)
         return True
 
     def _take_in(self) -> None:
@@ -142,25 +143,32 @@ class Answers:
     def _is_free(self, step: WaitingStep) -> bool:
         return self.script is None or not self.script.tells(step.name)
 
-    def _leave(self, step: WaitingStep, calls: Sequence[Call], decided: list[Entry]) -> None:
+    def _leave(self, step: WaitingStep, calls: Iterable[Call], decided: list[Entry] | None) -> int:
+        """Give the results of calls, until it is enough; how many it were. `decided` None: a
+        journal says so, and of all."""
         done: list[Call] = []
         call = None
+        count = 0
         try:
             for call in calls:
                 if step.give(call, self._return_to, self._passed):
                     done.append(call)
                 self.left += 1
+                count += 1
+                if self._cursor.enough and decided is not None:
+                    break
         except BaseException:
             assert call is not None
             self.torn = call.number not in step.queue.events  # a part of it has left
             raise
         finally:
-            if done and self.script is None:
+            if done and self.script is None and decided is not None:
                 decided.append(Left(self._places(), step.name, step.told(done)))
+        return count
 
     def _return_to(self, event: Event) -> None:
         self._enter(event.topic, event.partition)
-        self._site.cursor.offset = event.offset
+        self._cursor.offset = event.offset
 
     # Time behind the steps.
 

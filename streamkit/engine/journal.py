@@ -60,12 +60,12 @@ class Ahead(msgspec.Struct, tag="ahead", tag_field="kind", frozen=True):
 
 class Left(msgspec.Struct, tag="left", tag_field="kind", frozen=True):
     """At `at` the calls of step `node` left whose first events are these: topic, partition and
-    offset of the record, and which of those made of it. Of a step that keeps the order of its
-    input, all up to that one."""
+    offset of the record, which of those made of it, time and key. Of a step that keeps the order of
+    its input, all up to that one."""
 
     at: Places
     node: str
-    calls: list[tuple[str, int, int, int]]
+    calls: list[tuple[str, int, int, int, int, bytes | None]]
 
 
 class Cut(msgspec.Struct, tag="cut", tag_field="kind", frozen=True):
@@ -79,7 +79,7 @@ class Parked(msgspec.Struct, tag="parked", tag_field="kind", frozen=True):
     """The function of step `node` failed for this event when it came."""
 
     node: str
-    event: tuple[str, int, int, int]
+    event: tuple[str, int, int, int, int, bytes | None]
 
 
 Step: TypeAlias = Silence | Tables | Left | Cut

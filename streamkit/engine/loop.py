@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from streamkit.engine.performing import Performance
+from streamkit.engine.threads import Threads
 from streamkit.engine.waiting import Answer, Request
 
 logger = logging.getLogger("streamkit.engine")
@@ -63,6 +64,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(Threads())
         self._inbox: deque[tuple[Request, Wanted]] = deque()
         self._told = False
         self._tasks: dict[asyncio.Task[None], tuple[Request, Wanted]] = {}

@@ -514,8 +514,8 @@ class Task:
         """What steps are given again, which waits for nothing and nothing waits for."""
         done = 0
         for one in self._retries:
-            while one.length and done < limit:
-                done += self._process(one, None, limit - done, None)
+            while one.length and done < limit and not self._cursor.enough:
+                done += self._process(one, None, 1, None)
         return done
 
     def _take_back(self) -> None:

@@ -25,8 +25,9 @@ from streamkit.engine.hot.moment import FOREVER
 from streamkit.engine.letters import Earlier
 from streamkit.records import Headers
 
-Identity: TypeAlias = tuple[str, int, int, int]
-"""Of an event: topic, partition and offset of the record it was made of, and which of those."""
+Identity: TypeAlias = tuple[str, int, int, int, int, bytes | None]
+"""Of an event: topic, partition and offset of the record it was made of, and which of those; its
+time and key, as what closes in silence is made of none, and again and again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +56,8 @@ class Event:
 
     @property
     def identity(self) -> Identity:
-        return self.topic, self.partition, self.offset, self.ordinal
+        """Once it is `encoded`."""
+        return self.topic, self.partition, self.offset, self.ordinal, self.stamp, self.data
 
     @property
     def coordinates(self) -> str:

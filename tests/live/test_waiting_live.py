@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from streamkit import App
+from streamkit import App, retry
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.values import CommittedOffset
+from streamkit.engine.dead_letters import DeadLetters
 from streamkit.engine.live import run
 from streamkit.errors import FunctionError, TopologyError
 from streamkit.records import TopicPartition
@@ -478,3 +480,88 @@ def test_a_slow_function_holds_up_commits_others_and_a_stop_by_one_call_only(log
     assert len(calls) - before <= 2
     committed = log.committed("shop")[at].offset
     assert committed == count + len(calls) == len(values(log, "out"))
+
+
+@pytest.mark.parametrize("waited", ["retry", "retry by key", "async", "dlq retry"])
+def test_what_is_slow_behind_a_queue_holds_up_others_and_a_stop_by_few_calls(
+    log: Backend, waited: str
+) -> None:
+    app = App("shop")
+    log.create_topic("visits")
+    works = threading.Event()
+    failed: list[int] = []
+    calls: list[int] = []
+
+    def slow(order: Order) -> int:
+        if not works.is_set():
+            failed.append(order.n)
+            raise ConnectionError("nobody there")
+        calls.append(order.n)
+        time.sleep(0.2)
+        return order.n
+
+    orders = app.stream("orders", Order)
+    if waited == "async":
+
+        @orders.process(concurrency=1000)
+        async def before(order: Order) -> Order:
+            failed.append(order.n)
+            while not works.is_set():
+                await asyncio.sleep(0.01)
+            return order
+
+        before.process(to="out")(slow)
+    elif waited == "dlq retry":
+        orders.process(to="out", on_error="dlq")(slow)
+    else:
+        pause = "key" if waited == "retry by key" else "partition"
+        again = retry(1000, backoff="10ms", max="10ms", pause=pause)
+        orders.process(to="out", on_error=again)(slow)
+
+    @app.stream("visits", int).process(to="seen")
+    def seen(visit: int) -> int:
+        return visit
+
+    count = 200
+    at = TopicPartition("orders", 0)
+    keys = [b"%d" % number for number in range(count)]
+    log.append(at, [b'{"n":1}'] * count, keys=keys)
+    with at_work(app, log):
+        until(lambda: log.committed("shop").get(at, CommittedOffset(0)).offset == count)
+        works.set()
+        if waited == "dlq retry":
+            DeadLetters.of(log, "shop").give_back()
+        until(lambda: len(calls) > 0)
+        before_it = len(calls)
+        log.append(TopicPartition("visits", 0), [b"1"])
+        until(lambda: values(log, "seen") == [1])
+        assert len(calls) - before_it <= 6
+        before_it = len(calls)
+    assert len(calls) - before_it <= 2
+    assert len(values(log, "out")) == len(calls)
+
+
+def test_a_call_in_a_thread_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        """
+import asyncio, pathlib, threading, time
+from streamkit import App
+from streamkit.backends.locate import open_backend
+from streamkit.engine.live import run
+from streamkit.records import TopicPartition
+
+app = App("shop")
+stop = threading.Event()
+
+@app.stream("orders", int).process
+async def slow(order: int) -> None:
+    stop.set()
+    await asyncio.to_thread(time.sleep, 1000)
+
+with open_backend("memory:") as log:
+    log.create_topic("orders")
+    log.append(TopicPartition("orders", 0), [b"1"])
+    run(app.topology(), log, stop=stop)
+"""
+    )
+    subprocess.run([sys.executable, "app.py"], cwd=tmp_path, check=True, timeout=SECONDS)

@@ -1,12 +1,15 @@
 """What functions that are waited for gave live, a replay gives again: the same bytes in order."""
 
 import asyncio
+import time
 from random import Random
 from threading import Event as Flag
+from threading import Thread
 
 import pytest
 from msgspec import Struct
 
+from streamkit import Context
 from streamkit.app import App
 from streamkit.backends.locate import open_backend
 from streamkit.dsl.windows import tumbling
@@ -104,3 +107,91 @@ def test_a_replay_lets_events_leave_where_they_left_live(tmp_path, seed, order):
             again = read(log, session.shadow(topic))
             assert again[: len(live)] == live, topic
             assert topic == "lists" or len(again) == len(live)
+
+
+def test_what_closed_in_silence_leaves_where_it_did_also_around_a_restart(tmp_path):
+    released: set[int] = set()
+    called: list[int] = []
+
+    def silent() -> App:
+        app = App("shop")
+        orders = app.stream("web", Order)
+
+        @orders.window(tumbling("1s"), close_after_idle="20ms").aggregate()
+        def total(sofar: int | None, order: Order) -> int:
+            return (sofar or 0) + order.n
+
+        @total.process(order="key", concurrency=10)
+        async def slow(n: int, context: Context) -> str:
+            called.append(n)
+            while n not in released:
+                await asyncio.sleep(0.001)
+            return f"{n} {context.uuid()}"
+
+        @total.process(to="ids")
+        def at_once(n: int, context: Context) -> str:
+            return f"{n} {context.uuid()}"
+
+        slow.to("out")
+        return app
+
+    def until(condition, failed):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert not failed, failed
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.01)
+
+    with open_backend(tmp_path / "log") as log:
+        log.create_topic("web")
+
+        def publish(n: int) -> None:
+            data, stamp = [b'{"n":%d}' % n], DAY + n * 10_000
+            log.append(TopicPartition("web", 0), data, keys=[b"k%d" % n], timestamps=stamp)
+
+        def at_work(work):
+            stop, failed = Flag(), []
+
+            def live():
+                try:
+                    run_live(silent().topology(), log, stop=stop)
+                except Exception as error:
+                    failed.append(error)
+
+            thread = Thread(target=live)
+            thread.start()
+            try:
+                work(failed)
+            finally:
+                stop.set()
+                thread.join()
+            assert not failed
+
+        def first(failed):
+            publish(1)
+            until(lambda: 1 in called, failed)  # nothing came: it is made of no record
+            publish(2)
+            publish(3)
+            until(
+                lambda: 3 in called, failed
+            )  # the first closed as a record came, the other did not
+
+        def second(failed):
+            publish(4)
+            until(lambda: 4 in called, failed)
+            for count, n in enumerate((2, 4, 1, 3)):
+                released.add(n)
+                until(
+                    lambda count=count: "out" in log.topics() and len(read(log, "out")) > count,
+                    failed,
+                )
+
+        at_work(first)
+        at_work(second)
+        session = begin(
+            silent().topology(), log, name="again", from_text="earliest", to_text="latest", now=0
+        )
+        assert run(silent().topology(), log, session, stop=Flag()).finished
+        assert [value[:1] for _, value, _, _ in read(log, "out")] == [b"2", b"4", b"1", b"3"]
+        for topic in ("out", "ids"):
+            assert read(log, session.shadow(topic)) == read(log, topic)

@@ -89,7 +89,8 @@ class WaitingStep:
         self._hurried = False
         self._next = 0
         self._settled = NEVER
-        self._last: Identity = ("", -1, -1, -1)
+        self._last: tuple[Any, ...] = ()  # what the last event was made of
+        self._ordinal = 0
         self._parked: list[Parked] = []
         self._sent: list[Sent] = []
         self._kept: dict[int, tuple[int, int | None, int | None]] = {}
@@ -98,11 +99,14 @@ class WaitingStep:
 
     def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
         """Let an event wait; call the function for it if there is room."""
-        cursor, last = self._cursor, self._last
-        at = (cursor.topic, cursor.partition, cursor.offset)
-        ordinal = last[3] + 1 if last[:3] == at else 0
-        self._last = (*at, ordinal)
-        self._take(key, value, stamp, headers, ordinal)
+        cursor = self._cursor
+        place: tuple[Any, ...] = (cursor.topic, cursor.partition, cursor.offset)
+        if cursor.offset < 0:
+            # Made of no record: what came before it, perhaps before a restart, does not count.
+            place = (*place, stamp, key)
+        self._ordinal = self._ordinal + 1 if place == self._last else 0
+        self._last = place
+        self._take(key, value, stamp, headers, self._ordinal)
 
     def _take(
         self,
@@ -201,12 +205,15 @@ class WaitingStep:
     def _try_at_once(self, call: Call) -> bool:
         """Make the first attempt where the event is met; False when it failed and has to wait."""
         (event,) = call.events
-        if self._script is not None and self._script.parked(self.name, event.identity):
-            return False  # it failed live, and what came of it came later
+        if self._script is not None:
+            self._encode(event)
+            if self._script.parked(self.name, event.identity):
+                return False  # it failed live, and what came of it came later
         if self._goes(event):
             return True
         answer = self._attempt(call)
         if answer.error is not None and (pause := self._pause(call)) is not None:
+            self._encode(event)
             call.attempts, call.due = 1, self._due(pause)
             self._parked.append(Parked(self.name, event.identity))
             return False
@@ -258,9 +265,10 @@ class WaitingStep:
         self.queue.answered(call, answer)
         return False
 
-    def leaving(self) -> list[Call]:
-        """The calls whose results may be given now, in this order; here: to be made first."""
-        return list(self.queue.ready(self._now)) if self._here else self.queue.leaving()
+    def leaving(self) -> Iterable[Call]:
+        """The calls whose results may be given now, in this order; here: to be made first, and each
+        is begun with as it is taken."""
+        return self.queue.ready(self._now) if self._here else self.queue.leaving()
 
     def named(self, identities: Iterable[Identity]) -> list[Call] | None:
         """The calls that begin with these events and are still here; None: one is not answered.
