@@ -116,6 +116,35 @@ def test_what_a_source_brings_comes_out_of_a_sink_once(log: Backend, tmp_path: P
     assert sorted(values(log, "numbers")) == list(range(20))
 
 
+def test_the_end_waits_for_a_source_that_has_something_to_come(
+    log: Backend, tmp_path: Path
+) -> None:
+    @source(config=NumbersConfig)
+    def slow(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+        place = {"numbers": "all"}
+        yield Pause(1.5, idle=False)  # much longer than all others look for something to do
+        for n in range(config.limit):
+            yield SourceRecord(config.topic, {"n": n}, None, place, {"next": n + 1})
+        yield Pause(60)
+
+    app = App("count")
+    app.source(slow, Number, to="numbers", limit=3).sink(keep, case=str(tmp_path))
+    start(app, log, until_end=True)
+    assert kept[str(tmp_path)] == [0, 1, 2]
+
+
+def test_the_end_waits_for_sinks_that_are_behind(log: Backend, tmp_path: Path) -> None:
+    app = even_numbers(str(tmp_path), limit=300)
+    start(app, log, until_end=True)
+
+    late = App("late")
+    stream = late.stream("count-even-sink", Number).to("copied")
+    run(late.topology(), log, until_end=True)  # its steps have nothing to do any more
+    stream.sink(keep, case=f"{tmp_path} late")
+    start(late, log, until_end=True)
+    assert sorted(kept[f"{tmp_path} late"]) == list(range(0, 300, 2))
+
+
 def test_a_sink_reads_the_topic_that_its_stream_is_written_to(log: Backend, tmp_path: Path) -> None:
     case = str(tmp_path)
     app = App("count")
@@ -228,6 +257,12 @@ def test_progress_says_how_connectors_are(log: Backend, tmp_path: Path) -> None:
         "count-numbers-source idle, 10 records",
         "count-even-sink idle, 5 records",
     )
+
+
+def test_a_log_in_memory_has_them_too(tmp_path: Path) -> None:
+    with open_backend("memory:") as backend:
+        start(even_numbers(str(tmp_path)), backend, until_end=True)
+    assert sorted(kept[str(tmp_path)]) == [0, 2, 4, 6, 8]
 
 
 # In tests.
