@@ -736,8 +736,11 @@ class Delete(NamedTuple):
             if not was_unsure:
                 world.unsure.discard(self.topic)
             return
-        world.unsure.discard(self.topic)
-        world.topics.pop(self.topic, None)
+        if self.topic in world.unsure:
+            world.unsure.discard(self.topic)
+            world.topics.pop(self.topic, None)
+        else:
+            world.unsure.add(self.topic)  # made by others meanwhile: just before, or since
         moment = world.tick()
         for one in forgotten:
             one.done = moment
