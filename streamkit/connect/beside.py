@@ -97,13 +97,14 @@ class Connectors:
             raise self._error
 
     def _mine(self) -> dict[str, Runner] | None:
-        """The connectors that this process runs; None: somebody has yet to take one of them."""
+        """The connectors that this process runs; None: one is nobody's, or ours to start yet."""
         assert self._worker is not None and self._backend is not None
         mine = self._worker.runners
         rest = {plan.config.name for plan in self._plans} - mine.keys()
         if rest:
+            us = self._worker.member_id
             members = self._backend.group(self._config.settings.group_id).members
-            others = {unit[0] for one in members for unit in one.units}
+            others = {unit[0] for one in members if one.member_id != us for unit in one.units}
             if not rest <= others:
                 return None
         return mine

@@ -134,6 +134,12 @@ class Worker:
         self._on_progress = on_progress
         self._clock = SystemClock()
         self._runners: dict[str, Runner] = {}
+        self._member_id: str | None = None
+
+    @property
+    def member_id(self) -> str | None:
+        """What it is called in the group; None: it has not joined yet."""
+        return self._member_id
 
     @property
     def runners(self) -> dict[str, Runner]:
@@ -146,6 +152,7 @@ class Worker:
             dict.fromkeys(self._plans, 1),
             client_id=f"worker-{os.getpid()}",
         )
+        self._member_id = member.member_id
         reported = 0.0
         idle = False
         try:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from streamkit.app import App
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.connect import Pause, SourceContext, SourceItem, SourceRecord, sink, source
+from streamkit.connect.worker import Plan, Worker
 from streamkit.dsl.mermaid import mermaid
 from streamkit.dsl.outline import outline
 from streamkit.dsl.tree import tree
@@ -257,6 +259,26 @@ def test_progress_says_how_connectors_are(log: Backend, tmp_path: Path) -> None:
         "count-numbers-source idle, 10 records",
         "count-even-sink idle, 5 records",
     )
+
+
+def test_a_connector_that_is_ours_but_has_not_begun_is_waited_for(
+    log: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Worker._start
+
+    def late(self: Worker, plan: Plan) -> None:
+        time.sleep(1.0)
+        begin(self, plan)
+
+    log.create_topic("numbers", 1)
+    log.append(TopicPartition("numbers", 0), [b'{"n": 1}'])
+    app = App("count")
+    stream = app.stream("numbers", Number).to("copied")
+    run(app.topology(), log, until_end=True)
+    stream.sink(keep, case=str(tmp_path))
+    monkeypatch.setattr(Worker, "_start", late)
+    start(app, log, until_end=True)
+    assert kept[str(tmp_path)] == [1]
 
 
 def test_a_log_in_memory_has_them_too(tmp_path: Path) -> None:
