@@ -3,6 +3,7 @@
 from typing import Any, NoReturn
 
 from streamkit.dsl.functions import Function
+from streamkit.engine.failed import told
 from streamkit.engine.hot.moment import Moment
 from streamkit.errors import (
     DataError,
@@ -52,7 +53,7 @@ class Cursor(Moment):
         if error is self.reported:
             raise error
         self.reported = FunctionError(
-            f"{function.described} raised {type(error).__name__}: {error}; it was given the "
+            f"{function.described} raised {told(error)}; it was given the "
             f"{given or f'record {self.coordinates}'}, key {key!r}"
         )
         raise self.reported from error
@@ -64,8 +65,8 @@ class Cursor(Moment):
 
     def undated(self, error: Exception) -> Exception:
         """The error to raise when a record does not say its event time."""
-        told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        self.unread = DataError(f"{self.coordinates}: event time: {told}")
+        why = str(error) if isinstance(error, DataError) else told(error)
+        self.unread = DataError(f"{self.coordinates}: event time: {why}")
         return self.unread
 
     def unwritable(self, what: str, error: Exception) -> Exception:

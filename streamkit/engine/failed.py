@@ -1,4 +1,4 @@
-"""What is told of events that were skipped or set aside."""
+"""What is told of functions that fail, and of events that were skipped or set aside."""
 
 from dataclasses import dataclass
 
@@ -17,3 +17,25 @@ class Failed:
     first: str
     last: str
     trace: str
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, also of one that cannot be printed."""
+    try:
+        return str(error)
+    except Exception as also:
+        return f"(its text cannot be had: {type(also).__name__})"
+
+
+def told(error: BaseException) -> str:
+    """Its class, and what it says."""
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def as_exception(error: BaseException) -> Exception:
+    """As what a call fails with: asyncio's CancelledError, say, is none by itself."""
+    if isinstance(error, Exception):
+        return error
+    exception = RuntimeError(told(error))
+    exception.__cause__ = error
+    return exception

@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
+from streamkit.engine.failed import text_of
 from streamkit.records import Headers
 
 PREFIX = "__streamkit.errors."
@@ -112,7 +113,7 @@ def error_headers(
     if error is not None:
         kind = type(error)
         said["exception.class.name"] = f"{kind.__module__}.{kind.__qualname__}"
-        said["exception.message"] = str(error)[:_MESSAGE]
+        said["exception.message"] = text_of(error)[:_MESSAGE]
         said["exception.stacktrace"] = trace[-_TRACE:]
     if behind is not None:
         said |= {"behind": behind.first, "sequence": behind.sequence}

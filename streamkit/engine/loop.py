@@ -6,7 +6,9 @@ import logging
 import threading
 from collections import deque
 from typing import Any, Protocol
+from weakref import WeakSet
 
+from streamkit.engine.failed import as_exception
 from streamkit.engine.performing import Performance
 from streamkit.engine.threads import Threads
 from streamkit.engine.waiting import Answer, Request
@@ -47,16 +49,10 @@ async def answer_of(request: Request) -> Answer:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return Answer(error=_as_exception(error))  # the function's own doing
+        return Answer(error=as_exception(error))  # the function's own doing
     except BaseException as error:
         # It ends neither the thread nor the app: that is for who waits for an answer to say.
-        return Answer(error=_as_exception(error))
-
-
-def _as_exception(error: BaseException) -> Exception:
-    told = RuntimeError(f"{type(error).__name__}: {error}")
-    told.__cause__ = error
-    return told
+        return Answer(error=as_exception(error))
 
 
 class Loop:
@@ -68,6 +64,7 @@ class Loop:
         self._inbox: deque[tuple[Request, Wanted]] = deque()
         self._told = False
         self._tasks: dict[asyncio.Task[None], tuple[Request, Wanted]] = {}
+        self._given_up: WeakSet[asyncio.Task[None]] = WeakSet()
         self._thread = threading.Thread(target=self._work, name="streamkit-async", daemon=True)
         self._thread.start()
 
@@ -121,9 +118,24 @@ class Loop:
             task = self._loop.create_task(self._call(request, wanted), name=request.function.name)
             self._tasks[task] = request, wanted
             task.add_done_callback(self._tasks.pop)
+            if request.timeout is not None:
+                at = request.timeout + STOP_SECONDS
+                last = self._loop.call_later(at, self._give_up, task)
+                task.add_done_callback(lambda _, last=last: last.cancel())  # type: ignore[misc]
 
     async def _call(self, request: Request, wanted: Wanted) -> None:
-        wanted.done(request.step, request.number, await answer_of(request))
+        answer = await answer_of(request)
+        if asyncio.current_task() not in self._given_up:
+            wanted.done(request.step, request.number, answer)
+
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        """A call goes on though its time is up and it was cancelled: nobody waits for it."""
+        request, wanted = self._tasks[task]
+        self._given_up.add(task)
+        error = TimeoutError(
+            f"no answer within {request.timeout:g} s; it was cancelled, and is still at work"
+        )
+        wanted.done(request.step, request.number, Answer(error=error))
 
     def _cancel(self, wanted: Wanted) -> None:
         for task, (_, one) in list(self._tasks.items()):

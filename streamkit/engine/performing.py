@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamkit.dsl.context import Context
+from streamkit.engine.failed import as_exception
 from streamkit.engine.frames import frame_of, rows_of
 from streamkit.engine.waiting import Answer, Request
 
@@ -55,5 +56,7 @@ def perform(request: Request) -> Answer:
     try:
         performance = Performance(request)
         return performance.answer(request.function.call(*performance.arguments))
-    except Exception as error:
-        return Answer(error=error)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        return Answer(error=as_exception(error))

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from streamkit.dsl.functions import Function
+from streamkit.engine.failed import told
 from streamkit.engine.loop import Wanted
 from streamkit.engine.performing import perform
 from streamkit.engine.waiting import Answer, Event, Request
@@ -176,7 +177,7 @@ def _packed(request: Request) -> bytes:
 
 
 def _unpicklable(what: str, error: Exception) -> TypeError:
-    return TypeError(f"{what} cannot be handed to another process: {type(error).__name__}: {error}")
+    return TypeError(f"{what} cannot be handed to another process: {told(error)}")
 
 
 # In the process.
@@ -252,14 +253,14 @@ def _written(answer: Answer) -> bytes:
 def _told(error: BaseException) -> Exception:
     """An error as it can be handed over, with where it came from as a note."""
     where = "".join(traceback.format_exception(error)).rstrip()
-    told: Exception = RuntimeError(f"{type(error).__name__}: {error}")
+    handed: Exception = RuntimeError(told(error))
     if isinstance(error, Exception):
         try:
-            told = pickle.loads(pickle.dumps(error))
+            handed = pickle.loads(pickle.dumps(error))
         except Exception:
-            told = RuntimeError(f"{type(error).__name__}: {error}")
-    told.add_note(f"in a worker process:\n{where}")
-    return told
+            handed = RuntimeError(told(error))
+    handed.add_note(f"in a worker process:\n{where}")
+    return handed
 
 
 def _end_with_parent() -> None:

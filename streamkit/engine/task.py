@@ -38,7 +38,7 @@ from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine import journal as journals
 from streamkit.engine.ahead import ReadAhead
 from streamkit.engine.answers import Answers
-from streamkit.engine.failed import Failed
+from streamkit.engine.failed import Failed, told
 from streamkit.engine.headers import Marker
 from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
 from streamkit.engine.inputs import Head, Input
@@ -54,6 +54,7 @@ from streamkit.engine.state.table import TableStore
 from streamkit.engine.tables import AheadRows
 from streamkit.engine.waiting import Calls, Request
 from streamkit.engine.wiring import wire
+from streamkit.errors import FunctionError
 from streamkit.records import Columns, TopicPartition
 
 IDLE_AFTER = 5_000
@@ -499,9 +500,17 @@ class Task:
                 self.failed = (one.partition, one.position)
             self._take_back()
             raise
-        except BaseException:
+        except BaseException as error:
             self.torn = True
-            raise
+            if one.partition in self._frontiers:
+                one.position = self._cursor.offset if one.at is None else one.at
+                self.failed = (one.partition, one.position)
+            at = self._cursor.coordinates
+            said = f"a function raised {told(error)}; it was given the record {at}"
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                error.add_note(said)
+                raise
+            raise FunctionError(said) from error
         if self._cursor.cut:
             self._cursor.cut = False
             stop = bisect_right(columns.offsets, self._cursor.offset, start, stop)

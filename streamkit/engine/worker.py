@@ -371,6 +371,11 @@ class Worker:
         except Exception as error:
             self._rescue(one, error)
             raise
+        except SystemExit as error:
+            # That is for whoever runs us to do; who did it is not told otherwise.
+            for said in getattr(error, "__notes__", ["the app was ended"]):
+                logger.error("%s: %s", one.unit, said)
+            raise
 
     def _rescue(self, one: Running, error: Exception) -> None:
         failed = one.task.failed

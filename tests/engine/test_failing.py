@@ -1,6 +1,7 @@
 """What becomes of events that a step fails for: nothing of the call is left, and what on_error says
 is done."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -349,6 +350,70 @@ def test_state_that_cannot_be_read_is_no_fault_of_the_event() -> None:
         store.remember = _broken
         run.send("numbers", 2, key="a")
         with pytest.raises((SerdeError, FunctionError, OSError)):
+            run.run()
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("wait", ["no", "retry", "async", "batch"])
+@pytest.mark.parametrize("error", [Mute, asyncio.CancelledError, GeneratorExit, StopIteration])
+def test_whatever_a_function_raises_is_a_failure_of_its_event(
+    wait: str, error: type[BaseException]
+) -> None:
+    app = App("shop")
+    numbers = app.stream("numbers", int)
+
+    def odd(number: int, seen: State[list[int]]) -> list[int]:
+        seen.set([*seen.get([]), number])
+        if number % 2:
+            seen.get().append(-1)
+            raise error
+        return seen.get()
+
+    async def odd_later(number: int) -> list[int]:
+        if number % 2:
+            raise error
+        return [number]
+
+    def odd_together(some: list[int]) -> list[list[int]]:
+        if some[0] % 2:
+            raise error
+        return [some]
+
+    if wait == "no":
+        numbers.process(to="out", on_error="dlq", name="step")(odd)
+    elif wait == "retry":
+        numbers.process(to="out", on_error=retry(1, then="dlq"), name="step")(odd)
+    elif wait == "async":
+        numbers.process(to="out", on_error="dlq", name="step")(odd_later)
+    else:
+        numbers.process(to="out", on_error="dlq", name="step", batch=1)(odd_together)
+    with app.test(1) as run:
+        for number in (2, 3, 4):
+            run.send("numbers", number, key="k")
+        run.run()
+        run.advance("2s")
+        assert run.values("out") == ([[2], [2, 4]] if wait in ("no", "retry") else [[2], [4]])
+        ((_, value, letter),) = dead(run)
+        assert value == b"3"
+        assert error.__name__ in letter.error + letter.message + letter.trace
+
+
+def test_an_error_without_a_text_stops_at_its_record() -> None:
+    app = App("shop")
+
+    @app.stream("numbers", int).process
+    def mute(number: int) -> None:
+        raise Mute
+
+    with app.test(1) as run:
+        run.send("numbers", 1)
+        with pytest.raises(FunctionError, match=r"mute .* raised Mute: .*numbers-0@0"):
             run.run()
 
 

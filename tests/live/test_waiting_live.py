@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from streamkit import App, retry
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset
+from streamkit.engine import loop
 from streamkit.engine.dead_letters import DeadLetters
 from streamkit.engine.live import run
 from streamkit.errors import FunctionError, TopologyError
@@ -443,6 +444,27 @@ def test_a_function_that_other_processes_cannot_import_is_refused() -> None:
             return order
 
 
+def test_a_call_that_goes_on_though_it_was_cancelled_is_not_waited_for(
+    log: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STOP_SECONDS", 0.1)
+    app = App("shop")
+    ended = threading.Event()
+
+    @app.stream("orders", Order).process(to="out", timeout="10ms", on_error="skip")
+    async def stubborn(order: Order) -> int:
+        while order.n == 1 and not ended.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return order.n
+
+    publish(log, [0, 1, 2])
+    with at_work(app, log):
+        until(lambda: values(log, "out") == [0, 2])
+        ended.set()
+    assert values(log, "out") == [0, 2]
+
+
 # Plain functions.
 
 
@@ -565,3 +587,36 @@ with open_backend("memory:") as log:
 """
     )
     subprocess.run([sys.executable, "app.py"], cwd=tmp_path, check=True, timeout=SECONDS)
+
+
+def test_an_error_that_is_no_exception_stops_at_its_record_and_what_was_before_it_counts(
+    log: Backend,
+) -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(to="out")
+    def cancelled(order: Order) -> int:
+        if order.n == 2:
+            raise asyncio.CancelledError
+        return order.n
+
+    publish(log, range(5))
+    with pytest.raises(FunctionError, match=r"CancelledError.*orders-0@2") as told:
+        run(app.topology(), log, stop=threading.Event(), until_end=True)
+    assert values(log, "out") == [0, 1]
+    assert "--to offset:3" in told.value.__notes__[0]
+
+
+def test_a_function_that_ends_the_app_is_named_in_the_log(
+    log: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(to="out", on_error="skip")
+    def ends(order: Order) -> None:
+        sys.exit(3)
+
+    publish(log, [7])
+    with pytest.raises(SystemExit):
+        run(app.topology(), log, stop=threading.Event(), until_end=True)
+    assert "SystemExit: 3; it was given the record orders-0@0" in caplog.text

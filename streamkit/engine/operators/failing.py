@@ -18,7 +18,7 @@ from streamkit.dsl.nodes.node import Node, dead_letter_topic, parked_name
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.timers import Asked
 from streamkit.engine.calls import Calls
-from streamkit.engine.failed import Failed
+from streamkit.engine.failed import Failed, as_exception, told
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.letters import Behind, Earlier, Letter, error_headers, trace_of
@@ -134,10 +134,12 @@ class Failing:
     ) -> bool:
         try:
             results = self.attempt(attempt, key, value, stamp, headers)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             if self.broken:
                 raise
-            self.fail(key, value, stamp, headers, error, earlier=earlier)
+            self.fail(key, value, stamp, headers, as_exception(error), earlier=earlier)
             return False
         for result in results:
             give(key, result, stamp, headers)
@@ -156,7 +158,7 @@ class Failing:
             for store in self._undoable:
                 store.check()
             self.check(key, results, stamp, headers)
-        except Exception:
+        except BaseException:
             for store in self._undoable:
                 store.undo()
             if self.asked:
@@ -357,7 +359,7 @@ class Failing:
 
     def _note(self, error: Exception) -> None:
         what = "skipped" if self._outlet is None else f"in {self._outlet.topic}"
-        text = f"{self._cursor.coordinates}: {type(error).__name__}: {error}"
+        text = f"{self._cursor.coordinates}: {told(error)}"
         if self._failed is None:
             self._failed = Failed(self.name, 1, what, text, text, trace_of(error))
         else:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from streamkit.dsl.failures import Retry, last_resort
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
+from streamkit.engine.failed import as_exception, told
 from streamkit.engine.hot.moment import NEVER, NodeTime
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
@@ -229,10 +230,12 @@ class WaitingStep:
         given = (event.key, event.value, event.stamp, event.headers)
         try:
             return Answer(failing.attempt(self._made, *given))
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             if failing.broken:
                 raise
-            return Answer(error=error)
+            return Answer(error=as_exception(error))
 
     def _made(self, key: Any, value: Any, stamp: int, headers: Headers) -> Sequence[Any]:
         assert self._call is not None
@@ -407,7 +410,7 @@ class WaitingStep:
         if error is self._cursor.reported or len(call.events) == 1:
             self._cursor.fail(function, last.key, error)
         failed = FunctionError(
-            f"{function.described} raised {type(error).__name__}: {error}; it was given a batch of "
+            f"{function.described} raised {told(error)}; it was given a batch of "
             f"{len(call.events)}, made of the records {first.coordinates} to {last.coordinates}"
         )
         self._cursor.reported = failed
@@ -490,7 +493,15 @@ class WaitingStep:
         self.call()
 
     def _restored(self, number: int, kept: WaitingRow) -> Event:
-        key, value = self._key.decode(kept.key), self._value.decode(kept.value)
+        try:
+            key, value = self._key.decode(kept.key), self._value.decode(kept.value)
+        except SerdeError as error:
+            self._cursor.enter(kept.topic, kept.partition)
+            self._cursor.offset = kept.offset
+            what = (
+                f"event that waits for {self._function.described}, of another type than it has now"
+            )
+            raise self._cursor.unreadable(what, error) from error
         return Event(
             number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
             kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept),
