@@ -18,7 +18,7 @@ from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.ticks import Missed, Tick, Ticking, Ticks, taking_tick
 from streamkit.dsl.times import event_time
 from streamkit.dsl.topology import Topology
-from streamkit.errors import ConfigError, TopologyError
+from streamkit.errors import ConfigError, TopologyError, UsageError
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
@@ -306,13 +306,27 @@ class App:
 
         return Connectors(topology)
 
-    def run(self) -> None:
-        """Run live, until Ctrl-C or SIGTERM; `streamkit run` with nothing else to say."""
+    def run(self, *, until_end: bool = False, finish: bool = False) -> None:
+        """Run live, until Ctrl-C or SIGTERM; `streamkit run` with nothing else to say.
+
+        `until_end`: only until everything there is now has been processed. To `finish`: what is
+        open then is closed; windows, sessions and joins give what they have, and what comes for
+        them later is late.
+        """
+        if finish and not until_end:
+            raise UsageError("finish=True closes what is open at the end: say until_end=True too")
         from streamkit.backends.locate import open_backend
         from streamkit.engine.live import run
 
         with open_backend(self.log) as backend:
-            run(self.topology(), backend, settings=self.settings(), companions=self.connectors())
+            run(
+                self.topology(),
+                backend,
+                settings=self.settings(),
+                until_end=until_end,
+                finish=finish,
+                companions=self.connectors(),
+            )
 
     def test(self, partitions: int = 4, *, members: int = 1) -> "TestRun":
         """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""

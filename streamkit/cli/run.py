@@ -31,6 +31,14 @@ def run(
         bool,
         typer.Option("--until-end", help="Stop when everything there is now has been processed."),
     ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish",
+            help="With --until-end: then close what is open. Windows, sessions and joins give what "
+            "they have; what comes for them later is late.",
+        ),
+    ] = False,
     processes: Annotated[
         int, typer.Option("--workers", "-w", min=1, help="How many processes share the tasks.")
     ] = 1,
@@ -78,6 +86,8 @@ def run(
     Start it several times, in several terminals, and the processes share its tasks; --workers does
     that in one. They may come, go and be killed at any time.
     """
+    if finish and not until_end:
+        raise UsageError("--finish closes what is open at the end: say --until-end as well")
     settings = settings_of(context)
     seconds = milliseconds(drain, "--drain") / 1000
     interval = None
@@ -114,6 +124,7 @@ def run(
             arguments += ["--on-missing", on_missing]
             arguments += [] if commit_interval is None else ["--commit-interval", commit_interval]
             arguments += ["--until-end"] if until_end else []
+            arguments += ["--finish"] if finish else []
             arguments += ["--accept"] if accept else []
             others = workers(
                 processes - 1,
@@ -129,6 +140,7 @@ def run(
                     stop=stop,
                     settings=how,
                     until_end=until_end,
+                    finish=finish,
                     accept=accept,
                     on_progress=on_progress,
                     companions=loaded.connectors(),

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from streamkit.backends.base import Backend
+from streamkit.engine.finishing import Finishing
 from streamkit.engine.worker import Worker
 
 
@@ -38,9 +39,13 @@ class Ending:
     """Whether an app has come to the end of all there is: what its companions bring, what its
     tasks make of it, and what its companions take away, in this order."""
 
-    def __init__(self, worker: Worker, companions: Companions | None) -> None:
+    def __init__(
+        self, worker: Worker, companions: Companions | None, finishing: Finishing | None = None
+    ) -> None:
+        """`finishing`: what is open then is closed; None: it is left open."""
         self._worker = worker
         self._companions = companions
+        self._finishing = finishing
         self._since: float | None = None
         """From when on the tasks were seen at their end."""
 
@@ -52,6 +57,9 @@ class Ending:
         # Asked before the tasks are: what comes between is looked for again.
         settled = 0.0 if self._companions is None else self._companions.settled()
         if settled is None or not self._worker.at_end():
+            self._since = None
+            return False
+        if self._finishing is not None and not self._finishing.reached(self._worker, now):
             self._since = None
             return False
         if self._since is None or self._since <= settled:

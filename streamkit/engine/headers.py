@@ -4,7 +4,8 @@
     __streamkit.late       on a late event             ["store",start,end,watermark]
     __streamkit.ahead      on a quarantined record     ["topic",partition,offset,time,limit]
     __streamkit.frontier   on a repartitioned event    how far time was where it came from
-    __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle]
+    __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle], and after these
+                                                       the number of the end it has come to
 
 Times are in ms. An event without a frontier was not behind the time of its partition.
 """
@@ -23,7 +24,6 @@ FRONTIER = "__streamkit.frontier"
 WATERMARK = "__streamkit.watermark"
 
 _encode = msgspec.json.Encoder().encode
-_decode_watermark = msgspec.json.Decoder(tuple[int, int, int | None, bool]).decode
 
 
 def window_identity(store: str, start: int, end: int, sequence: int) -> Headers:
@@ -44,7 +44,9 @@ def ahead_note(topic: str, partition: int, offset: int, time: int, limit: int) -
 @dataclass(frozen=True, slots=True)
 class Marker:
     """What one upstream task says about time: nothing earlier than `watermark` (ms; None: it
-    does not know yet) will come, or, when `idle`, that it has nothing to say at the moment.
+    does not know yet) will come, or, when `idle`, that it has nothing to say at the moment; when
+    `finished`, that it was told so, and has closed what it had open; all tasks are told under one
+    number, which this is, 0: it has not.
 
     It was written by task number `task` of `tasks`.
     """
@@ -53,12 +55,25 @@ class Marker:
     tasks: int
     watermark: int | None
     idle: bool
+    finished: int = 0
 
     def headers(self) -> Headers:
         told = (self.task, self.tasks, self.watermark, self.idle)
-        return ((WATERMARK, _encode(told)),)
+        return ((WATERMARK, _encode((*told, self.finished) if self.finished else told)),)
 
     @classmethod
     def read(cls, data: bytes) -> "Marker":
         """Raises msgspec.DecodeError when it is no marker."""
-        return cls(*_decode_watermark(data))
+        told = _decode_watermark(data)
+        return cls(told.task, told.tasks, told.watermark, told.idle, told.finished)
+
+
+class _Told(msgspec.Struct, array_like=True):
+    task: int
+    tasks: int
+    watermark: int | None
+    idle: bool
+    finished: int = 0
+
+
+_decode_watermark = msgspec.json.Decoder(_Told).decode

@@ -7,6 +7,7 @@ the inputs something was decided, so that a task that reads the same inputs agai
               stood at its end when they were there; `until`: where the others stood by then
     silence   inputs that were idle from there on (all that were), and nodes whose windows closed
               because nothing came
+    finish    nothing more was to come from there on: what was open closed
     tables    the tables were read ahead to their ends, when the task started
     ahead     a record whose time was too far ahead of the clock, and did not count
     left      calls whose results were given: the answers of a step that events wait at
@@ -40,6 +41,16 @@ class Silence(msgspec.Struct, tag="silence", tag_field="kind", frozen=True, omit
     at: Places
     idle: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
+
+
+class Finish(msgspec.Struct, tag="finish", tag_field="kind", frozen=True, omit_defaults=True):
+    """At `at` the task was told that nothing more comes, as all tasks were under that number.
+    `at_rest`, said where a replay reads it: only once everything has been done there that other
+    tasks give it."""
+
+    at: Places
+    number: int
+    at_rest: bool = False
 
 
 class Tables(msgspec.Struct, tag="tables", tag_field="kind", frozen=True):
@@ -82,9 +93,9 @@ class Parked(msgspec.Struct, tag="parked", tag_field="kind", frozen=True):
     event: tuple[str, int, int, int, int, bytes | None]
 
 
-Step: TypeAlias = Silence | Tables | Left | Cut
+Step: TypeAlias = Silence | Finish | Tables | Left | Cut
 """What happens between two records."""
-Entry: TypeAlias = Held | Silence | Tables | Ahead | Left | Cut | Parked
+Entry: TypeAlias = Held | Silence | Finish | Tables | Ahead | Left | Cut | Parked
 
 encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Entry).decode

@@ -12,6 +12,7 @@ from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Topology
 from streamkit.engine.bell import Bell
 from streamkit.engine.companions import Companions, Ending
+from streamkit.engine.finishing import Finishing, tell_open
 from streamkit.engine.plan import accept as accepted
 from streamkit.engine.plan import plan, refuse_unsafe
 from streamkit.engine.progress import Progress
@@ -31,6 +32,7 @@ def run(
     stop: Event | None = None,
     settings: Settings | None = None,
     until_end: bool = False,
+    finish: bool = False,
     accept: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     clock: Clock | None = None,
@@ -40,7 +42,8 @@ def run(
 
     Waits for the topics the app reads, and creates those it writes. When it returns, everything
     it did is committed. With `until_end` it waits for nothing, and also returns when its tasks
-    and those of other members have processed all there is. `on_progress` is called a few times a
+    and those of other members have processed all there is; what is still open then it says, or, to
+    `finish`, closes. `on_progress` is called a few times a
     second. `companions` run beside the tasks; when one of them fails, its error is raised.
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
@@ -81,7 +84,8 @@ def run(
             told = "app %s on log %s: %d tasks, reading %s"
             logger.info(told, topology.app, backend.url, tasks, sources)
             with _beside(companions, backend):
-                ending = Ending(worker, companions) if until_end else None
+                finishing = Finishing(topology, layout, backend) if finish else None
+                ending = Ending(worker, companions, finishing) if until_end else None
                 _work(worker, stopping, ending, companions, clock or SystemClock())
         finally:
             worker.close()
@@ -109,6 +113,7 @@ def _work(
                 ending.worked()
                 continue
             if ending.reached(clock.monotonic()):
+                tell_open(worker)
                 break
         worker.wait()
     worker.finish()

@@ -44,7 +44,7 @@ class Merge:
             elif not one.at_end:
                 return None
         if not heads:
-            if hidden:
+            if hidden and (self.script is None or self.script.paused is None):
                 raise DataError(
                     f"the journal does not go with what {', '.join(hidden)} and the other inputs "
                     "hold: it waits for records that are not there; was a topic made anew?"

@@ -7,9 +7,19 @@ every event that is not late. Only where the wall clock decided that nothing mor
 for (an idle input, `close_after_idle`) may an event in time come too late.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from streamkit.engine.hot.moment import NodeTime
+
+
+@dataclass(frozen=True, slots=True)
+class StillOpen:
+    """What has not been given yet: `count` of them, and at which watermark all of it will be."""
+
+    count: int
+    what: str
+    until: int
 
 
 class Timed(Protocol):
@@ -25,6 +35,10 @@ class Timed(Protocol):
     @property
     def last(self) -> int | None:
         """The watermark of `time` at which all that is open now will be closed, if anything is."""
+
+    @property
+    def open(self) -> StillOpen | None:
+        """What more events, or their end, will have it give; looks at all its rows."""
 
     def advance(self) -> None:
         """Do what is due at the watermark of `time`."""

@@ -17,12 +17,12 @@ LIMIT = 4096
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
     "tables": "l", "steps": "s", "tasks": "n", "waiting": "q", "ticked": "k", "ahead": "a",
-    "asked": "d", "tables_passed": "m",
+    "asked": "d", "tables_passed": "m", "finished": "f", "end": "e",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
     `latest` is the latest event time. `told` are the markers of the `tasks` upstream, [task,
-    watermark, idle].
+    watermark, 1 if idle, and twice the number of the end it has come to].
     `idle`: the input was. `passed` is the last by time, [timestamp, topic, partition], of what
     other inputs had processed since this one's last record. `ticked` is the last tick of the wall
     clock that was written to it.
@@ -30,7 +30,8 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     The task's are in the first input's note: `watermark`; `closed`, per node; `tables`, how far
     they had been read, per topic, and `tables_passed`, what `passed` is for these; `ahead` and
     `asked` of those that are read ahead; `steps`, how many of a journal that it follows were taken;
-    `waiting`, the events that wait for answers.
+    `waiting`, the events that wait for answers; `end`, the number of the last end that it was told
+    of; `finished`, 1 when nothing has come since, 2 when all is closed that was open.
     """
 
     latest: int | None = None
@@ -46,10 +47,12 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     asked: dict[str, list[int | bool]] = {}
     steps: int = 0
     waiting: int = 0
+    end: int = 0
+    finished: int = 0
     ticked: int | None = None
 
     def markers(self) -> list[Marker]:
-        return [Marker(task, self.tasks, at, bool(idle)) for task, at, idle in self.told]
+        return [Marker(task, self.tasks, at, bool(n & 1), n >> 1) for task, at, n in self.told]
 
     def text(self) -> str:
         """Raises DataError when it is longer than an offset can carry."""
@@ -86,3 +89,13 @@ def is_waiting(text: str, where: Any) -> bool:
     """Whether events wait for answers in the task that committed a note. Raises DataError."""
     note = read_note(text, where)
     return note is not None and note.waiting > 0
+
+
+def end_of(text: str, where: Any) -> tuple[int, int]:
+    """Of the task that committed a note with its first input: the number of the last end that it
+    was told of, and 0: something came since, 1: nothing did, 2: and all is closed.
+
+    Raises DataError.
+    """
+    note = read_note(text, where)
+    return (0, 0) if note is None else (note.end, note.finished)

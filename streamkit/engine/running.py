@@ -370,10 +370,10 @@ class Running:
         )
         return self.flush()
 
-    def end(self) -> bool:
+    def end(self, number: int) -> bool:
         """Tell the task that nothing more comes, for now, and take what that gave. False when it
         gave nothing, or did so before."""
-        ended = self.task.end()
+        ended = self.task.end(number)
         return self.flush() or ended
 
     def flush(self) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
 from streamkit.engine.inputs import Input
-from streamkit.engine.journal import Ahead, Cut, Entry, Held, Left, Parked, Places, Step
+from streamkit.engine.journal import Ahead, Cut, Entry, Finish, Held, Left, Parked, Places, Step
 from streamkit.engine.waiting import Identity
 
 
@@ -16,6 +16,8 @@ class Script:
         self._steps: deque[Step] = deque()
         self._held: dict[str, deque[Held]] = {name: deque() for name in inputs}
         self._ahead: dict[tuple[str, int], int] = {}
+        self.paused: Finish | None = None
+        """The end that the task is at: of the inputs it names no more records are there yet."""
         self._parked: set[tuple[str, Identity]] = set()
         for entry in entries:
             # Where entries go back the app was begun again from there: what came after counts.
@@ -37,9 +39,22 @@ class Script:
 
     def due(self) -> Step | None:
         """The step that comes next, taken off, when the inputs have come to it."""
-        if self._steps and self._reached(self._steps[0].at):
+        if self._steps and not self._is_at_rest and self._reached(self._steps[0].at):
             return self._take_off()
         return None
+
+    def due_at_rest(self, last: int) -> Step | None:
+        """The end that comes next, taken off, if it comes once other tasks have nothing more, and
+        its number is `last` or less."""
+        step = self._steps[0] if self._is_at_rest else None
+        if isinstance(step, Finish) and step.number <= last and self._reached(step.at):
+            return self._take_off()
+        return None
+
+    @property
+    def _is_at_rest(self) -> bool:
+        step = self._steps[0] if self._steps else None
+        return isinstance(step, Finish) and step.at_rest
 
     def _take_off(self) -> Step:
         step = self._steps.popleft()
@@ -50,6 +65,8 @@ class Script:
     def hides(self, name: str) -> bool:
         """Whether the first record of an input that has some was not there yet, in the journal."""
         offset = self._inputs[name].head_offset
+        if self.paused is not None and name in self.paused.at:
+            return True
         if self._steps and offset >= self._steps[0].at.get(name, offset + 1):
             return True
         held = self._held[name]

@@ -19,10 +19,10 @@ The shell around it reads and writes the log; live, replay and tests differ only
 
 What a task gives is a function of what it was fed, however that was cut into columns, and of what
 the wall clock decided: which input had nothing yet when another was read on (`caught_up`), which
-was idle, and what closed for it (`idle`), how far tables were read at the start, which of their
-rows came too late, what was too far ahead of the clock (`run`). It gives these decisions as rows of
-its journal, with the changes of its state. A task that is given such a journal takes none itself,
-and does again what the one did that wrote it.
+was idle, and what closed for it (`idle`), that nothing more was to come (`end`), how far tables
+were read at the start, which of their rows came too late, what was too far ahead of the clock
+(`run`). It gives these decisions as rows of its journal, with the changes of its state. A task that
+is given such a journal takes none itself, and does again what the one did that wrote it.
 
 When it drains is where markers of time stand in a repartition topic. They are records in the log,
 so that whoever reads them does the same again.
@@ -42,10 +42,10 @@ from streamkit.engine.failed import Failed, told
 from streamkit.engine.headers import Marker
 from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
 from streamkit.engine.inputs import Head, Input
-from streamkit.engine.journal import Cut, Entry, Left, Silence, Step, Tables
+from streamkit.engine.journal import Cut, Entry, Finish, Left, Silence, Step, Tables
 from streamkit.engine.limits import Limits
 from streamkit.engine.merge import Merge
-from streamkit.engine.node_time import Timed
+from streamkit.engine.node_time import StillOpen, Timed
 from streamkit.engine.notes import Note, read_note
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
@@ -53,6 +53,7 @@ from streamkit.engine.script import Script
 from streamkit.engine.state.table import TableStore
 from streamkit.engine.tables import AheadRows
 from streamkit.engine.waiting import Calls, Request
+from streamkit.engine.watermarks import UpstreamFrontier
 from streamkit.engine.wiring import wire
 from streamkit.errors import FunctionError
 from streamkit.records import Columns, TopicPartition
@@ -98,7 +99,8 @@ class Task:
     """See the module. Not to be used from two threads at once.
 
     `limits` says what topics take, so that a record that one does not take fails as what it was
-    made of. `journal` has the decisions to take in place of own ones.
+    made of. `journal` has the decisions to take in place of own ones; when it is not `whole`, only
+    those when to finish.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Task:
         idle_after: int = IDLE_AFTER,
         journal: Iterable[Entry] | None = None,
         calls: Calls | None = None,
+        whole: bool = True,
     ) -> None:
         self.subtopology = subtopology
         self.number = number
@@ -130,6 +133,8 @@ class Task:
         self._loaded: dict[TopicPartition, int] = {}  # how far tables were at the last commit
         self._loaded_ahead: dict[TopicPartition, int] = {}
         self._was_idle = False
+        self._ended = self._finished = self._paused = False
+        self._end = 0
         self._begun = False
 
         parts = wire(
@@ -138,6 +143,7 @@ class Task:
             subtopology,
             number,
             self._moved,
+            self._heard,
             limits or {},
             self._start,
             self._enter,
@@ -170,8 +176,14 @@ class Task:
         self._merge = Merge(merged)
         self._ahead = ReadAhead(parts.ahead_rows, parts.ahead, merged)
         self._named = {one.name: one for one in (*merged, *self._ahead.inputs.values())}
+        self._outside = any(isinstance(one, EventFrontier) for one in parts.frontiers.values())
+        self._is_mixed = self._outside and any(one.upstream for one in subtopology.streams)
+        self._ended = not self._outside
+        self._script: Script | None = None
         if journal is not None:
             self._merge.script = script = Script(journal, self._named)
+        if journal is not None and whole:
+            self._script = script
             for horizon in parts.horizons:
                 horizon.follow(script)
             self._answers.follow(script)
@@ -225,6 +237,23 @@ class Task:
         """After how many ms of silence `idle` has something to do, ascending."""
         closing = (_patience(node) for _, node in self._timed)
         return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that it had open was closed because nothing more came, and nothing has."""
+        return self._finished
+
+    @property
+    def last_end(self) -> tuple[int, int]:
+        """The number of the last end that it was told of, and 0: something came since, 1: nothing
+        did from outside, 2: and all that was open is closed."""
+        return self._end, 2 if self._finished else int(self._ended)
+
+    @property
+    def open(self) -> dict[str, StillOpen]:
+        """What waits for more events, or for their end, by step."""
+        found = ((node.name, timed.open) for timed, node in self._timed)
+        return {name: one for name, one in found if one is not None}
 
     @property
     def answers(self) -> Answers:
@@ -371,12 +400,17 @@ class Task:
             some = limit - done
             if self._waits and not (some := min(some, self._give_answers())):
                 break
+            # What other tasks hand over is still taken: it finishes when they have.
+            if self._paused and (self._finished or not self._is_mixed):
+                break
             chosen = self._merge.first()
             if chosen is None:
                 break
             one, before = chosen
             self._merge.begins(one)
             done += self._process(one, before, some, self._merge.stop(one))
+        if self._waits and not self._finished:
+            self._finish()  # what waited before what is still open may have left
         self._stats.processed += done
         return done
 
@@ -394,7 +428,8 @@ class Task:
         something is buffered, or a journal has something to say. Raises like `run`; the task is
         then torn.
         """
-        if self.buffered or not (self._script is None or self._script.is_done):
+        script = self._merge.script
+        if self.buffered or not (script is None or script.is_done):
             return
         quiet, idle = FOREVER, []
         for partition, frontier in self._frontiers.items():
@@ -417,6 +452,46 @@ class Task:
             step = Silence(self._places(), tuple(idle), tuple(closed))
             self._decided.append(step)
             self._take(step)
+
+    def end(self, number: int) -> bool:
+        """Say that nothing more comes, for now: what windows, sessions and joins have open closes.
+
+        All tasks are told under one `number`, each end has a greater one.
+        Where it reads what other tasks hand over, these have to have finished before, and tell it
+        by markers. What comes later is processed as ever, and is late for what was closed. False
+        when nothing was to be done, or cannot be yet; raises like `run`, the task is then torn.
+        """
+        is_told = self._end == number and self._ended
+        if self.buffered or self._answers.is_waiting or (is_told and self._finished):
+            return False
+        if is_told or not self._outside:
+            self._enter("", self.number)
+            self._finish()
+            return self._finished
+        step = Finish(self._places(), number)
+        if self.subtopology.journal is not None:
+            self._decided.append(step)
+        return self._take(step)
+
+    def end_at_rest(self, last: int) -> bool:
+        """The same, if the journal that it follows says so where it is, with a number up to `last`.
+        For when nothing more comes of other tasks until that end."""
+        script = self._merge.script
+        step = None if script is None else script.due_at_rest(last)
+        if step is None:
+            return False
+        self._steps += 1
+        return self._take(step)
+
+    @property
+    def paused_at(self) -> int | None:
+        """The number of the `end` that its journal has where it is: it takes no more records until
+        it is to `go_on`, as others may have to finish first. None: it is at none."""
+        return self._end if self._paused else None
+
+    def go_on(self) -> None:
+        """Behind such an end."""
+        self._pause(None)
 
     def finish(self, watermark: int) -> None:
         """Say that nothing more will come from outside: its inputs have come to `watermark` (ms).
@@ -489,6 +564,9 @@ class Task:
         frontier = self._frontiers.get(one.partition)
         if isinstance(frontier, EventFrontier):
             frontier.is_idle = False
+            self._ended = self._finished = False
+        elif isinstance(one, RetryInput):
+            self._ended, self._finished = not self._outside, False
         self._enter(*one.partition)
         try:
             one.read(columns, start, stop)
@@ -531,7 +609,7 @@ class Task:
         """Forget what was made of the present record, which failed."""
         self._outlets.take_back()
         touched = {store.touched for store in self._stores.values()}
-        self.torn = self._cursor.offset in touched
+        self.torn |= self._cursor.offset in touched
 
     def _give_answers(self) -> int:
         """Give the results that are there; how many events may be processed then."""
@@ -545,10 +623,6 @@ class Task:
     def _start(self, request: Request) -> None:
         assert self._calls is not None, "who runs such a task makes its calls"
         self._calls.start(request)
-
-    @property
-    def _script(self) -> Script | None:
-        return self._merge.script
 
     def _begin(self) -> None:
         """Before the first record: what the start of the task itself decided."""
@@ -583,11 +657,11 @@ class Task:
 
     def _follow(self) -> bool:
         """Take the steps of the journal that are due; False when one waits for records."""
-        script = self._script
+        script = self._merge.script
         while script is not None:
             if self._step is None:
                 self._step = script.due()
-            if self._step is None:
+            if self._step is None or (self._paused and not isinstance(self._step, Left | Cut)):
                 break
             if not self._take(self._step):
                 return False
@@ -604,6 +678,12 @@ class Task:
                     if not one.length:
                         return False
                     self._process(one, None, 1 << 62, to)
+            return True
+        if isinstance(step, Finish):
+            self._ended, self._end, self._finished = True, step.number, False
+            self._pause(step)
+            self._enter("", self.number)
+            self._finish()
             return True
         if isinstance(step, Left | Cut):
             try:
@@ -653,6 +733,45 @@ class Task:
         if self._clock.observe(self._frontiers.values()):
             self._advance()
 
+    def _pause(self, step: Finish | None) -> None:
+        script = self._merge.script
+        self._paused = script is not None and step is not None
+        if script is not None:
+            script.paused = step
+
+    def _heard(self) -> None:
+        """A task has told how far it is whose events are handed over here."""
+        self._moved()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Close what is open, if nothing more comes from anywhere, and nothing waits."""
+        told = {self._end} if self._outside else set()
+        for one in self._inputs.values():
+            frontier = self._frontiers.get(one.partition)
+            if isinstance(frontier, UpstreamFrontier) and not isinstance(one, RetryInput):
+                told.add(frontier.finished)
+        end = told.pop() if len(told) == 1 else 0
+        if not self._ended or not end:
+            self._finished = False
+            return
+        if (self._finished and end == self._end) or self._answers.is_waiting:
+            return
+        self._end = end
+        try:
+            # In the order of the nodes: what one gives may open something in the next.
+            for timed, node in self._timed:
+                found = timed.open
+                # What waits before it now came of what was closed: it is closed when that has left.
+                if found is not None and not self._site.is_held(node):
+                    timed.time.closed = max(timed.time.watermark, found.until)
+                    timed.advance()
+            self._update_due()
+        except BaseException:
+            self.torn = True
+            raise
+        self._finished = not self._answers.is_waiting
+
     def _advance(self) -> None:
         # In the order of the nodes: results of one window may open another.
         for timed, _ in self._timed:
@@ -674,7 +793,7 @@ class Task:
         idle = all(frontier.is_idle for frontier in self._frontiers.values())
         idle = idle and not self._site.is_held(node)
         told = None if reached <= NEVER else reached - self._site.delays[node]
-        return Marker(self.number, self._tasks, told, idle)
+        return Marker(self.number, self._tasks, told, idle, self._end if self._finished else 0)
 
     # Committed with the offsets.
 
@@ -687,7 +806,8 @@ class Task:
         else:
             note.tasks = frontier.tasks
             note.told = [
-                (m.task, m.watermark, int(m.idle)) for _, m in sorted(frontier.told.items())
+                (m.task, m.watermark, int(m.idle) + 2 * m.finished)
+                for _, m in sorted(frontier.told.items())
             ]
         if partition in self._tickers:
             note.ticked = self._tickers[partition].last
@@ -701,6 +821,7 @@ class Task:
             note.ahead, note.asked = self._ahead.positions(), self._ahead.asked()
             note.steps = self._steps
             note.waiting = self._answers.waiting
+            note.end, note.finished = self.last_end
             note.watermark = self.watermark
             note.closed = {
                 node.name: timed.time.closed
@@ -723,9 +844,13 @@ class Task:
                 frontier.take(marker)
         if note.ticked is not None and partition in self._tickers:
             self._tickers[partition].begin(note.ticked)
-        if self._script is not None and note.steps:
-            self._script.skip(note.steps)
+        if self._merge.script is not None and note.steps:
+            self._merge.script.skip(note.steps)
             self._steps = note.steps
+        self._end = max(self._end, note.end)
+        if note.finished:
+            self._ended, self._finished = True, note.finished == 2
+            self._pause(Finish(self._places(), note.end) if self._outside else None)
         if note.passed is not None:
             self._merge.recall(self._inputs[partition], note.passed)
         for table in self.tables:

@@ -15,6 +15,7 @@ from streamkit.dsl.stream import Stream
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.topology import Topology
 from streamkit.engine.dead_letters import Choice, DeadLetters
+from streamkit.engine.finishing import Finishing
 from streamkit.engine.running import Running
 from streamkit.engine.settings import Settings
 from streamkit.engine.task import Task
@@ -157,17 +158,36 @@ class TestRun:
             self._act(Running.idle)
             self.run()
 
-    def finish(self, watermark: int) -> None:
-        """Say that no event before `watermark` (ms) will come any more, as a replay does at its
-        end; windows close accordingly."""
+    def finish(self, watermark: int | None = None) -> None:
+        """Say that nothing more comes, for now: what is open closes, as with `--finish`.
+
+        With `watermark` (ms): only that no event before it will come any more, as a replay does at
+        its end; windows close accordingly.
+        """
 
         def finish(one: Running) -> bool:
+            assert watermark is not None
             one.task.finish(watermark)
             return one.flush()
 
         self.run()
+        if watermark is None:
+            self._finish()
+            return
         self._act(finish)
         self.run()
+
+    def _finish(self) -> None:
+        finishing = Finishing(self._topology, self._layout, self._backend)
+
+        def reached(worker: Worker) -> bool:
+            return worker.at_end() and finishing.reached(worker, self.clock.monotonic())
+
+        while True:
+            done = [self._let(worker, reached) for worker in self._started()]
+            if all(done) or not any(worker.uncommitted for worker in self._started()):
+                return  # or an attempt is waited for, which `advance` brings
+            self.run()
 
     def crash(self, member: int | None = None) -> None:
         """Kill every member, or number `member`: what it has not committed is lost.

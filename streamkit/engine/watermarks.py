@@ -41,6 +41,12 @@ class UpstreamFrontier:
         told = [self.told.get(task) for task in range(self.tasks)]
         return bool(told) and all(m is not None and m.idle for m in told)
 
+    @property
+    def finished(self) -> int:
+        """The number of the end that every upstream task says it has come to; 0: some have not."""
+        told = {m.finished for m in self.told.values()}
+        return told.pop() if len(told) == 1 and len(self.told) == self.tasks else 0
+
 
 class RetryFrontier(UpstreamFrontier):
     """An input of events that are processed again: it neither moves time nor holds it back."""

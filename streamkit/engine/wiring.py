@@ -53,12 +53,14 @@ def wire(
     sub: SubTopology,
     number: int,
     moved: Callable[[], None],
+    heard: Callable[[], None],
     limits: Mapping[str, Limits],
     start: Callable[[Request], None],
     enter: Callable[[str, int], None],
 ) -> Parts:
-    """The parts of task `number`; `moved` is called when the time of an input has, `start` for the
-    calls that others make, and `enter` to go to where an event comes from."""
+    """The parts of task `number`; `moved` is called when the time of an input has, `heard` when a
+    task upstream has told about itself, `start` for the calls that others make, and `enter` to go
+    to where an event comes from."""
     cursor, clock = Cursor(), Clock()
     own = {*topology.internal, *topology.ticks}
     outlets = Outlets(topology.types(), own, cursor, limits)
@@ -77,7 +79,7 @@ def wire(
     parts = Parts(clock, cursor, outlets, site, merged, ahead)
     site.frontiers = parts.frontiers
     for source in sub.streams:
-        _make_stream(parts, source, number, moved, alone=len(sub.streams) == 1)
+        _make_stream(parts, source, number, moved, heard, alone=len(sub.streams) == 1)
     for topic, rows in merged.items():
         _make_table(parts, TopicPartition(topic, number), rows)
     for topic, each in ahead.items():
@@ -92,7 +94,12 @@ def wire(
 
 
 def _make_stream(
-    parts: Parts, source: StreamSource, number: int, moved: Callable[[], None], alone: bool
+    parts: Parts,
+    source: StreamSource,
+    number: int,
+    moved: Callable[[], None],
+    heard: Callable[[], None],
+    alone: bool,
 ) -> None:
     partition = TopicPartition(source.topic, number)
     forward = parts.site.after(source, source.key)
@@ -112,7 +119,7 @@ def _make_stream(
             read = guarded(read, source, parts.site)
     else:
         upstream = parts.frontiers[partition] = UpstreamFrontier()
-        read = HandedOver(source, forward, upstream, parts.cursor, moved).read
+        read = HandedOver(source, forward, upstream, parts.cursor, heard).read
     parts.inputs[partition] = Input(partition, read)
 
 

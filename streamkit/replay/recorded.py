@@ -2,8 +2,14 @@
 
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import SubTopology, Topology
-from streamkit.engine.journal import Entry, decode
+from streamkit.engine.journal import Entry, Finish, decode
 from streamkit.records import TopicPartition
+
+
+def is_whole(topology: Topology, sub: SubTopology) -> bool:
+    """Whether a replay can follow all of a journal: whether it reads what the live task read."""
+    outside = {*topology.sources, *topology.ticks}
+    return all(source.topic in outside for source in sub.sources)
 
 
 def recorded(
@@ -11,15 +17,14 @@ def recorded(
 ) -> list[Entry] | None:
     """The journal of the app's live task; None where a replay has to decide itself.
 
-    That is where nothing was kept, and where the inputs are made anew in the replay: what the live
-    task decided, it decided at records that have other offsets now. Raises DataError.
+    That is where nothing was kept. Where inputs are made anew in the replay, what the live task
+    decided it decided at records that have other offsets now; what is left then is when it was told
+    that nothing more comes, by its other inputs. Raises DataError.
     """
     outside = {*topology.sources, *topology.ticks}
-    if sub.journal is None or any(source.topic not in outside for source in sub.sources):
+    if sub.journal is None or sub.journal not in backend.topics():
         return None
     at = TopicPartition(sub.journal, number)
-    if sub.journal not in backend.topics():
-        return None
     bounds = backend.offsets(at)
     position, end = bounds.start, bounds.end
     entries: list[Entry] = []
@@ -27,4 +32,17 @@ def recorded(
         for batch in backend.fetch({at: position}):
             entries += [decode(record.value, f"{at}@{record.offset}") for record in batch.records()]
             position = batch.next_offset
+    if not is_whole(topology, sub):
+        streams = {str(TopicPartition(s.topic, number)) for s in sub.streams if s.topic in outside}
+        # Others of its streams are ended by who writes them: by markers, or else when they have.
+        at_rest = any(s.topic not in outside and s.upstream is None for s in sub.streams)
+        return [
+            Finish(
+                {name: to for name, to in entry.at.items() if name in streams},
+                entry.number,
+                at_rest,
+            )
+            for entry in entries
+            if isinstance(entry, Finish)
+        ] or None
     return entries or None

@@ -19,18 +19,19 @@ from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.nodes.node import Node
-from streamkit.dsl.topology import Layout, SubTopology, Topology
+from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.callers import LiveCallers
 from streamkit.engine.committing import commit
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
 from streamkit.engine.running import Running
+from streamkit.engine.stages import stages
 from streamkit.engine.task import Task
 from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import GroupActive, StreamkitError, UnknownTopic, nearest
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import create_shadow, replay_layout, written
-from streamkit.replay.recorded import recorded
+from streamkit.replay.recorded import is_whole, recorded
 from streamkit.replay.session import Session, store
 
 UNIT = Unit("replay", 0)
@@ -119,8 +120,12 @@ class _Pass:
         self._outputs = Outputs(backend, self._shadow, transaction)
         layout = replay_layout(topology, backend, session)
         self._stages = [
-            [self._begin(topology, layout, name, number, committed) for name, number in stage]
-            for stage in _stages(topology, layout)
+            [
+                self._begin(topology, layout, sub.name, number, committed)
+                for sub in stage
+                for number in range(layout.tasks[sub.name])
+            ]
+            for stage in stages(topology)
         ]
         self._running = [one for stage in self._stages for one in stage]
         self._commit()
@@ -137,7 +142,16 @@ class _Pass:
         limits = self._place.limits()
         journal = recorded(topology, self._backend, sub, number)
         calls = self._callers.of_task()
-        task = Task(topology, layout, sub, number, limits=limits, journal=journal, calls=calls)
+        task = Task(
+            topology,
+            layout,
+            sub,
+            number,
+            limits=limits,
+            journal=journal,
+            calls=calls,
+            whole=is_whole(topology, sub),
+        )
         one = Running(task, self._place, self._outputs, self._clock, calls=calls)
         one.begin(committed)
         while not one.restore(self._clock.monotonic() + COMMIT_INTERVAL):
@@ -177,6 +191,9 @@ class _Pass:
                     one.task.answers.hurry()
                 self._callers.wait(WAIT)
                 continue
+            if self._go_on():
+                uncommitted = True
+                continue
             stage = next(finishing, None)
             if stage is None:
                 self._commit()
@@ -187,6 +204,27 @@ class _Pass:
             uncommitted = True
         self._commit()
         return False
+
+    def _go_on(self) -> bool:
+        """Behind where the live app was told that nothing more comes; False when that is done.
+
+        Those that read what others write were told when these had finished. Only when all have
+        finished does one go on with what came later.
+        """
+        paused = [one.task for one in self._running if one.task.paused_at is not None]
+        first = min((task.paused_at or 0 for task in paused), default=FOREVER)
+
+        def end(one: Running) -> bool:
+            ended = one.task.end_at_rest(first)
+            return one.flush() or ended
+
+        for stage in self._stages:
+            if [self._guarded(one, end) for one in stage].count(True):
+                return True
+        for task in paused:
+            if task.paused_at == first:
+                task.go_on()
+        return bool(paused)
 
     def _finish(self, one: Running) -> bool:
         """Tell a task that nothing more comes, and append what that gives."""
@@ -256,23 +294,6 @@ def _spans(session: Session) -> dict[TopicPartition, Span]:
         for number, (start, end) in enumerate(bounds):
             spans[TopicPartition(topic, number)] = Span(start, end, since, until)
     return spans
-
-
-def _stages(topology: Topology, layout: Layout) -> list[list[tuple[str, int]]]:
-    """The tasks, those that write what others read before these; circles come last, at once."""
-    waiting = list(topology.subtopologies)
-    stages = []
-    while waiting:
-        unwritten = {t for sub in waiting for t in (*sub.sinks, *sub.repartitions)}
-        ready = [sub for sub in waiting if unwritten.isdisjoint(_read(sub))] or waiting
-        waiting = [sub for sub in waiting if sub not in ready]
-        stages.append([(sub.name, n) for sub in ready for n in range(layout.tasks[sub.name])])
-    return stages
-
-
-def _read(sub: SubTopology) -> set[str]:
-    tables = {table.topic for table in (*sub.tables, *sub.global_tables)}
-    return tables | {stream.topic for stream in sub.streams}
 
 
 def _graces(topology: Topology) -> int:

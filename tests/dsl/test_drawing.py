@@ -64,6 +64,7 @@ def test_a_tree_has_what_each_sub_topology_reads_does_keeps_and_writes() -> None
           │  └─ → big: Order
           └─ by orders-by-customer
              └─ → shop-orders-by-customer-repartition: Order
+          journal → shop-orders-journal
 
         sub-topology shop-orders-by-customer-repartition
           shop-orders-by-customer-repartition: Order

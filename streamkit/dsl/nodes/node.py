@@ -95,8 +95,8 @@ class Node:
 
     @property
     def is_clocked(self) -> bool:
-        """Whether the wall clock may decide something in it."""
-        return getattr(self, "close_after_idle", None) is not None
+        """Whether the wall clock, or who runs the app, may decide something in it."""
+        return False
 
     @property
     def unique(self) -> str | None:

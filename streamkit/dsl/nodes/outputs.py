@@ -37,3 +37,7 @@ class Repartition(Node):
     @property
     def name(self) -> str:
         return self.topic
+
+    @property
+    def is_clocked(self) -> bool:
+        return True

@@ -112,6 +112,10 @@ class StreamJoin(StreamNode):
         return True
 
     @property
+    def is_clocked(self) -> bool:
+        return True
+
+    @property
     def delay(self) -> int:
         return self.kind.delay
 

@@ -31,6 +31,10 @@ class WindowFold(StreamNode):
         return self.fold.function
 
     @property
+    def is_clocked(self) -> bool:
+        return True
+
+    @property
     def delay(self) -> int:
         return self.window.grace
 

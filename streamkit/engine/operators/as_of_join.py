@@ -9,6 +9,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
 from streamkit.engine.site import Site
@@ -124,3 +125,11 @@ class AsOfJoin:
     def last(self) -> int | None:
         known = [at for side in (self._left, self._right) if (at := side.last) is not None]
         return max(known) + 1 + self._kind.grace if known else None
+
+    @property
+    def open(self) -> StillOpen | None:
+        last = self._left.last
+        if last is None:
+            return None
+        count = sum(len(events) for _, events in self._left.rows())
+        return StillOpen(count, "undecided events", last + 1 + self._kind.grace)

@@ -8,6 +8,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.stream_joins import StreamJoin, Within
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
 from streamkit.engine.operators.window_rows import moments, ordered, time_of
@@ -114,3 +115,13 @@ class IntervalJoin:
     def last(self) -> int | None:
         known = [at for side in self._sides if (at := side.last) is not None]
         return max(known) + 1 + self._kind.grace if known else None
+
+    @property
+    def open(self) -> StillOpen | None:
+        sides = [one for one, alone in zip(self._sides, self._kind.alone, strict=True) if alone]
+        known = [at for side in sides if (at := side.last) is not None]
+        rows = (events for side in sides for _, events in side.rows())
+        count = sum(not met for events in rows for met, _ in events)
+        if not count:
+            return None  # all were given, and may go on meeting others
+        return StillOpen(count, "unmatched events", max(known) + 1 + self._kind.grace)

@@ -13,7 +13,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.node import OutputSpec
 from streamkit.engine.hot.moment import NodeTime
-from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
+from streamkit.engine.operators.window_rows import BY_KEY, BY_TIME, moments, ordered, time_of
 from streamkit.engine.site import Site
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
@@ -135,6 +135,10 @@ class Side:
         for row, _ in self.store.scan(BY_TIME):
             last = row
         return None if last is None else time_of(last[1:9])
+
+    def rows(self) -> Iterator[tuple[bytes, list[Any]]]:
+        """All its events, by key and time."""
+        return self.store.scan(BY_KEY, BY_TIME)
 
     def over(self, until: int) -> list[tuple[int, bytes, int]]:
         """What is kept until then and not longer: until when, of which keys and times.

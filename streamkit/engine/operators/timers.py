@@ -19,6 +19,7 @@ from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.timers import Asked, Timer
 from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.results import giver
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
 from streamkit.engine.site import Site, ignore
@@ -194,6 +195,10 @@ class Timers:
     @property
     def last(self) -> int | None:
         """Silence closes nothing here: what was asked for is a time."""
+        return None
+
+    @property
+    def open(self) -> StillOpen | None:
         return None
 
     def _fire(self, until: int) -> None:

@@ -18,6 +18,7 @@ from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.journal import Parked
 from streamkit.engine.letters import Behind, Earlier, Letter
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered
 from streamkit.engine.performing import perform
@@ -54,6 +55,7 @@ class WaitingStep:
 
     due: int | None = None  # of event time: never
     last: int | None = None
+    open: StillOpen | None = None
 
     def __init__(self, node: Waiting, key: Serde, site: Site) -> None:
         waits, function = node.waits, node.function

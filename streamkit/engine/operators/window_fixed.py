@@ -10,6 +10,7 @@ from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Hopping
 from streamkit.engine.hot.folds import Tumbling
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_results import Keys, Results
 from streamkit.engine.operators.window_rows import ordered, time_of
@@ -152,6 +153,12 @@ class FixedWindows:
     @property
     def last(self) -> int | None:
         return max((start + self._reach for start in self._starts()), default=None)
+
+    @property
+    def open(self) -> StillOpen | None:
+        last = self.last
+        count = sum(1 for _ in self._store.scan(b""))
+        return None if last is None else StillOpen(count, "windows", last)
 
     def _starts(self) -> Any:
         """Where open windows begin, ascending."""

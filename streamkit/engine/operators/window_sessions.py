@@ -23,6 +23,7 @@ from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Session
 from streamkit.engine.hot.folds import Continuing
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_events import refolder
 from streamkit.engine.operators.window_results import Keys, Results
@@ -201,6 +202,12 @@ class Sessions:
     def last(self) -> int | None:
         ends = (sessions[-1][1] + self._reach for _, sessions in self._store.scan(b""))
         return max(ends, default=None)
+
+    @property
+    def open(self) -> StillOpen | None:
+        last = self.last
+        count = sum(len(sessions) for _, sessions in self._store.scan(b""))
+        return None if last is None else StillOpen(count, "sessions", last)
 
     def _begin(self) -> None:
         """After a start: when to look at which key, and which sessions changed since given."""

@@ -14,6 +14,7 @@ from typing import Any
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Sliding
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.window_changes import changes
 from streamkit.engine.operators.window_events import refolder
 from streamkit.engine.operators.window_results import Keys, Results
@@ -131,6 +132,15 @@ class SlidingWindows:
         assert self._closed is not None
         times = [time_of(row[1:9]) for row, _ in self._store.scan(BY_TIME + ordered(self._closed))]
         return max(times) + 1 + self._grace if times else None
+
+    @property
+    def open(self) -> StillOpen | None:
+        last = self.last
+        if last is None:
+            return None
+        assert self._closed is not None
+        count = sum(1 for _ in self._store.scan(BY_TIME + ordered(self._closed)))
+        return StillOpen(count, "windows", last)
 
     def _begin(self) -> None:
         """After a start: what is closed, the watermark tells that was kept."""
