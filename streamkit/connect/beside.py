@@ -103,6 +103,8 @@ class Connectors:
         rest = {plan.config.name for plan in self._plans} - mine.keys()
         if rest:
             us = self._worker.member_id
+            if us is None:
+                return None
             members = self._backend.group(self._config.settings.group_id).members
             others = {unit[0] for one in members if one.member_id != us for unit in one.units}
             if not rest <= others:
