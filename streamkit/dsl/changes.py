@@ -7,6 +7,8 @@ from enum import IntEnum
 from typing import Literal, TypeAlias
 
 from streamkit.dsl.manifest import KeptConnector, KeptStore, Manifest
+from streamkit.dsl.nodes.node import parked_name
+from streamkit.dsl.nodes.waiting import waiting_name
 
 What: TypeAlias = Literal["kept", "new", "changed", "orphaned", "returns", "gone", "waits", "grows"]
 
@@ -111,14 +113,16 @@ def orphan(name: str, store: KeptStore, rows: int, heir: str | None) -> Change:
     if not rows:
         text = f"is not used any more; there is nothing in {store.changelog}"
         return Change("orphaned", name, text, Risk.SAFE, store.changelog)
-    return Change(
-        "orphaned",
-        name,
-        f"is not used any more; its state is in {store.changelog}",
-        Risk.UNSAFE,
-        store.changelog,
-        f"was it renamed? {heir}" if heir else "was its function renamed? give it its old name=",
-    )
+    if heir:
+        advice = f"was it renamed? {heir}"
+    elif name == waiting_name(store.step):
+        advice = "events wait there: let the code before it answer them: streamkit run --until-end"
+    elif name == parked_name(store.step):
+        advice = "keys wait there: let the code before it be given back what was set aside"
+    else:
+        advice = "was its function renamed? give it its old name="
+    text = f"is not used any more; its state is in {store.changelog}"
+    return Change("orphaned", name, text, Risk.UNSAFE, store.changelog, advice)
 
 
 def renamed(name: str, store: KeptStore, fresh: Mapping[str, KeptStore]) -> str | None:

@@ -7,6 +7,7 @@ from streamkit.dsl.context import Context
 from streamkit.engine.failed import as_exception
 from streamkit.engine.frames import frame_of, rows_of
 from streamkit.engine.waiting import Answer, Request
+from streamkit.errors import UsageError
 
 
 class Performance:
@@ -17,12 +18,13 @@ class Performance:
     given.
     """
 
-    __slots__ = ("_function", "_sent", "arguments")
+    __slots__ = ("_ended", "_function", "_sent", "arguments")
 
     def __init__(self, request: Request) -> None:
         function, event = request.function, request.event
         self._function = function
         self._sent: list[tuple[str, Any, Any, int]] = []
+        self._ended = False
         given = request.given
         if function.batch is not None:
             given = frame_of(given, function.batch, function)
@@ -35,11 +37,18 @@ class Performance:
             self.arguments = (given, context)
 
     def _send(self, topic: str, key: Any, value: Any, stamp: int) -> None:
+        if self._ended:
+            raise UsageError(
+                f"{self._function.described}: its call has ended, and what it sends now would be "
+                "lost; wait for whatever sends before it returns"
+            )
         self._sent.append((topic, key, value, stamp))
 
     def answer(self, result: Any) -> Answer:
         """What is made of what was returned: of a generator all that it gives, now."""
-        return Answer(self._whole(result), sent=tuple(self._sent))
+        whole = self._whole(result)
+        self._ended = True
+        return Answer(whole, sent=tuple(self._sent))
 
     def _whole(self, result: Any) -> Any:
         if result is None:

@@ -61,6 +61,10 @@ def plan(topology: Topology, backend: Backend) -> Plan:
     after = manifest(topology, layout.tasks, layout.partitions, before.left if before else [])
     rows = _rows(topology.app, backend)
     left = before or Manifest(topology.app, "", {}, {}, {})
+    for name in left.stores.keys() - after.stores.keys():
+        changelog = left.stores[name].changelog
+        if 0 < rows.get(changelog, 0) <= LOOK_AT:
+            rows[changelog] = _kept(changelog, backend)
     changes = [
         *(_tried(change, topology, backend) for change in compare(left, after, rows)),
         *_unnoted(topology, left, backend, rows),
@@ -207,6 +211,13 @@ def _rows(app: str, backend: Backend) -> dict[str, int]:
         for topic in backend.topics()
         if topic.startswith(f"{app}-") and topic.endswith("-changelog")
     }
+
+
+def _kept(changelog: str, backend: Backend) -> int:
+    """How many keys have a value: all that waited may have left, say."""
+    parts = (part.partition for part in backend.partitions(changelog))
+    rows = (dict(_records(backend, at)).values() for at in parts)
+    return sum(value is not None for values in rows for value in values)
 
 
 def _tried(change: Change, topology: Topology, backend: Backend) -> Change:

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from streamkit import App, retry
+from streamkit import App, Context, retry
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset
 from streamkit.engine import loop
 from streamkit.engine.dead_letters import DeadLetters
 from streamkit.engine.live import run
-from streamkit.errors import FunctionError, TopologyError
+from streamkit.errors import FunctionError, TopologyError, UnsafeChange, UsageError
 from streamkit.records import TopicPartition
 
 SECONDS = 60.0
@@ -620,3 +620,76 @@ def test_a_function_that_ends_the_app_is_named_in_the_log(
     with pytest.raises(SystemExit):
         run(app.topology(), log, stop=threading.Event(), until_end=True)
     assert "SystemExit: 3; it was given the record orders-0@0" in caplog.text
+
+
+def test_a_step_that_waits_no_more_may_change_when_nothing_does(log: Backend) -> None:
+    def shop(how: str) -> App:
+        app = App("shop")
+        orders = app.stream("orders", Order)
+
+        async def later(order: Order) -> int:
+            if how == "hangs":
+                await asyncio.sleep(1000)
+            return order.n
+
+        def now(order: Order) -> int:
+            return order.n
+
+        orders.process(to="out", name="step")(now if how == "plain" else later)
+        return app
+
+    publish(log, range(3))
+    with at_work(shop("hangs"), log):
+        until(lambda: log.committed("shop").get(TopicPartition("orders", 0)) is not None)
+    with pytest.raises(UnsafeChange, match="events wait there: let the code before it answer"):
+        run(shop("plain").topology(), log, stop=threading.Event(), until_end=True)
+    run(shop("answers").topology(), log, stop=threading.Event(), until_end=True)
+    publish(log, [3])
+    run(shop("plain").topology(), log, stop=threading.Event(), until_end=True)
+    assert values(log, "out") == [0, 1, 2, 3]
+
+
+def test_many_events_of_one_record_fill_a_queue_once(log: Backend) -> None:
+    app = App("shop")
+    answers = threading.Event()
+    called: list[int] = []
+
+    @app.stream("orders", Order).flat_map
+    def many(order: Order) -> list[int]:
+        return list(range(1500))
+
+    @many.process(to="out")
+    async def later(n: int) -> int:
+        called.append(n)
+        while not answers.is_set():
+            await asyncio.sleep(0.01)
+        return n
+
+    at = TopicPartition("orders", 0)
+    log.append(at, [b'{"n":1}'] * 30)
+    with at_work(app, log):
+        until(lambda: log.committed("shop").get(at, CommittedOffset(0)).offset > 0)
+        assert log.committed("shop")[at].offset == 1
+        answers.set()
+        until(lambda: len(values(log, "out")) == 30 * 1500)
+
+
+def test_what_is_sent_after_a_call_has_ended_is_refused(log: Backend) -> None:
+    app = App("shop")
+    log.create_topic("elsewhere")
+    kept: list[Context] = []
+
+    @app.stream("orders", Order).process(to="out")
+    async def leaves_it(order: Order, context: Context) -> int:
+        for earlier in kept:
+            with pytest.raises(UsageError, match="its call has ended"):
+                earlier.send("elsewhere", 1)
+        kept.append(context)
+        context.send("elsewhere", order.n)
+        return order.n
+
+    publish(log, [0])
+    run(app.topology(), log, stop=threading.Event(), until_end=True)
+    publish(log, [1])
+    run(app.topology(), log, stop=threading.Event(), until_end=True)
+    assert values(log, "elsewhere") == [0, 1]

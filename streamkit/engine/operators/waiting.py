@@ -135,11 +135,13 @@ class WaitingStep:
         self.touched = self._cursor.offset
         if self._waits.batch is not None:
             self._gather(event)
-            return
-        call.lane = self._lane(event)
-        self.queue.hold(event)
-        self.queue.add(call)
-        self.call()
+        else:
+            call.lane = self._lane(event)
+            self.queue.hold(event)
+            self.queue.add(call)
+            self.call()
+        if len(self.queue) >= self._most and self._script is None:
+            self._cursor.enough = True  # of one record may come any number of events
 
     def _event(self, key: Any, value: Any, stamp: int, headers: Headers, ordinal: int) -> Event:
         cursor = self._cursor
