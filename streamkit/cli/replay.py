@@ -45,7 +45,8 @@ def replay(
         typer.Option(
             "--diff",
             metavar="TOPIC",
-            help="Compare with what was published there; exit code 1 when they differ.",
+            help="Compare with what was published there; exit code 1 when they differ, or when no "
+            "result is of that time.",
         ),
     ] = None,
     restart: Annotated[
@@ -99,7 +100,12 @@ def replay(
             raise typer.Exit(UNFINISHED)
         found = None if diff is None else difference(log, session, diff)
         _show(log, session, diff, found, json)
-    if found:
+    if found is not None and found.outside:
+        note(
+            f"{found.outside:,} results of the replay are not compared: they bear times outside of "
+            "--from and --to, as event times may be other than those of records"
+        )
+    if found is not None and (found or found.is_of_nothing):
         raise typer.Exit(DIFFERENT)
 
 
@@ -133,6 +139,7 @@ def _show(
                 "changed": found.changed,
                 "only_in_replay": found.only_in_replay,
                 "only_in_published": found.only_in_published,
+                "outside": found.outside,
             }
         print_json(document)
         return

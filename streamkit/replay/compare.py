@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import Topology
 from streamkit.engine.headers import WINDOW
@@ -23,13 +25,15 @@ def check_diff(topology: Topology, topic: str) -> None:
 def difference(backend: Backend, session: Session, topic: str) -> Difference:
     """Compare the shadow of a topic with what is published there in the session's time.
 
-    Both sides are the records whose own timestamp is in the span.
+    Both sides are the records whose own timestamp is in the span. A result has its event's time:
+    where `time=` takes that from the value, it may be outside though the record is inside.
     """
-    return compare(
-        _span(backend, session.shadow(topic), session),
-        _span(backend, topic, session),
-        WINDOW,
-    )
+    shadow = session.shadow(topic)
+    found = compare(_span(backend, shadow, session), _span(backend, topic, session), WINDOW)
+    if session.start is None and session.end is None:
+        return found
+    outside = sum(not _inside(each.timestamp, session) for each in _records(backend, shadow))
+    return replace(found, outside=outside)
 
 
 def sizes(backend: Backend, session: Session) -> dict[str, int]:

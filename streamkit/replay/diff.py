@@ -3,7 +3,8 @@
 Two records are *about the same thing* when their keys are equal, and so are their window
 identities (results of windows carry one in a header) or else their timestamps. Of the records
 about one thing equal values are paired first, then the rest in order as changed; what is left
-over is only on one side.
+over is only on one side. A window's identity ends with how many events it has: one that has
+others now is paired, as changed, with what is left over of the same window.
 
 A window's result that is there again with the same value, because its writer was killed before it
 could commit, counts once. Other records have nothing that tells a repetition from two alike.
@@ -19,6 +20,8 @@ from msgspec import Struct
 from streamkit.records import Record
 
 SAMPLES = 10
+
+_Sides = dict[tuple[bytes | None, bytes | int], list[Record[bytes | None]]]
 
 
 class Thing(NamedTuple):
@@ -44,6 +47,13 @@ class Difference(Struct, frozen=True):
     only_in_replay: int
     only_in_published: int
     samples: tuple[Sample, ...] = ()
+    outside: int = 0
+    """Records of the replay that bear times outside of the span, and were not compared."""
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether there were results, and none of them could be compared."""
+        return self.outside > 0 and not (self or self.same)
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.only_in_replay or self.only_in_published)
@@ -57,7 +67,9 @@ def compare(
     """Compare two sets of records; their order plays no role beyond pairing."""
     left = _by_thing(replayed, identity_header)
     right = _by_thing(published, identity_header)
-    same = changed = only_left = only_right = 0
+    same = changed = 0
+    rest_left: _Sides = {}
+    rest_right: _Sides = {}
     samples: list[Sample] = []
     for thing in dict.fromkeys(chain(left, right)):
         ours, theirs = left.get(thing, []), right.get(thing, [])
@@ -67,19 +79,43 @@ def compare(
             continue
         pairs = min(len(ours), len(theirs))
         changed += pairs
+        _take(samples, thing, ours[:pairs], theirs[:pairs])
+        of_it = _window(thing)
+        rest_left.setdefault(of_it, []).extend(ours[pairs:])
+        rest_right.setdefault(of_it, []).extend(theirs[pairs:])
+    only_left = only_right = 0
+    for thing, ours in rest_left.items():
+        theirs = rest_right[thing]
+        pairs = min(len(ours), len(theirs))
+        changed += pairs
         only_left += len(ours) - pairs
         only_right += len(theirs) - pairs
-        for mine, other in zip_longest(ours, theirs):
-            if len(samples) < SAMPLES:
-                samples.append(Sample(Thing(*thing), mine, other))
+        _take(samples, thing, ours, theirs)
     return Difference(same, changed, only_left, only_right, tuple(samples))
 
 
-def _by_thing(
-    records: Iterable[Record[bytes | None]], identity_header: str
-) -> dict[tuple[bytes | None, bytes | int], list[Record[bytes | None]]]:
+def _take(
+    samples: list[Sample],
+    thing: tuple[bytes | None, bytes | int],
+    ours: list[Record[bytes | None]],
+    theirs: list[Record[bytes | None]],
+) -> None:
+    for mine, other in zip_longest(ours, theirs):
+        if len(samples) < SAMPLES:
+            samples.append(Sample(Thing(*thing), mine, other))
+
+
+def _window(thing: tuple[bytes | None, bytes | int]) -> tuple[bytes | None, bytes | int]:
+    """The thing without the number of events that a window's identity ends with."""
+    key, identity = thing
+    if isinstance(identity, int):
+        return thing
+    return key, identity.rpartition(b",")[0] or identity
+
+
+def _by_thing(records: Iterable[Record[bytes | None]], identity_header: str) -> _Sides:
     """Records by what they are about. Plain tuples, as there may be millions of them."""
-    found: dict[tuple[bytes | None, bytes | int], list[Record[bytes | None]]] = {}
+    found: _Sides = {}
     for record in records:
         identity: bytes | int = record.timestamp
         for name, value in record.headers:

@@ -38,6 +38,27 @@ def test_results_of_one_window_belong_together_whatever_their_timestamp():
     assert counts([ours], [theirs]) == (1, 0, 0, 0)
 
 
+def test_a_window_with_more_events_is_changed():
+    ours = record(b"a", b"8", window=b'["store",0,60000,8]')
+    theirs = record(b"a", b"4", window=b'["store",0,60000,4]')
+    assert counts([ours], [theirs]) == (0, 1, 0, 0)
+    (sample,) = compare([ours], [theirs], "window").samples
+    assert (sample.replayed, sample.published) == (ours, theirs)
+    other = record(b"a", b"4", window=b'["store",60000,120000,4]')
+    assert counts([ours], [other]) == (0, 0, 1, 1)
+
+
+def test_updates_of_a_window_are_held_against_those_after_as_many_events():
+    def updates(*values):
+        return [
+            record(b"a", value, window=b'["store",0,60000,%d]' % count)
+            for count, value in enumerate(values, 1)
+        ]
+
+    assert counts(updates(b"1", b"2", b"3"), updates(b"1", b"2")) == (2, 0, 1, 0)
+    assert counts(updates(b"1", b"3"), updates(b"1", b"2", b"4")) == (1, 1, 0, 1)
+
+
 def test_a_windows_result_that_was_given_again_after_a_kill_is_no_difference():
     once = record(b"a", b"2", window=b"w")
     assert counts([once], [once, once]) == (1, 0, 0, 0)
