@@ -103,6 +103,8 @@ def test_before_its_first_run_all_of_an_app_is_new_and_nothing_is_made(log):
     assert {topic: spec.partitions for topic, spec in found.create.items()} == dict.fromkeys(
         (
             "shop-orders-by-customer-repartition",
+            "shop-orders-by-customer-repartition-journal",
+            "shop-orders-journal",
             "shop-spent-changelog",
             "shop-spent-late",
             "spent",
