@@ -22,7 +22,7 @@ from streamkit.engine.task import Task
 from streamkit.engine.topics import create_topics
 from streamkit.engine.trial_calls import TrialCallers
 from streamkit.engine.worker import Worker
-from streamkit.errors import UnknownTopic, UsageError, nearest
+from streamkit.errors import SerdeError, UnknownTopic, UsageError, nearest
 from streamkit.records import Headers, Record, TopicPartition
 from streamkit.serde import Serde, Untyped, serde_for
 
@@ -91,7 +91,8 @@ class TestRun:
         """Append a record to a topic. `timestamp` in ms; None is the clock's now.
 
         The key decides the partition as in Kafka; without a key it is 0, unless given.
-        Raises SerdeError when key or value is not of the topic's type.
+        A value of bytes, where the topic's type is another, is appended as it is: what
+        somebody else might write there. Raises SerdeError when key or value is of neither type.
         """
         topic = to if isinstance(to, str) else to.name
         count = self._partitions(topic)
@@ -101,7 +102,7 @@ class TestRun:
             partition = 0 if data is None else partition_for(data, count)
         self._backend.append(
             TopicPartition(topic, partition),
-            [value_serde.encode(value)],
+            [_written(value_serde, value)],
             keys=[data],
             timestamps=self.clock.now() if timestamp is None else timestamp,
             headers=[headers] if headers else None,
@@ -370,6 +371,15 @@ _RAW: tuple[Serde, Serde] = (serde_for(str | None), serde_for(bytes | None))
 
 def _decode(serde: Serde, data: bytes | None) -> Any:
     return None if data is None else serde.decode(data)
+
+
+def _written(serde: Serde, value: Any) -> bytes | None:
+    try:
+        return serde.encode(value)
+    except SerdeError:
+        if isinstance(value, bytes):
+            return value
+        raise
 
 
 def _types(topology: Topology) -> dict[str, tuple[Serde, Serde]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamkit import App, Context, State
 from streamkit.dsl.windows import tumbling
-from streamkit.errors import FunctionError, UnknownTopic, UsageError
+from streamkit.errors import FunctionError, SerdeError, UnknownTopic, UsageError
 from streamkit.testing import TestRun
 
 
@@ -163,3 +163,17 @@ def test_senseless_numbers_are_refused() -> None:
             TestRun(topology, **wrong)
     with TestRun(topology) as t, pytest.raises(UsageError, match="members=0"):
         t.rebalance(0)
+
+
+def test_bytes_that_are_not_of_the_type_are_sent_as_they_are() -> None:
+    app = App("a")
+    app.stream("numbers", int, on_error="dlq").to("same")
+    with app.test() as t:
+        t.send("numbers", b"rubbish")
+        t.send("numbers", 7)
+        t.run()
+        assert t.values("same") == [7]
+        (letter,) = t.topic("a-dlq")
+        assert letter.value == b"rubbish"
+        with pytest.raises(SerdeError, match="expected int, got str"):
+            t.send("numbers", "rubbish")
