@@ -180,10 +180,10 @@ class Cleaner:
         now = self._clock.now()
         dirt = self._measured(extents, end, config)
         latest = LatestOffsets(memory)
-        # Of all finished segments: their indexes are written anew.
-        aborted = (
-            self._aborted(end.start_offset, end.active_base) if end.producers_end >= 0 else None
-        )
+        # Of all finished segments: their indexes are written anew. The first may begin below the
+        # start offset; what was aborted there would be a committed record from then on.
+        first = extents[0].base if extents else end.active_base
+        aborted = self._aborted(first, end.active_base) if end.producers_end >= 0 else None
         self._clean_to = yield from self._note_keys(
             extents, dirt, Transactions(aborted or ()), latest
         )

@@ -380,6 +380,20 @@ def test_aborted_records_go_at_once_and_their_marker_when_its_time_has_come(part
     assert read(partition) == expected
 
 
+def test_what_was_aborted_below_the_start_is_not_taken_for_committed(partition, clock):
+    one = Producer(partition, 1)
+    one.put(a="aborted")
+    one.end(commit=False)
+    one.put(b="1")  # so that the aborted batch is not its last one
+    one.end(commit=True)
+    partition.remove_before(2)
+    roll(partition)
+    compact(partition)
+    # Also where the start offset is lost, with the control block and the checkpoints.
+    assert b"aborted" not in Path(partition.directory, file_name(0, LOG)).read_bytes()
+    assert read(partition) == [(2, b"b", b"1")]
+
+
 def test_open_transactions_and_what_follows_them_are_left_alone(partition):
     one = Producer(partition, 1)
     put(partition, a="1")

@@ -451,3 +451,21 @@ def test_a_topic_may_change_again_before_whoever_changes_it_has_heard_that_it_di
     play(template, monkeypatch, (0, Create("b", 1), Stopped(at, 1, Delete("b"))))
     play(template, monkeypatch, (0, Grow("a"), Stopped(at, 1, Delete("a"))))
     play(template, monkeypatch, (0, Delete("a"), Stopped(at, 1, Create("a", 1))))
+
+
+@with_compaction
+def test_what_was_aborted_below_the_start_of_a_partition_is_compacted_away(
+    template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        template,
+        monkeypatch,
+        (0, Transact("x", (0,), (1,))),
+        (0, Begin("x")),
+        (0, Transact("x", (0,), (1,))),
+        (0, Begin("x")),
+        (0, Alter("a", "cleanup.policy", "delete")),
+        (0, DeleteRecords(0, 8)),
+        (0, Alter("a", "cleanup.policy", "compact")),
+        (0, Compact(0, 2, True)),
+    )
