@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-from streamkit.engine.hot.moment import Clock
 from streamkit.engine.journal import Cut, Entry, Left, Parked, Places
 from streamkit.engine.operators.waiting import WaitingStep
 from streamkit.engine.script import Script
 from streamkit.engine.site import Site
+from streamkit.engine.task_time import TaskTime
 from streamkit.engine.waiting import Call, Calls, Event
 
 _ANY = 1 << 62
@@ -16,17 +16,15 @@ class Answers:
     """The steps, in the order of the nodes, and the calls that others make for them.
 
     Results leave between two records, which is when `places` and what was `decided` go together.
-    `act` has operators act that are due.
     """
 
     def __init__(
         self,
         site: Site,
-        clock: Clock,
+        time: TaskTime,
         calls: Calls | None,
         places: Callable[[], Places],
         enter: Callable[[str, int], None],
-        act: Callable[[], None],
     ) -> None:
         order = {node: place for place, node in enumerate(site.nodes)}
         self.steps = sorted(site.waiting, key=lambda step: order[step.node])
@@ -38,12 +36,10 @@ class Answers:
         """What was left half done when it failed cannot be taken back."""
         self._named = {step.name: step for step in self.steps}
         self._cursor = site.cursor
-        self._held = tuple(site.held.values())
-        self._clock = clock
+        self._time = time
         self._calls = calls
         self._places = places
         self._enter = enter
-        self._act = act
 
     # Whoever has the task asks.
 
@@ -151,7 +147,7 @@ class Answers:
         count = 0
         try:
             for call in calls:
-                if step.give(call, self._return_to, self._passed):
+                if step.give(call, self._return_to, self._time.left):
                     done.append(call)
                 self.left += 1
                 count += 1
@@ -169,22 +165,3 @@ class Answers:
     def _return_to(self, event: Event) -> None:
         self._enter(event.topic, event.partition)
         self._cursor.offset = event.offset
-
-    # Time behind the steps.
-
-    def _passed(self) -> None:
-        """An event has left: time behind it may be further."""
-        if any(held.is_due for held in self._held):
-            self._act()
-        else:
-            self.wake()
-
-    def forget(self) -> None:
-        """Nothing is due behind the steps, for the time being."""
-        for held in self._held:
-            held.forget()
-
-    def wake(self) -> None:
-        """Have the task look when something is due behind steps that nothing waits at."""
-        for held in self._held:
-            held.wake()

@@ -29,8 +29,7 @@ so that whoever reads them does the same again.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
@@ -45,12 +44,13 @@ from streamkit.engine.inputs import Head, Input
 from streamkit.engine.journal import Cut, Entry, Finish, Left, Silence, Step, Tables
 from streamkit.engine.limits import Limits
 from streamkit.engine.merge import Merge
-from streamkit.engine.node_time import StillOpen, Timed
+from streamkit.engine.node_time import StillOpen
 from streamkit.engine.notes import Note, read_note
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
 from streamkit.engine.script import Script
 from streamkit.engine.state.table import TableStore
+from streamkit.engine.stats import Stats
 from streamkit.engine.tables import AheadRows
 from streamkit.engine.waiting import Calls, Request
 from streamkit.engine.watermarks import UpstreamFrontier
@@ -60,39 +60,6 @@ from streamkit.records import Columns, TopicPartition
 
 IDLE_AFTER = 5_000
 """After so many ms at its end an input no longer holds time back."""
-
-
-@dataclass(slots=True)
-class Stats:
-    """What a task has done since it was made."""
-
-    processed: int = 0
-    """Records of inputs, markers included."""
-    late: dict[str, int] = field(default_factory=dict)
-    """Late events per window store. They are in its late topic."""
-    ahead: dict[str, int] = field(default_factory=dict)
-    """Events per input that were too far ahead of the clock. They are in its ahead topic."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Events per step that it failed for and went on without, with on_error="skip"."""
-    dead: dict[str, int] = field(default_factory=dict)
-    """Events per step that were set aside. They are in its dead letter topic."""
-
-    @property
-    def failed(self) -> int:
-        """Events that steps have failed for and gone on, those included that followed them."""
-        return sum(self.skipped.values()) + sum(self.dead.values())
-
-    def add(self, other: "Stats") -> None:
-        """Count what another has as well."""
-        self.processed += other.processed
-        for mine, others in (
-            (self.late, other.late),
-            (self.ahead, other.ahead),
-            (self.skipped, other.skipped),
-            (self.dead, other.dead),
-        ):
-            for name, count in others.items():
-                mine[name] = mine.get(name, 0) + count
 
 
 class Task:
@@ -118,11 +85,6 @@ class Task:
     ) -> None:
         self.subtopology = subtopology
         self.number = number
-        self.torn = False
-        """An error left a record half done in the state: neither drain nor commit the task, drop
-        it; what it did since its last checkpoint will be done again."""
-        self.failed: tuple[TopicPartition, int] | None = None
-        """The record of `inputs` that could not be processed, by its partition and offset."""
         self._tasks = layout.tasks[subtopology.name]
         self._idle_after = idle_after
         self._stats = Stats()
@@ -142,24 +104,22 @@ class Task:
             layout,
             subtopology,
             number,
-            self._moved,
             self._heard,
             limits or {},
             self._start,
-            self._enter,
         )
-        self._clock = parts.clock
+        self._attempt = parts.attempt
+        self._time = parts.time
+        self._clock = parts.time.clock
         self._cursor = parts.cursor
         self._outlets = parts.outlets
         self._site = parts.site
-        self._timed = tuple(parts.site.timed)
+        self._timed = tuple(parts.time.timed)
         self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
         self.stores = {one.changelog: parts.site.store(one.name) for one in subtopology.stores}
         """By changelog: for who commits."""
         self._calls = calls
-        self._answers = Answers(
-            parts.site, parts.clock, calls, self._places, self._enter, self._advance
-        )
+        self._answers = Answers(parts.site, parts.time, calls, self._places, parts.attempt.enter)
         self._waits = bool(self._answers.steps)
         self.merged = {
             TopicPartition(topic, number): rows.store for topic, rows in parts.merged.items()
@@ -189,6 +149,17 @@ class Task:
             self._answers.follow(script)
 
     # What it is.
+
+    @property
+    def torn(self) -> bool:
+        """An error left a record half done in the state: neither drain nor commit the task, drop
+        it; what it did since its last checkpoint will be done again."""
+        return self._attempt.torn
+
+    @property
+    def failed(self) -> tuple[TopicPartition, int] | None:
+        """The record of `inputs` that could not be processed, by its partition and offset."""
+        return self._attempt.failed
 
     @property
     def inputs(self) -> tuple[TopicPartition, ...]:
@@ -344,7 +315,7 @@ class Task:
     def tick(self, now: int) -> None:
         """Write the ticks that are due at a time (ms) of the wall clock, for itself to be fed."""
         if self._tickers:
-            self._enter("", self.number)
+            self._attempt.enter("", self.number)
             for ticker in self._tickers.values():
                 ticker.tick(now)
 
@@ -444,11 +415,9 @@ class Task:
             patience = _patience(node)
             if patience is not None and quiet >= patience:
                 closed.append(node.name)
-        if not any(
-            self._can_close(timed, node) for timed, node in self._timed if node.name in closed
-        ):
+        if not self._time.can_close(closed):
             closed = []
-        if closed or idle != self._idle:
+        if closed or idle != self._time.idle:
             step = Silence(self._places(), tuple(idle), tuple(closed))
             self._decided.append(step)
             self._take(step)
@@ -465,7 +434,7 @@ class Task:
         if self.buffered or self._answers.is_waiting or (is_told and self._finished):
             return False
         if is_told or not self._outside:
-            self._enter("", self.number)
+            self._attempt.enter("", self.number)
             self._finish()
             return self._finished
         step = Finish(self._places(), number)
@@ -502,7 +471,7 @@ class Task:
             if isinstance(frontier, EventFrontier):
                 frontier.latest = max(frontier.latest, watermark + frontier.out_of_order)
                 frontier.is_idle = False
-        self._act()
+        self._time.let_pass()
 
     def drain(self) -> Drained:
         """Take what was made since the last call."""
@@ -523,7 +492,7 @@ class Task:
 
         Call it after `drain`, and commit it whole or drop the task: the changes are given once.
         """
-        assert not self.torn, "a torn task is dropped, not committed"
+        assert not self._attempt.torn, "a torn task is dropped, not committed"
         if not self._begun:
             self._begin()
         positions = {
@@ -567,7 +536,7 @@ class Task:
             self._ended = self._finished = False
         elif isinstance(one, RetryInput):
             self._ended, self._finished = not self._outside, False
-        self._enter(*one.partition)
+        self._attempt.enter(*one.partition)
         try:
             one.read(columns, start, stop)
         except Exception:
@@ -575,14 +544,14 @@ class Task:
             # have been changed in place, and cannot be.
             if one.partition in self._frontiers:
                 one.position = self._cursor.offset if one.at is None else one.at
-                self.failed = (one.partition, one.position)
-            self._take_back()
+                self._attempt.failed = (one.partition, one.position)
+            self._attempt.take_back()
             raise
         except BaseException as error:
-            self.torn = True
+            self._attempt.torn = True
             if one.partition in self._frontiers:
                 one.position = self._cursor.offset if one.at is None else one.at
-                self.failed = (one.partition, one.position)
+                self._attempt.failed = (one.partition, one.position)
             at = self._cursor.coordinates
             said = f"a function raised {told(error)}; it was given the record {at}"
             if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -605,19 +574,13 @@ class Task:
                 done += self._process(one, None, 1, None)
         return done
 
-    def _take_back(self) -> None:
-        """Forget what was made of the present record, which failed."""
-        self._outlets.take_back()
-        touched = {store.touched for store in self._stores.values()}
-        self.torn |= self._cursor.offset in touched
-
     def _give_answers(self) -> int:
         """Give the results that are there; how many events may be processed then."""
         try:
             return self._answers.give(self._decided)
         except BaseException:
-            self._take_back()
-            self.torn |= self._answers.torn
+            self._attempt.take_back()
+            self._attempt.torn |= self._answers.torn
             raise
 
     def _start(self, request: Request) -> None:
@@ -628,7 +591,7 @@ class Task:
         """Before the first record: what the start of the task itself decided."""
         self._begun = True
         self._answers.begin()
-        self._update_due()  # by what was restored
+        self._time.update_due()  # by what was restored
         if self._script is not None:
             return
         # Without a commit before, and where it had to.
@@ -682,56 +645,21 @@ class Task:
         if isinstance(step, Finish):
             self._ended, self._end, self._finished = True, step.number, False
             self._pause(step)
-            self._enter("", self.number)
+            self._attempt.enter("", self.number)
             self._finish()
             return True
         if isinstance(step, Left | Cut):
             try:
                 return self._answers.take(step)
             except BaseException:
-                self._take_back()
-                self.torn |= self._answers.torn
+                self._attempt.take_back()
+                self._attempt.torn |= self._answers.torn
                 raise
         for partition, frontier in self._frontiers.items():
             if isinstance(frontier, EventFrontier):
                 frontier.is_idle = str(partition) in step.idle
-        self._act(step.closed)
+        self._time.let_pass(step.closed)
         return True
-
-    @property
-    def _idle(self) -> list[str]:
-        return [
-            str(partition)
-            for partition, frontier in self._frontiers.items()
-            if isinstance(frontier, EventFrontier) and frontier.is_idle
-        ]
-
-    def _act(self, closed: Collection[str] = ()) -> None:
-        """Let time pass without a record: what is made so has no source."""
-        self._enter("", self.number)
-        try:
-            if self._clock.observe(self._frontiers.values()):
-                self._advance()
-            for timed, node in self._timed:
-                last = timed.last
-                # What waits before it may be for what is open: that is closed when it has left.
-                if node.name in closed and last is not None and not self._site.is_held(node):
-                    timed.time.closed = max(timed.time.watermark, last)
-                    timed.advance()
-            self._update_due()
-        except BaseException:
-            self.torn = True
-            raise
-
-    def _enter(self, topic: str, partition: int) -> None:
-        self._cursor.enter(topic, partition)
-        self._outlets.begin()
-        for store in self._stores.values():
-            store.touched = -2
-
-    def _moved(self) -> None:
-        if self._clock.observe(self._frontiers.values()):
-            self._advance()
 
     def _pause(self, step: Finish | None) -> None:
         script = self._merge.script
@@ -741,7 +669,7 @@ class Task:
 
     def _heard(self) -> None:
         """A task has told how far it is whose events are handed over here."""
-        self._moved()
+        self._time.moved()
         self._finish()
 
     def _finish(self) -> None:
@@ -758,35 +686,8 @@ class Task:
         if (self._finished and end == self._end) or self._answers.is_waiting:
             return
         self._end = end
-        try:
-            # In the order of the nodes: what one gives may open something in the next.
-            for timed, node in self._timed:
-                found = timed.open
-                # What waits before it now came of what was closed: it is closed when that has left.
-                if found is not None and not self._site.is_held(node):
-                    timed.time.closed = max(timed.time.watermark, found.until)
-                    timed.advance()
-            self._update_due()
-        except BaseException:
-            self.torn = True
-            raise
+        self._time.close_all()
         self._finished = not self._answers.is_waiting
-
-    def _advance(self) -> None:
-        # In the order of the nodes: results of one window may open another.
-        for timed, _ in self._timed:
-            timed.advance()
-        self._update_due()
-
-    def _update_due(self) -> None:
-        self._clock.due = FOREVER
-        self._answers.forget()
-        for timed, _ in self._timed:
-            if (due := timed.due) is not None:
-                timed.time.wake(due)
-
-    def _can_close(self, timed: Timed, node: Node) -> bool:
-        return timed.last is not None and not self._site.is_held(node)
 
     def _marker(self, node: Repartition) -> Marker:
         reached = self._site.reached(node)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Layout, SubTopology, Topology
+from streamkit.engine.attempt import Attempt
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.horizon import Horizon
 from streamkit.engine.hot.moment import Clock, EventFrontier
@@ -18,6 +19,7 @@ from streamkit.engine.retried import RetryInput
 from streamkit.engine.site import Site
 from streamkit.engine.steps import step
 from streamkit.engine.tables import AheadRows, MergedRows, new_latest
+from streamkit.engine.task_time import TaskTime
 from streamkit.engine.ticker import Ticker
 from streamkit.engine.waiting import Request
 from streamkit.engine.watermarks import RetryFrontier, UpstreamFrontier
@@ -34,14 +36,15 @@ class Parts:
     `tickers` those of ticks.
     """
 
-    clock: Clock
     cursor: Cursor
     outlets: Outlets
     site: Site
+    attempt: Attempt
+    time: TaskTime
     merged: dict[str, MergedRows]
     ahead_rows: dict[str, AheadRows]
+    frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier]
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
-    frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = field(default_factory=dict)
     horizons: list[Horizon] = field(default_factory=list)
     ahead: list[TopicPartition] = field(default_factory=list)
     tickers: dict[TopicPartition, Ticker] = field(default_factory=dict)
@@ -52,15 +55,12 @@ def wire(
     layout: Layout,
     sub: SubTopology,
     number: int,
-    moved: Callable[[], None],
     heard: Callable[[], None],
     limits: Mapping[str, Limits],
     start: Callable[[Request], None],
-    enter: Callable[[str, int], None],
 ) -> Parts:
-    """The parts of task `number`; `moved` is called when the time of an input has, `heard` when a
-    task upstream has told about itself, `start` for the calls that others make, and `enter` to go
-    to where an event comes from."""
+    """The parts of task `number`; `heard` is called when a task upstream has told about itself,
+    `start` for the calls that others make."""
     cursor, clock = Cursor(), Clock()
     own = {*topology.internal, *topology.ticks}
     outlets = Outlets(topology.types(), own, cursor, limits)
@@ -76,10 +76,14 @@ def wire(
         if table.everywhere or table in then
     }
     site = Site(topology.app, sub, number, step, cursor, clock, outlets, merged, ahead, start)
-    parts = Parts(clock, cursor, outlets, site, merged, ahead)
-    site.frontiers = parts.frontiers
+    frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = {}
+    site.frontiers = frontiers
+    attempt = Attempt(cursor, outlets)
+    time = TaskTime(clock, site, frontiers, attempt)
+    parts = Parts(cursor, outlets, site, attempt, time, merged, ahead, frontiers)
     for source in sub.streams:
-        _make_stream(parts, source, number, moved, heard, alone=len(sub.streams) == 1)
+        _make_stream(parts, source, number, heard, alone=len(sub.streams) == 1)
+    attempt.stores = tuple(site.stores[one.name] for one in sub.stores)
     for topic, rows in merged.items():
         _make_table(parts, TopicPartition(topic, number), rows)
     for topic, each in ahead.items():
@@ -89,7 +93,7 @@ def wire(
         if failing.retries is not None:
             partition = TopicPartition(failing.retries, number)
             parts.frontiers[partition] = RetryFrontier()
-            parts.inputs[partition] = RetryInput(partition, failing, cursor, enter)
+            parts.inputs[partition] = RetryInput(partition, failing, cursor, attempt.enter)
     return parts
 
 
@@ -97,7 +101,6 @@ def _make_stream(
     parts: Parts,
     source: StreamSource,
     number: int,
-    moved: Callable[[], None],
     heard: Callable[[], None],
     alone: bool,
 ) -> None:
@@ -112,8 +115,9 @@ def _make_stream(
             outlet = parts.site.outlet(source.ahead)
             horizon = Horizon(str(partition), source.max_ahead, outlet, parts.cursor)
             parts.horizons.append(horizon)
+        time = parts.time
         read: Reader = Source(
-            source, forward, events, parts.clock, parts.cursor, moved, alone, horizon
+            source, forward, events, time.clock, parts.cursor, time.moved, alone, horizon
         ).read
         if source.failure is not None:
             read = guarded(read, source, parts.site)

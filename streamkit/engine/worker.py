@@ -31,7 +31,8 @@ from streamkit.engine.settings import Settings
 from streamkit.engine.state.beside import Beside
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.state.shared import SharedRows
-from streamkit.engine.task import Stats, Task
+from streamkit.engine.stats import Stats
+from streamkit.engine.task import Task
 from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import Fenced, ProducerFenced, StreamkitError
 from streamkit.records import TopicPartition

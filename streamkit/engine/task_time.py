@@ -1,0 +1,111 @@
+"""Event time of one task: how far it has come, and what operators do as it passes."""
+
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
+
+from streamkit.engine.attempt import Attempt
+from streamkit.engine.hot.moment import FOREVER, Clock, EventFrontier
+from streamkit.engine.node_time import Timed
+from streamkit.engine.site import Site
+from streamkit.engine.watermarks import UpstreamFrontier
+from streamkit.records import TopicPartition
+
+Frontiers: TypeAlias = Mapping[TopicPartition, EventFrontier | UpstreamFrontier]
+"""How far the inputs have come that are read as streams, in their order."""
+
+
+class TaskTime:
+    """The clock, and who acts by it: in the order of the nodes, as results of one may be given to
+    the next."""
+
+    def __init__(self, clock: Clock, site: Site, frontiers: Frontiers, attempt: Attempt) -> None:
+        self.clock = clock
+        self.timed = site.timed
+        self.frontiers = frontiers
+        self._held = site.held
+        self._site = site
+        self._attempt = attempt
+
+    def moved(self) -> None:
+        """The time of an input has: operators act that are due."""
+        if self.clock.observe(self.frontiers.values()):
+            self.advance()
+
+    def advance(self) -> None:
+        """Have the operators do what is due."""
+        # In the order of the nodes: results of one window may open another.
+        for timed, _ in self.timed:
+            timed.advance()
+        self.update_due()
+
+    def update_due(self) -> None:
+        """See anew when the next of them has to act."""
+        self.clock.due = FOREVER
+        for held in self._held.values():
+            held.forget()
+        for timed, _ in self.timed:
+            if (due := timed.due) is not None:
+                timed.time.wake(due)
+
+    def left(self) -> None:
+        """An event has left a step that it waited at: time behind it may be further."""
+        if any(held.is_due for held in self._held.values()):
+            self.advance()
+            return
+        for held in self._held.values():
+            held.wake()
+
+    # Without a record: what is made so has no source.
+
+    @property
+    def idle(self) -> list[str]:
+        """The inputs that hold no time back."""
+        return [
+            str(partition)
+            for partition, frontier in self.frontiers.items()
+            if isinstance(frontier, EventFrontier) and frontier.is_idle
+        ]
+
+    def can_close(self, names: Collection[str]) -> bool:
+        """Whether a node of these names has something open that `let_pass` would close."""
+        return any(
+            timed.last is not None and not self._site.is_held(node)
+            for timed, node in self.timed
+            if node.name in names
+        )
+
+    def let_pass(self, closed: Collection[str] = ()) -> None:
+        """See how far the inputs are, and close what nodes of these names have open. Raises what
+        steps raise; the attempt is then torn."""
+        self._attempt.enter("", self._site.number)
+        try:
+            self.moved()
+            for timed, node in self.timed:
+                last = timed.last
+                # What waits before it may be for what is open: that is closed when it has left.
+                if node.name in closed and last is not None and not self._site.is_held(node):
+                    _close(timed, last)
+            self.update_due()
+        except BaseException:
+            self._attempt.torn = True
+            raise
+
+    def close_all(self) -> None:
+        """Close what more events, or their end, would. Raises what steps raise; the attempt is then
+        torn."""
+        try:
+            # In the order of the nodes: what one gives may open something in the next.
+            for timed, node in self.timed:
+                found = timed.open
+                # What waits before it now came of what was closed: it is closed when that has left.
+                if found is not None and not self._site.is_held(node):
+                    _close(timed, found.until)
+            self.update_due()
+        except BaseException:
+            self._attempt.torn = True
+            raise
+
+
+def _close(timed: Timed, until: int) -> None:
+    timed.time.closed = max(timed.time.watermark, until)
+    timed.advance()
