@@ -72,9 +72,7 @@ def test_what_does_not_go_together_is_refused(function, options, told) -> None:
 
 @pytest.mark.parametrize("operation", ["map", "filter", "flat_map"])
 def test_only_process_takes_coroutines(operation) -> None:
-    with pytest.raises(
-        TopologyError, match=r"waits .* is async; only a function of"
-    ):
+    with pytest.raises(TopologyError, match=r"waits .* is async; only a function of"):
         getattr(orders_of(App("shop")), operation)(waits)
 
 
@@ -184,7 +182,5 @@ def test_a_batch_that_fails_is_told_by_its_first_and_last_record() -> None:
     def fails(orders: list[Order]) -> list[int]:
         raise ValueError("no")
 
-    with pytest.raises(
-        FunctionError, match=r"fails .*batch of 3, made of the records orders-0@0"
-    ):
+    with pytest.raises(FunctionError, match=r"fails .*batch of 3, made of the records orders-0@0"):
         results(lambda orders: orders.process(batch=3)(fails), [Order(n) for n in range(3)])
