@@ -35,6 +35,7 @@ class Answers:
         self.torn = False
         """What was left half done when it failed cannot be taken back."""
         self._named = {step.name: step for step in self.steps}
+        self._site = site
         self._cursor = site.cursor
         self._time = time
         self._calls = calls
@@ -46,7 +47,7 @@ class Answers:
     @property
     def is_waiting(self) -> bool:
         """Whether something waits."""
-        return any(len(step.queue) for step in self.steps)
+        return self._site.is_waiting
 
     @property
     def waiting(self) -> int:

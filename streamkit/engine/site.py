@@ -233,6 +233,11 @@ class Site:
         return self.held[before]
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether events wait at any step."""
+        return any(len(step.queue) for step in self.waiting)
+
+    @property
     def own(self) -> EventFrontier | None:
         """How far the input has come that the record at hand is of; None: others know that."""
         here = self.frontiers.get(TopicPartition(self.cursor.topic, self.cursor.partition))

@@ -31,7 +31,6 @@ so that whoever reads them does the same again.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
-from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine import journal as journals
@@ -39,13 +38,14 @@ from streamkit.engine.ahead import ReadAhead
 from streamkit.engine.answers import Answers
 from streamkit.engine.failed import Failed, told
 from streamkit.engine.headers import Marker
-from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
+from streamkit.engine.hot.moment import NEVER, EventFrontier
 from streamkit.engine.inputs import Head, Input
 from streamkit.engine.journal import Cut, Entry, Finish, Left, Silence, Step, Tables
 from streamkit.engine.limits import Limits
 from streamkit.engine.merge import Merge
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.notes import Note, read_note
+from streamkit.engine.patience import IDLE_AFTER, Patience
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
 from streamkit.engine.script import Script
@@ -53,13 +53,9 @@ from streamkit.engine.state.table import TableStore
 from streamkit.engine.stats import Stats
 from streamkit.engine.tables import AheadRows
 from streamkit.engine.waiting import Calls, Request
-from streamkit.engine.watermarks import UpstreamFrontier
 from streamkit.engine.wiring import wire
 from streamkit.errors import FunctionError
 from streamkit.records import Columns, TopicPartition
-
-IDLE_AFTER = 5_000
-"""After so many ms at its end an input no longer holds time back."""
 
 
 class Task:
@@ -86,7 +82,6 @@ class Task:
         self.subtopology = subtopology
         self.number = number
         self._tasks = layout.tasks[subtopology.name]
-        self._idle_after = idle_after
         self._stats = Stats()
         self._told: dict[str, Marker] = {}
         self._decided: list[Entry] = []
@@ -95,8 +90,7 @@ class Task:
         self._loaded: dict[TopicPartition, int] = {}  # how far tables were at the last commit
         self._loaded_ahead: dict[TopicPartition, int] = {}
         self._was_idle = False
-        self._ended = self._finished = self._paused = False
-        self._end = 0
+        self._paused = False
         self._begun = False
 
         parts = wire(
@@ -104,12 +98,13 @@ class Task:
             layout,
             subtopology,
             number,
-            self._heard,
             limits or {},
             self._start,
         )
         self._attempt = parts.attempt
         self._time = parts.time
+        self._ending = parts.ending
+        self._patience = Patience(parts.time, idle_after)
         self._clock = parts.time.clock
         self._cursor = parts.cursor
         self._outlets = parts.outlets
@@ -136,9 +131,6 @@ class Task:
         self._merge = Merge(merged)
         self._ahead = ReadAhead(parts.ahead_rows, parts.ahead, merged)
         self._named = {one.name: one for one in (*merged, *self._ahead.inputs.values())}
-        self._outside = any(isinstance(one, EventFrontier) for one in parts.frontiers.values())
-        self._is_mixed = self._outside and any(one.upstream for one in subtopology.streams)
-        self._ended = not self._outside
         self._script: Script | None = None
         if journal is not None:
             self._merge.script = script = Script(journal, self._named)
@@ -206,19 +198,18 @@ class Task:
     @property
     def idle_steps(self) -> tuple[int, ...]:
         """After how many ms of silence `idle` has something to do, ascending."""
-        closing = (_patience(node) for _, node in self._timed)
-        return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
+        return self._patience.steps
 
     @property
     def is_finished(self) -> bool:
         """Whether all that it had open was closed because nothing more came, and nothing has."""
-        return self._finished
+        return self._ending.is_finished
 
     @property
     def last_end(self) -> tuple[int, int]:
         """The number of the last end that it was told of, and 0: something came since, 1: nothing
         did from outside, 2: and all that was open is closed."""
-        return self._end, 2 if self._finished else int(self._ended)
+        return self._ending.last
 
     @property
     def open(self) -> dict[str, StillOpen]:
@@ -372,7 +363,7 @@ class Task:
             if self._waits and not (some := min(some, self._give_answers())):
                 break
             # What other tasks hand over is still taken: it finishes when they have.
-            if self._paused and (self._finished or not self._is_mixed):
+            if self._paused and (self._ending.is_finished or not self._ending.is_mixed):
                 break
             chosen = self._merge.first()
             if chosen is None:
@@ -380,8 +371,8 @@ class Task:
             one, before = chosen
             self._merge.begins(one)
             done += self._process(one, before, some, self._merge.stop(one))
-        if self._waits and not self._finished:
-            self._finish()  # what waited before what is still open may have left
+        if self._waits and not self._ending.is_finished:
+            self._ending.finish()  # what waited before what is still open may have left
         self._stats.processed += done
         return done
 
@@ -402,23 +393,9 @@ class Task:
         script = self._merge.script
         if self.buffered or not (script is None or script.is_done):
             return
-        quiet, idle = FOREVER, []
-        for partition, frontier in self._frontiers.items():
-            still = silence.get(partition, 0)
-            if not isinstance(frontier, EventFrontier):
-                still = still if frontier.is_idle else 0
-            elif frontier.is_idle or still >= self._idle_after:
-                idle.append(str(partition))
-            quiet = min(quiet, still)
-        closed = []
-        for _, node in self._timed:
-            patience = _patience(node)
-            if patience is not None and quiet >= patience:
-                closed.append(node.name)
-        if not self._time.can_close(closed):
-            closed = []
-        if closed or idle != self._time.idle:
-            step = Silence(self._places(), tuple(idle), tuple(closed))
+        decided = self._patience.ends(silence)
+        if decided is not None:
+            step = Silence(self._places(), *decided)
             self._decided.append(step)
             self._take(step)
 
@@ -430,13 +407,13 @@ class Task:
         by markers. What comes later is processed as ever, and is late for what was closed. False
         when nothing was to be done, or cannot be yet; raises like `run`, the task is then torn.
         """
-        is_told = self._end == number and self._ended
-        if self.buffered or self._answers.is_waiting or (is_told and self._finished):
+        ending = self._ending
+        is_told = ending.is_told and ending.number == number
+        if self.buffered or self._answers.is_waiting or (is_told and ending.is_finished):
             return False
-        if is_told or not self._outside:
-            self._attempt.enter("", self.number)
-            self._finish()
-            return self._finished
+        if is_told or not ending.is_outside:
+            ending.go_on()
+            return ending.is_finished
         step = Finish(self._places(), number)
         if self.subtopology.journal is not None:
             self._decided.append(step)
@@ -456,7 +433,7 @@ class Task:
     def paused_at(self) -> int | None:
         """The number of the `end` that its journal has where it is: it takes no more records until
         it is to `go_on`, as others may have to finish first. None: it is at none."""
-        return self._end if self._paused else None
+        return self._ending.number if self._paused else None
 
     def go_on(self) -> None:
         """Behind such an end."""
@@ -533,9 +510,9 @@ class Task:
         frontier = self._frontiers.get(one.partition)
         if isinstance(frontier, EventFrontier):
             frontier.is_idle = False
-            self._ended = self._finished = False
+            self._ending.came()
         elif isinstance(one, RetryInput):
-            self._ended, self._finished = not self._outside, False
+            self._ending.came_again()
         self._attempt.enter(*one.partition)
         try:
             one.read(columns, start, stop)
@@ -643,10 +620,8 @@ class Task:
                     self._process(one, None, 1 << 62, to)
             return True
         if isinstance(step, Finish):
-            self._ended, self._end, self._finished = True, step.number, False
             self._pause(step)
-            self._attempt.enter("", self.number)
-            self._finish()
+            self._ending.tell(step.number)
             return True
         if isinstance(step, Left | Cut):
             try:
@@ -667,34 +642,13 @@ class Task:
         if script is not None:
             script.paused = step
 
-    def _heard(self) -> None:
-        """A task has told how far it is whose events are handed over here."""
-        self._time.moved()
-        self._finish()
-
-    def _finish(self) -> None:
-        """Close what is open, if nothing more comes from anywhere, and nothing waits."""
-        told = {self._end} if self._outside else set()
-        for one in self._inputs.values():
-            frontier = self._frontiers.get(one.partition)
-            if isinstance(frontier, UpstreamFrontier) and not isinstance(one, RetryInput):
-                told.add(frontier.finished)
-        end = told.pop() if len(told) == 1 else 0
-        if not self._ended or not end:
-            self._finished = False
-            return
-        if (self._finished and end == self._end) or self._answers.is_waiting:
-            return
-        self._end = end
-        self._time.close_all()
-        self._finished = not self._answers.is_waiting
-
     def _marker(self, node: Repartition) -> Marker:
         reached = self._site.reached(node)
         idle = all(frontier.is_idle for frontier in self._frontiers.values())
         idle = idle and not self._site.is_held(node)
         told = None if reached <= NEVER else reached - self._site.delays[node]
-        return Marker(self.number, self._tasks, told, idle, self._end if self._finished else 0)
+        end = self._ending.number if self._ending.is_finished else 0
+        return Marker(self.number, self._tasks, told, idle, end)
 
     # Committed with the offsets.
 
@@ -748,10 +702,9 @@ class Task:
         if self._merge.script is not None and note.steps:
             self._merge.script.skip(note.steps)
             self._steps = note.steps
-        self._end = max(self._end, note.end)
+        self._ending.recall(note.end, note.finished)
         if note.finished:
-            self._ended, self._finished = True, note.finished == 2
-            self._pause(Finish(self._places(), note.end) if self._outside else None)
+            self._pause(Finish(self._places(), note.end) if self._ending.is_outside else None)
         if note.passed is not None:
             self._merge.recall(self._inputs[partition], note.passed)
         for table in self.tables:
@@ -769,9 +722,3 @@ class Task:
 def _reach(one: Input, columns: Columns) -> None:
     if len(columns):
         one.position = max(one.position, columns.offsets[-1] + 1)
-
-
-def _patience(node: Node) -> int | None:
-    """After how many ms of silence of all inputs what the node has open closes; None: never."""
-    patience: int | None = getattr(node, "close_after_idle", None)
-    return patience

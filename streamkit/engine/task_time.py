@@ -66,6 +66,10 @@ class TaskTime:
             if isinstance(frontier, EventFrontier) and frontier.is_idle
         ]
 
+    def leave_records(self) -> None:
+        """Go to where no record is."""
+        self._attempt.enter("", self._site.number)
+
     def can_close(self, names: Collection[str]) -> bool:
         """Whether a node of these names has something open that `let_pass` would close."""
         return any(
@@ -77,7 +81,7 @@ class TaskTime:
     def let_pass(self, closed: Collection[str] = ()) -> None:
         """See how far the inputs are, and close what nodes of these names have open. Raises what
         steps raise; the attempt is then torn."""
-        self._attempt.enter("", self._site.number)
+        self.leave_records()
         try:
             self.moved()
             for timed, node in self.timed:

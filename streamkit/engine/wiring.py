@@ -8,6 +8,7 @@ from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.attempt import Attempt
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.ending import Ending
 from streamkit.engine.horizon import Horizon
 from streamkit.engine.hot.moment import Clock, EventFrontier
 from streamkit.engine.hot.source import HandedOver, Source
@@ -41,6 +42,7 @@ class Parts:
     site: Site
     attempt: Attempt
     time: TaskTime
+    ending: Ending
     merged: dict[str, MergedRows]
     ahead_rows: dict[str, AheadRows]
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier]
@@ -55,12 +57,10 @@ def wire(
     layout: Layout,
     sub: SubTopology,
     number: int,
-    heard: Callable[[], None],
     limits: Mapping[str, Limits],
     start: Callable[[Request], None],
 ) -> Parts:
-    """The parts of task `number`; `heard` is called when a task upstream has told about itself,
-    `start` for the calls that others make."""
+    """The parts of task `number`; `start` is called for the calls that others make."""
     cursor, clock = Cursor(), Clock()
     own = {*topology.internal, *topology.ticks}
     outlets = Outlets(topology.types(), own, cursor, limits)
@@ -80,9 +80,10 @@ def wire(
     site.frontiers = frontiers
     attempt = Attempt(cursor, outlets)
     time = TaskTime(clock, site, frontiers, attempt)
-    parts = Parts(cursor, outlets, site, attempt, time, merged, ahead, frontiers)
+    ending = Ending(sub, time, site)
+    parts = Parts(cursor, outlets, site, attempt, time, ending, merged, ahead, frontiers)
     for source in sub.streams:
-        _make_stream(parts, source, number, heard, alone=len(sub.streams) == 1)
+        _make_stream(parts, source, number, alone=len(sub.streams) == 1)
     attempt.stores = tuple(site.stores[one.name] for one in sub.stores)
     for topic, rows in merged.items():
         _make_table(parts, TopicPartition(topic, number), rows)
@@ -101,7 +102,6 @@ def _make_stream(
     parts: Parts,
     source: StreamSource,
     number: int,
-    heard: Callable[[], None],
     alone: bool,
 ) -> None:
     partition = TopicPartition(source.topic, number)
@@ -123,7 +123,7 @@ def _make_stream(
             read = guarded(read, source, parts.site)
     else:
         upstream = parts.frontiers[partition] = UpstreamFrontier()
-        read = HandedOver(source, forward, upstream, parts.cursor, heard).read
+        read = HandedOver(source, forward, upstream, parts.cursor, parts.ending.heard).read
     parts.inputs[partition] = Input(partition, read)
 
 
