@@ -27,6 +27,10 @@ class Merge:
         self._passed: dict[str, Head] = dict.fromkeys((one.name for one in inputs), _FIRST)
         self._held: list[Held] = []
 
+    def has(self, one: Input) -> bool:
+        """Whether it is one of the inputs."""
+        return one.name in self._passed
+
     def first(self) -> tuple[Input, Head | None] | None:
         """The input whose head comes first, and the head of the next one.
 

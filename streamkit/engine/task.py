@@ -33,22 +33,20 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
-from streamkit.engine import journal as journals
-from streamkit.engine.ahead import ReadAhead
 from streamkit.engine.answers import Answers
+from streamkit.engine.decisions import Decisions
 from streamkit.engine.failed import Failed, told
 from streamkit.engine.headers import Marker
 from streamkit.engine.hot.moment import NEVER, EventFrontier
 from streamkit.engine.inputs import Head, Input
 from streamkit.engine.journal import Cut, Entry, Finish, Left, Silence, Step, Tables
 from streamkit.engine.limits import Limits
-from streamkit.engine.merge import Merge
+from streamkit.engine.memory import Memory
 from streamkit.engine.node_time import StillOpen
-from streamkit.engine.notes import Note, read_note
+from streamkit.engine.notes import read_note
 from streamkit.engine.patience import IDLE_AFTER, Patience
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
-from streamkit.engine.script import Script
 from streamkit.engine.state.table import TableStore
 from streamkit.engine.stats import Stats
 from streamkit.engine.tables import AheadRows
@@ -84,13 +82,6 @@ class Task:
         self._tasks = layout.tasks[subtopology.name]
         self._stats = Stats()
         self._told: dict[str, Marker] = {}
-        self._decided: list[Entry] = []
-        self._step: Step | None = None
-        self._steps = 0  # taken of the journal
-        self._loaded: dict[TopicPartition, int] = {}  # how far tables were at the last commit
-        self._loaded_ahead: dict[TopicPartition, int] = {}
-        self._was_idle = False
-        self._paused = False
         self._begun = False
 
         parts = wire(
@@ -105,16 +96,18 @@ class Task:
         self._time = parts.time
         self._ending = parts.ending
         self._patience = Patience(parts.time, idle_after)
-        self._clock = parts.time.clock
+        self._decisions = Decisions(parts.named)
         self._cursor = parts.cursor
         self._outlets = parts.outlets
         self._site = parts.site
-        self._timed = tuple(parts.time.timed)
         self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
         self.stores = {one.changelog: parts.site.store(one.name) for one in subtopology.stores}
         """By changelog: for who commits."""
         self._calls = calls
-        self._answers = Answers(parts.site, parts.time, calls, self._places, parts.attempt.enter)
+        self._answers = Answers(
+            parts.site, parts.time, calls, self._decisions.places, parts.attempt.enter
+        )
+        self._memory = Memory(parts, self._decisions, self._answers)
         self._waits = bool(self._answers.steps)
         self.merged = {
             TopicPartition(topic, number): rows.store for topic, rows in parts.merged.items()
@@ -126,19 +119,19 @@ class Task:
         self._frontiers = parts.frontiers
         self._horizons = parts.horizons
         self._tickers = parts.tickers
-        self._retries = [one for one in self._inputs.values() if isinstance(one, RetryInput)]
-        merged = [one for one in self._inputs.values() if one not in self._retries]
-        self._merge = Merge(merged)
-        self._ahead = ReadAhead(parts.ahead_rows, parts.ahead, merged)
-        self._named = {one.name: one for one in (*merged, *self._ahead.inputs.values())}
-        self._script: Script | None = None
+        self._retries = parts.retries
+        self._merge = parts.merge
+        self._ahead = parts.ahead
+        self._named = parts.named
+        self._decisions.others += (self._merge.held, self._ahead.held)
+        self._decisions.others += (horizon.decided for horizon in parts.horizons)
+        self._decisions.others.append(self._answers.parked)
         if journal is not None:
-            self._merge.script = script = Script(journal, self._named)
-        if journal is not None and whole:
-            self._script = script
-            for horizon in parts.horizons:
-                horizon.follow(script)
-            self._answers.follow(script)
+            self._merge.script = script = self._decisions.follow(journal, whole)
+            if whole:
+                for horizon in parts.horizons:
+                    horizon.follow(script)
+                self._answers.follow(script)
 
     # What it is.
 
@@ -193,7 +186,7 @@ class Task:
     @property
     def watermark(self) -> int | None:
         """No event before this time (ms) is expected any more; None: nothing is known yet."""
-        return self._clock.watermark if self._clock.watermark > NEVER else None
+        return self._time.watermark
 
     @property
     def idle_steps(self) -> tuple[int, ...]:
@@ -214,7 +207,7 @@ class Task:
     @property
     def open(self) -> dict[str, StillOpen]:
         """What waits for more events, or for their end, by step."""
-        found = ((node.name, timed.open) for timed, node in self._timed)
+        found = ((node.name, timed.open) for timed, node in self._time.timed)
         return {name: one for name, one in found if one is not None}
 
     @property
@@ -259,7 +252,7 @@ class Task:
             one = self._inputs[partition]
             one.position = position.offset
             if note is not None:
-                self._recall(partition, note)
+                self._memory.recall(partition, note)
 
     def restore(self, changelog: str, columns: Columns) -> None:
         """Take in records of a changelog, in order, up to its committed end. Raises SerdeError."""
@@ -294,8 +287,8 @@ class Task:
     def load_until(self, partition: TopicPartition, *, ahead: bool = False) -> int | None:
         """The offset of a table that it is to be loaded to: what was committed. None, before the
         first commit: to its end."""
-        known = self._loaded_ahead if ahead else self._loaded
-        return known.get(partition, None if self._script is None else 0)
+        known = self._memory.loaded_ahead if ahead else self._memory.loaded
+        return known.get(partition, None if self._decisions.whole is None else 0)
 
     # Working.
 
@@ -323,7 +316,7 @@ class Task:
     def feed_ahead(self, partition: TopicPartition, columns: Columns) -> None:
         """Hand over the next records of a table that is read ahead, in order. Raises SerdeError."""
         self._ahead.inputs[partition].add(columns)
-        if self._script is None:
+        if self._decisions.whole is None:
             self._ahead.read(None)
 
     def caught_up_ahead(self, partitions: Iterable[TopicPartition]) -> None:
@@ -363,7 +356,9 @@ class Task:
             if self._waits and not (some := min(some, self._give_answers())):
                 break
             # What other tasks hand over is still taken: it finishes when they have.
-            if self._paused and (self._ending.is_finished or not self._ending.is_mixed):
+            if self._decisions.is_paused and (
+                self._ending.is_finished or not self._ending.is_mixed
+            ):
                 break
             chosen = self._merge.first()
             if chosen is None:
@@ -390,13 +385,12 @@ class Task:
         something is buffered, or a journal has something to say. Raises like `run`; the task is
         then torn.
         """
-        script = self._merge.script
-        if self.buffered or not (script is None or script.is_done):
+        if self.buffered or self._decisions.is_told:
             return
         decided = self._patience.ends(silence)
         if decided is not None:
-            step = Silence(self._places(), *decided)
-            self._decided.append(step)
+            step = Silence(self._decisions.places(), *decided)
+            self._decisions.own.append(step)
             self._take(step)
 
     def end(self, number: int) -> bool:
@@ -414,30 +408,26 @@ class Task:
         if is_told or not ending.is_outside:
             ending.go_on()
             return ending.is_finished
-        step = Finish(self._places(), number)
+        step = Finish(self._decisions.places(), number)
         if self.subtopology.journal is not None:
-            self._decided.append(step)
+            self._decisions.own.append(step)
         return self._take(step)
 
     def end_at_rest(self, last: int) -> bool:
         """The same, if the journal that it follows says so where it is, with a number up to `last`.
         For when nothing more comes of other tasks until that end."""
-        script = self._merge.script
-        step = None if script is None else script.due_at_rest(last)
-        if step is None:
-            return False
-        self._steps += 1
-        return self._take(step)
+        step = self._decisions.due_at_rest(last)
+        return step is not None and self._take(step)
 
     @property
     def paused_at(self) -> int | None:
         """The number of the `end` that its journal has where it is: it takes no more records until
         it is to `go_on`, as others may have to finish first. None: it is at none."""
-        return self._ending.number if self._paused else None
+        return self._ending.number if self._decisions.is_paused else None
 
     def go_on(self) -> None:
         """Behind such an end."""
-        self._pause(None)
+        self._decisions.pause(None)
 
     def finish(self, watermark: int) -> None:
         """Say that nothing more will come from outside: its inputs have come to `watermark` (ms).
@@ -473,12 +463,16 @@ class Task:
         if not self._begun:
             self._begin()
         positions = {
-            partition: Position(self._inputs[partition].position, self._note(partition).text())
+            partition: Position(
+                self._inputs[partition].position, self._memory.note(partition).text()
+            )
             for partition in self._frontiers
         }
         changes = {topic: store.changes() for topic, store in self._stores.items()}
         if self.subtopology.journal is not None:
-            changes[self.subtopology.journal] = self._journal()
+            changes[self.subtopology.journal] = self._decisions.rows(
+                max(self._time.clock.watermark, 0)
+            )
         for rows in self._rows:
             rows.mark()
         return Checkpoint(positions, {topic: rows for topic, rows in changes.items() if rows})
@@ -492,16 +486,6 @@ class Task:
     def _rows(self) -> Iterator[TableStore | AheadRows]:
         yield from self.merged.values()
         yield from self.ahead_rows.values()
-
-    def _journal(self) -> Rows:
-        """What was decided since the last call."""
-        decided: list[Entry] = [*self._decided, *self._merge.held(), *self._ahead.held()]
-        decided += (ahead for horizon in self._horizons for ahead in horizon.decided())
-        decided += self._answers.parked()
-        self._decided = []
-        values = [journals.encode(entry) for entry in decided]
-        stamps = [max(self._clock.watermark, 0)] * len(values)
-        return Rows([None] * len(values), values, stamps)
 
     # Inside.
 
@@ -554,7 +538,7 @@ class Task:
     def _give_answers(self) -> int:
         """Give the results that are there; how many events may be processed then."""
         try:
-            return self._answers.give(self._decided)
+            return self._answers.give(self._decisions.own)
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn |= self._answers.torn
@@ -569,44 +553,25 @@ class Task:
         self._begun = True
         self._answers.begin()
         self._time.update_due()  # by what was restored
-        if self._script is not None:
-            return
-        # Without a commit before, and where it had to.
-        to = {
-            str(one): self._inputs[one].position
-            for one in self.tables
-            if self._inputs[one].position > self._loaded.get(one, 0)
-        }
-        if to:
-            at = self._places() | {str(one): self._loaded.get(one, 0) for one in self.tables}
-            self._decided.append(Tables(at, to))
-        if self._was_idle:
-            self._decided.append(Silence(self._places()))
-
-    def _places(self) -> dict[str, int]:
-        return {one.name: one.position for one in self._named.values()}
+        if self._decisions.whole is None:
+            self._decisions.own += self._memory.begun()
 
     def _is_ready(self) -> bool:
         """Do what comes before the next record; False when something is missing for that yet."""
         while self._follow():
             left = self._ahead.buffered
-            complete = self._ahead.read(self._script)
+            complete = self._ahead.read(self._decisions.whole)
             if self._ahead.buffered == left:
                 return complete
         return False
 
     def _follow(self) -> bool:
         """Take the steps of the journal that are due; False when one waits for records."""
-        script = self._merge.script
-        while script is not None:
-            if self._step is None:
-                self._step = script.due()
-            if self._step is None or (self._paused and not isinstance(self._step, Left | Cut)):
-                break
-            if not self._take(self._step):
+        decisions = self._decisions
+        while decisions.script is not None and (step := decisions.due()) is not None:
+            if not self._take(step):
                 return False
-            self._step = None
-            self._steps += 1
+            decisions.took()
         return True
 
     def _take(self, step: Step) -> bool:
@@ -620,7 +585,7 @@ class Task:
                     self._process(one, None, 1 << 62, to)
             return True
         if isinstance(step, Finish):
-            self._pause(step)
+            self._decisions.pause(step)
             self._ending.tell(step.number)
             return True
         if isinstance(step, Left | Cut):
@@ -636,12 +601,6 @@ class Task:
         self._time.let_pass(step.closed)
         return True
 
-    def _pause(self, step: Finish | None) -> None:
-        script = self._merge.script
-        self._paused = script is not None and step is not None
-        if script is not None:
-            script.paused = step
-
     def _marker(self, node: Repartition) -> Marker:
         reached = self._site.reached(node)
         idle = all(frontier.is_idle for frontier in self._frontiers.values())
@@ -649,74 +608,6 @@ class Task:
         told = None if reached <= NEVER else reached - self._site.delays[node]
         end = self._ending.number if self._ending.is_finished else 0
         return Marker(self.number, self._tasks, told, idle, end)
-
-    # Committed with the offsets.
-
-    def _note(self, partition: TopicPartition) -> Note:
-        note = Note()
-        frontier = self._frontiers[partition]
-        if isinstance(frontier, EventFrontier):
-            note.latest = frontier.latest if frontier.latest > NEVER else None
-            note.idle = frontier.is_idle
-        else:
-            note.tasks = frontier.tasks
-            note.told = [
-                (m.task, m.watermark, int(m.idle) + 2 * m.finished)
-                for _, m in sorted(frontier.told.items())
-            ]
-        if partition in self._tickers:
-            note.ticked = self._tickers[partition].last
-        if str(partition) in self._named:
-            note.passed = self._merge.passed(self._inputs[partition])
-        if partition == self.inputs[0]:
-            for table in self.tables:
-                note.tables[table.topic] = self._inputs[table].position
-                if (met := self._merge.passed(self._inputs[table])) is not None:
-                    note.tables_passed[table.topic] = met
-            note.ahead, note.asked = self._ahead.positions(), self._ahead.asked()
-            note.steps = self._steps
-            note.waiting = self._answers.waiting
-            note.end, note.finished = self.last_end
-            note.watermark = self.watermark
-            note.closed = {
-                node.name: timed.time.closed
-                for timed, node in self._timed
-                if timed.time.closed > NEVER
-            }
-        return note
-
-    def _recall(self, partition: TopicPartition, note: Note) -> None:
-        frontier = self._frontiers[partition]
-        if isinstance(frontier, EventFrontier):
-            if note.latest is not None:
-                frontier.latest = note.latest
-            # A live task begins with all inputs active again, since much may have come meanwhile;
-            # that is a decision of the wall clock too.
-            self._was_idle |= note.idle
-            frontier.is_idle = note.idle and self._script is not None
-        else:
-            for marker in note.markers():
-                frontier.take(marker)
-        if note.ticked is not None and partition in self._tickers:
-            self._tickers[partition].begin(note.ticked)
-        if self._merge.script is not None and note.steps:
-            self._merge.script.skip(note.steps)
-            self._steps = note.steps
-        self._ending.recall(note.end, note.finished)
-        if note.finished:
-            self._pause(Finish(self._places(), note.end) if self._ending.is_outside else None)
-        if note.passed is not None:
-            self._merge.recall(self._inputs[partition], note.passed)
-        for table in self.tables:
-            if (position := note.tables.get(table.topic)) is not None:
-                self._loaded[table] = self._inputs[table].position = position
-            if table.topic in note.tables_passed:
-                self._merge.recall(self._inputs[table], note.tables_passed[table.topic])
-        self._loaded_ahead |= self._ahead.recall(note.ahead, note.asked)
-        if note.watermark is not None:
-            self._clock.watermark = max(self._clock.watermark, note.watermark)
-        for timed, node in self._timed:
-            timed.time.closed = max(timed.time.closed, note.closed.get(node.name, NEVER))
 
 
 def _reach(one: Input, columns: Columns) -> None:

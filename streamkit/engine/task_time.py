@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 from streamkit.engine.attempt import Attempt
-from streamkit.engine.hot.moment import FOREVER, Clock, EventFrontier
+from streamkit.engine.hot.moment import FOREVER, NEVER, Clock, EventFrontier
 from streamkit.engine.node_time import Timed
 from streamkit.engine.site import Site
 from streamkit.engine.watermarks import UpstreamFrontier
@@ -25,6 +25,11 @@ class TaskTime:
         self._held = site.held
         self._site = site
         self._attempt = attempt
+
+    @property
+    def watermark(self) -> int | None:
+        """No event before this time (ms) is expected any more; None: nothing is known yet."""
+        return self.clock.watermark if self.clock.watermark > NEVER else None
 
     def moved(self) -> None:
         """The time of an input has: operators act that are due."""

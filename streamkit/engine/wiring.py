@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.topology import Layout, SubTopology, Topology
+from streamkit.engine.ahead import ReadAhead
 from streamkit.engine.attempt import Attempt
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.ending import Ending
@@ -14,6 +15,7 @@ from streamkit.engine.hot.moment import Clock, EventFrontier
 from streamkit.engine.hot.source import HandedOver, Source
 from streamkit.engine.inputs import Input, Reader
 from streamkit.engine.limits import Limits
+from streamkit.engine.merge import Merge
 from streamkit.engine.operators.unread import guarded
 from streamkit.engine.outlets import Outlets
 from streamkit.engine.retried import RetryInput
@@ -32,9 +34,10 @@ class Parts:
     """What a task works with.
 
     `frontiers` has the inputs read as streams, in order; `inputs` those and the tables that are
-    `merged` with them, by topic; `ahead` the partitions of tables that are read ahead, and
-    `ahead_rows` what is in these, by topic; `horizons` those of the inputs with a `max_ahead`,
-    `tickers` those of ticks.
+    `merged` with them, by topic, which `merge` has the order of; `ahead` reads tables ahead, and
+    `ahead_rows` is what is in these, by topic; `named` is what both read, by name; `horizons` are
+    those of the inputs with a `max_ahead`, `tickers` those of ticks; `retries` are the inputs of
+    events that steps are given again.
     """
 
     cursor: Cursor
@@ -48,8 +51,11 @@ class Parts:
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier]
     inputs: dict[TopicPartition, Input] = field(default_factory=dict)
     horizons: list[Horizon] = field(default_factory=list)
-    ahead: list[TopicPartition] = field(default_factory=list)
     tickers: dict[TopicPartition, Ticker] = field(default_factory=dict)
+    retries: list[RetryInput] = field(default_factory=list)
+    merge: Merge = field(init=False)
+    ahead: ReadAhead = field(init=False)
+    named: dict[str, Input] = field(init=False)
 
 
 def wire(
@@ -87,14 +93,21 @@ def wire(
     attempt.stores = tuple(site.stores[one.name] for one in sub.stores)
     for topic, rows in merged.items():
         _make_table(parts, TopicPartition(topic, number), rows)
+    merging = tuple(parts.inputs.values())
+    parts.merge = Merge(merging)
+    partitions: list[TopicPartition] = []
     for topic, each in ahead.items():
         numbers = range(layout.partitions[topic]) if each.table.everywhere else (number,)
-        parts.ahead += [TopicPartition(topic, one) for one in numbers]
+        partitions += [TopicPartition(topic, one) for one in numbers]
+    parts.ahead = ReadAhead(ahead, partitions, merging)
+    parts.named = {one.name: one for one in (*merging, *parts.ahead.inputs.values())}
     for failing in site.failing:
         if failing.retries is not None:
             partition = TopicPartition(failing.retries, number)
             parts.frontiers[partition] = RetryFrontier()
-            parts.inputs[partition] = RetryInput(partition, failing, cursor, attempt.enter)
+            again = RetryInput(partition, failing, cursor, attempt.enter)
+            parts.inputs[partition] = again
+            parts.retries.append(again)
     return parts
 
 
