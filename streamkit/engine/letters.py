@@ -128,12 +128,12 @@ def _encoded(said: Mapping[str, str | int]) -> Headers:
 
 
 def trace_of(error: Exception) -> str:
-    """The traceback, from the first line that is not ours on; without one, what the error says."""
+    """The traceback, from the first line that is not ours on; empty when all are ours."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
     if trace is None:
-        return "".join(traceback.format_exception_only(error))
+        return ""
     return "".join(traceback.format_exception(type(error), error, trace))
 
 

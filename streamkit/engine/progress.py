@@ -84,8 +84,9 @@ class Reports:
         known = self._failures.get(failed.step)
         if known is None:
             self._failures[failed.step] = _Failures(now)
-            text = "step %s has failed (%s): %s\n%s"
-            logger.warning(text, failed.step, failed.what, failed.first, failed.trace.rstrip())
+            trace = f"\n{failed.trace.rstrip()}" if failed.trace else ""
+            text = "step %s has failed (%s): %s%s"
+            logger.warning(text, failed.step, failed.what, failed.first, trace)
             failed = replace(failed, count=failed.count - 1)
             known = self._failures[failed.step]
         known.waiting += failed.count

@@ -68,6 +68,22 @@ def test_a_record_that_fails_is_skipped_counted_and_told(
         ]
 
 
+def test_what_is_no_value_of_the_type_has_no_traceback_and_is_told_in_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App("shop")
+    app.stream("numbers", int, on_error="dlq").to("same")
+    with app.test(1) as run:
+        run.send("numbers", b"seven")
+        run.run()
+        ((_, value, letter),) = dead(run)
+        assert (value, letter.trace) == (b"seven", "")
+        assert "expected int" in letter.message
+        (said,) = caplog.messages
+        assert said.count("expected int") == 1
+        assert "\n" not in said
+
+
 def test_a_dead_letter_has_what_the_step_was_given_and_why_it_failed() -> None:
     app = App("shop")
     orders = app.stream("orders", Order, time="at")
