@@ -28,31 +28,28 @@ When it drains is where markers of time stand in a repartition topic. They are r
 so that whoever reads them does the same again.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
-from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.answers import Answers
 from streamkit.engine.decisions import Decisions
-from streamkit.engine.failed import Failed, told
-from streamkit.engine.headers import Marker
-from streamkit.engine.hot.moment import NEVER, EventFrontier
-from streamkit.engine.inputs import Head, Input
-from streamkit.engine.journal import Cut, Entry, Finish, Left, Silence, Step, Tables
+from streamkit.engine.failed import Failed
+from streamkit.engine.hot.moment import EventFrontier
+from streamkit.engine.inputs import Input
+from streamkit.engine.journal import Entry, Finish, Silence
 from streamkit.engine.limits import Limits
+from streamkit.engine.markers import Markers
 from streamkit.engine.memory import Memory
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.notes import read_note
 from streamkit.engine.patience import IDLE_AFTER, Patience
-from streamkit.engine.retried import RetryInput
-from streamkit.engine.rows import Checkpoint, Drained, Position, Rows
+from streamkit.engine.rows import Checkpoint, Drained, Position
 from streamkit.engine.state.table import TableStore
 from streamkit.engine.stats import Stats
 from streamkit.engine.tables import AheadRows
+from streamkit.engine.turn import Turn
 from streamkit.engine.waiting import Calls, Request
 from streamkit.engine.wiring import wire
-from streamkit.errors import FunctionError
 from streamkit.records import Columns, TopicPartition
 
 
@@ -79,55 +76,47 @@ class Task:
     ) -> None:
         self.subtopology = subtopology
         self.number = number
-        self._tasks = layout.tasks[subtopology.name]
-        self._stats = Stats()
-        self._told: dict[str, Marker] = {}
-        self._begun = False
 
-        parts = wire(
-            topology,
-            layout,
-            subtopology,
-            number,
-            limits or {},
-            self._start,
-        )
-        self._attempt = parts.attempt
-        self._time = parts.time
-        self._ending = parts.ending
-        self._patience = Patience(parts.time, idle_after)
-        self._decisions = Decisions(parts.named)
-        self._cursor = parts.cursor
-        self._outlets = parts.outlets
-        self._site = parts.site
-        self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
+        def start(request: Request) -> None:
+            assert calls is not None, "who runs such a task makes its calls"
+            calls.start(request)
+
+        parts = wire(topology, layout, subtopology, number, limits or {}, start)
         self.stores = {one.changelog: parts.site.store(one.name) for one in subtopology.stores}
         """By changelog: for who commits."""
-        self._calls = calls
-        self._answers = Answers(
-            parts.site, parts.time, calls, self._decisions.places, parts.attempt.enter
-        )
-        self._memory = Memory(parts, self._decisions, self._answers)
-        self._waits = bool(self._answers.steps)
         self.merged = {
             TopicPartition(topic, number): rows.store for topic, rows in parts.merged.items()
         }
         """The rows of `tables`, for who restores and commits."""
         self.ahead_rows = parts.ahead_rows
         """By topic the rows of tables that are read ahead."""
+        self._stores = {one.changelog: parts.site.stores[one.name] for one in subtopology.stores}
+        self._stats = Stats()
+        self._cursor = parts.cursor
+        self._outlets = parts.outlets
+        self._site = parts.site
+        self._attempt = parts.attempt
+        self._time = parts.time
+        self._ending = parts.ending
         self._inputs = parts.inputs
         self._frontiers = parts.frontiers
         self._horizons = parts.horizons
         self._tickers = parts.tickers
-        self._retries = parts.retries
-        self._merge = parts.merge
         self._ahead = parts.ahead
-        self._named = parts.named
-        self._decisions.others += (self._merge.held, self._ahead.held)
-        self._decisions.others += (horizon.decided for horizon in parts.horizons)
-        self._decisions.others.append(self._answers.parked)
+        self._patience = Patience(parts.time, idle_after)
+        self._markers = Markers(
+            subtopology, layout.tasks[subtopology.name], parts.site, parts.ending
+        )
+        self._decisions = decisions = Decisions(parts.named)
+        enter = parts.attempt.enter
+        self._answers = Answers(parts.site, parts.time, calls, decisions.places, enter)
+        self._memory = Memory(parts, decisions, self._answers)
+        self._turn = Turn(parts, decisions, self._answers, self._memory)
+        decisions.others += (parts.merge.held, parts.ahead.held)
+        decisions.others += (horizon.decided for horizon in parts.horizons)
+        decisions.others.append(self._answers.parked)
         if journal is not None:
-            self._merge.script = script = self._decisions.follow(journal, whole)
+            parts.merge.script = script = decisions.follow(journal, whole)
             if whole:
                 for horizon in parts.horizons:
                     horizon.follow(script)
@@ -340,34 +329,7 @@ class Task:
         processed before can still be drained and committed, unless the task is `torn`; the task is
         not run again. Its checkpoint ends before the record that failed.
         """
-        done = 0
-        limit = 1 << 62 if limit is None else limit
-        self._cursor.enough = False
-        if not self._begun:
-            self._begin()
-        if now is not None:
-            for horizon in self._horizons:
-                horizon.tell(now)
-            self._answers.tell(now)
-        done += self._process_again(limit)
-        # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
-        while self._is_ready() and done < limit and not self._cursor.enough:
-            some = limit - done
-            if self._waits and not (some := min(some, self._give_answers())):
-                break
-            # What other tasks hand over is still taken: it finishes when they have.
-            if self._decisions.is_paused and (
-                self._ending.is_finished or not self._ending.is_mixed
-            ):
-                break
-            chosen = self._merge.first()
-            if chosen is None:
-                break
-            one, before = chosen
-            self._merge.begins(one)
-            done += self._process(one, before, some, self._merge.stop(one))
-        if self._waits and not self._ending.is_finished:
-            self._ending.finish()  # what waited before what is still open may have left
+        done = self._turn.run(limit, now)
         self._stats.processed += done
         return done
 
@@ -391,7 +353,7 @@ class Task:
         if decided is not None:
             step = Silence(self._decisions.places(), *decided)
             self._decisions.own.append(step)
-            self._take(step)
+            self._turn.take(step)
 
     def end(self, number: int) -> bool:
         """Say that nothing more comes, for now: what windows, sessions and joins have open closes.
@@ -411,13 +373,13 @@ class Task:
         step = Finish(self._decisions.places(), number)
         if self.subtopology.journal is not None:
             self._decisions.own.append(step)
-        return self._take(step)
+        return self._turn.take(step)
 
     def end_at_rest(self, last: int) -> bool:
         """The same, if the journal that it follows says so where it is, with a number up to `last`.
         For when nothing more comes of other tasks until that end."""
         step = self._decisions.due_at_rest(last)
-        return step is not None and self._take(step)
+        return step is not None and self._turn.take(step)
 
     @property
     def paused_at(self) -> int | None:
@@ -443,15 +405,7 @@ class Task:
     def drain(self) -> Drained:
         """Take what was made since the last call."""
         drained = Drained(self._outlets.drain())
-        for node in self.subtopology.nodes:
-            if isinstance(node, Repartition):
-                marker = self._marker(node)
-                if self._told.get(node.topic) != marker:
-                    self._told[node.topic] = marker
-                    stamp = max(marker.watermark or 0, 0)
-                    drained.everywhere[node.topic] = Rows(
-                        [None], [None], [stamp], [marker.headers()]
-                    )
+        drained.everywhere.update(self._markers.news())
         return drained
 
     def checkpoint(self) -> Checkpoint:
@@ -460,8 +414,7 @@ class Task:
         Call it after `drain`, and commit it whole or drop the task: the changes are given once.
         """
         assert not self._attempt.torn, "a torn task is dropped, not committed"
-        if not self._begun:
-            self._begin()
+        self._turn.begin()
         positions = {
             partition: Position(
                 self._inputs[partition].position, self._memory.note(partition).text()
@@ -486,128 +439,6 @@ class Task:
     def _rows(self) -> Iterator[TableStore | AheadRows]:
         yield from self.merged.values()
         yield from self.ahead_rows.values()
-
-    # Inside.
-
-    def _process(self, one: Input, before: Head | None, limit: int, until: int | None) -> int:
-        columns, start, stop = one.chunk(before, limit, until)
-        frontier = self._frontiers.get(one.partition)
-        if isinstance(frontier, EventFrontier):
-            frontier.is_idle = False
-            self._ending.came()
-        elif isinstance(one, RetryInput):
-            self._ending.came_again()
-        self._attempt.enter(*one.partition)
-        try:
-            one.read(columns, start, stop)
-        except Exception:
-            # What was made of the failed record is forgotten; what it was given of the state may
-            # have been changed in place, and cannot be.
-            if one.partition in self._frontiers:
-                one.position = self._cursor.offset if one.at is None else one.at
-                self._attempt.failed = (one.partition, one.position)
-            self._attempt.take_back()
-            raise
-        except BaseException as error:
-            self._attempt.torn = True
-            if one.partition in self._frontiers:
-                one.position = self._cursor.offset if one.at is None else one.at
-                self._attempt.failed = (one.partition, one.position)
-            at = self._cursor.coordinates
-            said = f"a function raised {told(error)}; it was given the record {at}"
-            if isinstance(error, SystemExit | KeyboardInterrupt):
-                error.add_note(said)
-                raise
-            raise FunctionError(said) from error
-        if self._cursor.cut:
-            self._cursor.cut = False
-            stop = bisect_right(columns.offsets, self._cursor.offset, start, stop)
-        one.done(stop)
-        if one.name in self._named:
-            self._merge.done(one, columns, start, stop)
-        return stop - start
-
-    def _process_again(self, limit: int) -> int:
-        """What steps are given again, which waits for nothing and nothing waits for."""
-        done = 0
-        for one in self._retries:
-            while one.length and done < limit and not self._cursor.enough:
-                done += self._process(one, None, 1, None)
-        return done
-
-    def _give_answers(self) -> int:
-        """Give the results that are there; how many events may be processed then."""
-        try:
-            return self._answers.give(self._decisions.own)
-        except BaseException:
-            self._attempt.take_back()
-            self._attempt.torn |= self._answers.torn
-            raise
-
-    def _start(self, request: Request) -> None:
-        assert self._calls is not None, "who runs such a task makes its calls"
-        self._calls.start(request)
-
-    def _begin(self) -> None:
-        """Before the first record: what the start of the task itself decided."""
-        self._begun = True
-        self._answers.begin()
-        self._time.update_due()  # by what was restored
-        if self._decisions.whole is None:
-            self._decisions.own += self._memory.begun()
-
-    def _is_ready(self) -> bool:
-        """Do what comes before the next record; False when something is missing for that yet."""
-        while self._follow():
-            left = self._ahead.buffered
-            complete = self._ahead.read(self._decisions.whole)
-            if self._ahead.buffered == left:
-                return complete
-        return False
-
-    def _follow(self) -> bool:
-        """Take the steps of the journal that are due; False when one waits for records."""
-        decisions = self._decisions
-        while decisions.script is not None and (step := decisions.due()) is not None:
-            if not self._take(step):
-                return False
-            decisions.took()
-        return True
-
-    def _take(self, step: Step) -> bool:
-        """Do what was decided; False when records of tables are missing for that yet."""
-        if isinstance(step, Tables):
-            for name, to in step.to.items():
-                one = self._named.get(name)
-                while one is not None and not one.has_reached(to):
-                    if not one.length:
-                        return False
-                    self._process(one, None, 1 << 62, to)
-            return True
-        if isinstance(step, Finish):
-            self._decisions.pause(step)
-            self._ending.tell(step.number)
-            return True
-        if isinstance(step, Left | Cut):
-            try:
-                return self._answers.take(step)
-            except BaseException:
-                self._attempt.take_back()
-                self._attempt.torn |= self._answers.torn
-                raise
-        for partition, frontier in self._frontiers.items():
-            if isinstance(frontier, EventFrontier):
-                frontier.is_idle = str(partition) in step.idle
-        self._time.let_pass(step.closed)
-        return True
-
-    def _marker(self, node: Repartition) -> Marker:
-        reached = self._site.reached(node)
-        idle = all(frontier.is_idle for frontier in self._frontiers.values())
-        idle = idle and not self._site.is_held(node)
-        told = None if reached <= NEVER else reached - self._site.delays[node]
-        end = self._ending.number if self._ending.is_finished else 0
-        return Marker(self.number, self._tasks, told, idle, end)
 
 
 def _reach(one: Input, columns: Columns) -> None:

@@ -1,0 +1,191 @@
+"""A task's turn: what it does with what it was fed, record by record, and with what is decided."""
+
+from bisect import bisect_right
+
+from streamkit.engine.answers import Answers
+from streamkit.engine.decisions import Decisions
+from streamkit.engine.failed import told
+from streamkit.engine.hot.moment import EventFrontier
+from streamkit.engine.inputs import Head, Input
+from streamkit.engine.journal import Cut, Finish, Left, Silence, Step, Tables
+from streamkit.engine.memory import Memory
+from streamkit.engine.retried import RetryInput
+from streamkit.engine.wiring import Parts
+from streamkit.errors import FunctionError
+
+_ALL = 1 << 62
+
+
+class Turn:
+    """Takes it, again and again."""
+
+    def __init__(
+        self, parts: Parts, decisions: Decisions, answers: Answers, memory: Memory
+    ) -> None:
+        self._decisions = decisions
+        self._answers = answers
+        self._memory = memory
+        self._waits = bool(answers.steps)
+        self._begun = False
+        self._cursor = parts.cursor
+        self._attempt = parts.attempt
+        self._time = parts.time
+        self._ending = parts.ending
+        self._horizons = parts.horizons
+        self._merge = parts.merge
+        self._ahead = parts.ahead
+        self._named = parts.named
+        self._retries = parts.retries
+
+    def begin(self) -> None:
+        """Before the first record: what the start of the task itself decides. Once is enough."""
+        if self._begun:
+            return
+        self._begun = True
+        self._answers.begin()
+        self._time.update_due()  # by what was restored
+        if self._decisions.whole is None:
+            self._decisions.own += self._memory.begun()
+
+    def run(self, limit: int | None, now: int | None) -> int:
+        """Process at most about `limit` records; how many it was. See `Task.run`."""
+        done = 0
+        limit = _ALL if limit is None else limit
+        self._cursor.enough = False
+        self.begin()
+        if now is not None:
+            for horizon in self._horizons:
+                horizon.tell(now)
+            self._answers.tell(now)
+        done += self._process_again(limit)
+        ending = self._ending
+        # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
+        while self._is_ready() and done < limit and not self._cursor.enough:
+            some = limit - done
+            if self._waits and not (some := min(some, self._give_answers())):
+                break
+            # What other tasks hand over is still taken: it finishes when they have.
+            if self._decisions.is_paused and (ending.is_finished or not ending.is_mixed):
+                break
+            chosen = self._merge.first()
+            if chosen is None:
+                break
+            one, before = chosen
+            self._merge.begins(one)
+            done += self._process(one, before, some, self._merge.stop(one))
+        if self._waits and not ending.is_finished:
+            ending.finish()  # what waited before what is still open may have left
+        return done
+
+    def take(self, step: Step) -> bool:
+        """Do what was decided; False when records of tables, or answers, are missing for that yet.
+        Raises what steps raise."""
+        match step:
+            case Tables():
+                return self._read_tables(step)
+            case Finish():
+                self._decisions.pause(step)
+                self._ending.tell(step.number)
+            case Left() | Cut():
+                return self._take_answers(step)
+            case Silence():
+                for partition, frontier in self._time.frontiers.items():
+                    if isinstance(frontier, EventFrontier):
+                        frontier.is_idle = str(partition) in step.idle
+                self._time.let_pass(step.closed)
+        return True
+
+    # Before the next record.
+
+    def _is_ready(self) -> bool:
+        """Do what comes before the next record; False when something is missing for that yet."""
+        while self._follow():
+            left = self._ahead.buffered
+            complete = self._ahead.read(self._decisions.whole)
+            if self._ahead.buffered == left:
+                return complete
+        return False
+
+    def _follow(self) -> bool:
+        """Take the steps of the journal that are due; False when one waits for records."""
+        decisions = self._decisions
+        while decisions.script is not None and (step := decisions.due()) is not None:
+            if not self.take(step):
+                return False
+            decisions.took()
+        return True
+
+    def _read_tables(self, step: Tables) -> bool:
+        for name, to in step.to.items():
+            one = self._named.get(name)
+            while one is not None and not one.has_reached(to):
+                if not one.length:
+                    return False
+                self._process(one, None, _ALL, to)
+        return True
+
+    def _take_answers(self, step: Left | Cut) -> bool:
+        try:
+            return self._answers.take(step)
+        except BaseException:
+            self._attempt.take_back()
+            self._attempt.torn |= self._answers.torn
+            raise
+
+    def _give_answers(self) -> int:
+        """Give the results that are there; how many events may be processed then."""
+        try:
+            return self._answers.give(self._decisions.own)
+        except BaseException:
+            self._attempt.take_back()
+            self._attempt.torn |= self._answers.torn
+            raise
+
+    # Records.
+
+    def _process_again(self, limit: int) -> int:
+        """What steps are given again, which waits for nothing and nothing waits for."""
+        done = 0
+        for one in self._retries:
+            while one.length and done < limit and not self._cursor.enough:
+                done += self._process(one, None, 1, None)
+        return done
+
+    def _process(self, one: Input, before: Head | None, limit: int, until: int | None) -> int:
+        columns, start, stop = one.chunk(before, limit, until)
+        frontier = self._time.frontiers.get(one.partition)
+        if isinstance(frontier, EventFrontier):
+            frontier.is_idle = False
+            if self._ending.is_told:
+                self._ending.came()
+        elif isinstance(one, RetryInput):
+            self._ending.came_again()
+        self._attempt.enter(*one.partition)
+        try:
+            one.read(columns, start, stop)
+        except Exception:
+            self._fails(one)
+            self._attempt.take_back()
+            raise
+        except BaseException as error:
+            self._attempt.torn = True
+            self._fails(one)
+            at = self._cursor.coordinates
+            said = f"a function raised {told(error)}; it was given the record {at}"
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                error.add_note(said)
+                raise
+            raise FunctionError(said) from error
+        if self._cursor.cut:
+            self._cursor.cut = False
+            stop = bisect_right(columns.offsets, self._cursor.offset, start, stop)
+        one.done(stop)
+        if one.name in self._named:
+            self._merge.done(one, columns, start, stop)
+        return stop - start
+
+    def _fails(self, one: Input) -> None:
+        """The record at hand does: what is committed of a stream ends before it."""
+        if one.partition in self._time.frontiers:
+            one.position = self._cursor.offset if one.at is None else one.at
+            self._attempt.failed = (one.partition, one.position)
