@@ -42,7 +42,12 @@ class Turn:
         if self._begun:
             return
         self._begun = True
-        self._answers.begin()
+        try:
+            self._answers.begin()
+        except BaseException:
+            # What was not taken up would be missing in the next commit, as if it had left.
+            self._attempt.torn = True
+            raise
         self._time.update_due()  # by what was restored
         if self._decisions.whole is None:
             self._decisions.own += self._memory.begun()

@@ -4,12 +4,18 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from streamkit import App, Context, Record
 from streamkit.dsl.windows import tumbling
+from streamkit.engine.rows import Position
+from streamkit.engine.task import Task
+from streamkit.engine.waiting import Request
+from streamkit.errors import SerdeError
+from streamkit.records import Columns, TopicPartition
 
 
 class Order(Struct):
@@ -232,3 +238,45 @@ def test_what_closes_for_it_is_quiet_waits_for_what_is_on_its_way():
         assert t.values("out") == [6]
         t.advance("4s")
         assert t.values("lists") == [[6]] and t.values("shop-lists-late") == []
+
+
+class NoAnswers:
+    """Calls that go on for ever."""
+
+    def start(self, request: Request) -> None:
+        pass
+
+    def answers(self) -> tuple[()]:
+        return ()
+
+
+def task_of(kind: type) -> Task:
+    app = App("shop")
+
+    @app.stream("orders", kind).process(to="out")
+    async def waits(order: object) -> None:
+        pass
+
+    topology = app.topology()
+    layout = topology.layout(dict.fromkeys(topology.sources, 1))
+    return Task(topology, layout, topology.subtopologies[0], 0, calls=NoAnswers())
+
+
+class Bill(Struct):
+    total: int
+
+
+def test_what_waited_and_is_of_another_type_now_is_not_committed_as_if_it_had_left():
+    task, orders = task_of(Order), TopicPartition("orders", 0)
+    task.resume({orders: Position(0)})
+    task.feed(orders, Columns([0, 1], [1, 2], [b"a", b"b"], [b'{"n":1}', b'{"n":2}']))
+    task.run(now=1)
+    kept = task.checkpoint()
+    again = task_of(Bill)
+    again.resume(kept.positions)
+    (changelog,) = again.changelogs
+    rows = kept.changelog[changelog]
+    again.restore(changelog, Columns([0, 1], rows.timestamps, rows.keys, rows.values))
+    with pytest.raises(SerdeError, match="of another type than it has now"):
+        again.run(now=2)
+    assert again.torn
