@@ -17,18 +17,17 @@ from streamkit.engine.hot.moment import NEVER, NodeTime
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.journal import Parked
-from streamkit.engine.letters import Behind, Earlier, Letter
+from streamkit.engine.letters import Earlier, Letter
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered
+from streamkit.engine.operators.waiting_rows import Mark, WaitingRows
 from streamkit.engine.performing import perform
-from streamkit.engine.rows import Rows
 from streamkit.engine.script import Script
 from streamkit.engine.site import Site
-from streamkit.engine.state.store import Store
 from streamkit.engine.waiting import Answer, Call, Event, Identity, Request
 from streamkit.errors import FunctionError, SerdeError
-from streamkit.records import Columns, Headers, Record
+from streamkit.records import Headers, Record
 from streamkit.serde import Serde
 
 MOST_WAITING = 1000
@@ -46,12 +45,12 @@ def build(node: Waiting, key: Serde, site: Site) -> Forward:
     step = WaitingStep(node, key, site)
     site.waiting.append(step)
     site.on_time(node, step)
-    site.keep(waiting_name(node.name), step)
+    site.keep(waiting_name(node.name), step.rows)
     return step.take
 
 
 class WaitingStep:
-    """See the module. It is the store of its events, too, as far as commits are concerned."""
+    """See the module. `rows` is the store of its events, as far as commits are concerned."""
 
     due: int | None = None  # of event time: never
     last: int | None = None
@@ -61,7 +60,6 @@ class WaitingStep:
         waits, function = node.waits, node.function
         self.node = node
         self.name = node.name
-        self.touched = -2
         self.queue = site.queue(node)
         self.time: NodeTime = site.time(node)
         self._reached = partial(site.reached, node)
@@ -71,7 +69,15 @@ class WaitingStep:
         self._key = key
         self._value = node.parent.gives
         self._cursor = site.cursor
-        self._store: Store = site.store(waiting_name(node.name))
+        self.rows = WaitingRows(
+            site.store(waiting_name(node.name)),
+            self.queue,
+            key,
+            node.parent.gives,
+            function,
+            site.cursor,
+            self._marks,
+        )
         self._start = site.start
         self._site = site
         self._forward = site.after(node, key)
@@ -96,7 +102,6 @@ class WaitingStep:
         self._ordinal = 0
         self._parked: list[Parked] = []
         self._sent: list[Sent] = []
-        self._kept: dict[int, tuple[int, int | None, int | None]] = {}
 
     # An event comes.
 
@@ -132,7 +137,7 @@ class WaitingStep:
         else:
             call = Call((event,), None)
         self._encode(event)
-        self.touched = self._cursor.offset
+        self.rows.touched = self._cursor.offset
         if self._waits.batch is not None:
             self._gather(event)
         else:
@@ -474,70 +479,32 @@ class WaitingStep:
 
     def begin(self) -> None:
         """Take what waited when it was committed; it is called again."""
-        rows = [(int.from_bytes(row), kept) for row, kept in self._store.scan(b"")]
-        for number, kept in rows:
-            self._kept[number] = (kept.attempts, kept.due, kept.batch)
-            self.queue.hold(self._restored(number, kept))
-            self._next = number + 1
-        events = self.queue.events
+        rows = list(self.rows.events())
+        for event, _ in rows:
+            self.queue.hold(event)
+            self._next = event.number + 1
         # By batches; each event has its own where there are none.
-        for _, group in groupby(rows, lambda row: row[0] if row[1].batch is None else row[1].batch):
+        for _, group in groupby(rows, _batch):
             some = list(group)
-            number, kept = some[0]
+            event, kept = some[0]
             if self._waits.batch is not None and kept.batch is None:
-                self._open.append(events[number])
+                self._open.append(event)
                 self._opened = self._now
                 continue
             whole = kept.batch is not None
-            lane = (_ALL if self._here else None) if whole else self._lane(events[number])
-            of_call = tuple(events[number] for number, _ in some)
+            lane = (_ALL if self._here else None) if whole else self._lane(event)
+            of_call = tuple(event for event, _ in some)
             self.queue.add(Call(of_call, lane, kept.attempts, kept.due))
         if self._waits.batch is not None and len(self._open) >= self._waits.batch:
             self.cut()  # it was gathered for larger ones
         self.call()
 
-    def _restored(self, number: int, kept: WaitingRow) -> Event:
-        try:
-            key, value = self._key.decode(kept.key), self._value.decode(kept.value)
-        except SerdeError as error:
-            self._cursor.enter(kept.topic, kept.partition)
-            self._cursor.offset = kept.offset
-            what = (
-                f"event that waits for {self._function.described}, of another type than it has now"
-            )
-            raise self._cursor.unreadable(what, error) from error
-        return Event(
-            number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
-            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept),
-        )  # fmt: skip
-
     def advance(self) -> None:
         """Time has passed, and what is before it has done what was due: it waits here by now."""
         self._settled = self._reached()
 
-    # Its store: what has not left by a commit.
-
-    def load(self, columns: Columns) -> None:
-        """Take in records of the changelog. Raises SerdeError."""
-        self._store.load(columns)
-
-    def stored(self, key: bytes) -> bytes | None:
-        """A row as the changelog should have it."""
-        return self._store.stored(key)
-
-    def changes(self) -> Rows:
-        """What has begun to wait since the last call and still does, and what does no more."""
-        store, kept, before = self._store, dict(self._marks()), self._kept
-        for number in before.keys() - kept.keys():
-            store.delete(number.to_bytes(8), 0)
-        for number, mark in kept.items():
-            if before.get(number) != mark:
-                event = self.queue.events[number]
-                store.put(number.to_bytes(8), _row(event, *mark), event.stamp)
-        self._kept = kept
-        return store.changes()
-
-    def _marks(self) -> Iterator[tuple[int, tuple[int, int | None, int | None]]]:
+    def _marks(self) -> Iterator[tuple[int, Mark]]:
+        """Of all that waits."""
         batched = self._waits.batch is not None
         for call in self.queue.calls.values():
             for event in call.events:
@@ -546,23 +513,7 @@ class WaitingStep:
             yield event.number, (0, None, None)
 
 
-def _row(event: Event, attempts: int, due: int | None, batch: int | None) -> WaitingRow:
-    return WaitingRow(
-        event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
-        event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
-        _stands(event.earlier),
-    )  # fmt: skip
-
-
-def _stands(earlier: Earlier | None) -> tuple[int, str | None, int] | None:
-    if earlier is None:
-        return None
-    behind = earlier.behind
-    return (earlier.attempts, *((None, 0) if behind is None else (behind.first, behind.sequence)))
-
-
-def _earlier(kept: WaitingRow) -> Earlier | None:
-    if kept.earlier is None:
-        return None
-    attempts, first, sequence = kept.earlier
-    return Earlier(attempts, None if first is None else Behind(first, sequence))
+def _batch(row: tuple[Event, WaitingRow]) -> int:
+    """The number of the batch that an event is of; its own, when it is of none."""
+    event, kept = row
+    return event.number if kept.batch is None else kept.batch

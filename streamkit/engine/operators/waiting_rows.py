@@ -1,0 +1,110 @@
+"""The rows of a step that events wait at: what has not left by a commit."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.engine.cursor import Cursor
+from streamkit.engine.letters import Behind, Earlier
+from streamkit.engine.rows import Rows
+from streamkit.engine.state.store import Store
+from streamkit.engine.waiting import Event, Queue
+from streamkit.errors import SerdeError
+from streamkit.records import Columns
+from streamkit.serde import Serde
+
+Mark: TypeAlias = tuple[int, int | None, int | None]
+"""Of an event: the attempts of its call, when that is due, and the number of its batch."""
+
+
+class WaitingRows:
+    """They are written as of a commit: what comes and leaves between two is in none.
+
+    `touched` is the offset of the last record that something began to wait of.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        key: Serde,
+        value: Serde,
+        function: Function,
+        cursor: Cursor,
+        marks: Callable[[], Iterable[tuple[int, Mark]]],
+    ) -> None:
+        """`marks` gives those of all that waits, by number."""
+        self.touched = -2
+        self._store = store
+        self._queue = queue
+        self._key = key
+        self._value = value
+        self._function = function
+        self._cursor = cursor
+        self._marks = marks
+        self._kept: dict[int, Mark] = {}
+
+    def load(self, columns: Columns) -> None:
+        """Take in records of the changelog. Raises SerdeError."""
+        self._store.load(columns)
+
+    def stored(self, key: bytes) -> bytes | None:
+        """A row as the changelog should have it."""
+        return self._store.stored(key)
+
+    def changes(self) -> Rows:
+        """What has begun to wait since the last call and still does, and what does no more."""
+        store, kept, before = self._store, dict(self._marks()), self._kept
+        for number in before.keys() - kept.keys():
+            store.delete(number.to_bytes(8), 0)
+        for number, mark in kept.items():
+            if before.get(number) != mark:
+                event = self._queue.events[number]
+                store.put(number.to_bytes(8), _row(event, *mark), event.stamp)
+        self._kept = kept
+        return store.changes()
+
+    def events(self) -> Iterator[tuple[Event, WaitingRow]]:
+        """What waited when it was committed, in its order. Raises SerdeError."""
+        for row, kept in self._store.scan(b""):
+            number = int.from_bytes(row)
+            self._kept[number] = (kept.attempts, kept.due, kept.batch)
+            yield self._restored(number, kept), kept
+
+    def _restored(self, number: int, kept: WaitingRow) -> Event:
+        try:
+            key, value = self._key.decode(kept.key), self._value.decode(kept.value)
+        except SerdeError as error:
+            self._cursor.enter(kept.topic, kept.partition)
+            self._cursor.offset = kept.offset
+            what = (
+                f"event that waits for {self._function.described}, of another type than it has now"
+            )
+            raise self._cursor.unreadable(what, error) from error
+        return Event(
+            number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
+            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept),
+        )  # fmt: skip
+
+
+def _row(event: Event, attempts: int, due: int | None, batch: int | None) -> WaitingRow:
+    return WaitingRow(
+        event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
+        event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
+        _stands(event.earlier),
+    )  # fmt: skip
+
+
+def _stands(earlier: Earlier | None) -> tuple[int, str | None, int] | None:
+    if earlier is None:
+        return None
+    behind = earlier.behind
+    return (earlier.attempts, *((None, 0) if behind is None else (behind.first, behind.sequence)))
+
+
+def _earlier(kept: WaitingRow) -> Earlier | None:
+    if kept.earlier is None:
+        return None
+    attempts, first, sequence = kept.earlier
+    return Earlier(attempts, None if first is None else Behind(first, sequence))
