@@ -11,7 +11,7 @@ from streamkit.cli.settings import open_log
 from streamkit.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from streamkit.engine.dead_letters import Choice, Dead, DeadLetters
+    from streamkit.engine.dead_letters import Choice, Dead, DeadLetters, Done
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,6 +61,7 @@ def list_(
                     "step": each.step,
                     "waiting": each.waiting,
                     "retried": each.retried,
+                    "discarded": each.discarded,
                     "first": each.first,
                     "last": each.last,
                     "errors": {error or "(behind it)": n for error, n in each.errors.items()},
@@ -69,7 +70,7 @@ def list_(
             ]
         )
         return
-    columns = ["topic", "app", "step", "waiting", "retried", "first", "last", "errors"]
+    columns = ["topic", "app", "step", "waiting", "retried", "given up", "first", "last", "errors"]
     print_table(
         None,
         columns,
@@ -80,6 +81,7 @@ def list_(
                 each.step,
                 each.waiting,
                 each.retried,
+                each.discarded,
                 None if each.first is None else iso(each.first),
                 None if each.last is None else iso(each.last),
                 ", ".join(
@@ -111,14 +113,14 @@ def show(
     with open_log(context, read_only=True) as log:
         letters = _letters(log, name)
         found = letters.all(choice) if at else letters.waiting(choice)
-        shown = [(dead, letters.is_retried(dead)) for dead in islice(found, count)]
+        shown = [(dead, letters.done(dead)) for dead in islice(found, count)]
     if not shown:
         note("nothing is there")
-    for dead, retried in shown:
+    for dead, done in shown:
         if json:
-            print_json(_fields(dead, retried))
+            print_json(_fields(dead, done))
         else:
-            print("\n".join(_lines(dead, retried)), end="\n\n" if len(shown) > 1 else "\n")
+            print("\n".join(_lines(dead, done)), end="\n\n" if len(shown) > 1 else "\n")
 
 
 @app.command()
@@ -165,14 +167,17 @@ def _give_back(
     context: typer.Context, name: str, choice: "Choice", *, discard: bool, json: bool
 ) -> None:
     with open_log(context) as log:
-        counts = _letters(log, name).give_back(choice, discard=discard)
+        letters = _letters(log, name)
+        counts = letters.give_back(choice, discard=discard)
+        others = sorted({one.step for one in letters.summaries()} - {choice.step})
     if json:
         print_json(
             [{"app": app, "step": step, "count": n} for (app, step), n in sorted(counts.items())]
         )
         return
     if not counts:
-        note("nothing waits")
+        there = f"; steps that have set events aside: {', '.join(others)}" if others else ""
+        note("nothing waits" if choice.step is None else f"nothing waits of {choice.step}{there}")
     for (app, step), number in sorted(counts.items()):
         events = "1 event" if number == 1 else f"{number:,} events"
         if discard:
@@ -209,13 +214,14 @@ def _place(text: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def _fields(dead: "Dead", retried: bool) -> dict[str, object]:
+def _fields(dead: "Dead", done: "Done | None") -> dict[str, object]:
     letter = dead.letter
     return {
         "topic": dead.at.topic,
         "partition": dead.at.partition,
         "offset": dead.offset,
-        "retried": retried,
+        "retried": done == "retried",
+        "discarded": done == "discarded",
         "connector" if letter.connector else "app": letter.app,
         "step": letter.step,
         "task": letter.task,
@@ -239,9 +245,10 @@ def _fields(dead: "Dead", retried: bool) -> dict[str, object]:
     }
 
 
-def _lines(dead: "Dead", retried: bool) -> Iterator[str]:
+def _lines(dead: "Dead", done: "Done | None") -> Iterator[str]:
     letter = dead.letter
-    yield f"{dead.at.topic} {dead.at.partition}:{dead.offset}{', retried' if retried else ''}"
+    told = {None: "", "retried": ", retried", "discarded": ", given up"}[done]
+    yield f"{dead.at.topic} {dead.at.partition}:{dead.offset}{told}"
     whose = "connector" if letter.connector else "app"
     rows = [
         (whose, f"{letter.app}, step {letter.step}, task {letter.task}"),

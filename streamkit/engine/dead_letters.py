@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal, TypeAlias
 
 from streamkit.backends.base import Backend
 from streamkit.clients.producer import Producer
@@ -45,6 +46,9 @@ class Dead:
         return self.letter.app, self.letter.step
 
 
+Done: TypeAlias = Literal["retried", "discarded"]
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Some of them: of a step, of a key, of events since a time (ms), by their places."""
@@ -75,6 +79,7 @@ class Summary:
     connector: bool
     waiting: int = 0
     retried: int = 0
+    discarded: int = 0
     first: int | None = None
     last: int | None = None
     errors: Counter[str] = field(default_factory=Counter)
@@ -89,7 +94,7 @@ class DeadLetters:
         self._backend = backend
         self._app = app
         self._ids = {topic: backend.topic(topic).topic_id for topic in self.topics}
-        self._retried: dict[tuple[str, str], dict[TopicPartition, set[int]]] = {}
+        self._done: dict[tuple[str, str], dict[TopicPartition, dict[int, Done]]] = {}
 
     @classmethod
     def of(cls, backend: Backend, name: str) -> "DeadLetters":
@@ -115,15 +120,15 @@ class DeadLetters:
 
     def waiting(self, choice: Choice | None = None) -> Iterator[Dead]:
         """Those of them that were not given back yet."""
-        return (dead for dead in self.all(choice) if not self.is_retried(dead))
+        return (dead for dead in self.all(choice) if self.done(dead) is None)
 
-    def is_retried(self, dead: Dead) -> bool:
-        """Whether it was given back to its step, or given up."""
+    def done(self, dead: Dead) -> Done | None:
+        """What was done about it: it was given back to its step, or given up; None: it waits."""
         if dead.letter.connector:
-            return False
-        if dead.step not in self._retried:
-            self._retried[dead.step] = self._look(_retry_topic(dead))
-        return dead.offset in self._retried[dead.step].get(dead.at, ())
+            return None
+        if dead.step not in self._done:
+            self._done[dead.step] = self._look(_retry_topic(dead))
+        return self._done[dead.step].get(dead.at, {}).get(dead.offset)
 
     def summaries(self, choice: Choice | None = None) -> list[Summary]:
         """What there is, by topic and step."""
@@ -133,8 +138,10 @@ class DeadLetters:
             one = found.setdefault(
                 (topic, *dead.step), Summary(topic, letter.app, letter.step, letter.connector)
             )
-            if self.is_retried(dead):
-                one.retried += 1
+            done = self.done(dead)
+            if done is not None:
+                one.retried += done == "retried"
+                one.discarded += done == "discarded"
                 continue
             one.waiting += 1
             one.errors[letter.error] += 1
@@ -179,7 +186,7 @@ class DeadLetters:
                             )
                     counts.update(dead.step for dead in some)
                     on_done(counts.total())
-        self._retried.clear()
+        self._done.clear()
         return counts
 
     def _apps(self, choice: Choice | None) -> list[str]:
@@ -217,16 +224,17 @@ class DeadLetters:
             )
         return topic
 
-    def _look(self, topic: str) -> dict[TopicPartition, set[int]]:
-        """Which records, by their places among the dead letters, have come to a topic."""
-        found: dict[TopicPartition, set[int]] = {}
+    def _look(self, topic: str) -> dict[TopicPartition, dict[int, Done]]:
+        """What came to a topic of retries, by places among the dead letters."""
+        found: dict[TopicPartition, dict[int, Done]] = {}
         if topic in self._backend.topics():
             for dead in _read(self._backend, topic):
                 place, _, offset = dead.letter.letter.rpartition("@")
                 name, _, number = place.rpartition("-")
                 # One of a topic that was deleted has nothing to do with those of its successor.
                 if self._ids.get(name) == dead.letter.letter_topic_id:
-                    found.setdefault(TopicPartition(name, int(number)), set()).add(int(offset))
+                    at = found.setdefault(TopicPartition(name, int(number)), {})
+                    at[int(offset)] = "discarded" if dead.letter.discarded else "retried"
         return found
 
 

@@ -111,6 +111,9 @@ def test_only_what_was_chosen_is_given_up(shop: Path) -> None:
     assert said == "1 event of check: given up\n"
     waiting = json.loads(streamkit("dlq", "show", "shop", "--step", "check", "--json"))
     assert waiting["value"] == "4"
+    (one,) = json.loads(streamkit("dlq", "list", "shop", "--step", "check", "--json"))
+    assert (one["waiting"], one["retried"], one["discarded"]) == (1, 0, 1)
+    assert "0:0, given up" in streamkit("dlq", "show", "shop-dlq", "--at", "0:0")
     assert "say which" in streamkit("dlq", "discard", "shop", code=1)
     assert json.loads(streamkit("dlq", "discard", "shop", "--all", "--json")) == [
         {"app": "shop", "step": "check", "count": 1},
