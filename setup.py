@@ -19,6 +19,9 @@ COMPILED = (
 )
 """Modules of streamkit/engine that are compiled as they are, with the types of a .pxd if any."""
 
+OPTIONS = ["-O3", "-g0"]
+"""For the compiler: what debuggers want takes it a third of its time."""
+
 packages = find_packages(include=["streamkit", "streamkit.*"])
 package_dir = {"": "."}
 for folder in ("connectors", "processors"):
@@ -30,7 +33,7 @@ for folder in ("connectors", "processors"):
 codec = Extension(
     "streamkit.codec._native",
     ["streamkit/codec/_native.pyx"],
-    extra_compile_args=["-O3"],
+    extra_compile_args=OPTIONS,
     optional=True,  # no compiler: the install succeeds and the pure-Python codec serves
 )
 
@@ -39,7 +42,7 @@ for path in COMPILED:
     module = Extension(
         f"streamkit.engine.{path.replace('/', '.')}",
         [f"streamkit/engine/{path}.py"],
-        extra_compile_args=["-O3"],
+        extra_compile_args=OPTIONS,
         optional=True,
     )
     module.cython_directives = {"annotation_typing": False}  # annotations are for mypy
@@ -47,6 +50,7 @@ for path in COMPILED:
 
 setup(
     packages=packages,
+    options={"build_ext": {"parallel": True}},
     package_dir=package_dir,
     ext_modules=[] if os.environ.get("STREAMKIT_PURE") else [codec, *compiled],
 )
