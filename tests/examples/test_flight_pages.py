@@ -17,7 +17,8 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from streamkit import Admin, Consumer, Producer, UnknownTopic
+from streamkit import Admin, Consumer, Producer, TopicPartition, UnknownTopic
+from streamkit.backends.locate import open_backend
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
 STREAMKIT = [sys.executable, "-m", "streamkit"]
@@ -136,6 +137,9 @@ def records(admin: Admin, topic: str) -> int:
 
 
 def results(page: str, log: Path) -> Counter[tuple[object, ...]]:
+    # Who waits for records ends what a killed process has left open before them.
+    with open_backend(str(log)) as backend:
+        backend.wait({TopicPartition(PAGES[page], number): 0 for number in range(4)}, 10)
     with Consumer(str(log), PAGES[page], value_type=dict) as consumer:
         return Counter(tuple(record.value.values()) for record in consumer.until_end())
 
