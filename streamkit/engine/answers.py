@@ -155,8 +155,8 @@ class Answers:
                 if self._cursor.enough and decided is not None:
                     break
         except BaseException:
-            assert call is not None
-            self.torn = call.number not in step.queue.events  # a part of it has left
+            # Whether a part of it has left.
+            self.torn = call is not None and call.number not in step.queue.events
             raise
         finally:
             if done and self.script is None and decided is not None:

@@ -216,6 +216,19 @@ def test_a_killed_producers_transaction_is_aborted_while_a_reader_waits(root, wo
         until(lambda: is_settled(log))
 
 
+def test_the_end_is_not_where_a_killed_producer_left_a_transaction_open(root, worker):
+    victim = worker("app")
+    assert victim.line() == "open"
+    with open_backend(root) as log:
+        for partition in PARTITIONS:
+            log.append(partition, [b"behind it"])
+    with open_backend(root) as log:
+        assert [read(log, partition) for partition in PARTITIONS] == [[], [], []]  # it lives
+    victim.kill()
+    with open_backend(root) as log:
+        assert [read(log, partition) for partition in PARTITIONS] == [["behind it"]] * 3
+
+
 def test_a_killed_producers_transaction_is_aborted_when_nobody_reads(root, worker):
     victim = worker("app")
     assert victim.line() == "open"
