@@ -171,7 +171,7 @@ def test_waiting_leaves_no_descriptors_behind(log):
     before = len(os.listdir("/dev/fd"))
     for _ in range(50):
         log.wait(lambda: False, 0.0001)
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before  # what others left may go meanwhile
 
 
 def test_a_closed_log_leaves_no_descriptors_behind(tmp_path):
@@ -186,4 +186,4 @@ def test_a_closed_log_leaves_no_descriptors_behind(tmp_path):
                 partition.append([encode([b"x"], timestamps=0)])
                 assert partition.read(0)
             log.wait(lambda: False, 0.001)
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before  # what others left may go meanwhile
