@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def connect(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="WORKER.TOML...")],
+    files: Annotated[list[Path], typer.Argument(metavar="WORKER.TOML")],
     until_idle: Annotated[
         bool,
         typer.Option(

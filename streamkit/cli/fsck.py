@@ -19,11 +19,13 @@ def fsck(
     context: typer.Context,
     path: Annotated[
         str | None,
-        typer.Argument(metavar="[LOG]", help="The log's directory, if it is not that of --log."),
+        typer.Argument(metavar="LOG", help="The log's directory, if it is not that of --log."),
     ] = None,
     topic: Annotated[
         list[str] | None,
-        typer.Option("--topic", "-t", help="Only this topic's partitions. Repeatable."),
+        typer.Option(
+            "--topic", "-t", metavar="TOPIC", help="Only this topic's partitions. Repeatable."
+        ),
     ] = None,
     repair: Annotated[
         bool,

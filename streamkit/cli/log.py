@@ -37,7 +37,7 @@ def dump(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE|TOPIC[:P][@OFFSET]...",
+            metavar="FILE|TOPIC[:P][@OFFSET]",
             help="Files or directories of a log, or topics: their segments, from an offset on.",
         ),
     ],

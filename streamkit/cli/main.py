@@ -44,7 +44,15 @@ class Commands(TyperGroup):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _say_no_type_of_flags(self, ctx)
         return super().parse_args(ctx, _global_options_first(args))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            if one is not None:
+                _say_no_type_of_flags(one, ctx)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -94,6 +102,13 @@ def _is_usage(error: Exception) -> bool:
     """Whether typer itself will show this error as a wrong call, with exit code 2."""
     usage = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
     return isinstance(error, usage)
+
+
+def _say_no_type_of_flags(command: Any, ctx: Any) -> None:
+    """`--help` would tell of each that it is a bool."""
+    for param in command.get_params(ctx):
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
 
 
 def _global_options_first(args: list[str]) -> list[str]:

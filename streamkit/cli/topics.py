@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 @app.command()
 def create(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="TOPIC...")],
+    names: Annotated[list[str], typer.Argument(metavar="TOPIC")],
     partitions: Annotated[int, typer.Option("--partitions", "-p", min=1)] = 1,
     config: Annotated[
         list[str] | None,
@@ -182,7 +182,7 @@ def alter(
 @app.command()
 def delete(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="TOPIC...")],
+    names: Annotated[list[str], typer.Argument(metavar="TOPIC")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
 ) -> None:
     """Delete topics and all their records. Asks first, if a person is there to answer."""
@@ -201,7 +201,7 @@ def delete_records(
     places: Annotated[
         list[str],
         typer.Argument(
-            metavar="TOPIC:P@OFFSET...",
+            metavar="TOPIC:P@OFFSET",
             help="The first record to keep, as in orders:0@1234; orders:0@end keeps none.",
         ),
     ],

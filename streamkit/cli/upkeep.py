@@ -19,7 +19,7 @@ def config(
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="E.g. max.disk.bytes=5000000000; KEY= gives it its default again.",
         ),
     ] = None,

@@ -24,10 +24,19 @@ def attach(
 ) -> AppConnector:
     """A source or a sink of an app, with all that it takes to run it. Raises ConfigError."""
     where = f"{kind} {name}"
-    table = {_key(option): _value(value) for option, value in options.items() if value is not None}
+    given = {_key(option): option for option, value in options.items() if value is not None}
+    table = {key: _value(options[option]) for key, option in given.items()}
+
+    def spell(key: str) -> str:
+        """A key as the keyword that it was given as, or could be."""
+        for known, option in given.items():
+            if key == known or key.startswith(f"{known}."):
+                return option + key.removeprefix(known)
+        return key.replace(".", "_")
+
     for key, said in _BY_THE_APP.items():
         if key in table:
-            raise ConfigError(f"{where}: {key!r} {said}")
+            raise ConfigError(f"{where}: {given[key]!r} {said}")
     if not isinstance(connector, str | SourceConnector | SinkConnector):
         raise ConfigError(
             f"{where}: {connector!r} is no connector; name one ('FileSource'), or declare it with "
@@ -36,11 +45,11 @@ def attach(
     table["connector.class"] = what = connector if isinstance(connector, str) else _named(connector)
     if kind == "sink":
         table["topics"] = [topic]
-    config = parse_connector(name, table, where, resolver(Path()))
+    config = parse_connector(name, table, where, resolver(Path()), spell)
     found = find(config) if isinstance(connector, str) else connector
     _check(found, kind, what, where)
     if kind == "source":
-        config = parse_connector(name, table | {"topic": topic}, where, resolver(Path()))
+        config = parse_connector(name, table | {"topic": topic}, where, resolver(Path()), spell)
     shared = config.shared
     return AppConnector(
         name,

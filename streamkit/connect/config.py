@@ -23,6 +23,9 @@ Flat: TypeAlias = Mapping[str, str | list[str]]
 Resolve: TypeAlias = Callable[[str, str], str]
 """(provider, reference) -> the secret or setting it names: `${env:HOME}` is ("env", "HOME")."""
 
+Spell: TypeAlias = Callable[[str], str]
+"""A dotted key as whoever wrote the config knows it, for messages."""
+
 Duration = NewType("Duration", int)
 """Milliseconds, written with a unit: `500ms`, `5s`, `10m`, `1h`, `1d`."""
 
@@ -59,6 +62,7 @@ class ConnectorConfig:
     options: Flat
     where: str
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    spell: Spell = field(default=str, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -141,17 +145,21 @@ def parse_worker(
     )
 
 
-def parse_connector(name: str, table: Any, where: str, resolve: Resolve) -> ConnectorConfig:
+def parse_connector(
+    name: str, table: Any, where: str, resolve: Resolve, spell: Spell = str
+) -> ConnectorConfig:
     """One connector's table; the keys that are not shared by all stay in `options`."""
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where}: expected a table of options, found {table!r}")
     secrets: set[str] = set()
     flat = {"name": name} | {
-        key: _resolved(key, value, where, resolve, secrets) for key, value in flatten(table).items()
+        key: _resolved(spell(key), value, where, resolve, secrets)
+        for key, value in flatten(table).items()
     }
     shared = {key: value for key, value in flat.items() if _field_of(Shared, key)}
     options = {key: value for key, value in flat.items() if key not in shared}
-    return ConnectorConfig(parse(Shared, shared, where), options, where, frozenset(secrets))
+    parsed = parse(Shared, shared, where, spell=spell)
+    return ConnectorConfig(parsed, options, where, frozenset(secrets), spell)
 
 
 def _resolved(
@@ -180,7 +188,14 @@ def _resolved(
     return text
 
 
-def parse(target: type[C], flat: Flat, where: str, *, others: type[Any] | None = None) -> C:
+def parse(
+    target: type[C],
+    flat: Flat,
+    where: str,
+    *,
+    others: type[Any] | None = None,
+    spell: Spell = str,
+) -> C:
     """The dataclass `target` from dotted keys.
 
     Raises ConfigError for an unknown key (naming the nearest of `target` and of `others`, whose
@@ -192,17 +207,17 @@ def parse(target: type[C], flat: Flat, where: str, *, others: type[Any] | None =
     for key, value in flat.items():
         found = _field_of(target, key)
         if found is None:
-            known = keys_of(target) + (keys_of(others) if others else [])
-            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+            known = [spell(k) for k in keys_of(target) + (keys_of(others) if others else [])]
+            raise ConfigError(f"{where}: unknown key {spell(key)!r}{nearest(spell(key), known)}")
         if _is_mapping(hints[found.name]):
             rest = key.removeprefix(_key(found.name) + ".")
-            below.setdefault(found.name, {})[rest] = _one(key, value, where)
+            below.setdefault(found.name, {})[rest] = _one(spell(key), value, where)
         else:
-            values[found.name] = _value(key, value, hints[found.name], found, where)
+            values[found.name] = _value(spell(key), value, hints[found.name], found, where)
     for item in fields(target):  # type: ignore[arg-type]
         required = item.default is MISSING and item.default_factory is MISSING
         if required and item.name not in values and item.name not in below:
-            raise ConfigError(f"{where}: {_key(item.name)!r} is missing")
+            raise ConfigError(f"{where}: {spell(_key(item.name))!r} is missing")
     try:
         return target(**values, **below)
     except ConfigError as error:

@@ -98,7 +98,9 @@ class Plan:
 
 def plan(config: ConnectorConfig, connector: Connector) -> Plan:
     """A connector with its options checked. Raises ConfigError."""
-    options = parse(connector.config, config.options, config.where, others=Shared)
+    options = parse(
+        connector.config, config.options, config.where, others=Shared, spell=config.spell
+    )
     shared = config.shared
     if isinstance(connector, SourceConnector):
         if shared.topics:

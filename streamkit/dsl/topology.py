@@ -199,7 +199,7 @@ class Topology:
         if missing:
             raise TopologyError(
                 f"app {self.app!r} reads {', '.join(missing)}, which is not there yet; write to it "
-                f"or create it: streamkit topics create {missing[0]} --partitions 4"
+                f"or create it: streamkit topics create {' '.join(missing)}"
             )
 
         def need(topic: str, count: int, config: Mapping[str, str]) -> None:

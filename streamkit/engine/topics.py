@@ -30,7 +30,7 @@ def wait_for_sources(
             on_note(
                 f"app {topology.app!r} waits for {', '.join(missing)} in log {backend.url}; it "
                 "begins when something writes there, or after: streamkit topics create "
-                f"{missing[0]} --partitions 4"
+                f"{' '.join(missing)}"
             )
             told = missing
         backend.wait({}, _LOOK)

@@ -146,3 +146,10 @@ def test_internal_topics_are_not_deleted(topics, log):
     result = topics("delete", "__consumer_offsets", "--yes", code=1)
     assert "internal" in result.stderr
     assert log.committed("g")
+
+
+@pytest.mark.parametrize("command", [(), ("topics", "create"), ("fsck",), ("run",)], ids=str)
+def test_the_help_says_of_no_flag_that_it_is_a_bool_and_writes_no_dots_twice(command):
+    shown = CliRunner().invoke(app, [*command, "--help"]).output
+    assert "--help" in shown
+    assert "bool" not in shown and "...}" not in shown

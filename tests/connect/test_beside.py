@@ -313,6 +313,16 @@ BAD = {
         ConfigError,
         "source bad-a-source: unknown key 'patern'; did you mean 'pattern'",
     ),
+    "an option of several words": (
+        lambda app: app.stream("a", Number).sink("SqlSink", conection_url="sqlite://"),
+        ConfigError,
+        "unknown key 'conection_url'; did you mean 'connection_url'",
+    ),
+    "a missing one of several words": (
+        lambda app: app.stream("a", Number).sink("SqlSink"),
+        ConfigError,
+        "'connection_url' is missing",
+    ),
     "a missing option": (
         lambda app: app.source("FileSource", Number, to="a"),
         ConfigError,
@@ -321,7 +331,7 @@ BAD = {
     "a value that does not fit": (
         lambda app: app.source("FileSource", Number, to="a", path="in", poll_interval=5),
         ConfigError,
-        "poll.interval = '5': expected a time with its unit",
+        "poll_interval = '5': expected a time with its unit",
     ),
     "a connector that there is not": (
         lambda app: app.source("FileSorce", Number, to="a", path="in"),
