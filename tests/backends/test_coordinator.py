@@ -344,7 +344,9 @@ class TestInOneProcess:
             yield log
 
     def states(self, log):
-        return {one.transactional_id: one for one in log._coordinator._topic.known()}
+        # `known` says nothing while another thread, maintenance say, is the coordinator.
+        with log._coordinator._topic.locked() as coordinator:
+            return {one.transactional_id: one for one in coordinator}
 
     def test_the_next_transaction_says_that_the_last_one_is_complete(self, log):
         with Producer(log, transactional_id="app") as producer:
