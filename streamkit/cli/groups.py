@@ -7,19 +7,18 @@ import typer
 
 from streamkit.cli.output import note, print_json, print_table
 from streamkit.cli.settings import open_log
+from streamkit.cli.standing import positions, print_positions
 from streamkit.errors import ConfigError, UnknownGroup, UnknownPartition, UsageError, nearest
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
     from streamkit.backends.base import Backend
-    from streamkit.backends.values import GroupInfo, MemberInfo
+    from streamkit.backends.values import MemberInfo
     from streamkit.clients.reset import MovedOffset
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete consumer groups.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-
-_NOTE_WIDTH = 40
 
 
 @app.command("list")
@@ -45,14 +44,16 @@ def list_(context: typer.Context, json: Json = False) -> None:
 def describe(context: typer.Context, group: str, json: Json = False) -> None:
     """Show a group's members, and where it stands in each partition.
 
-    "lag" is how many records are still to be read, "behind" how old the oldest of them is.
+    "lag" is how many records are still to be read, "behind" how old the oldest of them is. Of an
+    app: "event time" is how far time has come in what was read, "waiting" how many events wait
+    there for the answers of functions.
     The changelogs of an app are listed as its state: their offset is how far they are valid, and
     they have no lag.
     """
     with open_log(context, read_only=True) as log:
         _known(group, log.groups())
         info = log.group(group)
-        rows = _positions(log, info)
+        rows = positions(log, info)
     if json:
         print_json(
             {
@@ -76,27 +77,7 @@ def describe(context: typer.Context, group: str, json: Json = False) -> None:
         return
     typer.echo(f"{info.group}: {info.state}, generation {info.generation}")
     _print_members(info.members)
-    streams = [row for row in rows if not row["state"]]
-    if streams:
-        print_table(
-            "positions",
-            ["topic", "partition", "committed", "end", "lag", "behind", "note"],
-            [
-                (
-                    *(row[key] for key in ("topic", "partition", "committed", "end", "lag")),
-                    _age(row["behind_seconds"]),
-                    _short(row["note"]),
-                )
-                for row in streams
-            ],
-        )
-    state = [row for row in rows if row["state"]]
-    if state:
-        print_table(
-            "state",
-            ["changelog", "partition", "valid to"],
-            [(row["topic"], row["partition"], row["committed"]) for row in state],
-        )
+    print_positions(rows)
 
 
 @app.command()
@@ -239,41 +220,3 @@ def _print_members(members: "tuple[MemberInfo, ...]") -> None:
             for row, member in zip(rows, members, strict=True)
         ]
     print_table("members", columns, rows)
-
-
-def _positions(log: "Backend", info: "GroupInfo") -> list[dict[str, Any]]:
-    """The committed offsets with ends and lags; `state` marks changelogs of an app's state."""
-    from streamkit.clients.admin import Admin
-    from streamkit.clients.reset import is_app_topic
-
-    return [
-        {
-            "topic": at.topic,
-            "partition": at.partition,
-            "committed": position.committed.offset,
-            "end": position.end,
-            "lag": position.lag,
-            "behind_seconds": position.behind,
-            "note": position.committed.metadata,
-            "state": is_app_topic(info.group, at.topic, ("-changelog",)),
-        }
-        for at, position in Admin(log).positions(info.group).items()
-    ]
-
-
-def _short(text: str) -> str | None:
-    """A note so that it fits beside the rest; an app's are long, and whole in the JSON."""
-    return (text if len(text) <= _NOTE_WIDTH else text[: _NOTE_WIDTH - 1] + "…") or None
-
-
-def _age(seconds: float | None) -> str | None:
-    """Seconds as people say them, in two units at most."""
-    if seconds is None or seconds < 1:
-        return None if seconds is None else f"{round(seconds * 1000)}ms" if seconds else "0"
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return "".join(part for part in parts[:2] if not part.startswith("0"))

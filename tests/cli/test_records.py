@@ -16,6 +16,7 @@ from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset
 from streamkit.cli.main import app
 from streamkit.clients.producer import Producer
+from streamkit.engine.notes import Note
 from streamkit.records import TopicPartition
 
 
@@ -428,6 +429,26 @@ def test_lag_and_reset(log, streamkit):
         )
     streamkit("groups", "delete", "g")
     assert streamkit("groups", "list", "--json").stdout == "[]\n"
+
+
+def test_of_an_app_the_time_is_shown_that_it_has_come_to_and_what_waits(log, streamkit):
+    fill(log)
+    upstream = [(0, 60_000, 0), (1, 5_000, 0)]
+    notes = {
+        "numbers": Note(latest=86_400_000, waiting=3),
+        "app-a-by-k-repartition": Note(tasks=2, told=upstream),
+    }
+    with open_backend(log) as backend:
+        backend.create_topic("app-a-by-k-repartition")
+        for topic, note in notes.items():
+            backend.commit("app", {TopicPartition(topic, 0): CommittedOffset(1, note.text())})
+    shown = streamkit("groups", "describe", "app").stdout
+    assert '"' not in shown and "1970-01-02T00:00:00.000Z        3" in shown
+    assert "1970-01-01T00:00:05.000Z        -" in shown, "the slowest of those upstream"
+    told = json.loads(streamkit("groups", "describe", "app", "--json").stdout)["partitions"]
+    assert [row["event_time"] for row in told] == [5_000, 86_400_000]
+    assert [row["waiting"] for row in told] == [0, 3]
+    assert '"q":3' in told[1]["note"]
 
 
 def test_a_group_is_reset_by_force_under_its_members(log, streamkit):
