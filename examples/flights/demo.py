@@ -24,7 +24,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 import data
 
-from streamkit import Admin, UnknownTopic
+from streamkit import Admin, Consumer, UnknownTopic
 
 HERE = Path(__file__).parent
 HOME = Path(os.environ.get("FLIGHTS_DATA", "demo-data")).resolve()
@@ -38,7 +38,7 @@ PAGES = (
     ("turns.py", "turns", "when each aircraft left again"),
 )
 
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 
 asked_to_stop: list[int] = []
 
@@ -95,12 +95,23 @@ class Watch:
 
     def __init__(self, admin: Admin) -> None:
         self.admin = admin
+        self._readers: dict[str, Consumer[bytes | None]] = {}
+        self._counts: dict[str, int] = {}
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
 
     def records(self, topic: str) -> int:
-        try:
-            return sum(r.end - r.start for r in self.admin.offsets(topic).values())
-        except UnknownTopic:
-            return 0
+        """How many there are by now. They are read: among offsets are also ends of transactions."""
+        if topic not in self._readers:
+            try:
+                self._readers[topic] = Consumer(str(LOG), topic)
+            except UnknownTopic:
+                return 0
+        while some := self._readers[topic].poll(max_records=10_000):
+            self._counts[topic] = self._counts.get(topic, 0) + len(some)
+        return self._counts.get(topic, 0)
 
     def lag(self, group: str, topic: str = "") -> int | None:
         """Records the group still has to read (of one topic); None before its first commit."""
@@ -169,13 +180,15 @@ def pipeline(watch: Watch, progress: Progress, counts: dict[str, int]) -> Rates:
                     unread = watch.lag("flights", "flights")
                     rates.processed = FLIGHTS - imported + (imported if unread is None else unread)
                 tables = sum(watch.records(topic) for topic in counts)
-                progress.update(bars["tables"], completed=tables)
+                progress.update(bars["tables"], completed=min(tables, sum(counts.values())))
                 if lags["app"] is not None:
                     progress.update(bars["app"], completed=max(0, imported - lags["app"]))
                 for topic in ("hourly", "alerts"):
                     if (lag := lags[topic]) is not None:
                         total = watch.records(topic)
-                        progress.update(bars[topic], total=total or None, completed=total - lag)
+                        progress.update(
+                            bars[topic], total=total or None, completed=max(0, total - lag)
+                        )
                 done = imported >= FLIGHTS and tables >= sum(counts.values())
                 # The sinks are asked after the app: what it wrote last is in their lag.
                 if done and all(lag == 0 for lag in lags.values()):
@@ -270,8 +283,12 @@ def main() -> None:
     with contextlib.closing(sqlite3.connect(database)) as db:
         counts = {t: db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in data.TABLES}
     columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn())
-    with Admin(str(LOG)) as admin, Progress(*columns, console=out) as progress:
-        rates = pipeline(Watch(admin), progress, counts)
+    with (
+        Admin(str(LOG)) as admin,
+        contextlib.closing(Watch(admin)) as watch,
+        Progress(*columns, console=out) as progress,
+    ):
+        rates = pipeline(watch, progress, counts)
     show(rates, replay())
 
 
