@@ -20,6 +20,7 @@ from streamkit.backends.values import (
     TopicInfo,
     Unit,
 )
+from streamkit.codec.buffer import Encoded
 from streamkit.records import Columns, Headers, Record, TopicPartition
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Backend(Protocol):
         """
         ...
 
-    def append_encoded(self, partition: TopicPartition, *batches: bytes, acks: Acks = 1) -> int:
+    def append_encoded(self, partition: TopicPartition, *batches: Encoded, acks: Acks = 1) -> int:
         """Append encoded record batches (base offset 0), all of them or none.
 
         Returns the first record's offset. Meant for a few: they go into one segment.
@@ -284,7 +285,17 @@ class Backend(Protocol):
         """End a `wait` of another thread of this process now."""
         ...
 
-    def offsets(self, partition: TopicPartition) -> OffsetRange: ...
+    def offsets(self, partition: TopicPartition) -> OffsetRange:
+        """Where it starts and ends, as it is: `end` is where an open transaction begins, if any."""
+        ...
+
+    def end(self, partition: TopicPartition) -> int:
+        """Where what is committed ends: for who reads all there is, and then stops.
+
+        What dead producers have left open is ended before, as others may have committed behind it;
+        a transaction of a living one is not waited for. Raises UnknownTopic, UnknownPartition.
+        """
+        ...
 
     def state_directory(self, partition: TopicPartition) -> Path | None:
         """Where a process may keep, on this machine, what it has made of a partition's records.

@@ -29,6 +29,7 @@ from streamkit.backends.values import (
 )
 from streamkit.backends.waiting import Waiting, end_of
 from streamkit.clock import Clock, SystemClock
+from streamkit.codec.buffer import Encoded
 from streamkit.codec.compression import CODECS, Compression
 from streamkit.log.directory import Log
 from streamkit.log.late import loading
@@ -149,7 +150,7 @@ class EmbeddedBackend:
         )
         return target.append([batch], acks=acks)
 
-    def append_encoded(self, partition: TopicPartition, *batches: bytes, acks: Acks = 1) -> int:
+    def append_encoded(self, partition: TopicPartition, *batches: Encoded, acks: Acks = 1) -> int:
         refuse_internal(partition.topic)
         target = self._log.partition(partition)
         if is_compacted(target):
@@ -246,6 +247,14 @@ class EmbeddedBackend:
         # In this order: what is committed in between must not end after the log does.
         start, stable = found.start_offset, found.stable_offset
         return OffsetRange(start, max(start, stable), max(start, stable, found.end_offset))
+
+    def end(self, partition: TopicPartition) -> int:
+        found = self.offsets(partition)
+        if found.end < found.log_end and not self._log.read_only:
+            at = self._log.partition(partition)
+            self._settling.settle({at: self._clock.now()}, wait=True)
+            found = self.offsets(partition)
+        return found.end
 
     def state_directory(self, partition: TopicPartition) -> Path | None:
         # Inside the partition's: a Kafka broker overlooks directories there, and nowhere else.

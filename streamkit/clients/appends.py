@@ -10,6 +10,7 @@ from streamkit.clients.buffers import Buffer
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clients.sequences import Sequences
 from streamkit.clients.transactional import TransactionalAppends
+from streamkit.codec.buffer import Encoded
 from streamkit.errors import UnknownPartition, UnknownTopic
 from streamkit.records import TopicPartition
 
@@ -42,7 +43,7 @@ class Appends:
         self._sequences = None
         self.unsynced.clear()
 
-    def append(self, buffer: Buffer, *batches: bytes, waiting: Iterable[Buffer]) -> int:
+    def append(self, buffer: Buffer, *batches: Encoded, waiting: Iterable[Buffer]) -> int:
         """Append batches to the topic that their records were sent to; the first offset.
 
         All of them or none; only one at a time for a producer with an id. `waiting`: where more
@@ -71,7 +72,7 @@ class Appends:
             self.unsynced[buffer.partition] = next(self._number)
         return offset
 
-    def _append_once(self, buffer: Buffer, batch: bytes, waiting: Iterable[Buffer]) -> int:
+    def _append_once(self, buffer: Buffer, batch: Encoded, waiting: Iterable[Buffer]) -> int:
         """Append a batch as this producer's, with the sequence that comes next."""
         place = buffer.topic.info.topic_id, buffer.partition
         if self._transactional is None:

@@ -14,6 +14,7 @@ from streamkit.clients.topic_config import (
     segment_bytes,
 )
 from streamkit.codec import partition_for
+from streamkit.codec.buffer import Encoded
 from streamkit.errors import UnknownPartition
 from streamkit.records import TopicPartition
 
@@ -32,7 +33,7 @@ class Buffer:
     def __init__(self, topic: "TopicBuffers", partition: TopicPartition) -> None:
         self.topic = topic
         self.partition = partition
-        self.unwritten: deque[bytes] = deque()
+        self.unwritten: deque[Encoded] = deque()
         self.lane = codec.Lane(self)
         self._begin()
 
@@ -50,7 +51,7 @@ class Buffer:
         self.lane.open = False
         # One compiled call: an interrupt while the batch is made would else lose it between leaving
         # the builder and getting here.
-        self.unwritten.extend(map(codec.Builder.build, (self.builder,)))
+        self.unwritten.extend(map(codec.Builder.take, (self.builder,)))
         self.follow()
 
     def follow(self) -> None:

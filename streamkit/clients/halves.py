@@ -1,10 +1,11 @@
 """A batch that is larger than its topic takes, as two."""
 
 from streamkit import codec
+from streamkit.codec.buffer import Encoded
 from streamkit.codec.compression import Compression
 
 
-def halves(batch: bytes, compression: Compression) -> tuple[bytes, bytes] | None:
+def halves(batch: Encoded, compression: Compression) -> tuple[bytes, bytes] | None:
     """Two batches with the records of one, in their order; None when it is one record."""
     columns = codec.columns(batch)
     if len(columns) == 1:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from streamkit import codec
+from streamkit.codec.buffer import Encoded
 from streamkit.codec.producing import of_producer
 from streamkit.records import TopicPartition
 from streamkit.transactions.producer import sequence_after
@@ -17,9 +18,9 @@ class _At(NamedTuple):
     nobody knows whether it was appended: it was interrupted."""
 
     sequence: int = 0
-    last: bytes | None = None
+    last: Encoded | None = None
     offset: int = -1
-    tried: bytes | None = None
+    tried: Encoded | None = None
 
 
 class Sequences:
@@ -31,7 +32,7 @@ class Sequences:
         self._transactional = transactional
         self._places: dict[Place, _At] = {}
 
-    def append(self, place: Place, batch: bytes, append: Callable[[bytes], int]) -> int:
+    def append(self, place: Place, batch: Encoded, append: Callable[[bytes], int]) -> int:
         """Append a batch by means of `append`, and give its first offset.
 
         The same object again is not appended again. An error of `append` means that it did not;

@@ -5,6 +5,7 @@ from functools import partial
 
 from streamkit.backends.base import Backend, Transactions
 from streamkit.clients.sequences import Sequences
+from streamkit.codec.buffer import Encoded
 from streamkit.errors import InvalidProducerEpoch, ProducerFenced
 from streamkit.records import TopicPartition
 
@@ -25,7 +26,7 @@ class TransactionalAppends:
         self,
         topic_id: str,
         partition: TopicPartition,
-        batch: bytes,
+        batch: Encoded,
         *,
         soon: Iterable[TopicPartition] = (),
     ) -> int:

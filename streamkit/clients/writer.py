@@ -14,6 +14,7 @@ from streamkit.clients.buffers import Buffer, TopicBuffers
 from streamkit.clients.halves import halves
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clock import Clock
+from streamkit.codec.buffer import Encoded
 from streamkit.errors import RecordTooLarge, StreamkitError, UsageError
 from streamkit.records import TopicPartition
 
@@ -196,7 +197,7 @@ class Writer:
         if refused is not None:
             raise refused
 
-    def _append_all(self, buffer: Buffer, batches: "deque[bytes]") -> None:
+    def _append_all(self, buffer: Buffer, batches: "deque[Encoded]") -> None:
         """Append batches, taking out each that is there; one that is too large goes as two."""
         if len(batches) > 1 and not self._appends.idempotent:
             with suppress(RecordTooLarge):  # then one by one
@@ -219,7 +220,7 @@ class Writer:
             else:
                 batches.popleft()
 
-    def append(self, buffer: Buffer, *batches: bytes) -> int:
+    def append(self, buffer: Buffer, *batches: Encoded) -> int:
         """Append batches now; the first offset. For who has the lock."""
         return self._appends.append(buffer, *batches, waiting=self.waiting)
 
@@ -318,7 +319,7 @@ class Writer:
                     self.remember(error)
 
 
-def _count(batches: Iterable[bytes]) -> int:
+def _count(batches: Iterable[Encoded]) -> int:
     return sum(codec.read_header(batch).count for batch in batches)
 
 

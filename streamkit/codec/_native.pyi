@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamkit.codec.buffer import Buffer
+from streamkit.codec.buffer import Buffer, Encoded
 from streamkit.codec.compression import Compression
 from streamkit.codec.header import BatchHeader
 from streamkit.codec.lanes import Lane as Lane
@@ -34,6 +34,7 @@ class Builder:
         self, value: bytes | None, key: bytes | None, timestamp: int, headers: Headers = ()
     ) -> int: ...
     def build(self) -> bytes: ...
+    def take(self) -> Encoded: ...
 
 def check(buf: Buffer, position: int = 0) -> BatchHeader: ...
 def columns(buf: Buffer, from_offset: int = 0) -> Columns: ...

@@ -11,7 +11,12 @@ writes to meanwhile cannot get between a check and its use. Every pointer is hel
 its record before it is followed.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBuffer_FillInfo,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
 from cpython.bytes cimport (
     PyBytes_AS_STRING,
     PyBytes_Check,
@@ -23,6 +28,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_Check
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.memoryview cimport PyMemoryView_Check, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
@@ -98,6 +104,7 @@ cdef int64_t _MAX_INFLATED = MAX_INFLATED
 
 include "_native_numbers.pxi"
 include "_native_record.pxi"
+include "_native_taken.pxi"
 include "_native_header.pxi"
 include "_native_encoding.pxi"
 include "_native_builder.pxi"

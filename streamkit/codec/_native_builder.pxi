@@ -21,7 +21,7 @@ cdef class Builder:
         self._size = HEADER_BYTES
 
     def __dealloc__(self):
-        PyMem_Free(self._start)
+        give_back(self._start, self._capacity)
 
     def __len__(self):
         return self._count
@@ -34,6 +34,9 @@ cdef class Builder:
         cdef Py_ssize_t capacity
         cdef void *moved
         if self._size + more <= self._capacity:
+            return 0
+        if self._start == NULL:
+            self._start = take_memory(self._size + more, &self._capacity)
             return 0
         capacity = max(self._size + more, 2 * self._capacity, 4096)
         moved = PyMem_Realloc(self._start, capacity)
@@ -92,22 +95,47 @@ cdef class Builder:
         self._size += size
         self._count += 1
 
-    def build(self):
+    cdef int seal(self) except -1:
+        """Finish a plain batch where it lies."""
         if self._count == 0:
             raise InvalidRecord("a batch holds at least one record; none were appended")
-        if self._compression == "none":
-            sealed(self._start, self._size, self._count, self._base, self._max)
-            batch = PyBytes_FromStringAndSize(<const char *>self._start, self._size)
-        else:
-            batch = seal(
-                PyBytes_FromStringAndSize(
-                    <const char *>self._start + HEADER_BYTES, self._size - HEADER_BYTES
-                ),
-                count=self._count,
-                base_timestamp=self._base,
-                max_timestamp=self._max,
-                compression=self._compression,
-            )
+        sealed(self._start, self._size, self._count, self._base, self._max)
+        return 0
+
+    cdef void begin(self) noexcept:
         self._size = HEADER_BYTES
         self._count = 0
+
+    def build(self):
+        if self._compression == "none":
+            self.seal()
+            batch = PyBytes_FromStringAndSize(<const char *>self._start, self._size)
+        else:
+            batch = self.compressed()
+        self.begin()
         return batch
+
+    def take(self):
+        cdef Taken taken
+        if self._compression != "none":
+            return memoryview(self.build())
+        self.seal()
+        taken = Taken.__new__(Taken)
+        taken.header = header_at(self._start)
+        taken._start, taken._size, taken._capacity = self._start, self._size, self._capacity
+        self._start, self._capacity = NULL, 0
+        self.begin()
+        return memoryview(taken)
+
+    cdef object compressed(self):
+        if self._count == 0:
+            raise InvalidRecord("a batch holds at least one record; none were appended")
+        return seal(
+            PyBytes_FromStringAndSize(
+                <const char *>self._start + HEADER_BYTES, self._size - HEADER_BYTES
+            ),
+            count=self._count,
+            base_timestamp=self._base,
+            max_timestamp=self._max,
+            compression=self._compression,
+        )

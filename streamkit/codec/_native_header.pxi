@@ -2,7 +2,9 @@
 
 def check(buf, Py_ssize_t position=0):
     cdef Py_buffer view
-    cdef object header
+    cdef object header = header_of_taken(buf) if position == 0 else None
+    if header is not None:
+        return header
     if PyBytes_CheckExact(buf):
         header = checked(
             <const uint8_t *>PyBytes_AS_STRING(buf), PyBytes_GET_SIZE(buf), position
@@ -39,17 +41,22 @@ cdef object checked(const uint8_t *start, Py_ssize_t size, Py_ssize_t position):
     body = PyBytes_FromStringAndSize(<const char *>at + CRC_START, length - CRC_START)
     if <uint32_t>_crc32c(body) != <uint32_t>get(at + 17, 4):
         return None
+    return header_at(at)
+
+
+cdef object header_at(const uint8_t *at):
+    """The fields as they stand."""
     return BatchHeader(
-        base,
-        length,
+        <int64_t>get(at, 8),
+        <int64_t><int32_t>get(at + 8, 4) + 12,
         <int32_t>get(at + 12, 4),
         <uint32_t>get(at + 17, 4),
-        attributes,
-        span - 1,
+        <int16_t>get(at + 21, 2),
+        <int64_t><int32_t>get(at + 23, 4),
         <int64_t>get(at + 27, 8),
         <int64_t>get(at + 35, 8),
         <int64_t>get(at + 43, 8),
         <int16_t>get(at + 51, 2),
         <int32_t>get(at + 53, 4),
-        count,
+        <int64_t><int32_t>get(at + 57, 4),
     )

@@ -4,6 +4,9 @@ from typing import TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+Encoded: TypeAlias = bytes | memoryview
+"""A finished batch: bytes, or a view of the memory that it was made in."""
+
 
 def view(buf: Buffer) -> memoryview:
     """`buf` as unsigned bytes, without a copy. Raises TypeError when it is not contiguous."""

@@ -3,6 +3,7 @@
 from struct import Struct
 from struct import error as StructError
 
+from streamkit.codec.buffer import Encoded
 from streamkit.codec.crc import crc32c
 from streamkit.codec.header import CRC_START, TRANSACTIONAL
 from streamkit.errors import InvalidRecord
@@ -14,7 +15,7 @@ _PRODUCER_AT = 43
 
 
 def of_producer(
-    batch: bytes,
+    batch: Encoded,
     producer_id: int,
     producer_epoch: int,
     base_sequence: int,

@@ -4,7 +4,7 @@ import pytest
 
 from streamkit.codec import HEADER_BYTES, check, compression
 from streamkit.codec.compression import CODECS
-from streamkit.errors import InvalidRecord, RecordTooLarge
+from streamkit.errors import CorruptBatch, InvalidRecord, RecordTooLarge
 
 NOW = 1_700_000_000_123
 
@@ -18,13 +18,14 @@ def test_size_is_that_of_the_uncompressed_batch(codec):
     assert size == len(builder.build())
 
 
+@pytest.mark.parametrize("out", ["build", "take"])
 @pytest.mark.parametrize("compression", CODECS)
-def test_a_builder_is_empty_after_build_and_serves_again(codec, compression):
+def test_a_builder_is_empty_after_build_and_serves_again(codec, compression, out):
     builder = codec.Builder(compression)
     for start in (5, 1000, 2):
         for i in range(3):
             builder.append(b"v", b"k", start - i)
-        batch = builder.build()
+        batch = getattr(builder, out)()
         assert (len(builder), builder.size) == (0, HEADER_BYTES)
         header = check(batch)
         assert (header.base_timestamp, header.max_timestamp) == (start, start)
@@ -32,9 +33,36 @@ def test_a_builder_is_empty_after_build_and_serves_again(codec, compression):
         assert list(codec.columns(batch).timestamps) == [start, start - 1, start - 2]
 
 
-def test_an_empty_builder_builds_nothing(codec):
+@pytest.mark.parametrize("compression", ["none", "lz4"])
+@pytest.mark.parametrize("out", ["build", "take"])
+def test_an_empty_builder_builds_nothing(codec, compression, out):
     with pytest.raises(InvalidRecord, match="at least one record"):
-        codec.Builder().build()
+        getattr(codec.Builder(compression), out)()
+
+
+def test_what_is_taken_is_what_would_be_built_and_stays_so_while_somebody_has_it(codec):
+    builder = codec.Builder()
+    kept, expected = [], []
+    for size in (10, 100_000, 300_000, 5, 70_000, *range(60_000, 60_020)):
+        for out, into in ((builder.build, expected), (builder.take, kept)):
+            builder.append(bytes([size % 251]) * size, b"k", NOW)
+            into.append(out())
+        if size % 3:
+            kept[-1] = kept[-1][:]  # a view of a view holds the memory, too
+    assert kept == expected
+    checked = getattr(codec, "check", check)
+    assert [checked(batch) for batch in kept] == [check(batch) for batch in expected]
+    with pytest.raises(TypeError):
+        kept[0][30] = 1
+
+
+def test_a_part_of_what_was_taken_is_checked_as_anything_else(codec):
+    builder = codec.Builder()
+    builder.append(b"v" * 100, None, NOW)
+    batch = builder.take()
+    for part in (batch[:-1], batch[1:], batch[::-1]):
+        with pytest.raises((CorruptBatch, BufferError)):
+            getattr(codec, "check", check)(part)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ def test_encoding_and_decoding_leave_nothing(codec):
         for row in zip(values, keys, times, headers, strict=True):
             builder.append(*row)
         assert codec.columns(builder.build(), 7) == codec.columns(batch, 7)
+        builder.append(values[0], keys[0], times[0])
+        assert len(codec.columns(builder.take())) == 1
         assert len(codec.records(batch, "t", 0, 3)) == 17
         assert len(codec.records(zipped, "t", 0)) == 20
         assert codec.partition_for(keys[0], 12) < 12

@@ -23,6 +23,7 @@ from streamkit.backends.values import (
     Unit,
 )
 from streamkit.clock import Clock, SystemClock
+from streamkit.codec.buffer import Encoded
 from streamkit.codec.compression import CODECS, Compression
 from streamkit.errors import (
     GroupActive,
@@ -130,7 +131,7 @@ class MemoryBackend:
         )
         return self._append(target, batch)
 
-    def append_encoded(self, partition: TopicPartition, *batches: bytes, acks: Acks = 1) -> int:
+    def append_encoded(self, partition: TopicPartition, *batches: Encoded, acks: Acks = 1) -> int:
         refuse_internal(partition.topic)
         _check_acks(acks)
         target = self.log.partition(partition)
@@ -140,7 +141,7 @@ class MemoryBackend:
         offsets = [self._append(target, batch) for batch in batches]
         return offsets[0]
 
-    def _append(self, target: MemoryPartition, batch: bytes) -> int:
+    def _append(self, target: MemoryPartition, batch: Encoded) -> int:
         with self.log.changed:
             offset = target.append(batch)
             self.log.changed.notify_all()
@@ -218,6 +219,9 @@ class MemoryBackend:
     def offsets(self, partition: TopicPartition) -> OffsetRange:
         found = self.log.partition(partition)
         return OffsetRange(found.start, found.stable, found.end)
+
+    def end(self, partition: TopicPartition) -> int:
+        return self.log.partition(partition).stable  # nobody is dead here
 
     def state_directory(self, partition: TopicPartition) -> Path | None:
         self.log.partition(partition)

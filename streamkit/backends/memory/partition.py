@@ -3,6 +3,7 @@
 from bisect import bisect_right
 
 from streamkit import codec
+from streamkit.codec.buffer import Encoded
 from streamkit.codec.header import stamp
 from streamkit.errors import InvalidRecord, OffsetOutOfRange, RecordTooLarge
 from streamkit.log.config import TopicConfig
@@ -38,7 +39,7 @@ class MemoryPartition:
     def size(self) -> int:
         return sum(map(len, self._batches))
 
-    def append(self, batch: bytes, *, sequenced: bool = True) -> int:
+    def append(self, batch: Encoded, *, sequenced: bool = True) -> int:
         """Append a batch; its first offset. Raises what the log in a directory would."""
         header = codec.read_header(batch)
         if len(batch) > self.config.max_message_bytes:
@@ -127,7 +128,7 @@ class MemoryPartition:
         return self._bases[number + 1] if number + 1 < len(self._bases) else self.end
 
 
-def _stamped(batch: bytes, base: int) -> bytes:
+def _stamped(batch: Encoded, base: int) -> bytes:
     head = stamp(batch, base, 0)
     return head + batch[len(head) :]
 
