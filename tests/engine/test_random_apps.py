@@ -1,28 +1,20 @@
 """Apps made by chance give what a naive model gives, however they are run."""
 
+import logging
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import HealthCheck, event, example, given, reject, settings
 from hypothesis import strategies as st
 from on_disk import on_disk
-from random_apps import (
-    SOURCES,
-    TABLE,
-    WINDOWS,
-    WITHIN,
-    Event,
-    Found,
-    Item,
-    Model,
-    Spec,
-    Step,
-    build,
-    specs,
-)
+from random_apps import SOURCES, TABLE, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
+from random_model import Event, Found, Model
 from window_model import BEFORE_ALL
 
 from streamkit import App, Producer
@@ -33,12 +25,25 @@ from streamkit.engine.headers import WATERMARK
 from streamkit.engine.journal import decode
 from streamkit.engine.rows import Position
 from streamkit.engine.task import Task
-from streamkit.errors import TopologyError
+from streamkit.engine.trial_calls import TrialCallers
+from streamkit.errors import FunctionError, TopologyError
 from streamkit.records import TopicPartition
 from streamkit.testing import TestRun
 
 END = 10_000
+MANY = 40 if "STREAMKIT_SOAK" in os.environ else 1
+"""So many times as many apps."""
 KEYS = "abcd"
+
+
+def examples(count: int) -> settings:
+    unhealthy = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    return settings(max_examples=count * MANY, deadline=None, suppress_health_check=unhealthy)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "streamkit")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,10 @@ moves = st.lists(
         * 3,
         st.tuples(
             st.sampled_from(
-                ["run", "run", "gap", "step", "commit", "crash", "rebalance", "advance"]
+                [
+                    *["run", "run", "gap", "step", "commit", "crash", "rebalance", "advance"],
+                    *["pass", "pass", "finish"],
+                ]
             ),
             st.integers(0, 3),
         ),
@@ -147,18 +155,47 @@ def send(t: TestRun, one: Sent | Gap) -> None:
 
 
 def act(t: TestRun, one: Any) -> None:
+    """What may stop the app is done again until it does not."""
     if isinstance(one, Sent | Gap):
         send(t, one)
         return
     what, which = one
-    if what in ("run", "step"):
-        getattr(t, what)()
-    elif what == "rebalance":
-        t.rebalance(which or None)
-    elif what == "advance":
-        t.advance(f"{which * 3}s")
-    else:
-        getattr(t, what)(None if which == 3 else which % t.members)
+    with suppress(FunctionError):
+        if what in ("run", "step", "finish"):
+            getattr(t, what)()
+        elif what == "rebalance":
+            t.rebalance(which or None)
+        elif what == "advance":
+            t.advance(f"{which * 3}s")
+        elif what == "pass":
+            t.advance("40ms")  # too little for any input to be idle
+        else:
+            getattr(t, what)(None if which == 3 else which % t.members)
+
+
+def end(t: TestRun, finish: Callable[[], None]) -> None:
+    """Have all that was sent processed, whatever stops it, and all attempts made."""
+    for _ in range(1000):
+        with suppress(FunctionError):
+            t.run()
+            while any(task.answers.is_waiting for task in t.tasks):
+                t.advance("1s")
+            finish()
+            if not any(task.answers.is_waiting for task in t.tasks):
+                return
+    raise AssertionError("it does not come to an end")
+
+
+def finish(t: TestRun, spec: Spec, by_itself: bool) -> Callable[[], None]:
+    """What closes all that is open."""
+    if by_itself and all(step.op != "timer" for step in spec.steps):
+        return t.finish
+    return lambda: t.finish(END)
+
+
+def is_told_alike(one: Any) -> bool:
+    """Whether what happens has no part in what the results are: the clock decides nothing."""
+    return isinstance(one, Sent | Gap) or one[0] not in ("advance", "finish")
 
 
 class Abandoned(Exception):
@@ -184,17 +221,35 @@ def written(t: TestRun, topics: Found) -> Found:
     for topic in topics:
         assert topic in there or not topics[topic], f"there is no {topic}"
         records = t.topic(topic) if topic in there else []
-        found[topic] = Counter((r.key, r.value.n, r.timestamp) for r in records)
+        found[topic] = Counter((text(r.key), item(r.value).n, r.timestamp) for r in records)
     return found
 
 
-def same(found: Found, want: Found) -> None:
+def item(value: Any) -> Item:
+    return value if isinstance(value, Item) else msgspec.json.decode(value, type=Item)
+
+
+def text(key: Any) -> Any:
+    return key.decode() if isinstance(key, bytes) else key
+
+
+def check_ticks(t: TestRun, spec: Spec, began: int) -> None:
+    """Each tick was given once, since the app first ran."""
+    if spec.ticks:
+        due = range(began // TICK * TICK + TICK, t.clock.now() + 1, TICK)
+        beats = [(record.value.n, record.timestamp) for record in t.topic("beats")]
+        assert beats == list(enumerate(due, 1))
+
+
+def same(found: Found, want: Found, *, exactly: bool = True) -> None:
     for topic, there in want.items():
+        if not exactly and set(found[topic]) == set(there) and found[topic] >= there:
+            continue
         more, missing = found[topic] - there, there - found[topic]
         assert found[topic] == there, f"{topic}: {dict(more)} should be {dict(missing)}"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(150)
 @given(
     spec=specs(),
     chosen=moves,
@@ -203,6 +258,8 @@ def same(found: Found, want: Found) -> None:
     members=st.integers(1, 3),
     batch=st.integers(1, 6),
     seed=st.integers(0, 99),
+    by_itself=st.booleans(),
+    guarantee=st.sampled_from(["exactly_once", "exactly_once", "at_least_once"]),
 )
 @example(  # results that come later than the times they bear, handed over
     spec=Spec(
@@ -217,6 +274,8 @@ def same(found: Found, want: Found) -> None:
     members=1,
     batch=6,
     seed=0,
+    by_itself=False,
+    guarantee="exactly_once",
 )
 @example(  # a stream that meets its own events under another key, and what comes of it again
     spec=Spec(
@@ -239,6 +298,8 @@ def same(found: Found, want: Found) -> None:
     members=2,
     batch=2,
     seed=1,
+    by_itself=True,
+    guarantee="at_least_once",
 )
 def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
     spec: Spec,
@@ -248,6 +309,8 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
     members: int,
     batch: int,
     seed: int,
+    by_itself: bool,
+    guarantee: str,
 ) -> None:
     for step in spec.steps:
         event(step.op)
@@ -261,22 +324,25 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
         for one in plan:
             if isinstance(one, Sent | Gap):
                 send(t, one)
-        t.run()
-        t.finish(END)
+        end(t, finish(t, spec, not by_itself))
         same(written(t, want), want)
-    with TestRun(topology, partitions, members=members, batch=batch) as t:
+    options: Any = {"members": members, "batch": batch, "guarantee": guarantee}
+    with TestRun(build(spec).topology(), partitions, **options) as t:
+        began = t.clock.now()
         t.shuffle(seed)
         fill(t, table, partitions)
         for one in plan:
-            if isinstance(one, Sent | Gap) or one[0] != "advance":  # no decisions of the clock
+            if is_told_alike(one):
                 act(t, one)
-        t.run()
+        end(t, lambda: t.advance("2s" if spec.ticks else "1ms"))
         t.crash()
-        t.finish(END)
-        same(written(t, want), want)
+        end(t, finish(t, spec, by_itself))
+        same(written(t, want), want, exactly=guarantee == "exactly_once")
+        if guarantee == "exactly_once":
+            check_ticks(t, spec, began)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60)
 @given(
     spec=specs(),
     chosen=moves,
@@ -310,11 +376,11 @@ def test_the_output_is_that_of_the_model_where_nearly_all_state_is_on_disk(
                 act(t, one)
             elif one[0] == "crash":
                 (here.lose if number % 4 == 0 else here.kill)()
-            elif one[0] != "advance":
+            elif is_told_alike(one):
                 act(t, one)
-        t.run()
+        end(t, lambda: None)
         here.kill()
-        t.finish(END)
+        end(t, finish(t, spec, by_itself=False))
         same(written(t, want), want)
 
 
@@ -346,13 +412,15 @@ def lived(t: TestRun, topics: Iterable[str]) -> Bytes:
 def replayed(t: TestRun, topology: Topology) -> Bytes:
     """Each task by itself over what its inputs and its journal hold."""
     found: Bytes = defaultdict(Counter)
+    callers = TrialCallers()
     for sub in topology.subtopologies:
         for number in range(t._layout.tasks[sub.name]):
             entries = []
             if sub.journal is not None:
                 for batch in batches(t, TopicPartition(sub.journal, number)):
                     entries += [decode(value, sub.journal) for value in batch.columns().values]
-            task = Task(topology, t._layout, sub, number, journal=entries)
+            calls = callers.of_task()
+            task = Task(topology, t._layout, sub, number, journal=entries, calls=calls)
             task.resume(dict.fromkeys(task.inputs, Position(0)))
             every_one = (*task.inputs, *task.tables)
             for one in every_one:
@@ -362,8 +430,7 @@ def replayed(t: TestRun, topology: Topology) -> Bytes:
                 for batch in batches(t, one):
                     task.feed_ahead(one, batch.columns())
             left = -1
-            while left != task.buffered:
-                left = task.buffered
+            while left != (left := task.buffered + task.answers.waiting) or goes_on(task, callers):
                 task.caught_up(task.hungry)
                 task.caught_up_ahead(task.ahead)
                 task.run()
@@ -373,12 +440,23 @@ def replayed(t: TestRun, topology: Topology) -> Bytes:
                 found[topic].update(
                     zip(rows.keys, rows.values, rows.timestamps, headers, strict=True)
                 )
+    callers.close()
     return found
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def goes_on(task: Task, callers: TrialCallers) -> bool:
+    """Whether something can come of it yet: an answer, or what comes behind an end."""
+    if callers.proceed():
+        return True
+    if task.paused_at is None:
+        return False
+    task.go_on()
+    return True
+
+
+@examples(100)
 @given(
-    spec=specs(),
+    spec=specs(wild=True),
     chosen=moves,
     table=rows,
     partitions=st.integers(1, 3),
@@ -404,7 +482,8 @@ def test_a_replay_with_the_journal_gives_the_same_bytes_whatever_the_clock_decid
             if table and number % 3 == 0:
                 fill(t, [table[number // 3 % len(table)]], partitions)
             act(t, one)
-        t.advance("20s")
+        end(t, lambda: t.advance("20s"))
+        topology = build(spec, close_after_idle="8s", passing=False).topology()
         topics = [output.topic for sub in topology.subtopologies for output in sub.outputs]
         live, again = lived(t, topics), replayed(t, topology)
         for topic in topics:

@@ -1,26 +1,27 @@
-"""Small apps made by chance of all operators, and what each gives, with all input on the table.
+"""Small apps made by chance of all operators. What each gives is said by `random_model`.
 
 An app is a list of steps: each takes one of the streams there are (two for a join), and makes one
-more. `build` declares it; `Model` evaluates the same steps over whole streams, one after the other.
+more.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import join_model
 import msgspec
 from hypothesis import strategies as st
-from window_model import BEFORE_ALL, Arrival, windows
 
-from streamkit import App, Context, State, Timer
+from streamkit import App, Context, State, Tick, Timer, dlq, retry
 from streamkit.dsl.nodes.stream_joins import AsOf, Within
 from streamkit.dsl.windows import WindowKind, hopping, session, sliding, tumbling
 
 BIG = (1 << 52) - 47
 SOURCES = ("a", "b")
 TABLE = "t"
+TICK = 1000
+"""ms between two ticks."""
 
 
 class Item(msgspec.Struct):
@@ -31,44 +32,63 @@ class Item(msgspec.Struct):
 
 
 @dataclass(frozen=True)
+class Fails:
+    """What becomes of events that a step fails for: they are skipped, or set aside by "record" or
+    by "key". With a `pause` they are tried again before, which helps some."""
+
+    then: str
+    pause: Any = None
+
+    def on_error(self, topic: str) -> Any:
+        then: Any = "skip" if self.then == "skip" else dlq(topic, mode=self.then)  # type: ignore[arg-type]
+        if self.pause is None:
+            return then
+        return retry(ATTEMPTS, backoff="20ms", pause=self.pause, then=then)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How a coroutine is called."""
+
+    order: Any
+    concurrency: int
+    many: bool
+
+
+@dataclass(frozen=True)
 class Step:
     op: str
     on: int
     other: int = 0
     kind: Any = None
+    fails: Fails | None = None
 
 
 @dataclass(frozen=True)
 class Spec:
     """An app, and what is sent to it. With `apart`, other keys name the partition they come from:
-    events that are handed over keep their order then."""
+    events that are handed over keep their order then. The functions of the steps in `trips` stop
+    the app now and then, each for an event only once."""
 
     steps: tuple[Step, ...]
     out_of_order: int
     apart: bool
     nulls: bool
-
-
-@dataclass(frozen=True)
-class Event:
-    key: str | None
-    n: int
-    k: str
-    time: int
-    frontier: int = BEFORE_ALL
+    trips: frozenset[int] = frozenset()
+    ticks: bool = False
 
 
 @dataclass
 class Stream:
-    """What is known of one while steps are chosen: `raw` when it is of one source, under its own
-    keys; `ordered` when the events of a key come in one order."""
+    """What is known of one while steps are chosen: `raw` when it is of one source, in its order;
+    `ordered` when the events of a key come in one order."""
 
     keyed: bool
     raw: bool = True
     ordered: bool = True
-    of: frozenset[str] = frozenset()
 
 
+ATTEMPTS = 2
 WINDOWS: tuple[WindowKind, ...] = (
     tumbling("10ms", grace="5ms"),
     tumbling("4ms"),
@@ -88,47 +108,74 @@ AS_OF = tuple(
     for direction in ("backward", "forward", "nearest")
     for exact, how in ((True, "left"), (False, "inner"))
 )
+FAILS = tuple(Fails(then) for then in ("skip", "record", "key"))
+RETRIED = tuple(Fails(then, pause) for then in ("skip", "key") for pause in ("partition", "key"))
+WAITS = tuple(
+    Waits(order, concurrency, many)
+    for order in ("partition", "key")
+    for concurrency, many in ((1, False), (3, False), (5, True))
+)
+MAY_FAIL = {
+    **dict.fromkeys(("filter", "map", "flat_map", "table", "left_table", "workers"), FAILS),
+    **dict.fromkeys(("process", "sum", "async"), FAILS + RETRIED),
+    "batch": tuple(fails for fails in RETRIED if fails.then == "skip"),
+}
+"""Of each kind of step what may be said about its failures."""
 
 
 @st.composite
-def specs(draw: Callable[[Any], Any]) -> Spec:
+def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
+    """Those with results that depend on the clock as well, if `wild`."""
     nulls, apart = draw(st.booleans()), draw(st.booleans())
-    streams = [Stream(not nulls, of=frozenset({source})) for source in SOURCES]
+    streams = [Stream(not nulls) for _ in SOURCES]
     steps = []
     for _ in range(draw(st.integers(1, 6))):
         last = len(streams) - 1
         on = draw(st.just(last) | st.integers(0, last))
         stream = streams[on]
-        ops = ["filter", "map", "flat_map", *["by"] * 3]
+        ops = ["filter", "map", "flat_map", "process", "process", *["by"] * 3]
+        ops += ["async", "async", "batch", "workers", *["batched"] * wild]
         others = []
         if stream.keyed:
             ops += ["window"] * 4 + ["table", "left_table", "left_table", "table_then"]
-            ops += ["sum"] * 2 if stream.ordered else []
+            ops += ["sum"] * 3 if stream.ordered else []
             ops += ["timer", "timer"]
             others = [n for n, each in enumerate(streams) if each.keyed]
             ops += ["within"] * 3
             if stream.ordered and any(streams[n].ordered for n in others):
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
-        made, step = stream, Step(op, on)
-        if op == "by":
-            made = Stream(True, False, stream.raw and apart, stream.of)
+        allowed = [fails for fails in MAY_FAIL.get(op, ()) if stream.ordered or fails.then != "key"]
+        fails = draw(st.none() | st.sampled_from(allowed)) if allowed else None
+        made, step = stream, Step(op, on, fails=fails)
+        if fails is not None and fails.pause == "key":
+            made = replace(stream, raw=False)  # keys overtake each other
+        if op == "process":
+            step = replace(step, kind=draw(st.sampled_from(["value", "many"])))
+        elif op == "async":
+            step = replace(step, kind=draw(st.sampled_from(WAITS)))
+            made = made if step.kind.order == "partition" else replace(made, raw=False)
+        elif op == "by":
+            made = Stream(True, False, stream.raw and apart)
         elif op == "window":
             step = replace(step, kind=draw(st.sampled_from(WINDOWS)))
-            made = Stream(True, False, True, stream.of)
+            made = Stream(True, False, True)
         elif op == "timer":
             step = replace(step, kind=draw(st.sampled_from(AFTER)))
-            made = Stream(True, False, False, stream.of)
+            made = Stream(True, False, False)
         elif op in ("within", "as_of"):
             if op == "as_of":
                 others = [n for n in others if streams[n].ordered]
             other = draw(st.sampled_from(others))
             kind = draw(st.sampled_from(WITHIN if op == "within" else AS_OF))
             step = replace(step, other=other, kind=kind)
-            made = Stream(True, False, False, stream.of | streams[other].of)
+            made = Stream(True, False, False)
         streams.append(made)
         steps.append(step)
-    return Spec(tuple(steps), draw(st.integers(0, 4)), apart, nulls)
+    first = len(SOURCES)
+    all_steps = st.integers(first, first + len(steps) - 1)
+    trips = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=3))
+    return Spec(tuple(steps), draw(st.integers(0, 4)), apart, nulls, trips, draw(st.booleans()))
 
 
 # The functions, for both.
@@ -158,45 +205,144 @@ def added(one: Item, other: Item) -> Item:
     return Item((one.n + other.n) % BIG, max(one.k, other.k))
 
 
-def build(spec: Spec, close_after_idle: str | None = None) -> App:
-    """The app; the stream number `n` is written to `out<n>`."""
+def bad(n: int) -> bool:
+    """Whether functions that may fail do, for good."""
+    return n % 5 == 2
+
+
+class Trouble:
+    """What goes wrong in the functions of one app; with `passing`, also what helps to do again."""
+
+    def __init__(self, trips: Collection[int], passing: bool) -> None:
+        self._trips = trips
+        self._passing = passing
+        self._met: Counter[tuple[int, int]] = Counter()
+
+    def meet(self, number: int, fails: Fails | None, *several: int) -> None:
+        """A function of step `number` has been given these."""
+        if fails is not None and any(bad(n) for n in several):
+            raise ValueError(f"{several} are bad")
+        self.pass_by(number, fails, *several)
+
+    def pass_by(self, number: int, fails: Fails | None, *several: int) -> None:
+        """The same, of what is never bad for good."""
+        if not self._passing:
+            return
+        times = [n % (ATTEMPTS + 1) for n in several] if fails is not None and fails.pause else []
+        if fails is None and number in self._trips:
+            times = [int(n % 3 == 0) for n in several]
+        due = [n for n, most in zip(several, times, strict=False) if self._met[number, n] < most]
+        self._met.update((number, n) for n in due)
+        if due:
+            raise ConnectionError(f"not now: {due}")
+
+
+def elsewhere(item: Item) -> Item:
+    return Item(mapped(item.n), item.k)
+
+
+def elsewhere_or_not(item: Item) -> Item:
+    if bad(item.n):
+        raise ValueError(f"{item.n} is bad")
+    return Item(mapped(item.n), item.k)
+
+
+def build(spec: Spec, close_after_idle: str | None = None, *, passing: bool = True) -> App:
+    """The app; the stream number `n` is written to `out<n>`, what its step sets aside to
+    `dead<n>`. Without `passing` nothing fails that goes well when it is done again."""
     app = App("r")
     order = f"{spec.out_of_order}ms"
     streams: list[Any] = [app.stream(name, Item, out_of_order=order) for name in SOURCES]
     table = app.table(TABLE, int)
+    trouble = Trouble(spec.trips, passing)
     for number, step in enumerate(spec.steps, len(SOURCES)):
-        made = _declare(streams, table, step, f"s{number}", close_after_idle)
+        made = _declare(streams, table, step, number, trouble, close_after_idle)
         made.to(f"out{number}")
         streams.append(made)
+    if spec.ticks:
+
+        @app.every(f"{TICK}ms", missed="all", to="beats")
+        def beat(tick: Tick, sofar: State[int]) -> Item:
+            sofar.set(sofar.get(0) + 1)
+            return Item(sofar.get(0), "")
+
     return app
 
 
 def _declare(
-    streams: list[Any], table: Any, step: Step, name: str, close_after_idle: str | None
+    streams: list[Any],
+    table: Any,
+    step: Step,
+    number: int,
+    trouble: Trouble,
+    close_after_idle: str | None,
 ) -> Any:
-    stream = streams[step.on]
+    stream, name, fails = streams[step.on], f"s{number}", step.fails
+    on_error: Any = "stop" if fails is None else fails.on_error(f"dead{number}")
+
+    def meet(*given: int) -> None:
+        trouble.meet(number, fails, *given)
+
+    def change(item: Item) -> Item:
+        meet(item.n)
+        return Item(mapped(item.n), item.k)
+
+    def multiply(item: Item) -> list[Item]:
+        meet(item.n)
+        return [Item(n, item.k) for n in several(item.n)]
+
     match step.op:
         case "filter":
-            return stream.filter(lambda item: kept(item.n))
+
+            def keep(item: Item) -> bool:
+                meet(item.n)
+                return kept(item.n)
+
+            return stream.filter(keep, on_error=on_error, name=name)
         case "map":
-
-            def change(item: Item) -> Item:
-                return Item(mapped(item.n), item.k)
-
-            return stream.map(change)
+            return stream.map(change, on_error=on_error, name=name)
         case "flat_map":
+            return stream.flat_map(multiply, on_error=on_error, name=name)
+        case "process" if step.kind == "value":
+            return stream.process(name=name, on_error=on_error)(change)
+        case "process":
 
-            def multiply(item: Item) -> list[Item]:
-                return [Item(n, item.k) for n in several(item.n)]
+            @stream.process(name=name, on_error=on_error)
+            def some(item: Item) -> Iterator[Item]:
+                for n in several(item.n):
+                    yield Item(n, item.k)
+                meet(item.n)
 
-            return stream.flat_map(multiply)
+            return some
+        case "async":
+            return _asynchronous(stream, step, name, meet, on_error)
+        case "batch":
+
+            @stream.process(name=name, batch=3, within="30ms", on_error=on_error)
+            def together(items: list[Item]) -> list[Item]:
+                trouble.pass_by(number, fails, *(item.n for item in items))
+                return [Item(mapped(item.n), item.k) for item in items]
+
+            return together
+        case "batched":
+
+            @stream.process(name=name, batch=3, within="30ms")
+            async def summed(items: list[Item]) -> list[Item]:
+                meet(*(item.n for item in items))
+                return [Item(sum(item.n for item in items) % BIG, items[0].k)]
+
+            return summed
+        case "workers":
+            call = elsewhere if fails is None else elsewhere_or_not
+            return stream.process(name=name, workers=2, on_error=on_error)(call)
         case "by":
             return stream.by("k", name=name)
         case "sum":
 
-            @stream.process(name=name)
+            @stream.process(name=name, on_error=on_error)
             def add(item: Item, sofar: State[int]) -> Item:
                 sofar.set((sofar.get(0) * 3 + item.n) % BIG)
+                meet(item.n)
                 return Item(sofar.get(0), item.k)
 
             return add
@@ -205,12 +351,14 @@ def _declare(
             @stream.process(name=name)
             def set_(item: Item, context: Context) -> None:
                 # Twice the same timer is one.
-                name = f"{context.timestamp} {item.n} {item.k}"
-                context.timer(name, after=f"{step.kind}ms")
+                told = f"{context.timestamp} {item.n} {item.k}"
+                context.timer(told, after=f"{step.kind}ms")
+                meet(item.n)
 
             @set_.on_timer(name=f"{name}-fired")
             def fired(timer: Timer) -> Item:
                 _, n, k = str(timer.name).split(" ")
+                trouble.pass_by(number, fails, int(n) + 3)
                 return Item(mapped(int(n)), k)
 
             return fired
@@ -219,6 +367,7 @@ def _declare(
 
             @windowed.aggregate(name=name, merge=added)
             def fold(sofar: Item | None, item: Item) -> Item:
+                meet(item.n)
                 return item if sofar is None else added(sofar, item)
 
             return fold
@@ -226,15 +375,44 @@ def _declare(
             how = "left" if step.op == "left_table" else "inner"
             history = "1h" if step.op == "table_then" else None
 
-            @stream.join(table, how=how, name=name, history=history)
+            @stream.join(table, how=how, name=name, history=history, on_error=on_error)
             def look(item: Item, row: int | None) -> Item:
+                meet(item.n)
                 return Item(with_row(item.n, row), item.k)
 
             return look
-    return _meeting(stream, streams[step.other], step, name)
+    return _meeting(stream, streams[step.other], step, name, meet)
 
 
-def _meeting(left: Any, right: Any, step: Step, name: str) -> Any:
+def _asynchronous(
+    stream: Any, step: Step, name: str, meet: Callable[[int], None], on_error: Any
+) -> Any:
+    wait: Waits = step.kind
+    process = stream.process(
+        name=name,
+        order=wait.order,
+        concurrency=wait.concurrency,
+        timeout="30s",
+        on_error=on_error,
+    )
+
+    async def one(item: Item) -> Item:
+        await asyncio.sleep(item.n % 4)
+        if step.fails is not None and item.n % 20 == 2:
+            await asyncio.sleep(60)  # too long
+        meet(item.n)
+        return Item(mapped(item.n), item.k)
+
+    async def some(item: Item) -> AsyncIterator[Item]:
+        for n in several(item.n):
+            yield Item(n, item.k)
+            await asyncio.sleep(item.n % 4)
+        meet(item.n)
+
+    return process(some if wait.many else one)
+
+
+def _meeting(left: Any, right: Any, step: Step, name: str, met: Callable[..., None]) -> Any:
     kind = step.kind
     grace = f"{kind.grace}ms"
     if step.op == "within":
@@ -254,143 +432,7 @@ def _meeting(left: Any, right: Any, step: Step, name: str) -> Any:
     def meet(one: Item | None, other: Item | None) -> Item:
         here = one or other
         assert here is not None
+        met(here.n)
         return Item(both(one and one.n, other and other.n), here.k)
 
     return joining(meet)
-
-
-Found = dict[str, Counter[tuple[str | None, int, int]]]
-"""Topic → (key, n, time) of what is in it, and how often."""
-
-
-class Model:
-    """`sources`: events per source, partition by partition, with how far time had come for each.
-    `rows`: key, value and time of the table's records, in order. `handed`: the steps that are given
-    events through a topic although these keep their key, as `<name>-left`, "-right", "-events"."""
-
-    def __init__(
-        self,
-        spec: Spec,
-        sources: list[list[Event]],
-        rows: list[tuple[str, int | None, int]],
-        handed: Collection[str] = (),
-    ) -> None:
-        self.streams = list(sources)
-        self.delays = [0] * len(sources)
-        self.found: Found = defaultdict(Counter)
-        self._rows = rows
-        self._handed = handed
-        for number, step in enumerate(spec.steps, len(sources)):
-            made = self._step(step, f"s{number}")
-            self.streams.append(made)
-            self.found[f"out{number}"] = _counted(made)
-
-    def _step(self, step: Step, name: str) -> list[Event]:
-        events, delay = self.streams[step.on], self.delays[step.on]
-        self.delays.append(delay)
-        match step.op:
-            case "filter":
-                return [event for event in events if kept(event.n)]
-            case "map":
-                return [replace(event, n=mapped(event.n)) for event in events]
-            case "flat_map":
-                return [replace(event, n=n) for event in events for n in several(event.n)]
-            case "by":
-                self.delays[-1] = 0
-                return [replace(event, key=event.k) for event in _handed_over(events, delay)]
-            case "sum":
-                sums: Counter[str | None] = Counter()
-                made = []
-                for event in events:
-                    sums[event.key] = (sums[event.key] * 3 + event.n) % BIG
-                    made.append(replace(event, n=sums[event.key]))
-                return made
-            case "timer":
-                return _timed(events, step.kind, delay)
-            case "table" | "left_table" | "table_then":
-                if f"{name}-events" in self._handed:
-                    events, self.delays[-1] = _handed_over(events, delay), 0
-                then = step.op == "table_then"
-                looked = [(e, self._row(e.key, e.time if then else None)) for e in events]
-                return [
-                    replace(event, n=with_row(event.n, row))
-                    for event, row in looked
-                    if row is not None or step.op == "left_table"
-                ]
-            case "window":
-                self.delays[-1] = delay + step.kind.grace
-                return self._window(step.kind, events, delay, name)
-        others, other_delay = self.streams[step.other], self.delays[step.other]
-        if f"{name}-left" in self._handed:
-            events, delay = _handed_over(events, delay), 0
-        if f"{name}-right" in self._handed:
-            others, other_delay = _handed_over(others, other_delay), 0
-        delay = max(delay, other_delay)
-        self.delays[-1] = delay + step.kind.delay
-        return self._meet(step, events, others, delay, name)
-
-    def _row(self, key: str | None, time: int | None) -> int | None:
-        chosen: tuple[str, int | None, int] | None = None
-        for row in self._rows:
-            if row[0] == key and (
-                time is None or (row[2] <= time and (chosen is None or row[2] >= chosen[2]))
-            ):
-                chosen = row
-        return None if chosen is None else chosen[1]
-
-    def _window(self, kind: WindowKind, events: list[Event], delay: int, name: str) -> list[Event]:
-        found, late = windows(kind, _arrivals(events, delay))
-        self.found[f"r-{name}-late"] += _counted([events[id] for id in late])
-        results = []
-        for key, start, end in sorted(found, key=lambda window: (window[2], window[0])):
-            inside = [events[id] for id in found[key, start, end]]
-            n, k = sum(each.n for each in inside) % BIG, max(each.k for each in inside)
-            results.append(Event(key, n, k, end - 1))
-        return results
-
-    def _meet(
-        self, step: Step, lefts: list[Event], rights: list[Event], delay: int, name: str
-    ) -> list[Event]:
-        events = [*lefts, *rights]
-        arrived = _arrivals(events, delay)
-        sides = [arrived[: len(lefts)], arrived[len(lefts) :]]
-        results = []
-        pairs = (join_model.within if step.op == "within" else join_model.as_of)(step.kind, *sides)
-        for left, right in pairs:
-            here = [events[each.id] for each in (left, right) if each is not None]
-            n = both(left and events[left.id].n, right and events[right.id].n)
-            results.append(Event(here[0].key, n, here[0].k, max(event.time for event in here)))
-        for side, label in zip(sides, ("left", "right"), strict=True):
-            in_time = {each.id for each in join_model.in_time(side, step.kind.grace)}
-            late = [events[each.id] for each in side if each.id not in in_time]
-            self.found[f"r-{name}-{label}-late"] += _counted(late)
-        return results
-
-
-def _timed(events: list[Event], after: int, delay: int) -> list[Event]:
-    """What is past for an event where it comes from is as late as that; other timers are not."""
-    made = {}
-    for event in events:
-        at, frontier = event.time + after, event.frontier
-        late = frontier if at <= frontier - delay else BEFORE_ALL
-        made[event.key, event.n, event.k, event.time] = replace(
-            event, n=mapped(event.n), time=at, frontier=late
-        )
-    return list(made.values())
-
-
-def _handed_over(events: list[Event], delay: int) -> list[Event]:
-    """Results of windows come at their times; what is handed over late is late there."""
-    return [replace(event, frontier=event.frontier - delay) for event in events]
-
-
-def _counted(events: list[Event]) -> Counter[tuple[str | None, int, int]]:
-    return Counter((event.key, event.n, event.time) for event in events)
-
-
-def _arrivals(events: list[Event], delay: int) -> list[Arrival]:
-    found = []
-    for id, event in enumerate(events):
-        assert event.key is not None
-        found.append(Arrival(id, event.key, event.time, event.frontier - delay))
-    return found

@@ -1,0 +1,191 @@
+"""What apps of `random_apps` give, with all input on the table: step by step over whole streams."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+import join_model
+from random_apps import (
+    BIG,
+    Spec,
+    Step,
+    Waits,
+    bad,
+    both,
+    kept,
+    mapped,
+    several,
+    with_row,
+)
+from window_model import BEFORE_ALL, Arrival, windows
+
+from streamkit.dsl.windows import WindowKind
+
+
+@dataclass(frozen=True)
+class Event:
+    key: str | None
+    n: int
+    k: str
+    time: int
+    frontier: int = BEFORE_ALL
+
+
+Found = dict[str, Counter[tuple[str | None, int, int]]]
+"""Topic → (key, n, time) of what is in it, and how often."""
+
+
+class Model:
+    """`sources`: events per source, partition by partition, with how far time had come for each.
+    `rows`: key, value and time of the table's records, in order. `handed`: the steps that are given
+    events through a topic although these keep their key, as `<name>-left`, "-right", "-events"."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        sources: list[list[Event]],
+        rows: list[tuple[str, int | None, int]],
+        handed: Collection[str] = (),
+    ) -> None:
+        self.streams = list(sources)
+        self.delays = [0] * len(sources)
+        self.found: Found = defaultdict(Counter)
+        self._rows = rows
+        self._handed = handed
+        for number, step in enumerate(spec.steps, len(sources)):
+            made = self._step(step, number)
+            self.streams.append(made)
+            self.found[f"out{number}"] = _counted(made)
+
+    def _step(self, step: Step, number: int) -> list[Event]:
+        events, delay, name = self.streams[step.on], self.delays[step.on], f"s{number}"
+        self.delays.append(delay)
+        if step.op.endswith("table"):
+            if f"{name}-events" in self._handed:
+                events, self.delays[-1] = _handed_over(events, delay), 0
+            rows = {event.key: self._row(event.key, None) for event in events}
+            met = {key for key, row in rows.items() if row is not None or step.op == "left_table"}
+            passed = self._passed(step, number, events, lambda e: e.key in met and bad(e.n))
+            return [replace(e, n=with_row(e.n, rows[e.key])) for e in passed if e.key in met]
+        events = self._passed(step, number, events, lambda event: bad(event.n))
+        many = step.kind == "many" or (isinstance(step.kind, Waits) and step.kind.many)
+        match step.op:
+            case "process" | "async" | "flat_map" if many or step.op == "flat_map":
+                return [replace(event, n=n) for event in events for n in several(event.n)]
+            case "map" | "process" | "async" | "batch" | "workers":
+                return [replace(event, n=mapped(event.n)) for event in events]
+            case "filter":
+                return [event for event in events if kept(event.n)]
+            case "by":
+                self.delays[-1] = 0
+                return [replace(event, key=event.k) for event in _handed_over(events, delay)]
+            case "sum":
+                sums: Counter[str | None] = Counter()
+                made = []
+                for event in events:
+                    sums[event.key] = (sums[event.key] * 3 + event.n) % BIG
+                    made.append(replace(event, n=sums[event.key]))
+                return made
+            case "timer":
+                return _timed(events, step.kind, delay)
+            case "table_then":
+                if f"{name}-events" in self._handed:
+                    events, self.delays[-1] = _handed_over(events, delay), 0
+                looked = [(event, self._row(event.key, event.time)) for event in events]
+                return [replace(e, n=with_row(e.n, row)) for e, row in looked if row is not None]
+            case "window":
+                self.delays[-1] = delay + step.kind.grace
+                return self._window(step.kind, events, delay, name)
+        others, other_delay = self.streams[step.other], self.delays[step.other]
+        if f"{name}-left" in self._handed:
+            events, delay = _handed_over(events, delay), 0
+        if f"{name}-right" in self._handed:
+            others, other_delay = _handed_over(others, other_delay), 0
+        delay = max(delay, other_delay)
+        self.delays[-1] = delay + step.kind.delay
+        return self._meet(step, events, others, delay, name)
+
+    def _passed(
+        self, step: Step, number: int, events: list[Event], fails: Callable[[Event], bool]
+    ) -> list[Event]:
+        """The events that a step does not fail for, nor sets aside behind one of their key."""
+        if step.fails is None or step.op == "batch":
+            return events
+        keys: set[str | None] = set()
+        passed, dead = [], []
+        for event in events:
+            if event.key in keys or fails(event):
+                dead.append(event)
+                if step.fails.then == "key" and event.key is not None:
+                    keys.add(event.key)
+            else:
+                passed.append(event)
+        if step.fails.then != "skip":
+            self.found[f"dead{number}"] = _counted(dead)
+        return passed
+
+    def _row(self, key: str | None, time: int | None) -> int | None:
+        chosen: tuple[str, int | None, int] | None = None
+        for row in self._rows:
+            if row[0] == key and (
+                time is None or (row[2] <= time and (chosen is None or row[2] >= chosen[2]))
+            ):
+                chosen = row
+        return None if chosen is None else chosen[1]
+
+    def _window(self, kind: WindowKind, events: list[Event], delay: int, name: str) -> list[Event]:
+        found, late = windows(kind, _arrivals(events, delay))
+        self.found[f"r-{name}-late"] += _counted([events[id] for id in late])
+        results = []
+        for key, start, end in sorted(found, key=lambda window: (window[2], window[0])):
+            inside = [events[id] for id in found[key, start, end]]
+            n, k = sum(each.n for each in inside) % BIG, max(each.k for each in inside)
+            results.append(Event(key, n, k, end - 1))
+        return results
+
+    def _meet(
+        self, step: Step, lefts: list[Event], rights: list[Event], delay: int, name: str
+    ) -> list[Event]:
+        events = [*lefts, *rights]
+        arrived = _arrivals(events, delay)
+        sides = [arrived[: len(lefts)], arrived[len(lefts) :]]
+        results = []
+        pairs = (join_model.within if step.op == "within" else join_model.as_of)(step.kind, *sides)
+        for left, right in pairs:
+            here = [events[each.id] for each in (left, right) if each is not None]
+            n = both(left and events[left.id].n, right and events[right.id].n)
+            results.append(Event(here[0].key, n, here[0].k, max(event.time for event in here)))
+        for side, label in zip(sides, ("left", "right"), strict=True):
+            in_time = {each.id for each in join_model.in_time(side, step.kind.grace)}
+            late = [events[each.id] for each in side if each.id not in in_time]
+            self.found[f"r-{name}-{label}-late"] += _counted(late)
+        return results
+
+
+def _timed(events: list[Event], after: int, delay: int) -> list[Event]:
+    """What is past for an event where it comes from is as late as that; other timers are not."""
+    made = {}
+    for event in events:
+        at, frontier = event.time + after, event.frontier
+        late = frontier if at <= frontier - delay else BEFORE_ALL
+        made[event.key, event.n, event.k, event.time] = replace(
+            event, n=mapped(event.n), time=at, frontier=late
+        )
+    return list(made.values())
+
+
+def _handed_over(events: list[Event], delay: int) -> list[Event]:
+    """Results of windows come at their times; what is handed over late is late there."""
+    return [replace(event, frontier=event.frontier - delay) for event in events]
+
+
+def _counted(events: list[Event]) -> Counter[tuple[str | None, int, int]]:
+    return Counter((event.key, event.n, event.time) for event in events)
+
+
+def _arrivals(events: list[Event], delay: int) -> list[Arrival]:
+    found = []
+    for id, event in enumerate(events):
+        assert event.key is not None
+        found.append(Arrival(id, event.key, event.time, event.frontier - delay))
+    return found
