@@ -4,6 +4,7 @@ from typing import Protocol
 
 from streamkit.backends.base import Backend
 from streamkit.engine.finishing import Finishing
+from streamkit.engine.running import Running
 from streamkit.engine.worker import Worker
 
 
@@ -59,7 +60,12 @@ class Ending:
         if settled is None or not self._worker.at_end():
             self._since = None
             return False
-        if self._finishing is not None and not self._finishing.reached(self._worker, now):
+        if self._finishing is None:
+            self._worker.act(Running.leave_out)
+        elif not self._finishing.reached(self._worker, now):
+            self._since = None
+            return False
+        if self._worker.uncommitted:
             self._since = None
             return False
         if self._since is None or self._since <= settled:

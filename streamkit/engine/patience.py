@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from streamkit.dsl.nodes.node import Node
-from streamkit.engine.hot.moment import FOREVER, EventFrontier
+from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
 from streamkit.engine.task_time import TaskTime
 from streamkit.records import TopicPartition
 
@@ -48,6 +48,17 @@ class Patience:
         if closed or idle != self._time.idle:
             return tuple(idle), tuple(closed)
         return None
+
+    def leaves_out(self) -> tuple[str, ...] | None:
+        """Which inputs are idle at the end of all there is: those that were, and those that never
+        had an event; None: nothing new is to be done."""
+        idle = [
+            str(partition)
+            for partition, frontier in self._time.frontiers.items()
+            if isinstance(frontier, EventFrontier)
+            and (frontier.is_idle or frontier.latest == NEVER)
+        ]
+        return tuple(idle) if idle != self._time.idle else None
 
 
 def _patience(node: Node) -> int | None:

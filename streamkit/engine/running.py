@@ -370,6 +370,14 @@ class Running:
         )
         return self.flush()
 
+    def leave_out(self) -> bool:
+        """Tell the task that all there is has been processed, by all tasks, and take what that
+        gave: inputs that never had an event hold nothing back. False when it gave nothing."""
+        if self._ahead and self._read_ahead(self._clock.monotonic() + TURN):
+            return True
+        self.task.leave_out()
+        return self.flush()
+
     def end(self, number: int) -> bool:
         """Tell the task that nothing more comes, for now, and take what that gave. False when it
         gave nothing, or did so before."""

@@ -351,9 +351,17 @@ class Task:
             return
         decided = self._patience.ends(silence)
         if decided is not None:
-            step = Silence(self._decisions.places(), *decided)
-            self._decisions.own.append(step)
-            self._turn.take(step)
+            self._decide(Silence(self._decisions.places(), *decided))
+
+    def leave_out(self) -> None:
+        """Say that all there is has been processed, by all tasks: an input that never had an event
+        no longer holds the watermark back, until it has one. Otherwise as `idle`.
+        """
+        if self.buffered or self._decisions.is_told:
+            return
+        idle = self._patience.leaves_out()
+        if idle is not None:
+            self._decide(Silence(self._decisions.places(), idle))
 
     def end(self, number: int) -> bool:
         """Say that nothing more comes, for now: what windows, sessions and joins have open closes.
@@ -370,16 +378,18 @@ class Task:
         if is_told or not ending.is_outside:
             ending.go_on()
             return ending.is_finished
-        step = Finish(self._decisions.places(), number)
-        if self.subtopology.journal is not None:
-            self._decisions.own.append(step)
-        return self._turn.take(step)
+        return self._decide(Finish(self._decisions.places(), number))
 
     def end_at_rest(self, last: int) -> bool:
         """The same, if the journal that it follows says so where it is, with a number up to `last`.
         For when nothing more comes of other tasks until that end."""
         step = self._decisions.due_at_rest(last)
         return step is not None and self._turn.take(step)
+
+    def _decide(self, step: Finish | Silence) -> bool:
+        if self.subtopology.journal is not None:
+            self._decisions.own.append(step)
+        return self._turn.take(step)
 
     @property
     def paused_at(self) -> int | None:

@@ -4,11 +4,12 @@ import logging
 
 import pytest
 
-from streamkit import App, State
+from streamkit import App, State, tumbling
 from streamkit.backends.memory.backend import MemoryBackend
 from streamkit.backends.memory.log import MemoryLog
 from streamkit.clock import ManualClock
 from streamkit.engine import restore, worker
+from streamkit.engine.patience import IDLE_AFTER
 from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
 from streamkit.engine.transaction import WorkTransaction
@@ -305,3 +306,26 @@ def test_nothing_is_committed_where_nothing_is_done(log, started, monkeypatch):
     for _ in range(5):
         assert not one.turn()
         one.commit()
+
+
+def test_windows_close_without_a_partition_that_is_silent_for_a_while(log, clock):
+    app = App("shop")
+    events = app.stream("events", str)
+    events.by(str, name="words").window(tumbling("10s", grace="0s")).count(to="counts", name="c")
+    topology = app.topology()
+    layout = create_topics(topology, log)
+    one = Worker(topology, log, layout, Settings(commit_interval=0.0), clock, None)
+    for at in (1_000, 2_000, 25_000):
+        for number in range(PARTITIONS):
+            if number != 3 or at == 1_000:
+                log.append(TopicPartition("events", number), [b"x"], timestamps=at)
+    work(one)
+    assert highest(log) == {}
+    for waited in (IDLE_AFTER - 1_000, 1_000):
+        assert highest(log) == {}
+        log.append(TopicPartition("events", 0), [b"x"], timestamps=25_000)
+        clock.advance(waited)
+        work(one)
+        work(one)  # what was told then
+    assert highest(log) == {b"x": [7]}
+    one.close()

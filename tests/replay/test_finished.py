@@ -1,5 +1,6 @@
 """A replay closes what was closed live because nothing more came, where that was."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -96,14 +97,12 @@ def test_results_are_those_of_live_to_the_byte_also_when_events_came_after_the_e
         assert read(log, finished.shadow(topic)) == records, topic
 
 
-def test_the_end_is_reached_by_processes_that_share_the_tasks(log):
-    for minute in range(0, 50, 3):
-        order(log, "ada" if minute % 2 else "bob", minute)
+def run_by_three(log, *, finish):
     failures = []
 
     def work():
         try:
-            run_live(shop(), log, stop=Flag(), until_end=True, finish=True)
+            run_live(shop(), log, stop=Flag(), until_end=True, finish=finish)
         except BaseException as error:
             failures.append(error)
 
@@ -114,6 +113,36 @@ def test_the_end_is_reached_by_processes_that_share_the_tasks(log):
         thread.join(60)
     assert not failures
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_partitions_that_never_had_an_event_hold_nothing_back_at_the_end(log):
+    # All there is, is in one partition of one topic, in steps of the time that windows take.
+    for start in (0, 100, 200):
+        for minute in range(start, start + 50, 3):
+            order(log, "ada" if minute % 2 else "bob", minute, partition=0)
+        order(log, "zoe", start + 90, partition=0)
+        run_by_three(log, finish=False)
+    live = {topic: read(log, topic) for topic in OUTPUTS}
+    rounds = [*range(0, 50, 3), 90, *range(100, 150, 3), 190, *range(200, 250, 3)]
+    assert sum(int(value) for _, _, value, _, _ in live["hours"]) == 50
+    assert sum(int(value) for _, _, value, _, _ in live["visits"]) == sum(rounds)
+    kept = sorted(int(value) for _, _, value, _, _ in live["kept"])
+    assert kept == [90, 190, 192, 216, 992, 1116]
+    finished = replayed(log, "again")
+    for topic, records in live.items():
+        assert read(log, finished.shadow(topic))[: len(records)] == records, topic
+
+    # When the other partition has something, that is late for what closed without it.
+    order(log, "eve", 5, partition=1)
+    order(log, "eve", 295, partition=1)
+    run_live(shop(), log, stop=Flag(), until_end=True)
+    assert [json.loads(record[2])["amount"] for record in read(log, "shop-v-late")] == [5]
+
+
+def test_the_end_is_reached_by_processes_that_share_the_tasks(log):
+    for minute in range(0, 50, 3):
+        order(log, "ada" if minute % 2 else "bob", minute)
+    run_by_three(log, finish=True)
     assert sum(int(value) for _, _, value, _, _ in read(log, "hours")) == 17
     assert sum(int(value) for _, _, value, _, _ in read(log, "visits")) == sum(range(0, 50, 3))
     assert len(read(log, "kept")) == len(read(log, "visits")) == 2
