@@ -217,7 +217,7 @@ def replay() -> dict[str, int]:
         stop(process)
     if process.returncode not in (0, 1):  # 1: they differ, as they should
         raise SystemExit("streamkit replay failed; its message is above")
-    answer: dict[str, int] = json.loads(output)["diff"]
+    answer: dict[str, int] = json.loads(output)["diff"]["alerts"]
     return answer
 
 

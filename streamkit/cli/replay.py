@@ -41,12 +41,12 @@ def replay(
         typer.Option("--name", help="The session's name.  [default: made of --from and --to]"),
     ] = None,
     diff: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--diff",
             metavar="TOPIC",
             help="Compare with what was published there; exit code 1 when they differ, or when no "
-            "result is of that time.",
+            "result is of that time. Repeatable.",
         ),
     ] = None,
     restart: Annotated[
@@ -73,8 +73,8 @@ def replay(
     settings = settings_of(context)
     loaded = load_app(app)
     topology = loaded.topology()
-    if diff is not None:
-        check_diff(topology, diff)
+    for topic in diff or ():
+        check_diff(topology, topic)
     url = (settings.log if settings.log_asked else None) or loaded.log
     name = name or session_name(from_, to)
     with open_backend(url, create=False) as log, claimed(log, topology.app, name):
@@ -98,14 +98,18 @@ def replay(
         if not session.finished:
             note(f"stopped; the same command goes on with replay {session.name!r}")
             raise typer.Exit(UNFINISHED)
-        found = None if diff is None else difference(log, session, diff)
-        _show(log, session, diff, found, json)
-    if found is not None and found.outside:
-        note(
-            f"{found.outside:,} results of the replay are not compared: they bear times outside of "
-            "--from and --to, as event times may be other than those of records"
-        )
-    if found is not None and (found or found.is_of_nothing):
+        differences = {topic: difference(log, session, topic) for topic in diff or ()}
+        _show(log, session, differences, json)
+    for topic, found in differences.items():
+        if found.outside:
+            note(
+                f"{found.outside:,} results for {topic} are not compared: they bear times outside "
+                "of --from and --to, as event times may be other than those of records"
+            )
+        if found.renamed is not None:
+            mine, other = found.renamed
+            note(f"the windows of {mine} were compared with those that {other} has published")
+    if any(found or found.is_of_nothing for found in differences.values()):
         raise typer.Exit(DIFFERENT)
 
 
@@ -119,7 +123,7 @@ def _progress(quiet: bool) -> Any:
 
 
 def _show(
-    log: "Backend", session: "Session", diff: str | None, found: "Difference | None", json: bool
+    log: "Backend", session: "Session", differences: "dict[str, Difference]", json: bool
 ) -> None:
     from streamkit.replay.compare import sizes
 
@@ -132,38 +136,44 @@ def _show(
             "to": session.end,
             "topics": written,
         }
-        if found is not None:
+        if differences:
             document["diff"] = {
-                "topic": diff,
-                "same": found.same,
-                "changed": found.changed,
-                "only_in_replay": found.only_in_replay,
-                "only_in_published": found.only_in_published,
-                "outside": found.outside,
+                topic: {
+                    "same": found.same,
+                    "changed": found.changed,
+                    "only_in_replay": found.only_in_replay,
+                    "only_in_published": found.only_in_published,
+                    "outside": found.outside,
+                }
+                for topic, found in differences.items()
             }
         print_json(document)
         return
     print_table(f"replay {session.app}/{session.name}", ["topic", "records"], written.items())
-    if found is None:
-        return
+    for topic, found in differences.items():
+        _show_difference(f"{session.shadow(topic)} against {topic}", found)
+
+
+def _show_difference(title: str, found: "Difference") -> None:
     print_table(
-        f"{session.shadow(diff or '')} against {diff}",
+        title,
         ["same", "changed", "only in replay", "only in published"],
         [(found.same, found.changed, found.only_in_replay, found.only_in_published)],
     )
-    if found.samples:
-        rows = []
-        for sample in found.samples:
-            some = sample.replayed or sample.published
-            rows.append(
-                (
-                    text_of(sample.thing.key),
-                    "-" if some is None else iso(some.timestamp),
-                    _side(sample.published),
-                    _side(sample.replayed),
-                )
+    rows = []
+    for sample in found.samples:
+        some = sample.replayed or sample.published
+        rows.append(
+            (
+                text_of(sample.thing.key),
+                "-" if some is None else iso(some.timestamp),
+                _side(sample.published),
+                _side(sample.replayed),
             )
-        print_table(f"the first {len(rows)}", ["key", "time", "published", "replay"], rows)
+        )
+    if rows:
+        title = "what differs" if len(rows) == found.different else f"{len(rows)} that differ"
+        print_table(title, ["key", "time", "published", "replay"], rows)
 
 
 def _side(record: "Record[bytes | None] | None") -> str:

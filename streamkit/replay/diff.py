@@ -4,7 +4,9 @@ Two records are *about the same thing* when their keys are equal, and so are the
 identities (results of windows carry one in a header) or else their timestamps. Of the records
 about one thing equal values are paired first, then the rest in order as changed; what is left
 over is only on one side. A window's identity ends with how many events it has: one that has
-others now is paired, as changed, with what is left over of the same window.
+others now is paired, as changed, with what is left over of the same window. It begins with the
+name of the step: where one name is only on one side and one only on the other, the step was renamed
+and its windows are the same.
 
 A window's result that is there again with the same value, because its writer was killed before it
 could commit, counts once. Other records have nothing that tells a repetition from two alike.
@@ -12,8 +14,8 @@ could commit, counts once. Other records have nothing that tells a repetition fr
 
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import chain, zip_longest
-from typing import NamedTuple
+from itertools import chain, islice, zip_longest
+from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -21,7 +23,8 @@ from streamkit.records import Record
 
 SAMPLES = 10
 
-_Sides = dict[tuple[bytes | None, bytes | int], list[Record[bytes | None]]]
+_Thing: TypeAlias = tuple[bytes | None, bytes | int]
+_Sides: TypeAlias = dict[_Thing, list[Record[bytes | None]]]
 
 
 class Thing(NamedTuple):
@@ -49,14 +52,21 @@ class Difference(Struct, frozen=True):
     samples: tuple[Sample, ...] = ()
     outside: int = 0
     """Records of the replay that bear times outside of the span, and were not compared."""
+    renamed: tuple[str, str] | None = None
+    """The windows of this step of the replay were held against those of that published one."""
 
     @property
     def is_of_nothing(self) -> bool:
         """Whether there were results, and none of them could be compared."""
         return self.outside > 0 and not (self or self.same)
 
+    @property
+    def different(self) -> int:
+        """How many are not the same."""
+        return self.changed + self.only_in_replay + self.only_in_published
+
     def __bool__(self) -> bool:
-        return bool(self.changed or self.only_in_replay or self.only_in_published)
+        return self.different > 0
 
 
 def compare(
@@ -67,10 +77,13 @@ def compare(
     """Compare two sets of records; their order plays no role beyond pairing."""
     left = _by_thing(replayed, identity_header)
     right = _by_thing(published, identity_header)
+    renamed = _renamed(left, right)
+    if renamed is not None:
+        left = {_with_name(thing, *renamed): records for thing, records in left.items()}
     same = changed = 0
     rest_left: _Sides = {}
     rest_right: _Sides = {}
-    samples: list[Sample] = []
+    samples = _Samples()
     for thing in dict.fromkeys(chain(left, right)):
         ours, theirs = left.get(thing, []), right.get(thing, [])
         ours, theirs, equal = _without_equal(ours, theirs)
@@ -79,7 +92,7 @@ def compare(
             continue
         pairs = min(len(ours), len(theirs))
         changed += pairs
-        _take(samples, thing, ours[:pairs], theirs[:pairs])
+        samples.take(thing, ours[:pairs], theirs[:pairs])
         of_it = _window(thing)
         rest_left.setdefault(of_it, []).extend(ours[pairs:])
         rest_right.setdefault(of_it, []).extend(theirs[pairs:])
@@ -90,22 +103,64 @@ def compare(
         changed += pairs
         only_left += len(ours) - pairs
         only_right += len(theirs) - pairs
-        _take(samples, thing, ours, theirs)
-    return Difference(same, changed, only_left, only_right, tuple(samples))
+        samples.take(thing, ours, theirs)
+    return Difference(
+        same,
+        changed,
+        only_left,
+        only_right,
+        samples.some(),
+        renamed=None if renamed is None else (_text(renamed[0]), _text(renamed[1])),
+    )
 
 
-def _take(
-    samples: list[Sample],
-    thing: tuple[bytes | None, bytes | int],
-    ours: list[Record[bytes | None]],
-    theirs: list[Record[bytes | None]],
-) -> None:
-    for mine, other in zip_longest(ours, theirs):
-        if len(samples) < SAMPLES:
-            samples.append(Sample(Thing(*thing), mine, other))
+class _Samples:
+    """The first few that differ in each way: changed, only in replay, only in published."""
+
+    def __init__(self) -> None:
+        self._kinds: tuple[list[Sample], list[Sample], list[Sample]] = ([], [], [])
+
+    def take(
+        self, thing: _Thing, ours: list[Record[bytes | None]], theirs: list[Record[bytes | None]]
+    ) -> None:
+        for mine, other in zip_longest(ours, theirs):
+            kind = self._kinds[0 if mine and other else 1 if mine else 2]
+            if len(kind) < SAMPLES:
+                kind.append(Sample(Thing(*thing), mine, other))
+
+    def some(self) -> tuple[Sample, ...]:
+        """As many of each way as there is room for."""
+        turns = chain.from_iterable(zip_longest(*self._kinds))
+        return tuple(islice((sample for sample in turns if sample is not None), SAMPLES))
 
 
-def _window(thing: tuple[bytes | None, bytes | int]) -> tuple[bytes | None, bytes | int]:
+def _renamed(left: _Sides, right: _Sides) -> tuple[bytes, bytes] | None:
+    """How identities of windows begin that are only on the left, and only on the right."""
+    ours, theirs = ({_name(thing) for thing in side} for side in (left, right))
+    match sorted(ours - theirs), sorted(theirs - ours):
+        case [mine], [other] if mine and other:
+            return mine, other
+    return None
+
+
+def _name(thing: _Thing) -> bytes:
+    """The part of a window's identity that names its step, as it is written; b"": it has none."""
+    identity = thing[1]
+    return b"" if isinstance(identity, int) else identity.partition(b",")[0]
+
+
+def _with_name(thing: _Thing, name: bytes, other: bytes) -> _Thing:
+    key, identity = thing
+    if isinstance(identity, int) or _name(thing) != name:
+        return thing
+    return key, other + identity.removeprefix(name)
+
+
+def _text(name: bytes) -> str:
+    return name.decode().strip('["')
+
+
+def _window(thing: _Thing) -> _Thing:
     """The thing without the number of events that a window's identity ends with."""
     key, identity = thing
     if isinstance(identity, int):

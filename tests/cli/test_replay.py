@@ -65,20 +65,21 @@ def test_without_a_difference_the_exit_code_is_0_and_with_one_it_is_1(home):
     streamkit(home, "run", "app.py", "--until-end")
     out, _ = streamkit(home, "replay", "app.py", "--name", "same", "--diff", "big", "--json")
     assert json.loads(out)["diff"] == {
-        "topic": "big",
-        "same": 50,
-        "changed": 0,
-        "only_in_replay": 0,
-        "only_in_published": 0,
-        "outside": 0,
+        "big": {
+            "same": 50,
+            "changed": 0,
+            "only_in_replay": 0,
+            "only_in_published": 0,
+            "outside": 0,
+        }
     }
     arguments = ("replay", "app.py", "--name", "other", "--diff", "big")
     out, err = streamkit(home, *arguments, code=1, THRESHOLD="40")
     assert err == ""
-    assert "only in replay" in out and "the first 10" in out and "k40" in out
+    assert "only in replay" in out and "what differs" in out and "k40" in out
     again, err = streamkit(home, *arguments, "--json", code=1, THRESHOLD="40")
     assert "finished before" in err
-    assert json.loads(again)["diff"]["only_in_replay"] == 10
+    assert json.loads(again)["diff"]["big"]["only_in_replay"] == 10
     assert json.loads(again)["topics"] == {"big.replay.other": 60}
 
 
@@ -89,10 +90,13 @@ def test_results_of_another_time_than_the_span_are_told_and_are_no_agreement(hom
     streamkit(home, "run", "app.py", "--until-end")
     arguments = ("replay", "app.py", "--diff", "big", "--json")
     out, err = streamkit(home, *arguments, "--name", "none", "--from", "500000", code=1)
-    assert "50 results of the replay are not compared" in err
-    assert json.loads(out)["diff"]["outside"] == 50
+    assert "50 results for big are not compared" in err
+    assert json.loads(out)["diff"]["big"]["outside"] == 50
     out, _ = streamkit(home, *arguments, "--name", "all")
-    assert (json.loads(out)["diff"]["same"], json.loads(out)["diff"]["outside"]) == (50, 0)
+    assert (json.loads(out)["diff"]["big"]["same"], json.loads(out)["diff"]["big"]["outside"]) == (
+        50,
+        0,
+    )
 
 
 def test_a_session_without_a_name_is_found_again_by_its_bounds(home):

@@ -48,6 +48,18 @@ def test_a_window_with_more_events_is_changed():
     assert counts([ours], [other]) == (0, 0, 1, 1)
 
 
+def test_windows_of_a_step_that_was_renamed_are_the_same():
+    theirs = [
+        record(b"a", b"4", window=b'["hourly",0,60000,4]'),
+        record(b"a", b"9", window=b'["daily",0,60000,9]'),
+    ]
+    ours = [record(b"a", b"5", window=b'["per-hour",0,60000,4]'), theirs[1]]
+    found = compare(ours, theirs, "window")
+    assert (found.renamed, found.same, found.changed) == (("per-hour", "hourly"), 1, 1)
+    both = [*ours, record(b"a", b"5", window=b'["third",0,60000,4]')]
+    assert compare(both, theirs, "window").renamed is None, "nobody knows which of the two it was"
+
+
 def test_updates_of_a_window_are_held_against_those_after_as_many_events():
     def updates(*values):
         return [
@@ -83,6 +95,7 @@ def test_the_first_differences_are_shown():
     assert (found.changed, found.only_in_replay) == (29, 1)
     assert len(found.samples) == 10
     assert (found.samples[0].replayed, found.samples[0].published) == (ours[0], theirs[0])
+    assert found.samples[1].published is None, "of each way some"
 
 
 records = st.lists(
