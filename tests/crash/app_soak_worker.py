@@ -5,9 +5,11 @@
     feed NAME LOG SEED             writes events, at the pace of the clock, until it is killed
 
 The app has what can go wrong when a process dies: state, windows that close, joins that wait, a
-table with history, and events that are handed over. Its memory is so small that state is on disk.
+table with history, events that are handed over, calls that are waited for, that fail and are made
+again, timers and ticks. Its memory is so small that state is on disk.
 """
 
+import asyncio
 import random
 import sys
 import time
@@ -15,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from streamkit import App, Producer, State, session, tumbling
+from streamkit import App, Context, Producer, State, Tick, Timer, dlq, retry, session, tumbling
 from streamkit.backends.locate import open_backend
 from streamkit.engine.live import run
 from streamkit.engine.worker import Settings
@@ -32,6 +34,10 @@ when they are processed, even if a process was stopped between reading one and t
 USERS = 20
 ITEMS = 12
 LATE = 60_000
+BUSY = 600
+"""ms after an order has come for which it cannot be charged."""
+REFUSED = 0.02
+"""Orders that cannot be charged for good."""
 
 
 class Order(Struct):
@@ -88,6 +94,42 @@ def shop() -> App:
         seen.set(seen.get(0) + 1)
         return Numbered(order.id, seen.get(0))
 
+    again = retry(4, backoff="100ms", pause="key", then=dlq("refused", mode="key"))
+
+    @orders.process(to="charged", on_error=again)
+    def charge(order: Order, seen: State[int]) -> Numbered:
+        seen.set(seen.get(0) + 1)
+        if order.id.endswith("!") or now() < order.at + BEHIND * 1000 + BUSY:
+            raise ConnectionError(f"{order.id} cannot be charged")
+        return Numbered(order.id, seen.get(0))
+
+    @visits.process(order="key", concurrency=16)
+    async def ask(visit: Visit) -> Visit:
+        await asyncio.sleep(random.random() / 20)
+        return visit
+
+    @ask.process(to="asked")
+    def answered(visit: Visit, seen: State[int]) -> Numbered:
+        seen.set(seen.get(0) + 1)
+        return Numbered(visit.id, seen.get(0))
+
+    @ask.process(batch=20, within="50ms", to="scored")
+    def score(visits: list[Visit]) -> list[str]:
+        return [visit.id for visit in visits]
+
+    @ask.process
+    def remind(visit: Visit, context: Context) -> None:
+        context.timer(visit.id, after="3s")
+
+    @remind.on_timer(to="reminded")
+    def reminded(timer: Timer) -> str:
+        return str(timer.name)
+
+    @app.every("100ms", missed="all", to="beats")
+    def beat(tick: Tick, seen: State[int]) -> int:
+        seen.set(seen.get(0) + 1)
+        return seen.get(0)
+
     return app
 
 
@@ -137,6 +179,8 @@ class Feed:
             at -= LATE
         if self.dice.random() < 0.6:
             item = f"item{self.dice.randrange(ITEMS)}"
+            if self.dice.random() < REFUSED:
+                name += "!"
             self.producer.send("orders", Order(name, item, at), key=user)
         else:
             self.producer.send("visits", Visit(name, at), key=user)

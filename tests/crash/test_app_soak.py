@@ -27,6 +27,10 @@ WORKERS = ("one", "two", "three", "four")
 PARTITIONS = 4
 FAR = "~"
 """How keys and items begin of the events that close what is open in the end."""
+TOPICS = (
+    *("numbered", "sold", "named", "met", "stays", "sales"),
+    *("charged", "refused", "asked", "scored", "reminded"),
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]
 
@@ -185,6 +189,7 @@ def test_an_app_whose_processes_die_gives_what_a_model_gives(fleet: Fleet, guara
         assert there, f"nothing is expected in {topic}"
         exact = guarantee == "exactly_once"
         check(topic, there, found[topic] if exact else Counter(set(found[topic])))
+    check_ticks(fleet.log, exact)
     states = list(fleet.log.rglob("rows.mdb"))
     assert max(path.stat().st_size for path in states) > 1 << 14, "no state is on disk"
 
@@ -193,6 +198,15 @@ def check(topic: str, expected: Counter[Hashable], found: Counter[Hashable]) -> 
     missing, more = list(expected - found), list(found - expected)
     assert not missing, f"{topic}: {len(missing)} are missing: {missing[:5]}; more: {more[:5]}"
     assert not more, f"{topic}: {len(more)} are there and should not be: {more[:5]}"
+
+
+def check_ticks(log: Path, exact: bool) -> None:
+    """Each since the first, in their order, whoever was killed; at least once some come again."""
+    beats = [(int(each.value), each.timestamp) for each in records(log, "beats")[0]]
+    first = beats[0][1]
+    there = beats if exact else sorted(set(beats))
+    assert there == [(n + 1, first + 100 * n) for n in range(len(there))]
+    assert len(there) > SECONDS * 5
 
 
 def close_all(log: Path) -> None:
@@ -237,22 +251,29 @@ def event(record: Record[bytes | None]) -> Sent:
 
 def written(log: Path) -> Results:
     found: Results = {}
-    for topic in ("numbered", "sold", "named", "met", "stays", "sales"):
+    for topic in TOPICS:
         found[topic] = Counter()
         for partition in records(log, topic):
             for record in partition:
-                key, value = record.key.decode(), json.loads(record.value)
+                key = record.key.decode()
                 if not key.startswith(FAR):
-                    found[topic].update(facts(topic, key, value, record))
+                    found[topic].update(facts(topic, key, record))
     return found
 
 
-def facts(topic: str, key: str, value: object, record: Record[bytes | None]) -> list[Hashable]:
+def facts(topic: str, key: str, record: Record[bytes | None]) -> list[Hashable]:
+    if topic in ("scored", "reminded"):
+        return [(key, record.value.decode(), record.timestamp)]
+    value = json.loads(record.value)
     match topic:
         case "numbered" | "sold":
             return [(key, "event", value["id"]), (key, "number", value["number"])]
         case "named":
             return [(key, value["id"], value["name"])]
+        case "charged" | "asked":
+            return [(key, value["id"], value["number"])]
+        case "refused":
+            return [value["id"]]
         case "met":
             return [(key, value["order"], value["visit"])]
     _, start, end, sequence = json.loads(dict(record.headers)["__streamkit.window"])

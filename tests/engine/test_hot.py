@@ -57,3 +57,19 @@ def test_as_python_it_passes_the_same_tests() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_apps_made_by_chance_write_the_same_bytes() -> None:
+    """Also where sets have another order: strings hash otherwise in each process."""
+    count = "1000" if "STREAMKIT_SOAK" in os.environ else "50"
+    command = [sys.executable, "random_bytes.py", count]
+    folder = ROOT / "tests" / "support"
+    said: list[str] = []
+    for pure in ("", "1"):
+        env = {**os.environ, "STREAMKIT_PURE": pure}
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.stderr.split()[-2:] == ["python", ".py"] or not pure
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert len(said[0].split()) == int(count)

@@ -3,9 +3,7 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -13,27 +11,37 @@ import pytest
 from hypothesis import HealthCheck, event, example, given, reject, settings
 from hypothesis import strategies as st
 from on_disk import on_disk
-from random_apps import SOURCES, TABLE, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
+from random_apps import SOURCES, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
 from random_model import Event, Found, Model
+from random_runs import (
+    Gap,
+    Sent,
+    act,
+    end,
+    fill,
+    finish,
+    is_told_alike,
+    moves,
+    planned,
+    send,
+    table_rows,
+)
 from window_model import BEFORE_ALL
 
-from streamkit import App, Producer
+from streamkit import App
 from streamkit.backends.base import Batch
-from streamkit.codec import partition_for
 from streamkit.dsl.topology import Topology
 from streamkit.engine.headers import WATERMARK
 from streamkit.engine.journal import decode
 from streamkit.engine.rows import Position
 from streamkit.engine.task import Task
 from streamkit.engine.trial_calls import TrialCallers
-from streamkit.errors import FunctionError, TopologyError
+from streamkit.errors import TopologyError
 from streamkit.records import TopicPartition
 from streamkit.testing import TestRun
 
-END = 10_000
 MANY = 40 if "STREAMKIT_SOAK" in os.environ else 1
 """So many times as many apps."""
-KEYS = "abcd"
 
 
 def examples(count: int) -> settings:
@@ -44,74 +52,6 @@ def examples(count: int) -> settings:
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "streamkit")
-
-
-@dataclass(frozen=True)
-class Sent:
-    topic: str
-    key: str | None
-    partition: int
-    value: Item | int | None
-    time: int
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Records of a transaction that is aborted."""
-
-    topic: str
-    partition: int
-
-
-rows = st.lists(
-    st.tuples(
-        st.sampled_from(KEYS + "xy"), st.none() | st.integers(1, 1 << 20), st.integers(0, 60)
-    ),
-    max_size=8,
-)
-moves = st.lists(
-    st.one_of(
-        *[
-            st.tuples(
-                st.sampled_from(SOURCES),
-                st.sampled_from(KEYS),
-                st.integers(0, 60),
-                st.sampled_from("xyz"),
-            )
-        ]
-        * 3,
-        st.tuples(
-            st.sampled_from(
-                [
-                    *["run", "run", "gap", "step", "commit", "crash", "rebalance", "advance"],
-                    *["pass", "pass", "finish"],
-                ]
-            ),
-            st.integers(0, 3),
-        ),
-    ),
-    min_size=5,
-    max_size=50,
-)
-
-
-def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
-    """What is sent, and what happens in between."""
-    plan: list[Any] = []
-    for number, move in enumerate(chosen):
-        if move[0] == "gap":
-            plan.append(Gap(SOURCES[move[1] % 2], move[1] % partitions))
-        elif move[0] not in SOURCES:
-            plan.append(move)
-        else:
-            topic, key, time, other = move
-            partition = partition_for(key.encode(), partitions)
-            if spec.nulls and number % 3 == 0:
-                key, partition = None, number % partitions
-            k = f"{partition}{other}" if spec.apart else other
-            # Numbers that are far apart: what is made of some can be told from all others.
-            plan.append(Sent(topic, key, partition, Item((number + 1) ** 7, k), time))
-    return plan
 
 
 def expected(
@@ -136,75 +76,6 @@ def cut_off(topology: Topology) -> list[str]:
     topics = [topic for sub in topology.subtopologies for topic in sub.repartitions]
     names = [topic.removeprefix("r-").removesuffix("-repartition") for topic in topics]
     return [name for name in names if name.endswith(("-left", "-right", "-events"))]
-
-
-def send(t: TestRun, one: Sent | Gap) -> None:
-    if one.topic not in t._backend.topics():
-        return  # nothing of the app reads it
-    if isinstance(one, Sent):
-        t.send(one.topic, one.value, key=one.key, partition=one.partition, timestamp=one.time)
-        return
-    with (
-        suppress(Abandoned),
-        Producer(t._backend, transactional_id="gaps") as producer,
-        producer.transaction() as transaction,
-    ):
-        transaction.send(one.topic, b"never read", key="a", partition=one.partition)
-        producer.flush()
-        raise Abandoned
-
-
-def act(t: TestRun, one: Any) -> None:
-    """What may stop the app is done again until it does not."""
-    if isinstance(one, Sent | Gap):
-        send(t, one)
-        return
-    what, which = one
-    with suppress(FunctionError):
-        if what in ("run", "step", "finish"):
-            getattr(t, what)()
-        elif what == "rebalance":
-            t.rebalance(which or None)
-        elif what == "advance":
-            t.advance(f"{which * 3}s")
-        elif what == "pass":
-            t.advance("40ms")  # too little for any input to be idle
-        else:
-            getattr(t, what)(None if which == 3 else which % t.members)
-
-
-def end(t: TestRun, finish: Callable[[], None]) -> None:
-    """Have all that was sent processed, whatever stops it, and all attempts made."""
-    for _ in range(1000):
-        with suppress(FunctionError):
-            t.run()
-            while any(task.answers.is_waiting for task in t.tasks):
-                t.advance("1s")
-            finish()
-            if not any(task.answers.is_waiting for task in t.tasks):
-                return
-    raise AssertionError("it does not come to an end")
-
-
-def finish(t: TestRun, spec: Spec, by_itself: bool) -> Callable[[], None]:
-    """What closes all that is open."""
-    if by_itself and all(step.op != "timer" for step in spec.steps):
-        return t.finish
-    return lambda: t.finish(END)
-
-
-def is_told_alike(one: Any) -> bool:
-    """Whether what happens has no part in what the results are: the clock decides nothing."""
-    return isinstance(one, Sent | Gap) or one[0] not in ("advance", "finish")
-
-
-class Abandoned(Exception):
-    pass
-
-
-def fill(t: TestRun, table: list[Any], partitions: int) -> None:
-    for key, value, time in table:
-        send(t, Sent(TABLE, key, partition_for(key.encode(), partitions), value, time))
 
 
 def possible(app: App) -> Topology:
@@ -253,7 +124,7 @@ def same(found: Found, want: Found, *, exactly: bool = True) -> None:
 @given(
     spec=specs(),
     chosen=moves,
-    table=rows,
+    table=table_rows,
     partitions=st.integers(1, 3),
     members=st.integers(1, 3),
     batch=st.integers(1, 6),
@@ -346,7 +217,7 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
 @given(
     spec=specs(),
     chosen=moves,
-    table=rows,
+    table=table_rows,
     partitions=st.integers(1, 2),
     members=st.integers(1, 2),
     batch=st.integers(1, 6),
@@ -458,7 +329,7 @@ def goes_on(task: Task, callers: TrialCallers) -> bool:
 @given(
     spec=specs(wild=True),
     chosen=moves,
-    table=rows,
+    table=table_rows,
     partitions=st.integers(1, 3),
     members=st.integers(1, 3),
     batch=st.integers(1, 6),

@@ -39,8 +39,18 @@ def results(orders: Partitions, visits: Partitions, names: Iterable[Sent], far: 
     for row in names:
         rows[row.key].append(row)
     items = [Arrival(a.id, by_id[a.id].item, a.time, a.frontier) for a in lefts]
+    all_visits = [
+        visit for partition in visits for visit in partition if not visit.key.startswith(far)
+    ]
     stays, _ = windows(session("600ms", grace="1s"), rights)
+    refused = _refused(all_orders)
+    charged = [order for order in all_orders if order.id not in refused]
     return {
+        "charged": _counted(charged),
+        "refused": Counter(refused.keys()),
+        "asked": _counted(all_visits),
+        "scored": Counter((visit.key, visit.id, visit.time) for visit in all_visits),
+        "reminded": Counter((visit.key, visit.id, visit.time + 3000) for visit in all_visits),
         "numbered": _numbered((order.key, order.id) for order in all_orders),
         "sold": _numbered((order.item, order.id) for order in all_orders),
         "named": Counter((each.key, each.id, _as_of(rows[each.key], each)) for each in all_orders),
@@ -60,6 +70,27 @@ def _arrived(partitions: Partitions) -> list[Arrival]:
         for partition in partitions
         for arrival in arrivals([(e.id, e.key, e.time) for e in partition], OUT_OF_ORDER)
     ]
+
+
+def _refused(orders: list[Sent]) -> dict[str | None, None]:
+    """Those that cannot be charged for good, and all that come behind them of their key."""
+    keys = set()
+    refused = {}
+    for order in orders:
+        if order.key in keys or str(order.id).endswith("!"):
+            keys.add(order.key)
+            refused[order.id] = None
+    return refused
+
+
+def _counted(events: Iterable[Sent]) -> Counter[Hashable]:
+    """How many of its key there were with each."""
+    counts: Counter[str] = Counter()
+    found: Counter[Hashable] = Counter()
+    for event in events:
+        counts[event.key] += 1
+        found[event.key, event.id, counts[event.key]] += 1
+    return found
 
 
 def _numbered(events: Iterable[tuple[str, str | None]]) -> Counter[Hashable]:

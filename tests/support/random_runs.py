@@ -1,0 +1,154 @@
+"""What is done with apps of `random_apps`: what they are sent, and what happens meanwhile."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+from random_apps import SOURCES, TABLE, Item, Spec
+
+from streamkit import Producer
+from streamkit.codec import partition_for
+from streamkit.errors import FunctionError
+from streamkit.testing import TestRun
+
+END = 10_000
+KEYS = "abcd"
+
+
+@dataclass(frozen=True)
+class Sent:
+    topic: str
+    key: str | None
+    partition: int
+    value: Item | int | None
+    time: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Records of a transaction that is aborted."""
+
+    topic: str
+    partition: int
+
+
+table_rows = st.lists(
+    st.tuples(
+        st.sampled_from(KEYS + "xy"), st.none() | st.integers(1, 1 << 20), st.integers(0, 60)
+    ),
+    max_size=8,
+)
+moves = st.lists(
+    st.one_of(
+        *[
+            st.tuples(
+                st.sampled_from(SOURCES),
+                st.sampled_from(KEYS),
+                st.integers(0, 60),
+                st.sampled_from("xyz"),
+            )
+        ]
+        * 3,
+        st.tuples(
+            st.sampled_from(
+                [
+                    *["run", "run", "gap", "step", "commit", "crash", "rebalance", "advance"],
+                    *["pass", "pass", "finish"],
+                ]
+            ),
+            st.integers(0, 3),
+        ),
+    ),
+    min_size=5,
+    max_size=50,
+)
+
+
+def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
+    """What is sent, and what happens in between."""
+    plan: list[Any] = []
+    for number, move in enumerate(chosen):
+        if move[0] == "gap":
+            plan.append(Gap(SOURCES[move[1] % 2], move[1] % partitions))
+        elif move[0] not in SOURCES:
+            plan.append(move)
+        else:
+            topic, key, time, other = move
+            partition = partition_for(key.encode(), partitions)
+            if spec.nulls and number % 3 == 0:
+                key, partition = None, number % partitions
+            k = f"{partition}{other}" if spec.apart else other
+            # Numbers that are far apart: what is made of some can be told from all others.
+            plan.append(Sent(topic, key, partition, Item((number + 1) ** 7, k), time))
+    return plan
+
+
+def send(t: TestRun, one: Sent | Gap) -> None:
+    if one.topic not in t._backend.topics():
+        return  # nothing of the app reads it
+    if isinstance(one, Sent):
+        t.send(one.topic, one.value, key=one.key, partition=one.partition, timestamp=one.time)
+        return
+    with (
+        suppress(Abandoned),
+        Producer(t._backend, transactional_id="gaps") as producer,
+        producer.transaction() as transaction,
+    ):
+        transaction.send(one.topic, b"never read", key="a", partition=one.partition)
+        producer.flush()
+        raise Abandoned
+
+
+def act(t: TestRun, one: Any) -> None:
+    """What may stop the app is done again until it does not."""
+    if isinstance(one, Sent | Gap):
+        send(t, one)
+        return
+    what, which = one
+    with suppress(FunctionError):
+        if what in ("run", "step", "finish"):
+            getattr(t, what)()
+        elif what == "rebalance":
+            t.rebalance(which or None)
+        elif what == "advance":
+            t.advance(f"{which * 3}s")
+        elif what == "pass":
+            t.advance("40ms")  # too little for any input to be idle
+        else:
+            getattr(t, what)(None if which == 3 else which % t.members)
+
+
+def end(t: TestRun, finish: Callable[[], None]) -> None:
+    """Have all that was sent processed, whatever stops it, and all attempts made."""
+    for _ in range(1000):
+        with suppress(FunctionError):
+            t.run()
+            while any(task.answers.is_waiting for task in t.tasks):
+                t.advance("1s")
+            finish()
+            if not any(task.answers.is_waiting for task in t.tasks):
+                return
+    raise AssertionError("it does not come to an end")
+
+
+def finish(t: TestRun, spec: Spec, by_itself: bool) -> Callable[[], None]:
+    """What closes all that is open."""
+    if by_itself and all(step.op != "timer" for step in spec.steps):
+        return t.finish
+    return lambda: t.finish(END)
+
+
+def is_told_alike(one: Any) -> bool:
+    """Whether what happens has no part in what the results are: the clock decides nothing."""
+    return isinstance(one, Sent | Gap) or one[0] not in ("advance", "finish")
+
+
+class Abandoned(Exception):
+    pass
+
+
+def fill(t: TestRun, table: list[Any], partitions: int) -> None:
+    for key, value, time in table:
+        send(t, Sent(TABLE, key, partition_for(key.encode(), partitions), value, time))
