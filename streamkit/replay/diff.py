@@ -1,15 +1,16 @@
-"""Compare what a replay wrote with what was published: which records are the same.
+"""Compare what a replay wrote with what was published: which results are the same.
 
-Two records are *about the same thing* when their keys are equal, and so are their window
-identities (results of windows carry one in a header) or else their timestamps. Of the records
-about one thing equal values are paired first, then the rest in order as changed; what is left
-over is only on one side. A window's identity ends with how many events it has: one that has
-others now is paired, as changed, with what is left over of the same window. It begins with the
-name of the step: where one name is only on one side and one only on the other, the step was renamed
-and its windows are the same.
+Two records are *about the same thing* when their keys are equal, and so are their windows (results
+of windows say in a header of which) or else their timestamps. Of the records about one thing equal
+values are paired first, then the rest in order as changed; what is left over is only on one side.
 
-A window's result that is there again with the same value, because its writer was killed before it
-could commit, counts once. Other records have nothing that tells a repetition from two alike.
+A window has one result: of several the latest, which has the most events. Those before it depend
+on the order in which events of different partitions came, which is another in a replay behind a
+change of key; and how often it was written, on who was killed. A window that became part of another
+one has none.
+
+Where one step is only on one side and one only on the other, the step was renamed, and its windows
+are the same.
 """
 
 from collections import defaultdict
@@ -17,21 +18,26 @@ from collections.abc import Iterable
 from itertools import chain, islice, zip_longest
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from streamkit.records import Record
 
 SAMPLES = 10
 
-_Thing: TypeAlias = tuple[bytes | None, bytes | int]
+_Identity: TypeAlias = int | tuple[str, int]
+"""A timestamp; or a window's step and start."""
+_Thing: TypeAlias = tuple[bytes | None, _Identity]
 _Sides: TypeAlias = dict[_Thing, list[Record[bytes | None]]]
+
+_window = msgspec.json.Decoder(tuple[str, int, int, int]).decode
 
 
 class Thing(NamedTuple):
     """What a record is about."""
 
     key: bytes | None
-    identity: bytes | int
+    identity: _Identity
 
 
 class Sample(Struct, frozen=True):
@@ -43,7 +49,7 @@ class Sample(Struct, frozen=True):
 
 
 class Difference(Struct, frozen=True):
-    """How many records agree, and the first few that do not."""
+    """How many results agree, and the first few that do not."""
 
     same: int
     changed: int
@@ -80,38 +86,17 @@ def compare(
     renamed = _renamed(left, right)
     if renamed is not None:
         left = {_with_name(thing, *renamed): records for thing, records in left.items()}
-    same = changed = 0
-    rest_left: _Sides = {}
-    rest_right: _Sides = {}
+    same = changed = only_left = only_right = 0
     samples = _Samples()
     for thing in dict.fromkeys(chain(left, right)):
-        ours, theirs = left.get(thing, []), right.get(thing, [])
-        ours, theirs, equal = _without_equal(ours, theirs)
+        ours, theirs, equal = _without_equal(left.get(thing, []), right.get(thing, []))
+        pairs = min(len(ours), len(theirs))
         same += equal
-        if not ours and not theirs:
-            continue
-        pairs = min(len(ours), len(theirs))
-        changed += pairs
-        samples.take(thing, ours[:pairs], theirs[:pairs])
-        of_it = _window(thing)
-        rest_left.setdefault(of_it, []).extend(ours[pairs:])
-        rest_right.setdefault(of_it, []).extend(theirs[pairs:])
-    only_left = only_right = 0
-    for thing, ours in rest_left.items():
-        theirs = rest_right[thing]
-        pairs = min(len(ours), len(theirs))
         changed += pairs
         only_left += len(ours) - pairs
         only_right += len(theirs) - pairs
         samples.take(thing, ours, theirs)
-    return Difference(
-        same,
-        changed,
-        only_left,
-        only_right,
-        samples.some(),
-        renamed=None if renamed is None else (_text(renamed[0]), _text(renamed[1])),
-    )
+    return Difference(same, changed, only_left, only_right, samples.some(), renamed=renamed)
 
 
 class _Samples:
@@ -134,55 +119,46 @@ class _Samples:
         return tuple(islice((sample for sample in turns if sample is not None), SAMPLES))
 
 
-def _renamed(left: _Sides, right: _Sides) -> tuple[bytes, bytes] | None:
-    """How identities of windows begin that are only on the left, and only on the right."""
-    ours, theirs = ({_name(thing) for thing in side} for side in (left, right))
-    match sorted(ours - theirs), sorted(theirs - ours):
-        case [mine], [other] if mine and other:
+def _by_thing(records: Iterable[Record[bytes | None]], identity_header: str) -> _Sides:
+    """Records by what they are about. Plain tuples, as there may be millions of them."""
+    found: _Sides = {}
+    latest: dict[_Thing, tuple[int, int]] = {}
+    for record in records:
+        window = next((value for name, value in record.headers if name == identity_header), None)
+        if window is None:
+            found.setdefault((record.key, record.timestamp), []).append(record)
+            continue
+        step, start, end, events = _window(window)
+        thing: _Thing = (record.key, (step, start))
+        before = latest.get(thing)
+        if before is None or (end, events) > before:
+            latest[thing] = (end, events)
+            found[thing] = [record]
+        elif (end, events) == before and all(record.value != it.value for it in found[thing]):
+            found[thing].append(record)
+    for thing in latest:
+        if any(record.value is None for record in found[thing]):  # part of another one by now
+            del found[thing]
+    return found
+
+
+def _renamed(left: _Sides, right: _Sides) -> tuple[str, str] | None:
+    """The steps that have windows only on the left, and only on the right, if each is one."""
+    ours, theirs = (
+        {identity[0] for _, identity in side if not isinstance(identity, int)}
+        for side in (left, right)
+    )
+    match [*ours - theirs], [*theirs - ours]:
+        case [mine], [other]:
             return mine, other
     return None
 
 
-def _name(thing: _Thing) -> bytes:
-    """The part of a window's identity that names its step, as it is written; b"": it has none."""
-    identity = thing[1]
-    return b"" if isinstance(identity, int) else identity.partition(b",")[0]
-
-
-def _with_name(thing: _Thing, name: bytes, other: bytes) -> _Thing:
+def _with_name(thing: _Thing, name: str, other: str) -> _Thing:
     key, identity = thing
-    if isinstance(identity, int) or _name(thing) != name:
+    if isinstance(identity, int) or identity[0] != name:
         return thing
-    return key, other + identity.removeprefix(name)
-
-
-def _text(name: bytes) -> str:
-    return name.decode().strip('["')
-
-
-def _window(thing: _Thing) -> _Thing:
-    """The thing without the number of events that a window's identity ends with."""
-    key, identity = thing
-    if isinstance(identity, int):
-        return thing
-    return key, identity.rpartition(b",")[0] or identity
-
-
-def _by_thing(records: Iterable[Record[bytes | None]], identity_header: str) -> _Sides:
-    """Records by what they are about. Plain tuples, as there may be millions of them."""
-    found: _Sides = {}
-    for record in records:
-        identity: bytes | int = record.timestamp
-        for name, value in record.headers:
-            if name == identity_header and value is not None:
-                identity = value
-        thing = (record.key, identity)
-        known = found.get(thing)
-        if known is None:
-            found[thing] = [record]
-        elif isinstance(identity, int) or all(record.value != other.value for other in known):
-            known.append(record)
-    return found
+    return key, (other, identity[1])
 
 
 def _without_equal(

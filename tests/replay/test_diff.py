@@ -32,49 +32,55 @@ def test_another_time_is_another_thing():
     assert counts([record(b"a", b"1", 5)], [record(b"a", b"1", 6)]) == (0, 0, 1, 1)
 
 
-def test_results_of_one_window_belong_together_whatever_their_timestamp():
-    ours = record(b"a", b"1", 5, window=b"w")
-    theirs = record(b"a", b"1", 6, window=b"w")
-    assert counts([ours], [theirs]) == (1, 0, 0, 0)
+def result(value, count=1, *, step="hourly", start=0, end=60_000, key=b"a"):
+    window = b'["%s",%d,%d,%d]' % (step.encode(), start, end, count)
+    return record(key, value, end - 1, window=window)
 
 
 def test_a_window_with_more_events_is_changed():
-    ours = record(b"a", b"8", window=b'["store",0,60000,8]')
-    theirs = record(b"a", b"4", window=b'["store",0,60000,4]')
+    ours, theirs = result(b"8", 8), result(b"4", 4)
     assert counts([ours], [theirs]) == (0, 1, 0, 0)
     (sample,) = compare([ours], [theirs], "window").samples
     assert (sample.replayed, sample.published) == (ours, theirs)
-    other = record(b"a", b"4", window=b'["store",60000,120000,4]')
-    assert counts([ours], [other]) == (0, 0, 1, 1)
+    assert counts([ours], [result(b"4", 4, start=60_000, end=120_000)]) == (0, 0, 1, 1)
+
+
+def test_of_the_updates_of_a_window_the_last_counts_whatever_came_before():
+    ours = [result(b"1"), result(b"3", 2), result(b"7", 3)]
+    theirs = [result(b"4"), result(b"6", 2), result(b"7", 3), result(b"7", 3)]
+    assert counts(ours, theirs) == (1, 0, 0, 0)
+    assert counts(ours[:2], theirs) == (0, 1, 0, 0)
+    assert counts(ours[:0], theirs) == (0, 0, 0, 1)
+
+
+def test_a_session_that_became_part_of_another_has_no_result():
+    alone = result(b"1", start=30_000)
+    whole = result(b"3", 3, start=10_000)
+    gone = result(None, start=30_000)
+    assert counts([alone, result(b"2", 2, start=10_000, end=50_000), gone, whole], [whole]) == (
+        1,
+        0,
+        0,
+        0,
+    )
+
+
+def test_what_a_function_made_of_one_result_is_all_compared():
+    ours = [result(b"x", 2), result(b"y", 2), result(b"y", 2)]
+    assert counts(ours, ours[:2]) == (2, 0, 0, 0)
+    assert counts(ours, [result(b"x", 2), result(b"z", 2)]) == (1, 1, 0, 0)
 
 
 def test_windows_of_a_step_that_was_renamed_are_the_same():
-    theirs = [
-        record(b"a", b"4", window=b'["hourly",0,60000,4]'),
-        record(b"a", b"9", window=b'["daily",0,60000,9]'),
-    ]
-    ours = [record(b"a", b"5", window=b'["per-hour",0,60000,4]'), theirs[1]]
+    theirs = [result(b"4", 4), result(b"9", 9, step="daily")]
+    ours = [result(b"5", 4, step="per-hour"), theirs[1]]
     found = compare(ours, theirs, "window")
     assert (found.renamed, found.same, found.changed) == (("per-hour", "hourly"), 1, 1)
-    both = [*ours, record(b"a", b"5", window=b'["third",0,60000,4]')]
+    both = [*ours, result(b"5", step="third")]
     assert compare(both, theirs, "window").renamed is None, "nobody knows which of the two it was"
 
 
-def test_updates_of_a_window_are_held_against_those_after_as_many_events():
-    def updates(*values):
-        return [
-            record(b"a", value, window=b'["store",0,60000,%d]' % count)
-            for count, value in enumerate(values, 1)
-        ]
-
-    assert counts(updates(b"1", b"2", b"3"), updates(b"1", b"2")) == (2, 0, 1, 0)
-    assert counts(updates(b"1", b"3"), updates(b"1", b"2", b"4")) == (1, 1, 0, 1)
-
-
-def test_a_windows_result_that_was_given_again_after_a_kill_is_no_difference():
-    once = record(b"a", b"2", window=b"w")
-    assert counts([once], [once, once]) == (1, 0, 0, 0)
-    assert counts([once], [record(b"a", b"1", window=b"w"), once, once]) == (1, 0, 0, 1)
+def test_what_was_published_twice_has_nothing_that_tells_it_from_two_alike():
     assert counts([record(b"a", b"2")], [record(b"a", b"2")] * 2) == (1, 0, 0, 1)
 
 
