@@ -185,30 +185,34 @@ class TransactionCoordinator:
 
     # What anybody does for the others.
 
-    def settle(self, stuck: Mapping[Partition, int] = MappingProxyType({})) -> int:
+    def settle(
+        self, stuck: Mapping[Partition, int] = MappingProxyType({}), *, wait: bool = False
+    ) -> int:
         """Finish what others have left behind, and say how many transactions that were.
 
         Decided ones are rolled forward; open ones are aborted if they have timed out or their
         producer is dead. `stuck`: partitions whose last stable offset has not moved, and since when
         (ms): what is open there and nowhere else is aborted. Costs next to nothing when there is
-        nothing to do, and waits for nobody. What fails in one transaction is logged, and tried
-        again by the next call.
+        nothing to do. Waits for nobody, unless told to `wait`: then all that is left has been
+        finished when it returns, and not only soon will be by whoever is the coordinator. What
+        fails in one transaction is logged, and tried again by the next call.
         """
         try:
             if not self._topic.exists():
                 return 0
-            known = self._topic.known()
+            known = self._topic.known(wait=wait)
             unknown = [one for one, since in stuck.items() if not _explained(one, since, known)]
             if not unknown and self._topic.cured() and not any(map(self._is_left, known)):
                 return 0
-            return self._settle_all(unknown)
+            return self._settle_all(unknown, wait)
         except (StreamkitError, OSError) as error:
             logger.warning("transactions that were left open could not be ended: %s", error)
             return 0
 
-    def _settle_all(self, stuck: Iterable[Partition]) -> int:
+    def _settle_all(self, stuck: Iterable[Partition], wait: bool) -> int:
         done = 0
-        with self._topic.locked_if_free() as coordinator:
+        locked = self._topic.locked() if wait else self._topic.locked_if_free()
+        with locked as coordinator:
             if coordinator is None:
                 return 0  # whoever is it does the same, or soon will
             self._cure(coordinator)

@@ -36,8 +36,8 @@ class Settling:
                     self._found = TransactionCoordinator(self._log, self._clock)
         return self._found
 
-    def settle(self, stuck: Mapping[Partition, int] = NOTHING) -> int:
+    def settle(self, stuck: Mapping[Partition, int] = NOTHING, *, wait: bool = False) -> int:
         """As `TransactionCoordinator.settle`, if anybody has ever begun a transaction here."""
         if self._found is None and TRANSACTIONS_TOPIC not in self._log.topics():
             return 0
-        return self.coordinator().settle(stuck)
+        return self.coordinator().settle(stuck, wait=wait)

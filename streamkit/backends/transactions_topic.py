@@ -64,12 +64,12 @@ class TransactionsTopic:
             with suppress(TopicExists):  # by another process, since the line above
                 self._log.create_topic(TOPIC, 1, _CONFIG)
 
-    def known(self) -> list[Transaction]:
+    def known(self, *, wait: bool = False) -> list[Transaction]:
         """All transactional ids as of now, by name; what is written next may change them.
 
         Without waiting: none, while another thread is the coordinator.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=wait):
             return []
         try:
             self._refresh()

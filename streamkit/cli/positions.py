@@ -47,22 +47,22 @@ def parse_position(text: str, now: int, *, key: str, others: str = "or offset:10
 
 def check_inside(log: "Backend", partition: TopicPartition, position: Position) -> None:
     """Raises OffsetOutOfRange for a number that the partition does not have."""
-    bounds = log.offsets(partition)
-    if isinstance(position, Offset) and not bounds.start <= position.number <= bounds.end:
+    start, end = log.offsets(partition).start, log.end(partition)
+    if isinstance(position, Offset) and not start <= position.number <= end:
         raise OffsetOutOfRange(
-            f"{partition}@{position.number}: the partition goes from {bounds.start} to"
-            f" {bounds.end}; give an offset that it has, or name the partition that you mean"
+            f"{partition}@{position.number}: the partition goes from {start} to {end}; give an"
+            " offset that it has, or name the partition that you mean"
         )
 
 
 def offset_at(log: "Backend", partition: TopicPartition, position: Position) -> int:
     """The offset that a position means in one partition, never outside of what can be read."""
-    bounds = log.offsets(partition)
+    start, end = log.offsets(partition).start, log.end(partition)
     if isinstance(position, Offset):
-        return min(max(position.number, bounds.start), bounds.end)
+        return min(max(position.number, start), end)
     if position == "earliest":
-        return bounds.start
+        return start
     if position == "latest":
-        return bounds.end
+        return end
     found = log.offset_at(partition, position)
-    return bounds.end if found is None else found
+    return end if found is None else found

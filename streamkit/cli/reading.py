@@ -38,7 +38,7 @@ def read_alone(
 ) -> Iterator[Record[bytes | None]]:
     """Records of these partitions from `start` on; nothing is committed."""
     positions = {at: offset_at(log, at, start) for at in partitions}
-    ends = {at: log.offsets(at).end for at in partitions}
+    ends = {at: log.end(at) for at in partitions}
     withheld = _Withheld(log, extent)
     given = 0
     while not stop.is_set():
@@ -113,7 +113,7 @@ def read_as_member(
     count = log.topic(topic).partitions
     member = log.join(group, {topic: count}, client_id="streamkit consume")
     try:
-        ends = {at: log.offsets(at).end for at in (TopicPartition(topic, n) for n in range(count))}
+        ends = {at: log.end(at) for at in (TopicPartition(topic, n) for n in range(count))}
         yield from _read_owned(_Owned(log, topic, group, member, start), ends, extent, stop)
     finally:
         member.leave()

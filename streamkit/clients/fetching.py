@@ -105,12 +105,6 @@ class Fetching:
         return bool(batches)
 
     def _end(self, partition: TopicPartition) -> int:
-        offsets = self._backend.offsets(partition)
-        if self._isolation != "read_committed":
-            return offsets.log_end
-        if offsets.end < offsets.log_end:
-            # A transaction is open there. Who waits for it ends it, if its producer is dead: what
-            # was committed behind it is not to be taken for the end.
-            self._backend.wait({partition: offsets.end}, 0.0)
-            offsets = self._backend.offsets(partition)
-        return offsets.end
+        if self._isolation == "read_committed":
+            return self._backend.end(partition)
+        return self._backend.offsets(partition).log_end

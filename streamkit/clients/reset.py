@@ -71,8 +71,8 @@ def plan_reset(
                 to = was.offset + offsets
             case start:
                 to = place(backend, at, start)
-        there = backend.offsets(at)
-        to = min(max(to, there.start), there.end)
+        end = backend.end(at)
+        to = min(max(to, backend.offsets(at).start), end)
         # What an app noted beside its position (how far time has come) stays true forwards.
         note = was.metadata if was is not None and to >= was.offset else ""
         chosen[at] = CommittedOffset(to, note)

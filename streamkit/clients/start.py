@@ -33,10 +33,10 @@ def place(
     isolation: Isolation = "read_committed",
 ) -> int:
     """The offset of a start. A time after all records is the partition's end."""
-    offsets = backend.offsets(partition)
     if start == "earliest":
-        return offsets.start
-    end = offsets.end if isolation == "read_committed" else offsets.log_end
+        return backend.offsets(partition).start
+    committed = isolation == "read_committed"
+    end = backend.end(partition) if committed else backend.offsets(partition).log_end
     if start == "latest":
         return end
     found = backend.offset_at(partition, start, isolation=isolation)

@@ -108,11 +108,12 @@ class SinkTask:
             if self._topics() != topics:
                 return
             if not batches:
-                if len(self._positions) == partitions:
-                    self._progress.lag = 0
+                self._progress.lag = self._lag()
+                if len(self._positions) == partitions and not self._progress.lag:
                     self._progress.nothing_to_do(look)
                 else:
-                    self._progress.waiting()  # for partitions that another member still holds
+                    # For partitions that another member still holds, or for what has come since.
+                    self._progress.waiting()
                 self._backend.wait(self._positions, WAIT_SECONDS)
                 continue
             self._progress.looking()
@@ -217,7 +218,7 @@ class SinkTask:
 
     def _lag(self) -> int:
         return sum(
-            max(0, self._backend.offsets(partition).end - position)
+            max(0, self._backend.end(partition) - position)
             for partition, position in self._positions.items()
         )
 

@@ -246,8 +246,8 @@ def _read(backend: Backend, topic: str) -> Iterator[Dead]:
     """The records of a topic that were set aside, as far as there are any now."""
     for number in range(backend.topic(topic).partitions):
         at = TopicPartition(topic, number)
-        bounds = backend.offsets(at)
-        yield from _records(backend, at, bounds.start, bounds.end)
+        end = backend.end(at)
+        yield from _records(backend, at, backend.offsets(at).start, end)
 
 
 def _records(backend: Backend, at: TopicPartition, start: int, end: int) -> Iterator[Dead]:

@@ -63,7 +63,7 @@ class Place:
     def end(self, partition: TopicPartition) -> int:
         """Where reading ends, or would at this moment."""
         span = self.spans.get(partition)
-        return self.backend.offsets(partition).end if span is None else span.end
+        return self.backend.end(partition) if span is None else span.end
 
     def limits(self) -> dict[str, Limits]:
         """What the topics take that are there, by the app's names for them."""

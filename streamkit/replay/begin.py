@@ -132,13 +132,15 @@ def _freeze(
             if source.topic not in own:
                 # To the end and no less: a record of the span may stand behind later ones.
                 streams[source.topic] = [
-                    (_first(backend, partition, start), backend.offsets(partition).end)
+                    (_first(backend, partition, start), backend.end(partition))
                     for partition in _partitions(backend, source.topic)
                 ]
         for table in (*sub.tables, *sub.global_tables):
             if table.topic not in own:
-                ranges = [backend.offsets(p) for p in _partitions(backend, table.topic)]
-                tables[table.topic] = [(each.start, each.end) for each in ranges]
+                tables[table.topic] = [
+                    (_first(backend, partition, None), backend.end(partition))
+                    for partition in _partitions(backend, table.topic)
+                ]
     return Session(
         app=topology.app,
         name=name,
@@ -162,11 +164,11 @@ def _partitions(backend: Backend, topic: str) -> list[TopicPartition]:
 
 def _first(backend: Backend, partition: TopicPartition, start: int | None) -> int:
     """The first offset whose record is in the span; all before it are earlier than the span."""
-    bounds = backend.offsets(partition)
     if start is None:
-        return bounds.start
+        return backend.offsets(partition).start
+    end = backend.end(partition)
     found = backend.offset_at(partition, start)
-    return bounds.end if found is None else found
+    return end if found is None else found
 
 
 def replay_layout(topology: Topology, backend: Backend, session: Session) -> Layout:

@@ -55,9 +55,9 @@ def _span(backend: Backend, topic: str, session: Session) -> Iterator[Record[byt
 def _records(backend: Backend, topic: str) -> Iterator[Record[bytes | None]]:
     for number in range(backend.topic(topic).partitions):
         partition = TopicPartition(topic, number)
-        bounds = backend.offsets(partition)
-        position = bounds.start
-        while position < bounds.end:
+        end = backend.end(partition)
+        position = backend.offsets(partition).start
+        while position < end:
             for batch in backend.fetch({partition: position}):
                 yield from batch.records()
                 position = batch.next_offset

@@ -25,8 +25,8 @@ def recorded(
     if sub.journal is None or sub.journal not in backend.topics():
         return None
     at = TopicPartition(sub.journal, number)
-    bounds = backend.offsets(at)
-    position, end = bounds.start, bounds.end
+    end = backend.end(at)
+    position = backend.offsets(at).start
     entries: list[Entry] = []
     while position < end:
         for batch in backend.fetch({at: position}):

@@ -17,8 +17,10 @@ from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.clients.admin import Admin
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
+from streamkit.clients.start import place
 from streamkit.codec import columns, encode
 from streamkit.errors import ProducerFenced, StorageFailed
 from streamkit.log.directory import Log
@@ -216,17 +218,49 @@ def test_a_killed_producers_transaction_is_aborted_while_a_reader_waits(root, wo
         until(lambda: is_settled(log))
 
 
-def test_the_end_is_not_where_a_killed_producer_left_a_transaction_open(root, worker):
+def where_a_group_is_reset_to(log):
+    at = PARTITIONS[0]
+    return Admin(log).reset_offsets("group", partitions=[at], offset=2, dry_run=True)[at].after
+
+
+ENDS = {
+    "to its end": lambda log: log.end(PARTITIONS[0]),
+    "from its end": lambda log: place(log, PARTITIONS[0], "latest"),
+    "from an offset": where_a_group_is_reset_to,
+}
+
+
+@pytest.mark.parametrize("read_on", ENDS.values(), ids=ENDS)
+def test_the_end_is_not_where_a_killed_producer_left_a_transaction_open(root, worker, read_on):
     victim = worker("app")
     assert victim.line() == "open"
     with open_backend(root) as log:
-        for partition in PARTITIONS:
-            log.append(partition, [b"behind it"])
+        log.append(PARTITIONS[0], [b"behind it"])
+        assert read_on(log) == 0  # it lives
+        assert read(log, PARTITIONS[0]) == []
+    victim.kill()
+    with open_backend(root, read_only=True) as log:
+        assert read_on(log) == 0  # this one only looks
     with open_backend(root) as log:
-        assert [read(log, partition) for partition in PARTITIONS] == [[], [], []]  # it lives
+        assert read_on(log) >= 2
+        assert [read(log, partition) for partition in PARTITIONS] == [["behind it"], [], []]
+
+
+def test_the_end_is_known_also_while_another_is_the_coordinator(root, worker):
+    victim = worker("app")
+    assert victim.line() == "open"
+    with open_backend(root) as log:
+        log.append(PARTITIONS[0], [b"behind it"])
     victim.kill()
     with open_backend(root) as log:
-        assert [read(log, partition) for partition in PARTITIONS] == [["behind it"]] * 3
+        found = []
+        reader = threading.Thread(target=lambda: found.append(log.end(PARTITIONS[0])))
+        with LockFile(root / "__transaction_state-0" / "coordinator") as busy:
+            busy.lock()
+            reader.start()
+            reader.join(0.3)
+        reader.join(20)
+        assert found == [3]
 
 
 def test_a_killed_producers_transaction_is_aborted_when_nobody_reads(root, worker):
@@ -547,7 +581,10 @@ def test_readers_that_wait_end_no_transaction_that_goes_on(root, monkeypatch):
             producer.flush()
             settled = []
             settle = log._coordinator.settle
-            log._coordinator.settle = lambda stuck: (settled.append(stuck), settle(stuck))
+            log._coordinator.settle = lambda stuck, **how: (
+                settled.append(stuck),
+                settle(stuck, **how),
+            )
             assert not log.wait({tp: 0}, 0.5)
             assert any(settled)
             # Asked although there is an explanation: it is looked for under the lock, too.

@@ -367,8 +367,8 @@ class Then:
         self._log = log
         self.then = None
 
-    def offsets(self, partition):
-        found = self._log.offsets(partition)
+    def end(self, partition):
+        found = self._log.end(partition)
         if self.then is not None:
             self.then = self.then()
             time.sleep(0.006)  # a member looks no more often than every 5 ms

@@ -583,7 +583,9 @@ class TestTransactions:
         assert self.values(backend) == self.values(backend, T1) == []
         assert self.values(backend, isolation="read_uncommitted") == [b"a", b"b"]
         assert (backend.offsets(T0).end, backend.offsets(T0).log_end) == (0, 2)
+        assert backend.end(T0) == 0
         transactions.commit()
+        assert backend.end(T0) == backend.offsets(T0).end >= 2
         assert (self.values(backend), self.values(backend, T1)) == ([b"a", b"b"], [b"c"])
         transactions.close()
 

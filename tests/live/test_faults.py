@@ -39,6 +39,10 @@ class Mortal:
         self._late = late
         self.calls = 0
 
+    @property
+    def is_dead(self) -> bool:
+        return self.calls >= self._lifetime
+
     def transactions(self, transactional_id: str, *, timeout: float) -> Any:
         return _Mortal(self, self._log.transactions(transactional_id, timeout=timeout))
 
@@ -63,7 +67,7 @@ class Mortal:
 
 
 class _Mortal:
-    """Its transactions. Closing them is what others do when it is dead: they are aborted."""
+    """Its transactions. When it dies, the lock goes that says it lives, and nothing else does."""
 
     def __init__(self, process: Mortal, transactions: Any) -> None:
         self._process = process
@@ -71,6 +75,13 @@ class _Mortal:
 
     def __getattr__(self, name: str) -> Any:
         return self._process.counted(self._transactions, name)
+
+    def close(self) -> None:
+        if self._process.is_dead:
+            self._transactions._owned.close()
+            self._transactions._forget(self._transactions)
+        else:
+            self._transactions.close()
 
 
 class Sale(Struct):
@@ -153,7 +164,7 @@ def read(log: Backend, topic: str) -> list[Any]:
     found = []
     for number in range(log.topic(topic).partitions):
         at = TopicPartition(topic, number)
-        position, end = log.offsets(at).start, log.offsets(at).end
+        position, end = log.offsets(at).start, log.end(at)
         while position < end:
             for batch in log.fetch({at: position}):
                 found += batch.records()
