@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from streamkit.dsl.aggregates import (
         collect,
         count,
+        first,
+        last,
         max_,
         mean,
         min_,
@@ -128,6 +130,8 @@ _MODULES = {
     "streamkit.dsl.aggregates": (
         "collect",
         "count",
+        "first",
+        "last",
         "max_",
         "mean",
         "min_",
@@ -272,7 +276,9 @@ __all__ = [
     "count",
     "dlq",
     "every",
+    "first",
     "hopping",
+    "last",
     "max_",
     "mean",
     "min_",

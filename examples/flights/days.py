@@ -6,9 +6,8 @@ streamkit run examples/flights/days.py
 from datetime import datetime, timedelta
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from streamkit import App, session
+from streamkit import App, count, first, last, session, sum_
 
 
 class Flight(Struct, frozen=True):
@@ -48,17 +47,18 @@ def departed(flight: Flight) -> bool:
     return flight.dep_delay is not None
 
 
-@departed.by("tailnum").window(session("8h")).aggregate(to="flying-days")
-def flying_day(day: Day | None, flight: Flight) -> Day:
-    if day is None:  # flights come here in order of time: this is the first one
-        day = Day(flight.tailnum, left(flight), 0, 0, 0, flight.origin, flight.dest)
-    return replace(
-        day,
-        flights=day.flights + 1,
-        minutes=day.minutes + (flight.air_time or 0),
-        miles=day.miles + flight.distance,
-        last=flight.dest,
-    )
+departed.by("tailnum").window(session("8h")).aggregates(
+    Day,
+    aircraft=first("tailnum"),
+    begins=first(left),
+    flights=count(),
+    minutes=sum_("air_time"),
+    miles=sum_("distance"),
+    first=first("origin"),
+    last=last("dest"),
+    to="flying-days",
+    name="flying-days",
+)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from decimal import Decimal
 from operator import add as plus
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import msgspec
-
 from streamkit.dsl.functions import Function, field_getter, function
 from streamkit.errors import TopologyError
 from streamkit.serde import Untyped, type_name, without_none
@@ -29,7 +27,8 @@ Of: TypeAlias = str | Callable[[V], Any] | None
 class Fold:
     """What is done with the events of one key, or of one key and window.
 
-    `function.call` takes what there is so far (None before the first event) and an event, and
+    `function.call` takes what there is so far (None before the first event) and an event, of one
+    that `is_timed` the event's time too, and
     gives what there is then, of type `state`; it may change what it is given in place. `merge`
     makes one state of two, of which the first is of earlier events; None: it cannot. `result`
     makes of a state the value that is given, of type `returns`; None: it is the value. `code` are
@@ -63,7 +62,7 @@ def count() -> Aggregate[int]:
         def add(sofar: int | None, _: Any) -> int:
             return 1 if sofar is None else sofar + 1
 
-        return Fold(_built_in(add, "count()", where), int, int, plus)
+        return Fold(built_in(add, "count()", where), int, int, plus)
 
     return Aggregate("count", fold)
 
@@ -85,7 +84,7 @@ def sum_(of: Of[Any] = None) -> Aggregate[Any]:
         def result(state: Any) -> Any:
             return zero if state is None else state
 
-        call = _built_in(add, _call("sum", of), where)
+        call = built_in(add, _call("sum", of), where)
         return Fold(call, part | None, part, _kept(plus), result, _code(of))
 
     return Aggregate(_label("sum", of), fold)
@@ -120,7 +119,7 @@ def mean(of: Of[Any] = None) -> Aggregate[Any]:
         total = int | float if number else part
         state = tuple[total, int] | None  # type: ignore[valid-type]
         returns = float if number else part
-        call = _built_in(add, _call("mean", of), where)
+        call = built_in(add, _call("mean", of), where)
         return Fold(call, state, returns | None, _kept(merge), result, _code(of))
 
     return Aggregate(_label("mean", of), fold)
@@ -146,8 +145,47 @@ def _extreme(name: str, of: Of[Any], better: Callable[[Any, Any], Any]) -> Aggre
                 return sofar
             return value if sofar is None else better(sofar, value)
 
-        call = _built_in(add, _call(name, of), where)
+        call = built_in(add, _call(name, of), where)
         return Fold(call, part | None, part | None, _kept(better), code=_code(of))
+
+    return Aggregate(_label(name, of), fold)
+
+
+def first(of: Of[Any] = None) -> Aggregate[Any]:
+    """The value of a field in the earliest event, by event time, that has one; None when none has.
+
+    Of events of one time, that which comes first.
+    """
+    return _outermost("first", of, lambda at, than: at < than)
+
+
+def last(of: Of[Any] = None) -> Aggregate[Any]:
+    """The value of a field in the latest event, by event time, that has one; None when none has.
+
+    Of events of one time, that which comes last.
+    """
+    return _outermost("last", of, lambda at, than: at >= than)
+
+
+def _outermost(name: str, of: Of[Any], beyond: Callable[[int, int], bool]) -> Aggregate[Any]:
+    def fold(type_: Any, where: str) -> Fold:
+        get, part = _whole_part(of, type_, f"{name} of {where}")
+
+        def add(sofar: Any, event: Any, at: int) -> Any:
+            if sofar is not None and not beyond(at, sofar[0]):
+                return sofar
+            value = get(event)
+            return sofar if value is None else (at, value)
+
+        def merge(one: Any, other: Any) -> Any:
+            return other if beyond(other[0], one[0]) else one
+
+        def result(state: Any) -> Any:
+            return None if state is None else state[1]
+
+        state = tuple[int, part] | None  # type: ignore[valid-type]
+        call = built_in(add, _call(name, of), where, is_timed=True)
+        return Fold(call, state, part | None, _kept(merge), result, _code(of))
 
     return Aggregate(_label(name, of), fold)
 
@@ -178,7 +216,7 @@ def quantile(part: float, of: Of[Any] = None, *, accuracy: float = 0.01) -> Aggr
         def result(state: Any) -> float | None:
             return None if state is None else bins.quantile(state, part)
 
-        call = _built_in(add, _call("quantile", of, part, accuracy), where)
+        call = built_in(add, _call("quantile", of, part, accuracy), where)
         return Fold(call, Sketch | None, float | None, _kept(bins.merge), result, _code(of))
 
     return Aggregate(_label(f"quantile-{part:g}", of), fold)
@@ -208,7 +246,7 @@ def top_k(n: int, by: Of[Any] = None) -> Aggregate[list[Any]]:
         def merge(one: list[Any], other: list[Any]) -> list[Any]:
             return sorted([*one, *other], key=get, reverse=True)[:n]
 
-        call = _built_in(add, _call("top_k", by, n), where)
+        call = built_in(add, _call("top_k", by, n), where)
         # A list of its own for who is given it: this one goes on changing.
         kept: Any = list.__class_getitem__(known)
         return Fold(call, kept, kept, merge, list, _code(by))
@@ -221,8 +259,7 @@ def collect(limit: int, of: Of[Any] = None) -> Aggregate[list[Any]]:
     _at_least_one(limit, "collect")
 
     def fold(type_: Any, where: str) -> Fold:
-        get, part = _part(of, type_, f"collect of {where}", Any)
-        known = _known(part, f"collect of {where}")
+        get, part = _whole_part(of, type_, f"collect of {where}")
 
         def add(sofar: list[Any] | None, event: Any) -> list[Any]:
             found = [] if sofar is None else sofar
@@ -235,8 +272,8 @@ def collect(limit: int, of: Of[Any] = None) -> Aggregate[list[Any]]:
         def merge(one: list[Any], other: list[Any]) -> list[Any]:
             return (one + other)[:limit]
 
-        call = _built_in(add, _call("collect", of, limit), where)
-        kept: Any = list.__class_getitem__(known)
+        call = built_in(add, _call("collect", of, limit), where)
+        kept: Any = list.__class_getitem__(part)
         return Fold(call, kept, kept, merge, list, _code(of))
 
     return Aggregate(_label("collect", of), fold)
@@ -280,77 +317,6 @@ def folded(
     return Fold(fn, fn.returns, fn.returns, merge, code=() if merge is None else (merge,))
 
 
-def together(
-    parts: dict[str, Aggregate[Any]], type_: Any, where: str, into: type[Any] | None
-) -> Fold:
-    """Several aggregates in one pass; what they give are the fields of a Struct.
-
-    `into` is the Struct (or dataclass) to make; None: one is made up, named after the aggregates.
-    Raises TopologyError when its fields are others.
-    """
-    if not parts:
-        raise TopologyError(f"{where}: name what to compute: aggregates(total=sum_('amount'))")
-    for name, part in parts.items():
-        if not isinstance(part, Aggregate):
-            raise TopologyError(
-                f"{where}: {name}={part!r} is no aggregate; it may be count(), sum_('field'), ..."
-            )
-    folds = [part.fold(type_, f"{name} of {where}") for name, part in parts.items()]
-    fields = {name: fold.returns for name, fold in zip(parts, folds, strict=True)}
-    made = _struct(fields) if into is None else _fitting(into, fields, where)
-    names = tuple(parts)
-    adds = [fold.function.call for fold in folds]
-    results = [fold.result for fold in folds]
-    merges = [fold.merge for fold in folds]
-    nothing = [None] * len(folds)
-
-    def add(sofar: Any, event: Any) -> Any:
-        states = nothing if sofar is None else sofar
-        return [one(state, event) for one, state in zip(adds, states, strict=True)]
-
-    def merge(one: Any, other: Any) -> Any:
-        return [
-            of(left, right)  # type: ignore[misc]  # every aggregate here has one
-            for of, left, right in zip(merges, one, other, strict=True)
-        ]
-
-    def result(states: Any) -> Any:
-        values = (
-            state if of is None else of(state) for of, state in zip(results, states, strict=True)
-        )
-        return made(**dict(zip(names, values, strict=True)))
-
-    kept: Any = tuple.__class_getitem__(tuple(fold.state for fold in folds))
-    called = (f"{name}={fold.function.where}" for name, fold in zip(names, folds, strict=True))
-    call = _built_in(add, f"aggregates({', '.join(called)})", where)
-    return Fold(call, kept, made, merge, result, tuple(one for fold in folds for one in fold.code))
-
-
-def _struct(fields: dict[str, Any]) -> Any:
-    try:
-        return msgspec.defstruct("Aggregates", list(fields.items()), frozen=True, module=__name__)
-    except (TypeError, ValueError) as error:
-        raise TopologyError(f"aggregates: {error}") from error
-
-
-def _fitting(into: type[Any], fields: dict[str, Any], where: str) -> Any:
-    try:
-        described: Any = msgspec.inspect.type_info(into)
-        known = {field.name: field for field in described.fields}
-    except (AttributeError, TypeError) as error:
-        raise TopologyError(
-            f"{where}: {type_name(into)} has no typed fields; give aggregates a msgspec.Struct "
-            "or a dataclass, or leave it out"
-        ) from error
-    missing = [name for name, field in known.items() if field.required and name not in fields]
-    more = [name for name in fields if name not in known]
-    if missing or more:
-        told = [f"it has no {name!r}" for name in more]
-        told += [f"its {name!r} is not computed" for name in missing]
-        raise TopologyError(f"{where}: aggregates into {type_name(into)}: {', '.join(told)}")
-    return into
-
-
 # What aggregates are made of.
 
 
@@ -383,6 +349,13 @@ def _part(of: Of[Any], type_: Any, what: str, untold: Any) -> tuple[Callable[[An
     return get, untold if part in (Untyped, Any, object) else part
 
 
+def _whole_part(of: Of[Any], type_: Any, what: str) -> tuple[Callable[[Any], Any], Any]:
+    """The same where it is kept as it is: whole events only when it is known what they are."""
+    if of is None:
+        _known(type_, what)
+    return _part(of, type_, what, Any)
+
+
 def _known(type_: Any, what: str) -> Any:
     if type_ is Untyped:
         raise TopologyError(
@@ -392,8 +365,11 @@ def _known(type_: Any, what: str) -> Any:
     return type_
 
 
-def _built_in(add: Callable[..., Any], called: str, where: str) -> Function:
-    return Function(add, where, called, False, (), Untyped, False)
+def built_in(
+    add: Callable[..., Any], called: str, where: str, *, is_timed: bool = False
+) -> Function:
+    """A fold of ours, as messages call it, of the events that are `where`."""
+    return Function(add, where, called, False, (), Untyped, False, is_timed=is_timed)
 
 
 def _called(of: Of[Any]) -> str:

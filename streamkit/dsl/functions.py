@@ -53,7 +53,8 @@ class Function:
     `takes` has the leading parameters with their annotations, Untyped where there is none; of a
     Record the type of its value. `is_async`: calling it gives a coroutine, or an asynchronous
     generator. `batch`: its event is many; None: one. `keeper` is the function
-    whose States its own are, by their names; None: itself.
+    whose States its own are, by their names; None: itself. `is_timed`: a fold of ours that takes
+    the event's time (ms) after the event, and no extras.
     """
 
     call: Callable[..., Any]
@@ -67,6 +68,7 @@ class Function:
     is_async: bool = False
     batch: Batch | None = None
     keeper: str | None = None
+    is_timed: bool = False
 
     @property
     def states(self) -> tuple[Kept, ...]:

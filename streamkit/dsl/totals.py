@@ -10,6 +10,7 @@ from streamkit.dsl.decorators import Folding, Reducing
 from streamkit.dsl.failures import OnError
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.dsl.together import together
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
@@ -101,6 +102,18 @@ class Totals(Chain[V], Generic[V]):
         """The greatest value of a field; None when no event has a value there."""
         return self._total(agg.max_(of), to, name)
 
+    def first(
+        self, of: Of[V] = None, *, to: str | None = None, name: str | None = None
+    ) -> "Stream[Any]":
+        """The value of a field in the earliest event, by its time, that has one; or that event."""
+        return self._total(agg.first(of), to, name)
+
+    def last(
+        self, of: Of[V] = None, *, to: str | None = None, name: str | None = None
+    ) -> "Stream[Any]":
+        """The value of a field in the latest event, by its time, that has one; or that event."""
+        return self._total(agg.last(of), to, name)
+
     def quantile(
         self,
         part: float,
@@ -157,7 +170,7 @@ class Totals(Chain[V], Generic[V]):
         is made up. The store's name: `<stream>-aggregates`.
         """
         where = f"the values of {self.name!r}"
-        fold = agg.together(parts, self._value.type, where, into)
+        fold = together(parts, self._value.type, where, into)
         return self._running(fold, fold.function.call, name or f"{self.name}-aggregates", to)
 
     def _total(self, aggregate: Aggregate[Any], to: str | None, name: str | None) -> "Stream[Any]":

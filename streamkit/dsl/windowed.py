@@ -8,6 +8,7 @@ from streamkit.dsl.aggregates import Aggregate, Fold, Of
 from streamkit.dsl.decorators import Folding, Reducing
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.nodes.windows import WindowFold
+from streamkit.dsl.together import together
 from streamkit.dsl.windows import Emit, Hopping, WindowKind, check_emit
 from streamkit.errors import TopologyError
 from streamkit.serde import Untyped, serde_for
@@ -141,6 +142,28 @@ class WindowedStream(Generic[V]):
         """The greatest value of a field; None when no event has a value there."""
         return self._of(agg.max_(of), to, emit, name)
 
+    def first(
+        self,
+        of: Of[V] = None,
+        *,
+        to: str | None = None,
+        emit: Emit = "final",
+        name: str | None = None,
+    ) -> "Stream[Any]":
+        """The value of a field in the earliest event, by its time, that has one; or that event."""
+        return self._of(agg.first(of), to, emit, name)
+
+    def last(
+        self,
+        of: Of[V] = None,
+        *,
+        to: str | None = None,
+        emit: Emit = "final",
+        name: str | None = None,
+    ) -> "Stream[Any]":
+        """The value of a field in the latest event, by its time, that has one; or that event."""
+        return self._of(agg.last(of), to, emit, name)
+
     def quantile(
         self,
         part: float,
@@ -219,7 +242,7 @@ class WindowedStream(Generic[V]):
         """
         stream = self._stream
         where = name or f"{stream.name}-aggregates"
-        fold = agg.together(parts, stream._value.type, f"the values of {stream.name!r}", into)
+        fold = together(parts, stream._value.type, f"the values of {stream.name!r}", into)
         return self._fold(fold, fold.function.call, where, to, emit)
 
     # How.

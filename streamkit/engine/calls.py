@@ -32,7 +32,7 @@ class Calls:
 
     def plain(self, function: Function) -> Callable[..., Any] | None:
         """The function itself, when it wants nothing but the event's value."""
-        if function.extras or function.wants_record:
+        if function.extras or function.wants_record or function.is_timed:
             return None
         return function.call
 
@@ -103,6 +103,8 @@ class Calls:
         call = function.call
         if self.plain(function) is not None:
             return lambda sofar, key, value, stamp, headers, start, end: call(sofar, value)
+        if function.is_timed:
+            return lambda sofar, key, value, stamp, headers, start, end: call(sofar, value, stamp)
         prepare, extras = self._prepare(function, key)
         record = self._record(function)
         if "window" not in function.extras:

@@ -16,19 +16,21 @@ from streamkit.dsl.aggregates import (
     Fold,
     collect,
     count,
+    first,
     folded,
+    last,
     max_,
     mean,
     min_,
     quantile,
     reduced,
     sum_,
-    together,
     top_k,
 )
 from streamkit.dsl.context import Context
+from streamkit.dsl.together import together
 from streamkit.errors import TopologyError
-from streamkit.serde import serde_for
+from streamkit.serde import Untyped, serde_for
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -50,6 +52,19 @@ def _top(orders: list[Order]) -> list[Order]:
     return sorted(known, key=lambda order: order.amount or 0, reverse=True)[:3]
 
 
+def _amount(order: Order) -> int | None:
+    return order.amount
+
+
+def _time(order: Order) -> int:
+    return order.id * 7 % 5
+
+
+def _known(orders: list[Order]) -> list[Order]:
+    """Those with an amount, in order of time."""
+    return sorted((order for order in orders if order.amount is not None), key=_time)
+
+
 SAID: dict[str, tuple[Aggregate[Any], Callable[[list[Order]], Any]]] = {
     "count": (count(), len),
     "sum": (sum_("amount"), lambda orders: sum(_values(orders))),
@@ -62,6 +77,9 @@ SAID: dict[str, tuple[Aggregate[Any], Callable[[list[Order]], Any]]] = {
     "median": (quantile(0.5, "amount"), lambda orders: _nearest(orders, 0.5)),
     "high": (quantile(0.9, "amount"), lambda orders: _nearest(orders, 0.9)),
     "top": (top_k(3, "amount"), _top),
+    "first": (first("amount"), lambda orders: next(map(_amount, _known(orders)), None)),
+    "last": (last("amount"), lambda orders: next(map(_amount, _known(orders)[::-1]), None)),
+    "last_event": (last(), lambda orders: sorted(orders, key=_time)[-1]),
     "collect": (collect(4, "amount"), lambda orders: _values(orders)[:4]),
     "collect_events": (collect(3), lambda orders: orders[:3]),
 }
@@ -76,7 +94,8 @@ def run(fold: Fold, parts: list[list[Any]]) -> Any:
     for part in parts:
         state = None
         for event in part:
-            state = fold.function.call(state, event)
+            time = (_time(event),) if fold.function.is_timed else ()
+            state = fold.function.call(state, event, *time)
             data = serde.encode(state)
             state = None if data is None else serde.decode(data)
         states.append(state)
@@ -220,6 +239,8 @@ def with_more(sofar: int, other: int, context: Context) -> int:
         (lambda: quantile(0.5, accuracy=1), "accuracy"),
         (lambda: top_k(0), "at least one"),
         (lambda: collect(0), "at least one"),
+        (lambda: first().fold(Untyped, "orders"), "type of the values is unknown"),
+        (lambda: collect(9).fold(Untyped, "orders"), "type of the values is unknown"),
         (lambda: together({}, Order, "orders", None), "name what to compute"),
         (lambda: together({"n": len}, Order, "orders", None), "is no aggregate"),  # type: ignore[dict-item]
         (lambda: folded(unannotated), "annotate what it returns"),

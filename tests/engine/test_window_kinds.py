@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from window_model import Windows, arrivals, windows
 
 from streamkit.app import App
+from streamkit.dsl.aggregates import collect, first, last
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.windowed import WindowedStream
 from streamkit.dsl.windows import Window, WindowKind, every, hopping, session, sliding, tumbling
@@ -241,6 +242,28 @@ def test_bytes_do_not_depend_on_how_the_input_was_cut_or_where_a_task_began_agai
             t.run()
             written.append([(r.key, r.value, r.timestamp, r.headers) for r in t.topic("out")])
         assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=6, deadline=None)
+@given(plays=moves, emit=st.sampled_from(["final", "update"]))
+def test_the_first_and_the_last_event_are_so_by_time_and_not_by_when_they_came(
+    kind: str, plays: list[Play], emit: Any
+) -> None:
+    app = App("w")
+    events = app.stream("events", Event, time="time", out_of_order=f"{OUT_OF_ORDER}ms")
+    windows = events.window(KINDS[kind])
+    windows.aggregates(all=collect(1000), one=first(), other=last(), to="out", emit=emit, name="w")
+    events.last("id", to="newest")
+    with app.test(partitions=1) as t:
+        sent = sorted(play(t, plays, 1, by=False)[0], key=lambda event: event.time)
+        t.finish()
+        for value in t.values("out"):
+            if value is not None:  # which takes a session back
+                assert value.one == min(value.all, key=lambda event: event.time)
+                assert value.other == max(reversed(value.all), key=lambda event: event.time)
+        newest = {record.key: record.value for record in t.topic("newest")}
+        assert newest == {event.user: event.id for event in sent}
 
 
 @pytest.mark.parametrize("fold", FOLDS)

@@ -17,13 +17,15 @@ def refolder(node: WindowFold, site: Site) -> Callable[[Any, int, int, Iterator[
     cursor: Cursor = site.cursor
     function = node.function
     call, wants_window = function.call, "window" in function.extras
+    is_timed = function.is_timed
 
     def refold(key: Any, start: int, end: int, values: Iterator[Any]) -> Any:
         more = (Window(start, end),) if wants_window else ()
         state = None
         try:
-            for value in values:
-                state = call(state, value, *more)
+            for number, value in enumerate(values):
+                # They come in order of time, so that its number does for it.
+                state = call(state, value, *((number,) if is_timed else more))
         except Exception as error:
             cursor.fail(function, key, error)
         return state
