@@ -21,8 +21,9 @@ def refuse_growth(topology: Topology, layout: Layout, backend: Backend) -> None:
                 stores = ", ".join(repr(store.name) for store in sub.stores)
                 todo += (
                     f". The records of a key may now be in another partition than what {sub} "
-                    f"knows of it in {stores}: give the stores other names with name=, and "
-                    "they are computed anew"
+                    f"knows of it in {stores}: give the stores other names with name=, so that "
+                    "they begin empty; to have them made of all events again, and the results too, "
+                    f"`streamkit groups reset {topology.app} --to earliest` before"
                 )
             raise TopologyError(
                 f"topic {name} has {known[name].partitions} partitions by now, and had {was} "

@@ -265,6 +265,8 @@ class Worker:
         if now - self._looked_at >= WAIT:
             self._looked_at = now
             self.act(Running.idle)
+            if not self._uncommitted:  # nothing may ever come of what it reads
+                refuse_growth(self._topology, self._layout, self._backend)
         if self._uncommitted and now - self._committed_at >= self._settings.commit_interval:
             self._commit()
         self._report()
