@@ -9,11 +9,13 @@ that would make a circle, a tree is cut before a step as well (see `circles`).
 from typing import Any
 
 from streamkit.dsl.circles import steps_to_cut_off
+from streamkit.dsl.nodes.in_order import InOrder, comes_as_read, is_plain
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
 from streamkit.dsl.nodes.tables import TableNode, name_of
+from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
@@ -67,9 +69,14 @@ def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
     """Where trees are cut: after each By of it, and before each other step of it."""
     cut = {by for by in nodes if isinstance(by, By) and _feeds_keyed(by, nodes)}
     found: dict[Node, Repartition] = {}
+    placed = _placed(nodes)
+
+    def hand_over(at: Node, node: StreamNode, name: str, where: str) -> None:
+        found[at] = _hand_over(node, f"{app}-{name}", where, at in placed)
+
     for by in nodes:
         if isinstance(by, By) and by in cut:
-            found[by] = _hand_over(by, f"{app}-{by.name}", f"by {by.function.described}")
+            hand_over(by, by, by.name, f"by {by.function.described}")
     rights = {right for node in nodes for right in node.also_after()}
     taken = {node.name for node in nodes if isinstance(node, By)}
     for node in steps_to_cut_off(app, nodes, cut):
@@ -82,18 +89,31 @@ def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
                 f"{node.name!r} another name with name="
             )
         taken.add(name)
-        found[node] = _hand_over(node.above, f"{app}-{name}", repr(node.name))
+        hand_over(node, node.above, name, repr(node.name))
     return found
 
 
-def _hand_over(node: StreamNode, name: str, where: str) -> Repartition:
+def _placed(nodes: tuple[Node, ...]) -> set[Node]:
+    """Behind which, or before which, order matters if trees are cut there: steps with timers come
+    to know it of nothing else."""
+    found: set[Node] = set()
+    for timer in nodes:
+        if isinstance(timer, OnTimer):
+            node: Node | None = timer.parent
+            found.add(timer.parent)
+            while node is not None and is_plain(node := node.above):
+                found.add(node)
+    return found
+
+
+def _hand_over(node: StreamNode, name: str, where: str, placed: bool) -> Repartition:
     for what, serde in (("key", node.keys), ("values", node.gives)):
         if serde.type is Untyped:
             raise TopologyError(
                 f"{where}: events change partition here, but the type of their {what} is unknown; "
                 "annotate what the function before it returns"
             )
-    return Repartition(node, f"{name}-repartition", node.keys, node.gives)
+    return Repartition(node, f"{name}-repartition", node.keys, node.gives, placed)
 
 
 _Tree = dict[Node, tuple[Node, ...]]
@@ -169,6 +189,7 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
                 node = StreamSource(node.topic, node.key, node.value, upstream=owner[node.topic])
             streams.append(node)
         renamed[node] = after
+    _put_in_order(streams, renamed)
     tables = list(dict.fromkeys(t for tree in group for t in _tables(tree)))
     for stream in streams:
         if stream.topic in (table.topic for table in tables):
@@ -195,6 +216,21 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
         journal=f"{app}-{name.removeprefix(f'{app}-')}-journal" if clocked else None,
         retries={node: retry_topic(node.name).name(app) for node in renamed if node.dead_letters},
     )
+
+
+def _put_in_order(streams: list[StreamSource], children: _Tree) -> None:
+    """Have steps with timers be given their events in order of time.
+
+    One stream as it is read from outside brings time with its events: there is nothing to wait for.
+    """
+    steps = [node.parent for node in children if isinstance(node, OnTimer)]
+    for step in steps:
+        if len(streams) == 1 and comes_as_read(step, children):
+            continue
+        before = next(node for node, after in children.items() if step in after)
+        held = InOrder(step.parent, step)
+        children[before] = tuple(held if node is step else node for node in children[before])
+        children[held] = (step,)
 
 
 def _in_order(streams: list[StreamSource], children: _Tree) -> tuple[Node, ...]:

@@ -4,6 +4,9 @@
     __streamkit.late       on a late event             ["store",start,end,watermark]
     __streamkit.ahead      on a quarantined record     ["topic",partition,offset,time,limit]
     __streamkit.frontier   on a repartitioned event    how far time was where it came from
+    __streamkit.origin     on one too, where steps     its place among those of its time: 4 bytes
+                           with timers follow          the partition it came from, 8 the offset;
+                                                       or 4 bytes the task that made it
     __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle], and after these
                                                        the number of the end it has come to
 
@@ -21,6 +24,7 @@ WINDOW = "__streamkit.window"
 LATE = "__streamkit.late"
 AHEAD = "__streamkit.ahead"
 FRONTIER = "__streamkit.frontier"
+ORIGIN = "__streamkit.origin"
 WATERMARK = "__streamkit.watermark"
 
 _encode = msgspec.json.Encoder().encode

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from streamkit.dsl.nodes.node import Node, OutputSpec
+from streamkit.dsl.nodes.in_order import InOrder
+from streamkit.dsl.nodes.node import Node, OutputSpec, all_before
 from streamkit.dsl.nodes.sources import TableSource
 from streamkit.dsl.nodes.tables import JoinedTable, KeptTable, TableNode
 from streamkit.dsl.nodes.waiting import Waiting, waiting_before
@@ -35,6 +36,7 @@ from streamkit.records import Columns, Headers, TopicPartition
 from streamkit.serde import Serde
 
 if TYPE_CHECKING:
+    from streamkit.engine.operators.in_order import EventsInOrder
     from streamkit.engine.operators.waiting import WaitingStep
 
 
@@ -101,6 +103,8 @@ class Site:
         """In the order of the nodes: results of one may be given to the next."""
         self.late: list[Late] = []
         self.failing: list[Failing] = []
+        self.ordered: list[tuple[EventsInOrder, InOrder]] = []
+        """Those that wait for their turn."""
         self.waiting: list[WaitingStep] = []
         """The steps that events wait at, in the order of the nodes."""
         self.held: dict[tuple[Waiting, ...], Held] = {}
@@ -112,7 +116,9 @@ class Site:
         """How much later than the time they bear a node's events may come, in ms."""
         self._sub = sub
         self._build = build
-        self._clock = clock
+        self.clock = clock
+        """For who has time pass for some nodes as events come there."""
+        self.begin = outlets.begin
         self._outlets = outlets
         self._merged, self._ahead = merged, ahead
         self._times: dict[Node, NodeTime] = {}
@@ -199,7 +205,7 @@ class Site:
         if node not in self._times:
             held, delay = self._held(node), self.delays[node]
             if held is None:
-                self._times[node] = NodeTime(self._clock, self.cursor, delay)
+                self._times[node] = NodeTime(self.clock, self.cursor, delay)
             else:
                 self._times[node] = HeldTime(held, self.cursor, delay)
         return self._times[node]
@@ -215,21 +221,24 @@ class Site:
         """How far time has come where a node is: the task's watermark, or less if events wait."""
         held = self._held(node)
         if held is None:
-            return self._clock.watermark
+            return self.clock.watermark
         held.refresh()
         return held.clock.watermark
 
     def is_held(self, node: Node) -> bool:
         """Whether events wait before a node that it may be given."""
         held = self._held(node)
-        return held is not None and held.is_held
+        if held is not None and held.is_held:
+            return True
+        waiting = {each.step for order, each in self.ordered if order.waits}
+        return bool(waiting) and any(one in waiting for one in all_before(node))
 
     def _held(self, node: Node) -> Held | None:
         before = waiting_before(node)
         if not before:
             return None
         if before not in self.held:
-            self.held[before] = Held(self._clock, tuple(self.queue(one) for one in before))
+            self.held[before] = Held(self.clock, tuple(self.queue(one) for one in before))
         return self.held[before]
 
     @property
@@ -244,16 +253,14 @@ class Site:
         return here if isinstance(here, EventFrontier) else None
 
     def coming(self, stamp: int) -> int:
-        """How far the task's time will have come with the record at hand, if its time is `stamp`.
+        """How far time will have come with the record at hand, if its time is `stamp`, in a task
+        that reads one stream.
 
         An input's time moves after its record was processed.
         """
         here = self.own
-        if here is None:
-            return self._clock.watermark
-        active = [each for each in self.frontiers.values() if each is not here and not each.is_idle]
-        own = stamp - here.out_of_order
-        return max(self._clock.watermark, min([own, *(each.watermark for each in active)]))
+        reached = self.clock.watermark
+        return reached if here is None else max(reached, stamp - here.out_of_order)
 
     def on_time(self, node: Node, timed: Timed) -> None:
         """Have an operator act as time passes; those of earlier nodes act first.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.dsl.nodes.in_order import InOrder
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition, To
@@ -17,6 +18,7 @@ from streamkit.engine.operators import (
     by,
     filter,
     flat_map,
+    in_order,
     keep_table,
     map,
     process,
@@ -49,6 +51,7 @@ OPERATORS: Mapping[type[Node], Build] = {
     TableTopic: table_changes.build_topic,
     WindowFold: windows.build,
     RunningFold: running_fold.build,
+    InOrder: in_order.build,
     OnTimer: timers.build,
     To: to.build,
     Repartition: repartition.build,

@@ -35,6 +35,7 @@ class TaskTime:
         """The time of an input has: operators act that are due."""
         if self.clock.observe(self.frontiers.values()):
             self.advance()
+        self._let_turns_come()
 
     def advance(self) -> None:
         """Have the operators do what is due."""
@@ -56,9 +57,22 @@ class TaskTime:
         """An event has left a step that it waited at: time behind it may be further."""
         if any(held.is_due for held in self._held.values()):
             self.advance()
-            return
-        for held in self._held.values():
-            held.wake()
+        else:
+            for held in self._held.values():
+                held.wake()
+        self._let_turns_come()
+
+    def _let_turns_come(self) -> None:
+        """Once nothing is on its way from anywhere nothing has to wait for its turn any more."""
+        if names := self._turns:
+            self._close_these(names)
+
+    @property
+    def _turns(self) -> tuple[str, ...]:
+        ordered = self._site.ordered
+        if not ordered or not all(one.is_idle for one in self.frontiers.values()):
+            return ()
+        return tuple(node.name for _, node in ordered)
 
     # Without a record: what is made so has no source.
 
@@ -89,15 +103,18 @@ class TaskTime:
         self.leave_records()
         try:
             self.moved()
-            for timed, node in self.timed:
-                last = timed.last
-                # What waits before it may be for what is open: that is closed when it has left.
-                if node.name in closed and last is not None and not self._site.is_held(node):
-                    _close(timed, last)
-            self.update_due()
+            self._close_these((*closed, *self._turns))
         except BaseException:
             self._attempt.torn = True
             raise
+
+    def _close_these(self, names: Collection[str]) -> None:
+        for timed, node in self.timed:
+            last = timed.last if node.name in names else None
+            # What waits before it may be for what is open: that is closed when it has left.
+            if last is not None and not self._site.is_held(node):
+                _close(timed, last)
+        self.update_due()
 
     def close_all(self) -> None:
         """Close what more events, or their end, would. Raises what steps raise; the attempt is then

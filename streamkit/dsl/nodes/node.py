@@ -1,5 +1,6 @@
 """What every node says about itself, so that nothing else has to know its kind."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,18 @@ class Node:
     def also_after(self) -> "tuple[Node, ...]":
         """Nodes of other streams that it is given events by too: as time passes, they act first."""
         return ()
+
+
+def all_before(node: Node) -> Iterator[Node]:
+    """The nodes on any way to a node, that one not."""
+    seen: set[Node] = set()
+    above = [node.above, *node.also_after()]
+    while above:
+        one = above.pop()
+        if one is not None and one not in seen:
+            seen.add(one)
+            yield one
+            above += [one.above, *one.also_after()]
 
 
 class StreamNode(Node):

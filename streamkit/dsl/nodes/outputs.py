@@ -27,12 +27,16 @@ class To(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repartition(Node):
-    """Writes events under their key to an internal topic, for another sub-topology to read."""
+    """Writes events under their key to an internal topic, for another sub-topology to read.
+
+    `placed`: with what tells their order, as others come between them there.
+    """
 
     parent: StreamNode
     topic: str
     key: Serde
     value: Serde
+    placed: bool = False
 
     @property
     def name(self) -> str:

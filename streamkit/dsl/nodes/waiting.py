@@ -1,13 +1,13 @@
 """Steps whose answers are waited for, while others are at work."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from streamkit.dsl.failures import Failure
 from streamkit.dsl.functions import Function
-from streamkit.dsl.nodes.node import Node, StreamNode
+from streamkit.dsl.nodes.node import Node, StreamNode, all_before
 from streamkit.dsl.stores import StoreSpec
 from streamkit.serde import Serde, serde_for
 
@@ -101,15 +101,4 @@ _ROWS = serde_for(WaitingRow)
 
 def waiting_before(node: Node) -> tuple[Waiting, ...]:
     """The steps before a node, on any way to it, that events wait at."""
-    found: dict[Waiting, None] = {}
-    seen: set[Any] = set()
-    above = [node.above, *node.also_after()]
-    while above:
-        one = above.pop()
-        if one is None or one in seen:
-            continue
-        seen.add(one)
-        if isinstance(one, Waiting):
-            found[one] = None
-        above += [one.above, *one.also_after()]
-    return tuple(found)
+    return tuple(one for one in all_before(node) if isinstance(one, Waiting))

@@ -4,6 +4,7 @@ cimport cython
 cdef class Moment:
     cdef public long long offset
     cdef public object frontier
+    cdef public object origin
     cdef public bint enough
     cdef public bint cut
 

@@ -15,15 +15,19 @@ class Moment:
     behind that (for a repartitioned event: where it came from). None, for all others and for
     results of closing windows: what it makes is late for nothing.
 
+    `origin` tells the place of an event that was handed over among all of them, empty where the
+    order in which they are read does: bytes that are in order as the events are, those of one time.
+
     `enough`: others wait for the thread, as another thread has found; who reads records stops after
     the one at hand, and says so with `cut`.
     """
 
-    __slots__ = ("cut", "enough", "frontier", "offset")
+    __slots__ = ("cut", "enough", "frontier", "offset", "origin")
 
     def __init__(self) -> None:
         self.offset = -1
         self.frontier: int | None = None
+        self.origin = b""
         self.enough = False
         self.cut = False
 

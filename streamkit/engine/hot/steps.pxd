@@ -74,4 +74,11 @@ cdef class Write(Step):
 
 cdef class HandOver(Write):
     cdef object _delay
+    cpdef origin(self)
     cpdef give(self, key, value, stamp, headers)
+
+
+cdef class HandOverFrom(HandOver):
+    cdef object _number
+    cdef object _of
+    cpdef origin(self)

@@ -1,11 +1,12 @@
 """The steps that most events take, where functions want nothing but values."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from struct import Struct
+from typing import Any, Literal, TypeAlias
 
 from streamkit.dsl.functions import Function
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import FRONTIER, WATERMARK
+from streamkit.engine.headers import FRONTIER, ORIGIN, WATERMARK
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
@@ -15,7 +16,8 @@ from streamkit.serde.json import has_null
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """Gives an event to the next step: key, value, event time in ms, headers."""
 
-_TOLD = {FRONTIER, WATERMARK}
+_PARTITION, _OFFSET = Struct(">I"), Struct(">Q")
+_TOLD = {FRONTIER, ORIGIN, WATERMARK}
 """The headers that a reader of a repartition topic looks at, when they are the last."""
 
 
@@ -231,6 +233,10 @@ class HandOver(Write):
         super().__init__(outlet, key, value, cursor)
         self._delay = delay
 
+    def origin(self) -> bytes:
+        """The place of the event at hand among those of its time; empty: nobody asks for it."""
+        return b""
+
     def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
         frontier = self._cursor.frontier
         if frontier is not None and stamp < frontier - self._delay:
@@ -238,4 +244,36 @@ class HandOver(Write):
         elif headers and headers[-1][0] in _TOLD:
             # From a topic that copies another app's inside: it must not be taken for our word.
             headers = (*headers, (FRONTIER, None))
+        origin = self.origin()
+        if origin:
+            headers = (*headers, (ORIGIN, origin))
         Write.give(self, key, value, stamp, headers)
+
+
+class HandOverFrom(HandOver):
+    """The same with the place of each event.
+
+    Of one that is `read` here that is where; of one that was `handed` over itself, its own; of
+    others the task, which gives them in their order.
+    """
+
+    __slots__ = ("_number", "_of")
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        key: Serde,
+        value: Serde,
+        cursor: Cursor,
+        delay: int,
+        number: int,
+        of: Literal["read", "handed", "made"],
+    ) -> None:
+        super().__init__(outlet, key, value, cursor, delay)
+        self._number = _PARTITION.pack(number)
+        self._of = of
+
+    def origin(self) -> bytes:
+        if self._of == "read":
+            return self._number + _OFFSET.pack(self._cursor.offset)
+        return self._cursor.origin if self._of == "handed" else self._number

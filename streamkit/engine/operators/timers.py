@@ -10,11 +10,8 @@ row is put where the timer is by then. So one that every event moves costs one r
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from streamkit.dsl.nodes.folds import RunningFold
-from streamkit.dsl.nodes.joins import Join
-from streamkit.dsl.nodes.node import StreamNode
-from streamkit.dsl.nodes.sources import StreamSource
-from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.in_order import InOrder
+from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.timers import Asked, Timer
 from streamkit.engine.hot.moment import FOREVER, NEVER
@@ -60,7 +57,9 @@ class Timers:
         self._call = site.calls.timer(node.function, key, self.asked)
         self._give = giver(node.function, site.after(node, key), site.cursor)
         self._site = site
-        self._direct = _is_direct(node, site)
+        held = (one.step for one in site.nodes if isinstance(one, InOrder))
+        self._direct = node.parent not in held
+        """Whether the step's events bring time as they come."""
         self._next = NEVER
         """When the first is due, or before that."""
         self._earliest: bytes | None = None
@@ -179,6 +178,11 @@ class Timers:
 
     # Time.
 
+    def reach(self, came: int) -> None:
+        """An event is to be given that came then: what is due by then is fired before."""
+        if self._next <= came:
+            self._fire(came)
+
     def advance(self) -> None:
         """Fire what is due, by time, key and name."""
         watermark = self.time.closing()
@@ -248,18 +252,6 @@ def _told(timer: Timer) -> str:
     """As messages print it."""
     name = "" if timer.name is None else f" {timer.name!r}"
     return f"timer{name} of {timer.timestamp} ms"
-
-
-_SAME_TIME = (Process, Map, FlatMap, Filter, By, Join, RunningFold)
-"""Nodes whose results come with their event, and bear its time."""
-
-
-def _is_direct(node: OnTimer, site: Site) -> bool:
-    """Whether the step's events are those of a source, as they come and of the time they bear."""
-    above: StreamNode | None = node.parent
-    while above in site.nodes and type(above) in _SAME_TIME:
-        above = above.above
-    return isinstance(above, StreamSource) and above in site.nodes and above.upstream is None
 
 
 def _due(at: int, data: bytes, name: str) -> bytes:

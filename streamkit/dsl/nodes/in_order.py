@@ -1,0 +1,73 @@
+"""Where steps with timers are given their events in order of time, and what tells that order."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.node import Node, StreamNode
+from streamkit.dsl.nodes.sources import StreamSource
+from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.dsl.stores import StoreSpec
+from streamkit.serde import Serde, serde_for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InOrder(StreamNode):
+    """Keeps the events of `parent` until time has passed them, and gives them to `step` in order of
+    time. It stands before steps with timers whose events come otherwise."""
+
+    parent: StreamNode
+    step: Process
+
+    @property
+    def name(self) -> str:
+        """That of the store, too."""
+        return f"{self.step.name}-held"
+
+    @property
+    def gives(self) -> Serde:
+        return self.parent.gives
+
+    @property
+    def is_keyed(self) -> bool:
+        return True
+
+    @property
+    def is_clocked(self) -> bool:
+        return True
+
+    def stores(self) -> tuple[StoreSpec, ...]:
+        return (StoreSpec(self.name, _ROWS),)
+
+
+_ROWS = serde_for(WaitingRow)
+
+_SAME_TIME = (Process, Map, FlatMap, Filter, By, Join, RunningFold)
+"""Nodes whose results come with their event, and bear its time."""
+_PLAIN = (Process, Map, FlatMap, Filter, By, Join)
+
+
+def comes_as_read(node: StreamNode, nodes: Collection[Any]) -> bool:
+    """Whether a node among these is given the events of a topic from outside, as they are read and
+    of the time they bear."""
+    above = node.above
+    while above in nodes and isinstance(above, _SAME_TIME):
+        above = above.above
+    return isinstance(above, StreamSource) and above in nodes and above.upstream is None
+
+
+def is_plain(node: Node | None) -> bool:
+    """Whether what a node gives of an event depends on that one alone."""
+    return isinstance(node, _PLAIN) and not node.stores()
+
+
+def first_before(node: Node, nodes: Collection[Any]) -> Node | None:
+    """The first node above one that is not plain: in its order events come; None: it is not among
+    `nodes`, and those that come were handed over."""
+    above = node.above
+    while above in nodes and is_plain(above):
+        above = above.above  # type: ignore[union-attr]  # a plain node is one
+    return above if above in nodes else None

@@ -1,0 +1,155 @@
+"""Events in order of time, for steps with timers that are given them in another.
+
+    ordered(came) origin ordered(number)  → the event
+
+An event has come at its own time, or, when its partition was further, at that one's. It is kept
+until the watermark has passed that: then no event that is not late comes before it any more, and
+it is its turn. Of those that came at one time the order is that of their origins, and where these
+are the same, or there are none, that in which they are given here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from streamkit.dsl.nodes.in_order import InOrder, first_before
+from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.engine.hot.moment import NEVER
+from streamkit.engine.hot.steps import Forward
+from streamkit.engine.node_time import StillOpen
+from streamkit.engine.operators.timers import timers_of
+from streamkit.engine.operators.window_rows import ordered, time_of
+from streamkit.engine.site import Site
+from streamkit.errors import SerdeError
+from streamkit.records import Headers
+from streamkit.serde import Serde
+
+_END = b"\xff" * 9
+"""Behind all rows."""
+
+
+def build(node: InOrder, key: Serde, site: Site) -> Forward:
+    forward = site.after(node, key)
+    timers = timers_of(node.step, site)
+    assert timers is not None, "it stands before steps with timers"
+    order = EventsInOrder(node, key, site, forward, timers.reach)
+    site.on_time(node, order)
+    site.ordered.append((order, node))
+    return order.take
+
+
+class EventsInOrder:
+    """See the module."""
+
+    def __init__(
+        self,
+        node: InOrder,
+        key: Serde,
+        site: Site,
+        give: Forward,
+        before: Callable[[int], None],
+    ) -> None:
+        """`before` is told the time at which an event came, before it is given on."""
+        self.time = site.time(node)
+        self._node = node
+        self._key, self._value = key, node.gives
+        self._site = site
+        self._cursor = site.cursor
+        self._store = site.store(node.name)
+        self._give = give
+        self._before = before
+        self._handed = first_before(node, site.nodes) is None
+        self._next: int | None = None
+
+    def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
+        """Keep an event until it is its turn. Raises SerdeError, DataError without a time."""
+        cursor, time = self._cursor, self.time
+        frontier = cursor.frontier
+        came = stamp
+        if frontier is not None and frontier - time.delay > stamp:
+            came = frontier - time.delay
+        if came < 0:
+            raise cursor.timeless(f"the timers of {self._node.step.name}")
+        if frontier != NEVER and (came < time.watermark or came <= time.closed):
+            # The wall clock had time go on without it: its turn is past.
+            self._give(key, value, stamp, headers)
+            return
+        try:
+            row = WaitingRow(
+                self._key.encode(key), self._value.encode(value), stamp, headers,
+                cursor.topic, cursor.partition, cursor.offset, 0, None, came,
+            )  # fmt: skip
+        except SerdeError as error:
+            what = f"event for {self._node.step.function.described}"
+            raise cursor.unwritable(what, error) from error
+        origin = cursor.origin if self._handed else b""
+        self._store.put(ordered(came) + origin + ordered(self._number()), row, came)
+        time.wake(came + 1)
+
+    def _number(self) -> int:
+        if self._next is None:
+            rows = self._store.scan(b"")
+            self._next = max((time_of(row[-8:]) for row, _ in rows), default=-1) + 1
+        self._next += 1
+        return self._next - 1
+
+    # Time.
+
+    def advance(self) -> None:
+        """Give those whose turn has come."""
+        watermark = self.time.closing()
+        self._give_until(max(watermark, self.time.closed + 1))
+        self.time.done(watermark)
+
+    def _give_until(self, end: int) -> None:
+        cursor, store, clock, delay = self._cursor, self._store, self._site.clock, self.time.delay
+        place, reached = (cursor.topic, cursor.partition, cursor.offset), clock.watermark
+        given = False
+        try:
+            for row, event in store.scan(b"", ordered(end)):
+                given, came = True, time_of(row[:8])
+                # For what follows, time is as far as the event: late is what is late by that.
+                clock.watermark = came + delay
+                cursor.frontier = NEVER
+                self._before(came)
+                store.delete(row, came)
+                cursor.enter(event.topic, event.partition)
+                cursor.offset, cursor.origin = event.offset, row[8:-8]
+                if event.stamp < came:
+                    cursor.frontier = came + delay
+                self._give(*self._read(event), event.stamp, event.headers)
+        finally:
+            if given:
+                clock.watermark = reached
+                cursor.enter(*place[:2])
+                cursor.offset, cursor.origin, cursor.frontier = place[2], b"", NEVER
+                # What was given cannot be taken back with what the record at hand has made.
+                store.touched = place[2]
+                self._site.begin()
+
+    def _read(self, event: WaitingRow) -> tuple[Any, Any]:
+        try:
+            return self._key.decode(event.key), self._value.decode(event.value)
+        except SerdeError as error:
+            what = f"event held for {self._node.step.function.described}, of another type than now"
+            raise self._cursor.unreadable(what, error) from error
+
+    @property
+    def waits(self) -> bool:
+        """Whether it keeps any."""
+        return self._store.first(b"", _END) is not None
+
+    @property
+    def due(self) -> int | None:
+        first = self._store.first(b"", _END)
+        return None if first is None else time_of(first[0][:8]) + 1
+
+    @property
+    def last(self) -> int | None:
+        last = self._store.last(b"", _END)
+        return None if last is None else time_of(last[0][:8])
+
+    @property
+    def open(self) -> StillOpen | None:
+        last = self.last
+        count = sum(1 for _ in self._store.scan(b""))
+        return None if last is None else StillOpen(count, "events", last)
