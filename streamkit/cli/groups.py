@@ -54,6 +54,13 @@ def describe(context: typer.Context, group: str, json: Json = False) -> None:
         _known(group, log.groups())
         info = log.group(group)
         rows = positions(log, info)
+        if not json:
+            from streamkit.cli.reading import Extent, Withheld
+
+            read = [
+                TopicPartition(row["topic"], row["partition"]) for row in rows if not row["state"]
+            ]
+            Withheld(log, Extent(follow=False, count=None)).say(read)
     if json:
         print_json(
             {

@@ -39,7 +39,7 @@ def read_alone(
     """Records of these partitions from `start` on; nothing is committed."""
     positions = {at: offset_at(log, at, start) for at in partitions}
     ends = {at: log.end(at) for at in partitions}
-    withheld = _Withheld(log, extent)
+    withheld = Withheld(log, extent)
     given = 0
     while not stop.is_set():
         if not extent.follow:
@@ -62,7 +62,7 @@ def read_alone(
             log.wait(positions, WAIT)
 
 
-class _Withheld:
+class Withheld:
     """Says where open transactions keep records back, so that nobody takes them for lost."""
 
     def __init__(self, log: Backend, extent: Extent) -> None:
@@ -179,7 +179,7 @@ class _Owned:
 def _read_owned(
     owned: _Owned, ends: dict[TopicPartition, int], extent: Extent, stop: Stop
 ) -> Iterator[Record[bytes | None]]:
-    withheld = _Withheld(owned.log, extent)
+    withheld = Withheld(owned.log, extent)
     given = 0
     began = committed = monotonic()
     while not stop.is_set():

@@ -30,17 +30,17 @@ def position_of(
     backend: Backend, partition: TopicPartition, committed: CommittedOffset, now: int
 ) -> GroupPosition:
     """Where a group stands in a partition that exists; `now` in ms."""
-    there = backend.offsets(partition)
-    unread = range(max(committed.offset, there.start), there.end)
+    end = backend.end(partition)
+    unread = range(max(committed.offset, backend.offsets(partition).start), end)
     try:
         first = _first_record(backend, partition, unread)
     except (CorruptLog, OffsetOutOfRange):  # damaged, or removed by retention at this moment
-        return GroupPosition(committed, there.end, len(unread), None)
+        return GroupPosition(committed, end, len(unread), None)
     if first is None:
-        return GroupPosition(committed, there.end, 0, 0.0)
+        return GroupPosition(committed, end, 0, 0.0)
     offset, timestamp = first
     behind = max(0, now - timestamp) / 1000 if timestamp >= 0 else None
-    return GroupPosition(committed, there.end, max(0, there.end - offset), behind)
+    return GroupPosition(committed, end, max(0, end - offset), behind)
 
 
 def _first_record(

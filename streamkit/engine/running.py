@@ -139,6 +139,7 @@ class Running:
     def _changes(
         self, at: TopicPartition, changelog: str, committed: CommittedOffset | None
     ) -> list[Load]:
+        end = self._place.end(at)
         bounds = self._place.backend.offsets(at)
         valid = 0 if committed is None else min(committed.offset, bounds.log_end)
         if committed is not None:
@@ -155,7 +156,7 @@ class Running:
         start = max(bounds.start, store.position)
         return [
             Load(at, start, valid, partial(self.task.restore, changelog)),
-            Load(at, behind, bounds.end, take_back),
+            Load(at, behind, end, take_back),
         ]
 
     def _table(self, partition: TopicPartition) -> Load:

@@ -523,6 +523,8 @@ def test_what_an_open_transaction_keeps_back_is_told(log, streamkit):
             assert told.stdout.split() == list("012")
             assert "numbers-0@3: a transaction is open since there" in told.stderr
             assert "3 to 4" in told.stderr and "log maintain" in told.stderr
+        told = streamkit("groups", "describe", "readers")
+        assert "numbers-0@3: a transaction is open since there" in told.stderr
         transaction.__exit__(ValueError, ValueError(), None)
     told = streamkit("consume", "numbers")
     assert (told.stdout.split(), told.stderr) == ([*"012", "after"], "")
