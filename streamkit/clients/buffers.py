@@ -114,7 +114,7 @@ class TopicBuffers:
 
     def turn(self, written: Buffer) -> None:
         """After a batch, what has no key goes to the next partition."""
-        if written is self.sticky:
+        if written is self.sticky and self.count > 1:
             self._turns += 1
             self._stick()
 

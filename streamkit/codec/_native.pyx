@@ -37,6 +37,7 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int6
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+import google_crc32c
 from google_crc32c import value as _crc32c
 
 from streamkit.codec import pure
@@ -104,6 +105,7 @@ cdef int64_t _MAX_INFLATED = MAX_INFLATED
 
 include "_native_numbers.pxi"
 include "_native_record.pxi"
+include "_native_checksum.pxi"
 include "_native_taken.pxi"
 include "_native_header.pxi"
 include "_native_encoding.pxi"

@@ -114,8 +114,7 @@ cdef int sealed(uint8_t *at, Py_ssize_t size, int64_t count, int64_t base_timest
     put(at + 51, <uint64_t>-1, 2)
     put(at + 53, <uint64_t>-1, 4)
     put(at + 57, count, 4)
-    put(at + 17, <uint32_t>_crc32c(PyBytes_FromStringAndSize(
-        <const char *>at + CRC_START, size - CRC_START)), 4)
+    put(at + 17, crc32c_of(at + CRC_START, size - CRC_START), 4)
     return 0
 
 

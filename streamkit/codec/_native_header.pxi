@@ -38,8 +38,7 @@ cdef object checked(const uint8_t *start, Py_ssize_t size, Py_ssize_t position):
         return None
     if attributes & 7 == 0 and count * SHORTEST_RECORD > length - HEADER_BYTES:
         return None
-    body = PyBytes_FromStringAndSize(<const char *>at + CRC_START, length - CRC_START)
-    if <uint32_t>_crc32c(body) != <uint32_t>get(at + 17, 4):
+    if crc32c_of(at + CRC_START, length - CRC_START) != <uint32_t>get(at + 17, 4):
         return None
     return header_at(at)
 
