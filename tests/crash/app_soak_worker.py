@@ -2,6 +2,7 @@
 
     work NAME LOG GUARANTEE        a member of the app's group, until SIGTERM
     finish NAME LOG GUARANTEE      one that ends when everything is processed
+    heal NAME LOG GUARANTEE        the same, where every order can be charged
     feed NAME LOG SEED             writes events, at the pace of the clock, until it is killed
 
 The app has what can go wrong when a process dies: state, windows that close, joins that wait, a
@@ -66,7 +67,7 @@ class Met(Struct):
     visit: str | None
 
 
-def shop() -> App:
+def shop(*, healed: bool) -> App:
     app = App("shop")
     orders = app.stream("orders", Order, time="at", out_of_order="5s")
     visits = app.stream("visits", Visit, time="at", out_of_order="5s")
@@ -99,7 +100,8 @@ def shop() -> App:
     @orders.process(to="charged", on_error=again)
     def charge(order: Order, seen: State[int]) -> Numbered:
         seen.set(seen.get(0) + 1)
-        if order.id.endswith("!") or now() < order.at + BEHIND * 1000 + BUSY:
+        refused = order.id.endswith("!") and not healed
+        if refused or now() < order.at + BEHIND * 1000 + BUSY:
             raise ConnectionError(f"{order.id} cannot be charged")
         return Numbered(order.id, seen.get(0))
 
@@ -133,10 +135,11 @@ def shop() -> App:
     return app
 
 
-def work(log: str, guarantee: Any, *, until_end: bool) -> None:
+def work(log: str, guarantee: Any, role: str) -> None:
     with open_backend(log) as backend:
         settings = Settings(guarantee=guarantee, commit_interval=COMMIT, memory=MEMORY)
-        run(shop().topology(), backend, settings=settings, until_end=until_end)
+        topology = shop(healed=role == "heal").topology()
+        run(topology, backend, settings=settings, until_end=role != "work")
 
 
 class Feed:
@@ -195,4 +198,4 @@ if __name__ == "__main__":
     if role == "feed":
         Feed(name, log, more[0]).run()
     else:
-        work(log, more[0], until_end=role == "finish")
+        work(log, more[0], role)

@@ -29,7 +29,8 @@ Results = dict[str, Counter[Hashable]]
 
 
 def results(orders: Partitions, visits: Partitions, names: Iterable[Sent], far: str) -> Results:
-    """Without the events whose key and item begin with `far`, which are there to let time pass."""
+    """Without the events whose key and item begin with `far`, which are there to let time pass.
+    What is "charged" is "healed" when what is "refused" was given back, and went well."""
     lefts, rights = _arrived(orders), _arrived(visits)
     by_id = {order.id: order for partition in orders for order in partition}
     all_orders = [
@@ -47,6 +48,7 @@ def results(orders: Partitions, visits: Partitions, names: Iterable[Sent], far: 
     charged = [order for order in all_orders if order.id not in refused]
     return {
         "charged": _counted(charged),
+        "healed": _counted(all_orders),
         "refused": Counter(refused.keys()),
         "asked": _counted(all_visits),
         "scored": Counter((visit.key, visit.id, visit.time) for visit in all_visits),
