@@ -99,14 +99,16 @@ class App:
         max_ahead: Duration | None = None,
         on_error: OnError = "stop",
     ) -> Stream[T]: ...
-    @overload  # unions, Any: types that are no class
+    # Unions, Any: types that are no class. With Callable[[Any], Any] here mypy would find that a
+    # lambda fits both, and take neither.
+    @overload
     def stream(
         self,
         topic: str,
         type_: Any,
         *,
         key: Any = str,
-        time: str | Callable[[Any], Any] | None = None,
+        time: str | Callable[[T], Any] | None = None,
         out_of_order: Duration = "0s",
         max_ahead: Duration | None = None,
         on_error: OnError = "stop",
@@ -165,7 +167,7 @@ class App:
         on_error: OnError = "stop",
         **options: Any,
     ) -> Stream[T]: ...
-    @overload  # unions, Any: types that are no class
+    @overload
     def source(
         self,
         connector: "str | SourceConnector[Any]",
@@ -175,7 +177,7 @@ class App:
         name: str | None = None,
         partitions: int = 1,
         key: Any = str,
-        time: str | Callable[[Any], Any] | None = None,
+        time: str | Callable[[T], Any] | None = None,
         out_of_order: Duration = "0s",
         max_ahead: Duration | None = None,
         on_error: OnError = "stop",

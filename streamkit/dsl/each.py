@@ -1,7 +1,7 @@
 """Operations on each event by itself."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, overload
 
 from streamkit.dsl.failures import OnError
 from streamkit.dsl.nodes.steps import Filter, FlatMap, Map
@@ -10,10 +10,14 @@ from streamkit.records import Record
 from streamkit.serde import serde_for
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from streamkit.dsl.stream import Step
 
 V = TypeVar("V")
 """Values of the stream."""
+U = TypeVar("U")
+"""What values are for which a function gives True."""
 Out = TypeVar("Out")
 """Values that a function gives."""
 E = TypeVar("E")
@@ -97,6 +101,18 @@ class EachEvent(Processes[V], Generic[V]):
 
     @overload
     def filter(
+        self, fn: "Callable[[V], TypeIs[U]]", *, on_error: OnError = "stop", name: str | None = None
+    ) -> "Step[[V], bool, U]": ...
+    @overload
+    def filter(
+        self,
+        fn: Callable[[V], TypeGuard[U]],
+        *,
+        on_error: OnError = "stop",
+        name: str | None = None,
+    ) -> "Step[[V], bool, U]": ...
+    @overload
+    def filter(
         self, fn: Callable[[V], Any], *, on_error: OnError = "stop", name: str | None = None
     ) -> "Step[[V], Any, V]": ...
     @overload
@@ -120,8 +136,10 @@ class EachEvent(Processes[V], Generic[V]):
     ) -> Any:
         """Only the events for which the function gives something true.
 
+        What it returns may be annotated TypeIs[T] or TypeGuard[T]: then these are T.
         `on_error`: see `process`.
         """
         fn_ = self._function(fn, name)
         node = Filter(self._node, fn_, self._failure(on_error, fn_))
-        return self._then(node, fn, self._value, self._keyed_by)
+        value = serde_for(guarded) if (guarded := fn_.guards) is not None else self._value
+        return self._then(node, fn, value, self._keyed_by)

@@ -84,6 +84,12 @@ class Function:
         return arguments[0] if arguments else Untyped
 
     @property
+    def guards(self) -> Any:
+        """What a value is for which it gives True, as a TypeIs or TypeGuard says; None: neither."""
+        kind = getattr(get_origin(self.returns), "_name", None)
+        return get_args(self.returns)[0] if kind in ("TypeIs", "TypeGuard") else None
+
+    @property
     def described(self) -> str:
         """The function as messages print it: `big (app.py:12)`."""
         return f"{self.name} ({self.where})"

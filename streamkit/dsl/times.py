@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from streamkit.dsl.functions import field_getter
+from streamkit.dsl.fit import check_fit
+from streamkit.dsl.functions import field_getter, function
 from streamkit.dsl.instants import LATEST_TIME as LATEST_TIME
-from streamkit.errors import DataError
+from streamkit.errors import DataError, TopologyError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -47,11 +48,18 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Even
     """How to find the event time of a value, given a field's name or a function.
 
     Either gives a datetime (without a zone: UTC), an ISO 8601 text, or an int of milliseconds.
+    Raises TopologyError when values of that type have no such field, or the function is of others.
     """
     if isinstance(time, str):
         get, _ = field_getter(type_, time, f"stream {topic!r}, time={time!r}")
         what = f"field {time!r}"
     else:
+        fn = function(time)
+        if fn.extras or fn.wants_record:
+            raise TopologyError(
+                f"stream {topic!r}, time={fn.described}: it takes a value and nothing else"
+            )
+        check_fit(fn, [(type_, f"the values of {topic!r}")])
         get = time
         what = f"time function {getattr(time, '__name__', time)!r}"
     return EventTime(get, what)

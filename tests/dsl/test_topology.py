@@ -1,7 +1,7 @@
 """What an app's declarations come to, as data, and which are refused."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import pytest
@@ -169,6 +169,25 @@ def _declare(name: str) -> Callable[[App], object]:
 
         return app.stream("orders", Order).map(later)
 
+    def async_join(app: App) -> object:
+        @app.stream("orders", Order).join(app.table("customers", Customer))
+        async def later(order: Order, customer: Customer) -> Order:
+            return order
+
+        return later
+
+    def time_of_others(app: App) -> object:
+        def born(customer: Customer) -> int:
+            return 1
+
+        return app.stream("orders", Order, time=born)
+
+    def time_of_a_record(app: App) -> object:
+        def stamp(record: Record[Order]) -> int:
+            return record.timestamp
+
+        return app.stream("orders", Order, time=stamp)
+
     def unknown_parameter(app: App) -> object:
         def f(order: Order, limit: int) -> Order:
             return order
@@ -215,6 +234,12 @@ def _declare(name: str) -> Callable[[App], object]:
         ("same_topic", "declared twice"),
         ("same_store", "two stores.*'n'.*name="),
         ("async_function", r"later \(test_topology.py:\d+\) is async"),
+        (
+            "async_join",
+            r"later \(test_topology.py:\d+\) is async; only a function of @stream.process",
+        ),
+        ("time_of_others", "annotated Customer, but is given the values of 'orders', Order"),
+        ("time_of_a_record", "it takes a value and nothing else"),
         ("unknown_parameter", "parameter 'limit'"),
         ("window_outside", "parameter 'window'"),
         ("no_event", "takes 0 argument"),
@@ -326,6 +351,21 @@ def test_arguments_are_chosen_by_annotation() -> None:
         (Order("a", 1), "orders-0@0", "k", None, 3),
         (Order("a", 2), "orders-0@1", "k", 1, 3),
     ]
+
+
+def test_a_filter_may_say_what_its_events_are() -> None:
+    def is_there(order: Order | None) -> TypeGuard[Order]:
+        return order is not None
+
+    app = App("shop")
+    found = app.stream("orders", Order | None).filter(is_there)
+    assert found.type is Order
+    found.by("customer").count(to="n", name="n")
+    with app.test(partitions=1) as t:
+        t.send("orders", None, key="a")
+        t.send("orders", Order("ada", 1), key="a")
+        t.run()
+        assert t.values("n") == [1]
 
 
 def test_asking_twice_for_a_key_of_two_types_is_refused() -> None:

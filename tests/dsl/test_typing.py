@@ -9,7 +9,8 @@ from mypy import api
 PREAMBLE = """
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import reveal_type
+from typing import TypeGuard, reveal_type
+from typing_extensions import TypeIs
 import msgspec
 from streamkit.app import App
 from streamkit.connect import SourceContext, SourceItem, sink, source
@@ -39,6 +40,9 @@ class Visit(msgspec.Struct):
 
 class Frame: ...
 
+class Large(Order):
+    by: str
+
 class City(msgspec.Struct):
     city: str
 
@@ -65,6 +69,37 @@ reveal_type(big.filter(bool))
 reveal_type(big(Order("a", 1)))
 """,
         [(5, "Step[[Customer], Any, Customer]"), (6, "Customer | None")],
+    ),
+    "time_functions": (
+        """
+reveal_type(app.stream("a", Order, time=lambda order: order.amount))
+reveal_type(app.stream("b", dict[str, int], time=lambda order: order["at"]))
+reveal_type(app.stream("c", Order | Visit, time=lambda either: either.customer))
+app.stream("d", Order, time=lambda order: order.amuont)
+""",
+        [
+            (5, '"Order" has no attribute "amuont"'),
+            (2, "Stream[Order]"),
+            (3, "Stream[dict[str, int]]"),
+            (4, "Stream[Any]"),
+        ],
+    ),
+    "filters_that_narrow": (
+        """
+def is_order(event: Order | Visit) -> TypeIs[Order]:
+    return isinstance(event, Order)
+def is_large(order: Order) -> TypeGuard[Large]:
+    return order.amount > 100
+found = app.stream("either", Order | Visit).filter(is_order)
+reveal_type(found)
+reveal_type(found.filter(is_large).map(lambda order: order.by))
+visits.filter(is_large)
+""",
+        [
+            (9, 'Argument 1 to "filter"'),
+            (7, "Order]"),
+            (8, "Step[[Large], str, str]"),
+        ],
     ),
     "process_generator_with_context": (
         """
