@@ -30,7 +30,8 @@ def attach(
     def spell(key: str) -> str:
         """A key as the keyword that it was given as, or could be."""
         for known, option in given.items():
-            if key == known or key.startswith(f"{known}."):
+            below = isinstance(options[option], Mapping) and key.startswith(f"{known}.")
+            if key == known or below:
                 return option + key.removeprefix(known)
         return key.replace(".", "_")
 

@@ -10,7 +10,9 @@ from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.durations import shortest
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource
+from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin, Within
 from streamkit.dsl.nodes.tables import name_of
+from streamkit.dsl.nodes.waiting import Waiting, Waits
 from streamkit.dsl.topology import SubTopology, Topology
 from streamkit.dsl.windows import Every, Hopping
 from streamkit.serde import type_name
@@ -40,6 +42,14 @@ _KINDS = {
     "on timer": "timer",
 }
 """Words for kinds whose classes are called otherwise than what users write."""
+
+_DRAWN = {
+    "kept table": "table",
+    "right side": "right side of",
+    "stream join": "join",
+    "waiting": "process",
+}
+"""Words for kinds that state is told apart by, and users do not tell apart."""
 
 _SETTINGS = ("how", "history", "emit", "close_after_idle", "out_of_order", "max_ahead", "ticks")
 """Fields of a node that say how it does what it does, beside its `window` or `kind`."""
@@ -136,16 +146,53 @@ def _steps(app: str, sub: SubTopology, numbers: Mapping[Node, int]) -> Iterator[
         where = getattr(function, "where", "no source")
         yield Step(
             numbers[node],
-            kind_of(node),
+            _DRAWN.get(kind_of(node), kind_of(node)),
             node.name,
             None if ".py:" not in where else f"{getattr(function, 'name', '')} ({where})",
-            MappingProxyType(settings_of(node)),
+            MappingProxyType(_drawn(node)),
             (*above[node], *(numbers[other] for other in node.also_after())),
             (node.topic,) if isinstance(node, StreamSource) else (),
             tuple(dict.fromkeys(table.topic for table in node.tables())),
             tuple((spec.name, changelogs[spec.name]) for spec in node.stores()),
             _writes(app, node),
         )
+
+
+def _drawn(node: Node) -> dict[str, str]:
+    """How a node does what it does: what its state depends on, and what it does not."""
+    match node:
+        case RightSide():
+            return {}
+        case StreamJoin(kind=kind):
+            said = settings_of(node)
+            if isinstance(kind, Within):
+                del said["within"]
+                if kind.before == kind.after:
+                    within = shortest(kind.before)
+                    said = {"within": within, kind.how: ""} | {
+                        key: value for key, value in said.items() if key not in ("before", "after")
+                    }
+            return {"with": node.right.parent.name} | said
+        case Waiting(waits=waits):
+            return _waits(waits) | settings_of(node)
+        case _:
+            return settings_of(node)
+
+
+def _waits(waits: Waits) -> dict[str, str]:
+    said: dict[str, str] = {}
+    if waits.workers is not None:
+        said["workers"] = str(waits.workers)
+    elif waits.where == "loop":
+        said |= {"async": "", "concurrency": str(waits.concurrency)}
+    if waits.batch is not None:
+        said["batch"] = str(waits.batch)
+    for name, ms in (("within", waits.within), ("timeout", waits.timeout)):
+        if ms is not None:
+            said[name] = shortest(ms)
+    if waits.where != "here" and waits.order == "key":
+        said["order"] = "key"
+    return said
 
 
 def _writes(app: str, node: Node) -> tuple[str, ...]:

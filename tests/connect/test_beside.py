@@ -318,6 +318,11 @@ BAD = {
         ConfigError,
         "unknown key 'conection_url'; did you mean 'connection_url'",
     ),
+    "one that begins another": (
+        lambda app: app.stream("a", Number).sink("SqlSink", table_name="a"),
+        ConfigError,
+        "unknown key 'table_name'; did you mean 'table_name_format'",
+    ),
     "a missing one of several words": (
         lambda app: app.stream("a", Number).sink("SqlSink"),
         ConfigError,

@@ -27,6 +27,10 @@ class Customer(Struct):
     name: str
 
 
+def heavy(order: Order) -> Order:
+    return order
+
+
 def shop() -> App:
     app = App("shop")
     orders = app.stream("orders", Order, out_of_order="90s")
@@ -160,9 +164,27 @@ def test_joins_are_written_as_users_write_them() -> None:
 
     text = tree(outline(app.topology()))
     assert "join named, with table customers, inner, history 1h" in text
-    assert "stream join both, within, before 1h, after 1h, left" in text
-    assert "right side both, within, before 1h, after 1h, left" in text
+    assert "join both, with paid, within 1h, left  [" in text
+    assert "right side of both\n" in text
     assert text.count("sub-topology") == 1
+
+
+def test_what_waits_is_written_as_users_write_it() -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(concurrency=8, order="key", on_error="skip")
+    async def asked(order: Order) -> Order:
+        return order
+
+    @asked.process(batch=100, within="50ms")
+    def scored(orders: list[Order]) -> list[Order]:
+        return orders
+
+    scored.process(workers=2, timeout="5s")(heavy)
+    text = tree(outline(app.topology()))
+    assert "process asked, async, concurrency 8, order key, on error skip  [" in text
+    assert "process scored, batch 100, within 50ms  [" in text
+    assert "process heavy, workers 2, timeout 5s  [" in text
 
 
 def test_timers_and_ticks_are_steps_as_others() -> None:
