@@ -15,21 +15,45 @@ Fetch = Callable[[bytes, int], list[Any]]
 state, and may be changed in place until the next commit, when it is no longer `fresh`."""
 
 
-class Running(Step):
+class Fold(Step):
+    """What folds by a function have in common: the function, the store, and how keys are there."""
+
+    __slots__ = ("_call", "_cursor", "_fresh", "_function", "_store", "_write")
+
+    def __init__(
+        self,
+        function: Function,
+        cursor: Cursor,
+        store: Store,
+        write_key: Callable[[Any], bytes | None],
+    ) -> None:
+        self._call = function.call
+        self._function = function
+        self._cursor = cursor
+        self._store = store
+        self._fresh = store.fresh
+        self._write = write_key
+
+    def _written(self, key: Any) -> Any:
+        """A key as the store has it; None: it is no plain one."""
+        try:
+            return self._write(key)
+        except Exception:
+            return None
+
+    def _fold(self, cell: list[Any], key: Any, value: Any) -> Any:
+        try:
+            cell[1] = self._call(cell[1], value)
+        except Exception as error:
+            self._cursor.fail(self._function, key, error)
+        cell[0] += 1
+        return cell[1]
+
+
+class Running(Fold):
     """Folds all events of a key, and gives the value after each."""
 
-    __slots__ = (
-        "_call",
-        "_careful",
-        "_cursor",
-        "_fetch",
-        "_fresh",
-        "_function",
-        "_next",
-        "_result",
-        "_store",
-        "_write",
-    )
+    __slots__ = ("_careful", "_fetch", "_next", "_result")
 
     def __init__(
         self,
@@ -43,23 +67,14 @@ class Running(Step):
         result: Callable[[Any], Any] | None,
     ) -> None:
         """`careful` encodes the keys that `write_key` does not."""
-        self._call = function.call
-        self._function = function
-        self._cursor = cursor
+        super().__init__(function, cursor, store, write_key)
         self._next = step_of(forward)
-        self._store = store
-        self._fresh = store.fresh
         self._fetch = fetch
-        self._write = write_key
         self._careful = careful
         self._result = result
 
     def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        data: Any = None
-        try:
-            data = self._write(key)
-        except Exception:
-            data = None
+        data = self._written(key)
         if data is None:
             data = self._careful(key)
         self._store.touched = self._cursor.offset
@@ -73,35 +88,14 @@ class Running(Step):
             value = self._result(value)
         self._next.give(key, value, stamp, ())
 
-    def _fold(self, cell: list[Any], key: Any, value: Any) -> Any:
-        try:
-            cell[1] = self._call(cell[1], value)
-        except Exception as error:
-            self._cursor.fail(self._function, key, error)
-        cell[0] += 1
-        return cell[1]
 
-
-class Tumbling(Step):
+class Tumbling(Fold):
     """Folds each event into the one window of its key that it falls into, and gives nothing.
 
     `careful` does the same for every event that is no plain one, and for the first one of a window.
     """
 
-    __slots__ = (
-        "_call",
-        "_careful",
-        "_cursor",
-        "_fetch",
-        "_fresh",
-        "_function",
-        "_opened",
-        "_prefix",
-        "_size",
-        "_start",
-        "_store",
-        "_write",
-    )
+    __slots__ = ("_careful", "_fetch", "_opened", "_prefix", "_size", "_start")
 
     def __init__(
         self,
@@ -115,13 +109,8 @@ class Tumbling(Step):
         size: int,
     ) -> None:
         """`opened`: windows that are open, by their start (ms), and how their rows begin."""
-        self._call = function.call
-        self._function = function
-        self._cursor = cursor
-        self._store = store
-        self._fresh = store.fresh
+        super().__init__(function, cursor, store, write_key)
         self._fetch = fetch
-        self._write = write_key
         self._careful = careful
         self._opened = opened
         self._size = size
@@ -133,11 +122,7 @@ class Tumbling(Step):
         self._prefix = b""
 
     def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        data: Any = None
-        try:
-            data = self._write(key)
-        except Exception:
-            data = None
+        data = self._written(key)
         at = stamp
         if data is None or at < 0 or self._cursor.frontier is not None:
             self._careful(key, value, stamp, headers)
@@ -155,31 +140,16 @@ class Tumbling(Step):
         cell = self._fresh.get(row)
         if cell is None:
             cell = self._fetch(row, stamp)
-        try:
-            cell[1] = self._call(cell[1], value)
-        except Exception as error:
-            self._cursor.fail(self._function, key, error)
-        cell[0] += 1
+        self._fold(cell, key, value)
 
 
-class Continuing(Step):
+class Continuing(Fold):
     """Folds each event that goes on with the one session that its key has; gives nothing.
 
     `careful` does the same for every other event. A session is as in `operators/window_sessions`.
     """
 
-    __slots__ = (
-        "_call",
-        "_careful",
-        "_cursor",
-        "_fresh",
-        "_function",
-        "_gap",
-        "_grace",
-        "_store",
-        "_time",
-        "_write",
-    )
+    __slots__ = ("_careful", "_gap", "_grace", "_time")
 
     def __init__(
         self,
@@ -193,23 +163,14 @@ class Continuing(Step):
         grace: int,
     ) -> None:
         """`gap` and `grace` in ms."""
-        self._call = function.call
-        self._function = function
-        self._cursor = cursor
+        super().__init__(function, cursor, store, write_key)
         self._time = time
-        self._store = store
-        self._fresh = store.fresh
-        self._write = write_key
         self._careful = careful
         self._gap = gap
         self._grace = grace
 
     def give(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
-        data: Any = None
-        try:
-            data = self._write(key)
-        except Exception:
-            data = None
+        data = self._written(key)
         at = stamp
         sessions = None if data is None else self._fresh.get(data)
         if sessions is None or len(sessions) != 1 or at < 0:
