@@ -24,7 +24,7 @@ from streamkit.codec import partition_for
 from streamkit.engine.dead_letters import DeadLetters
 
 LONG = bool(os.environ.get("STREAMKIT_SOAK"))
-SECONDS = 600 if LONG else 12
+SECONDS = 600 if LONG else 9
 WORKER = Path(__file__).parent / "app_soak_worker.py"
 WORKERS = ("one", "two", "three", "four")
 PARTITIONS = 4

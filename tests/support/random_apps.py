@@ -20,6 +20,7 @@ from streamkit.dsl.windows import WindowKind, hopping, session, sliding, tumblin
 BIG = (1 << 52) - 47
 SOURCES = ("a", "b")
 TABLE = "t"
+SENT = "sent"
 TICK = 1000
 """ms between two ticks."""
 
@@ -129,7 +130,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     nulls, apart = draw(st.booleans()), draw(st.booleans())
     streams = [Stream(not nulls) for _ in SOURCES]
     steps = []
-    for _ in range(draw(st.integers(1, 6))):
+    for _ in range(draw(st.integers(1, 3)) + draw(st.integers(1, 4))):
         last = len(streams) - 1
         on = draw(st.just(last) | st.integers(0, last))
         stream = streams[on]
@@ -138,7 +139,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         others = []
         if stream.keyed:
             ops += ["window"] * 4 + ["table", "left_table", "left_table", "table_then"]
-            ops += ["sum"] * 3 if stream.ordered else []
+            ops += ["sum"] * 5 if stream.ordered else []
             ops += ["timer", "timer"]
             others = [n for n, each in enumerate(streams) if each.keyed]
             ops += ["within"] * 3
@@ -146,7 +147,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
         allowed = [fails for fails in MAY_FAIL.get(op, ()) if stream.ordered or fails.then != "key"]
-        fails = draw(st.none() | st.sampled_from(allowed)) if allowed else None
+        fails = draw(st.sampled_from([None, *allowed])) if allowed else None
         made, step = stream, Step(op, on, fails=fails)
         if fails is not None and fails.pause == "key":
             made = replace(stream, raw=False)  # keys overtake each other
@@ -208,6 +209,11 @@ def added(one: Item, other: Item) -> Item:
 def bad(n: int) -> bool:
     """Whether functions that may fail do, for good."""
     return n % 5 == 2
+
+
+def send(item: Item, context: Context) -> None:
+    """Write an event beside what is given, with an id that no other has."""
+    context.send(SENT, Item(item.n, str(context.uuid())), key=context.key)
 
 
 class Trouble:
@@ -304,7 +310,13 @@ def _declare(
         case "flat_map":
             return stream.flat_map(multiply, on_error=on_error, name=name)
         case "process" if step.kind == "value":
-            return stream.process(name=name, on_error=on_error)(change)
+
+            @stream.process(name=name, on_error=on_error)
+            def one(item: Item, context: Context) -> Item:
+                send(item, context)
+                return change(item)
+
+            return one
         case "process":
 
             @stream.process(name=name, on_error=on_error)
@@ -396,7 +408,8 @@ def _asynchronous(
         on_error=on_error,
     )
 
-    async def one(item: Item) -> Item:
+    async def one(item: Item, context: Context) -> Item:
+        send(item, context)
         await asyncio.sleep(item.n % 4)
         if step.fails is not None and item.n % 20 == 2:
             await asyncio.sleep(60)  # too long

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import join_model
 from random_apps import (
     BIG,
+    SENT,
     Spec,
     Step,
     Waits,
@@ -69,6 +70,8 @@ class Model:
             return [replace(e, n=with_row(e.n, rows[e.key])) for e in passed if e.key in met]
         events = self._passed(step, number, events, lambda event: bad(event.n))
         many = step.kind == "many" or (isinstance(step.kind, Waits) and step.kind.many)
+        if step.op in ("process", "async") and not many:
+            self.found[SENT] += _counted(events)
         match step.op:
             case "process" | "async" | "flat_map" if many or step.op == "flat_map":
                 return [replace(event, n=n) for event in events for n in several(event.n)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
-from random_apps import SOURCES, TABLE, Item, Spec
+from random_apps import SENT, SOURCES, TABLE, Item, Spec
 
 from streamkit import Producer
 from streamkit.codec import partition_for
@@ -55,13 +55,13 @@ moves = st.lists(
             st.sampled_from(
                 [
                     *["run", "run", "gap", "step", "commit", "crash", "rebalance", "advance"],
-                    *["pass", "pass", "finish"],
+                    *["step", "commit", "crash", "pass", "pass", "away", "finish"],
                 ]
             ),
             st.integers(0, 3),
         ),
     ),
-    min_size=5,
+    min_size=10,
     max_size=50,
 )
 
@@ -114,6 +114,9 @@ def act(t: TestRun, one: Any) -> None:
             t.rebalance(which or None)
         elif what == "advance":
             t.advance(f"{which * 3}s")
+        elif what == "away":
+            t.crash()
+            t.clock.advance(1500)
         elif what == "pass":
             t.advance("40ms")  # too little for any input to be idle
         else:
@@ -150,5 +153,8 @@ class Abandoned(Exception):
 
 
 def fill(t: TestRun, table: list[Any], partitions: int) -> None:
+    """What is there before the app begins."""
+    if SENT not in t._backend.topics():
+        t.create_topic(SENT)
     for key, value, time in table:
         send(t, Sent(TABLE, key, partition_for(key.encode(), partitions), value, time))
