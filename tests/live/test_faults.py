@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from threading import Event
 from typing import Any
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 from streamkit import App, State, tumbling
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
+from streamkit.clock import ManualClock
 from streamkit.codec import partition_for
 from streamkit.engine import running
 from streamkit.engine.headers import WINDOW
@@ -20,7 +22,8 @@ from streamkit.records import TopicPartition
 
 PARTITIONS = 2
 SECOND = 1000
-CALLS = ("append_encoded", "sync", "add", "commit_offsets", "commit")
+CALLS = ("append_encoded", "sync", "commit_offsets")
+STEPS = ("add", "end", "sync", "mark")
 
 
 class Killed(BaseException):
@@ -44,14 +47,16 @@ class Mortal:
         return self.calls >= self._lifetime
 
     def transactions(self, transactional_id: str, *, timeout: float) -> Any:
-        return _Mortal(self, self._log.transactions(transactional_id, timeout=timeout))
+        found = self._log.transactions(transactional_id, timeout=timeout)
+        found._coordinator = _Steps(self, found._coordinator)
+        return _Mortal(self, found)
 
     def __getattr__(self, name: str) -> Any:
-        return self.counted(self._log, name)
+        return self.counted(self._log, name, CALLS)
 
-    def counted(self, whose: Any, name: str) -> Any:
+    def counted(self, whose: Any, name: str, names: Collection[str]) -> Any:
         found = getattr(whose, name)
-        if name not in CALLS:
+        if name not in names:
             return found
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -74,7 +79,7 @@ class _Mortal:
         self._transactions = transactions
 
     def __getattr__(self, name: str) -> Any:
-        return self._process.counted(self._transactions, name)
+        return self._process.counted(self._transactions, name, CALLS)
 
     def close(self) -> None:
         if self._process.is_dead:
@@ -82,6 +87,17 @@ class _Mortal:
             self._transactions._forget(self._transactions)
         else:
             self._transactions.close()
+
+
+class _Steps:
+    """What its transactions are made of: it may die between the decision and the markers."""
+
+    def __init__(self, process: Mortal, coordinator: Any) -> None:
+        self._process = process
+        self._coordinator = coordinator
+
+    def __getattr__(self, name: str) -> Any:
+        return self._process.counted(self._coordinator, name, STEPS)
 
 
 class Sale(Struct):
@@ -157,7 +173,16 @@ def fill(log: Backend) -> None:
 
 
 def until_end(log: Any) -> None:
-    run(shop().topology(), log, stop=Event(), settings=Settings(commit_interval=0), until_end=True)
+    settings = Settings(commit_interval=0)
+    # A clock that stands still: however slow the machine is, no input is idle.
+    run(
+        shop().topology(),
+        log,
+        stop=Event(),
+        settings=settings,
+        until_end=True,
+        clock=ManualClock(),
+    )
 
 
 def read(log: Backend, topic: str) -> list[Any]:

@@ -8,6 +8,7 @@ from streamkit import App, State, tumbling
 from streamkit.backends.memory.backend import MemoryBackend
 from streamkit.backends.memory.log import MemoryLog
 from streamkit.clock import ManualClock
+from streamkit.codec import encode
 from streamkit.engine import restore, worker
 from streamkit.engine.patience import IDLE_AFTER
 from streamkit.engine.settings import Settings
@@ -308,13 +309,38 @@ def test_nothing_is_committed_where_nothing_is_done(log, started, monkeypatch):
         one.commit()
 
 
-def test_windows_close_without_a_partition_that_is_silent_for_a_while(log, clock):
+def counting_words(log, clock):
+    """A worker whose tasks hand over to each other."""
     app = App("shop")
     events = app.stream("events", str)
     events.by(str, name="words").window(tumbling("10s", grace="0s")).count(to="counts", name="c")
     topology = app.topology()
     layout = create_topics(topology, log)
-    one = Worker(topology, log, layout, Settings(commit_interval=0.0), clock, None)
+    return Worker(topology, log, layout, Settings(commit_interval=0.0), clock, None)
+
+
+def test_it_is_not_at_its_end_while_another_member_has_something_under_way_to_it(log, clock):
+    one = counting_words(log, clock)
+    publish(log)
+    work(one)
+    work(one)
+    assert one.at_end()
+    for topic, ends in (("shop-words-repartition", False), ("counts", True), ("events", True)):
+        at = TopicPartition(topic, 1)
+        other = log.transactions("another member", timeout=60)
+        other.add([at])
+        pid, epoch = other.producer
+        batch = encode([None], timestamps=0, producer_id=pid, producer_epoch=epoch,
+                       base_sequence=0, transactional=True)  # fmt: skip
+        log.append_encoded(at, batch)
+        assert one.at_end() == ends, topic
+        other.close()
+        work(one)
+        assert one.at_end()
+
+
+def test_windows_close_without_a_partition_that_is_silent_for_a_while(log, clock):
+    one = counting_words(log, clock)
     for at in (1_000, 2_000, 25_000):
         for number in range(PARTITIONS):
             if number != 3 or at == 1_000:
