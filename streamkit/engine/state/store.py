@@ -21,12 +21,13 @@ only, so that during a batch a value is one object.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from sys import getsizeof
 from typing import Any, Protocol, TypeAlias
 
 from streamkit.engine.hot.order import Order
 from streamkit.engine.rows import Rows
-from streamkit.engine.state.weight import weight
+from streamkit.engine.state.backing import Backing
+from streamkit.engine.state.weight import SAMPLE, RowWeight
+from streamkit.engine.state.written import written
 from streamkit.errors import SerdeError
 from streamkit.records import Columns
 from streamkit.serde import Serde
@@ -37,58 +38,11 @@ _MOST_PENDING = 1 << 16
 """Committed changes that wait to be written behind, at most."""
 _FEW = 20_000
 """A backing with no more rows is read whole when a store begins."""
-_SAMPLE = 16
-"""Rows of each change that are measured, to know what a row takes."""
-SLOT_BYTES = 45
-"""What a row takes in the dictionary."""
-
 
 Remembered: TypeAlias = tuple[Any, bytes | None, int | None]
 """A cell; its value, encoded, where that may be changed in place; the time of its last change, if
 that is not committed."""
 _IMMUTABLE = (type(None), int, float, bool, str, bytes)
-
-
-class Backing(Protocol):
-    """Encoded values by key, at one offset of the changelog. Written to between batches only."""
-
-    @property
-    def position(self) -> int:
-        """The offset after the last change it has."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def get(self, key: bytes) -> bytes | None: ...
-
-    def some(self, low: bytes, high: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """The first rows of [low, high) in order of their keys, at most `limit`."""
-        ...
-
-    def last(self, low: bytes, high: bytes) -> bytes | None:
-        """The last key of [low, high); None: there is none."""
-        ...
-
-    @property
-    def note(self) -> bytes:
-        """What was last written with a position."""
-        ...
-
-    def write(
-        self, changes: Mapping[bytes, bytes | None], position: int, note: bytes = b""
-    ) -> bool:
-        """Take in changes (None: the key is gone) that lead to a position.
-
-        Some of them may be there without the position, after a crash; never the other way round.
-        False when they cannot be taken now.
-        """
-        ...
-
-    def due(self, rows: int) -> bool:
-        """Whether so many changes should be written now."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Memory(Protocol):
@@ -130,9 +84,7 @@ class Store:
         self.changed: dict[bytes, int] = {}
         """What was put or deleted since the last `changes`, and the event time of its last change,
         which an operator tells that changes a value in place."""
-        self.row_bytes = SLOT_BYTES * 3.0
-        """What a row takes in memory, about."""
-        self._surprise = 1.0  # how much of a new measure is believed
+        self._weight = RowWeight()
         self._serde = serde
         self._cursor = cursor
         self._born: set[bytes] = set()  # of `changed`: what had no value at the last `changes`
@@ -343,7 +295,7 @@ class Store:
             self.position = backing.position
             # Few rows are had at once, so that nobody has to be asked for what does not exist.
             self._partial = len(backing) > _FEW
-            rows = backing.some(b"", None, _SAMPLE if self._partial else _FEW)
+            rows = backing.some(b"", None, SAMPLE if self._partial else _FEW)
             cells = {key: self._from_backing(data) for key, data in rows}
             self._young |= cells
             self._measure(list(cells))
@@ -386,7 +338,7 @@ class Store:
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         rows = len(self._young) + len(self._old) + len(self._pending) // 4
-        return int(rows * self.row_bytes)
+        return int(rows * self._weight.bytes)
 
     def make_room(self) -> bool:
         """Drop what was not used for longest, about half of all; False when nothing can be.
@@ -492,12 +444,7 @@ class Store:
         return keys, whole
 
     def _measure(self, keys: list[bytes]) -> None:
-        """Learn from some rows how much one takes."""
-        sample = [key for key in keys[:_SAMPLE] if self._young.get(key) is not None]
-        if sample:
-            taken = sum(getsizeof(key) + weight(self._young[key]) for key in sample) / len(sample)
-            self.row_bytes += (SLOT_BYTES + taken - self.row_bytes) * self._surprise
-            self._surprise = max(self._surprise / 2, 0.1)
+        self._weight.learn((key, self._young.get(key)) for key in keys[:SAMPLE])
 
     def _unreadable(self, where: str, error: Exception) -> SerdeError:
         """The type of a store's values changed, and what was kept does not fit it."""
@@ -505,38 +452,3 @@ class Store:
             f"{self.changelog}{where}: {error}; state was kept as another type: give the store "
             "another name=, or let the type read the old values (optional fields with defaults)"
         )
-
-
-_LARGE = 1 << 63
-"""Beyond it a number may be none of JSON's."""
-_EXACT = (int, float, bool, str, bytes)
-"""Types whose serdes write nothing that they cannot read."""
-
-
-def written(
-    serde: Serde, changelog: str, keys: list[bytes], values: list[Any]
-) -> list[bytes | None]:
-    """Values as they go to the changelog.
-
-    Raises SerdeError when one is not of the type that was declared. They are read back to know:
-    what could not be restored would stop the app for good, once it is committed.
-    """
-    exact = serde.type in _EXACT
-    counts = serde.type is int
-    encode, read = serde.encode, serde.decode
-    encoded: list[bytes | None] = []
-    for key, value in zip(keys, values, strict=True):
-        if counts and type(value) is int and -_LARGE < value < _LARGE:
-            encoded.append(b"%d" % value)  # as the serde does, in a third of the time
-            continue
-        try:
-            data = encode(value)
-            if not exact and data is not None:
-                read(data)
-        except SerdeError as error:
-            raise SerdeError(
-                f"state for {changelog}, key {key!r}: {error}; a function kept a value that is not "
-                "of the type it declares"
-            ) from error
-        encoded.append(data)
-    return encoded

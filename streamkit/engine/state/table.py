@@ -76,7 +76,7 @@ class TableStore(Store, ABC):
             self._settled = self._mark()
             self.position = sum(self.positions.values())
         self._unmeasured += stop - start
-        if self._unmeasured >= _MEASURED or self._surprise > 0.2:
+        if self._unmeasured >= _MEASURED or self._weight.is_guessed:
             self._unmeasured = 0
             self._measure(list(self._some_keys(columns, start, stop)))
 
