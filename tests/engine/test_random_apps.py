@@ -30,6 +30,7 @@ from window_model import BEFORE_ALL
 
 from streamkit import App
 from streamkit.backends.base import Batch
+from streamkit.dsl.nodes.in_order import InOrder
 from streamkit.dsl.topology import Topology
 from streamkit.engine.headers import WATERMARK
 from streamkit.engine.journal import decode
@@ -72,7 +73,9 @@ def expected(
                     item = sent.value
                     events.append(Event(sent.key, item.n, item.k, sent.time, frontier))
         sources.append(events)
-    return Model(spec, sources, table, cut_off(topology)).found
+    nodes = [node for sub in topology.subtopologies for node in sub.nodes]
+    ordered = [node.step.name for node in nodes if isinstance(node, InOrder)]
+    return Model(spec, sources, table, cut_off(topology), ordered).found
 
 
 def cut_off(topology: Topology) -> list[str]:

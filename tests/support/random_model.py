@@ -39,7 +39,8 @@ Found = dict[str, Counter[tuple[str | None, int, int]]]
 class Model:
     """`sources`: events per source, partition by partition, with how far time had come for each.
     `rows`: key, value and time of the table's records, in order. `handed`: the steps that are given
-    events through a topic although these keep their key, as `<name>-left`, "-right", "-events"."""
+    events through a topic although these keep their key, as `<name>-left`, "-right", "-events";
+    `ordered`: those that are given events in order of time."""
 
     def __init__(
         self,
@@ -47,12 +48,14 @@ class Model:
         sources: list[list[Event]],
         rows: list[tuple[str, int | None, int]],
         handed: Collection[str] = (),
+        ordered: Collection[str] = (),
     ) -> None:
         self.streams = list(sources)
         self.delays = [0] * len(sources)
         self.found: Found = defaultdict(Counter)
         self._rows = rows
         self._handed = handed
+        self._ordered = ordered
         for number, step in enumerate(spec.steps, len(sources)):
             made = self._step(step, number)
             self.streams.append(made)
@@ -91,6 +94,8 @@ class Model:
                 return made
             case "timer":
                 return _timed(events, step.kind, delay)
+            case "quiet":
+                return _gathered(events, step.kind, delay, ordered=name in self._ordered)
             case "table_then":
                 if f"{name}-events" in self._handed:
                     events, self.delays[-1] = _handed_over(events, delay), 0
@@ -175,6 +180,33 @@ def _timed(events: list[Event], after: int, delay: int) -> list[Event]:
             event, n=mapped(event.n), time=at, frontier=late
         )
     return list(made.values())
+
+
+def _gathered(events: list[Event], after: int, delay: int, *, ordered: bool) -> list[Event]:
+    """What came of each key until it was quiet for so long."""
+    keys: dict[str | None, list[Event]] = defaultdict(list)
+    for event in events:
+        keys[event.key].append(event)
+    made = []
+    for key, some in keys.items():
+        total: Event | None = None
+        due = BEFORE_ALL
+        if ordered:
+            some.sort(key=lambda event: max(event.time, event.frontier - delay))
+        for event in some:
+            passed = max(event.time, event.frontier - delay) if ordered else event.frontier
+            if total is not None and due <= passed:
+                made.append(replace(total, time=due))
+                total = None
+            due = event.time + after if total is None else max(due, event.time + after)
+            n, k = (0, "") if total is None else (total.n, total.k)
+            total = Event(key, (n + event.n) % BIG, max(k, event.k), 0)
+            if due <= passed:
+                made.append(replace(total, time=due, frontier=event.frontier))
+                total = None
+        if total is not None:
+            made.append(replace(total, time=due))
+    return made
 
 
 def _handed_over(events: list[Event], delay: int) -> list[Event]:

@@ -138,7 +138,7 @@ def end(t: TestRun, finish: Callable[[], None]) -> None:
 
 def finish(t: TestRun, spec: Spec, by_itself: bool) -> Callable[[], None]:
     """What closes all that is open."""
-    if by_itself and all(step.op != "timer" for step in spec.steps):
+    if by_itself and all(step.op not in ("timer", "quiet") for step in spec.steps):
         return t.finish
     return lambda: t.finish(END)
 
