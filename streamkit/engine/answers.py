@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from streamkit.engine.cursor import Place
 from streamkit.engine.journal import Cut, Entry, Left, Parked, Places
 from streamkit.engine.operators.waiting import WaitingStep
 from streamkit.engine.script import Script
@@ -34,6 +35,10 @@ class Answers:
         committed, too."""
         self.torn = False
         """What was left half done when it failed cannot be taken back."""
+        self.pause: Place | None = None
+        """Where the results of a call were being given when others had their turn."""
+        self.interrupted: Place | None = None
+        """The same as of the last commit, if there was something."""
         self._named = {step.name: step for step in self.steps}
         self._site = site
         self._cursor = site.cursor
@@ -62,6 +67,8 @@ class Answers:
     @property
     def is_full(self) -> bool:
         """Whether so much waits that nothing more is to be read."""
+        if self.pause is not None:
+            return True
         return any(self._is_free(step) and not step.room for step in self.steps)
 
     @property
@@ -89,6 +96,8 @@ class Answers:
         """Take up what waited at the last commit."""
         for step in self.steps:
             step.begin()
+        if any(step.begun is not None for step in self.steps):
+            self.pause = self.interrupted or self._cursor.place
 
     def tell(self, now: int) -> None:
         """The wall clock's time, in ms."""
@@ -111,6 +120,8 @@ class Answers:
                 step.cut()
             while not self._cursor.enough and self._leave(step, step.leaving(), decided):
                 pass
+            if self._is_interrupted:
+                break
             room = min(room, step.room)
         # What has left may have been given to functions that are slow: others have their turn.
         return 0 if self._cursor.enough else room
@@ -128,7 +139,25 @@ class Answers:
         if calls is None:
             return False
         self._leave(step, calls, None)
-        return True
+        return not self._is_interrupted
+
+    def go_on(self, decided: list[Entry]) -> int:
+        """Go on with the results that were being given, and add what comes of that to what was
+        decided; 0 when there is no answer for it. Raises what the steps behind raise."""
+        self._take_in()
+        (step,) = (step for step in self.steps if step.begun is not None)
+        call = step.begun
+        assert call is not None
+        at, self.pause, before = self.pause, None, self.left
+        if step.is_leaving:
+            step.go_on(self._return_to, self._time.left)
+            self.left += 1
+            self._left(step, [call] if step.begun is None else [], decided)
+        else:  # it was called again
+            self._leave(step, (one for one in step.leaving() if one is call), decided)
+        if step.begun is not None:
+            self.pause = self._cursor.place if step.is_leaving else at
+        return self.left - before
 
     def _take_in(self) -> None:
         if self._calls is not None:
@@ -152,16 +181,26 @@ class Answers:
                     done.append(call)
                 self.left += 1
                 count += 1
-                if self._cursor.enough and decided is not None:
+                if step.begun is not None:
+                    self.pause = self._cursor.place
+                    self._cursor.enough = True  # nothing else comes before what is left of it
+                if self._is_interrupted or (self._cursor.enough and decided is not None):
                     break
         except BaseException:
             # Whether a part of it has left.
             self.torn = call is not None and call.number not in step.queue.events
             raise
         finally:
-            if done and self.script is None and decided is not None:
-                decided.append(Left(self._places(), step.name, step.told(done)))
+            self._left(step, done, decided)
         return count
+
+    def _left(self, step: WaitingStep, done: list[Call], decided: list[Entry] | None) -> None:
+        if done and self.script is None and decided is not None:
+            decided.append(Left(self._places(), step.name, step.told(done)))
+
+    @property
+    def _is_interrupted(self) -> bool:
+        return self.pause is not None or self._time.pause is not None
 
     def _return_to(self, event: Event) -> None:
         self._enter(event.topic, event.partition)

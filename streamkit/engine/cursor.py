@@ -1,6 +1,6 @@
 """The record a task is at: what errors and Contexts are told by, and what is late."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from streamkit.dsl.functions import Function
 from streamkit.engine.failed import told
@@ -13,16 +13,24 @@ from streamkit.errors import (
     SerdeError,
 )
 
+Place: TypeAlias = tuple[str, int, int]
+"""Topic, partition and offset; -1: at no record."""
+
 
 class Cursor(Moment):
-    """Moves from record to record; one per task."""
+    """Moves from record to record; one per task.
 
-    __slots__ = ("partition", "reported", "topic", "unread")
+    `rung`: what a record has brought about, or an answer, may be gone on with later. Who gives many
+    results at once looks at it after each.
+    """
+
+    __slots__ = ("partition", "reported", "rung", "topic", "unread")
 
     def __init__(self) -> None:
         super().__init__()
         self.topic = ""
         self.partition = -1
+        self.rung = False
         self.reported: Exception | None = None
         self.unread: Exception | None = None
         """The last error of a record that was not what was declared."""
@@ -33,6 +41,10 @@ class Cursor(Moment):
         self.partition = partition
         self.frontier = None
         self.offset = -1
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition, self.offset
 
     @property
     def coordinates(self) -> str:

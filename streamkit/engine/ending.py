@@ -1,5 +1,7 @@
 """The end of what one task is given: when it has come, and that all that is open closes then."""
 
+from dataclasses import replace
+
 from streamkit.dsl.topology import SubTopology
 from streamkit.engine.site import Site
 from streamkit.engine.task_time import TaskTime
@@ -62,8 +64,20 @@ class Ending:
         self._time.leave_records()
         self.finish()
 
+    def go_on_acting(self) -> bool:
+        """Have operators go on after a pause, also with an end; False when there is another. Raises
+        what steps raise; the attempt is then torn."""
+        pause = self._time.pause
+        done = self._time.go_on()
+        if done and pause is not None and pause.end:
+            self.finish()
+        return self._time.pause is None
+
     def finish(self) -> None:
         """Close what is open, if nothing more comes from anywhere, and nothing waits."""
+        if self._time.pause is not None:
+            self._time.pause = replace(self._time.pause, end=True)
+            return
         told = {self.number} if self.is_outside else set()
         for frontier in self._time.frontiers.values():
             if isinstance(frontier, UpstreamFrontier) and not isinstance(frontier, RetryFrontier):
@@ -76,4 +90,6 @@ class Ending:
             return
         self.number = end
         self._time.close_all()
-        self.is_finished = not self._site.is_waiting
+        if self._time.pause is not None:
+            self._time.pause = replace(self._time.pause, end=True)
+        self.is_finished = not self._site.is_waiting and self._time.pause is None

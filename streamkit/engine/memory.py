@@ -9,7 +9,8 @@ from streamkit.engine.answers import Answers
 from streamkit.engine.decisions import Decisions
 from streamkit.engine.hot.moment import NEVER, EventFrontier
 from streamkit.engine.journal import Finish, Silence, Step, Tables
-from streamkit.engine.notes import Note
+from streamkit.engine.notes import Note, Paused
+from streamkit.engine.task_time import Pause
 from streamkit.engine.wiring import Parts
 from streamkit.records import TopicPartition
 
@@ -32,6 +33,7 @@ class Memory:
         self._tickers = parts.tickers
         self._merge = parts.merge
         self._ahead = parts.ahead
+        self._marked = parts.site.marked
         self._first = next(iter(parts.frontiers))
 
     def note(self, partition: TopicPartition) -> Note:
@@ -71,6 +73,18 @@ class Memory:
             for timed, node in self._time.timed
             if timed.time.closed > NEVER
         }
+        note.paused = self._paused()
+
+    def _paused(self) -> Paused | None:
+        acting, giving = self._time.pause, self._answers.pause
+        if acting is None and giving is None:
+            return None
+        at = giving if acting is None else acting.at
+        assert at is not None
+        marks = {name: found for name, one in self._marked.items() if (found := one.marks(at))}
+        if acting is None:
+            return Paused(at, False, (), False, marks)
+        return Paused(at, True, acting.closing, acting.end, marks)
 
     def recall(self, partition: TopicPartition, note: Note) -> None:
         """Be as far as an input's note says."""
@@ -105,6 +119,13 @@ class Memory:
             clock.watermark = max(clock.watermark, note.watermark)
         for timed, node in self._time.timed:
             timed.time.closed = max(timed.time.closed, note.closed.get(node.name, NEVER))
+        if (paused := note.paused) is not None:
+            if paused.acting:
+                self._time.pause = Pause(paused.at, paused.closing, paused.end)
+            self._answers.interrupted = paused.at
+            for name, marks in paused.marks.items():
+                if name in self._marked:
+                    self._marked[name].begin_at(paused.at, marks)
 
     def begun(self) -> Iterator[Step]:
         """What the start of a task has decided that follows no journal."""

@@ -14,10 +14,25 @@ from streamkit.errors import DataError
 LIMIT = 4096
 
 
+class Paused(msgspec.Struct, frozen=True, array_like=True):
+    """A task was in the middle of what the record of a place had brought about, or an answer.
+
+    Operators were `acting`, and what is open of the nodes `closing`, at an `end` of all, is to be
+    closed. `marks` is what some know beside their rows, by name.
+    """
+
+    at: tuple[str, int, int]
+    acting: bool
+    closing: tuple[str, ...]
+    end: bool
+    marks: dict[str, tuple[int, ...]]
+
+
 class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
     "tables": "l", "steps": "s", "tasks": "n", "waiting": "q", "ticked": "k", "ahead": "a",
     "asked": "d", "tables_passed": "m", "finished": "f", "end": "e",
+    "paused": "b",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
@@ -31,7 +46,8 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     they had been read, per topic, and `tables_passed`, what `passed` is for these; `ahead` and
     `asked` of those that are read ahead; `steps`, how many of a journal that it follows were taken;
     `waiting`, the events that wait for answers; `end`, the number of the last end that it was told
-    of; `finished`, 1 when nothing has come since, 2 when all is closed that was open.
+    of; `finished`, 1 when nothing has come since, 2 when all is closed that was open; `paused`,
+    what it was in the middle of.
     """
 
     latest: int | None = None
@@ -50,6 +66,7 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     end: int = 0
     finished: int = 0
     ticked: int | None = None
+    paused: Paused | None = None
 
     def markers(self) -> list[Marker]:
         return [Marker(task, self.tasks, at, bool(n & 1), n >> 1) for task, at, n in self.told]
@@ -86,9 +103,10 @@ def read_note(text: str, where: Any) -> Note | None:
 
 
 def is_waiting(text: str, where: Any) -> bool:
-    """Whether events wait for answers in the task that committed a note. Raises DataError."""
+    """Whether events wait for answers in the task that committed a note, or it has something to go
+    on with. Raises DataError."""
     note = read_note(text, where)
-    return note is not None and note.waiting > 0
+    return note is not None and (note.waiting > 0 or note.paused is not None)
 
 
 def end_of(text: str, where: Any) -> tuple[int, int]:

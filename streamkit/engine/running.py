@@ -272,10 +272,10 @@ class Running:
         for at in wanted:
             self._silent.setdefault(at, now)
         rows = self._read_ahead(now + TURN)
-        left = self.task.answers.left
+        before = self.task.gone_on + self.task.answers.left
         with nullcontext() if self._bell is None else self._bell.at(now + TURN, self.task.enough):
             done = self._run(now + TURN)
-        done += self.task.answers.left - left
+        done += self.task.gone_on + self.task.answers.left - before
         return self.flush() or bool(batches) or rows or done > 0
 
     def _read_ahead(self, until: float) -> bool:
@@ -403,7 +403,8 @@ class Running:
     def at_end(self) -> bool:
         """Whether everything there is to read has been processed, and nothing waits."""
         read = (*self.positions.items(), *self._ahead.items())
-        return not (self.task.buffered or self.task.answers.is_waiting) and all(
+        task = self.task
+        return not (task.buffered or task.is_interrupted or task.answers.is_waiting) and all(
             offset >= self._place.end(at) for at, offset in read
         )
 

@@ -10,7 +10,7 @@ from streamkit.dsl.nodes.tables import JoinedTable, KeptTable, TableNode
 from streamkit.dsl.nodes.waiting import Waiting, waiting_before
 from streamkit.dsl.topology import SubTopology
 from streamkit.engine.calls import Calls
-from streamkit.engine.cursor import Cursor
+from streamkit.engine.cursor import Cursor, Place
 from streamkit.engine.failed import Failed
 from streamkit.engine.held import Held, HeldTime
 from streamkit.engine.hot.moment import Clock, EventFrontier, Frontier, NodeTime
@@ -72,6 +72,16 @@ class Failing(Protocol):
         """Process one of them again."""
 
 
+class Marked(Protocol):
+    """What an operator knows beside its rows, in the middle of what a record has brought about."""
+
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """It, for who was interrupted at a place; empty: nothing."""
+
+    def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
+        """As it was, before anything is done."""
+
+
 Build: TypeAlias = "Callable[[Any, Serde, Site], Forward]"
 """Makes the step of a node whose events have keys of that serde."""
 
@@ -107,6 +117,8 @@ class Site:
         """Those that wait for their turn."""
         self.waiting: list[WaitingStep] = []
         """The steps that events wait at, in the order of the nodes."""
+        self.marked: dict[str, Marked] = {}
+        """By name."""
         self.held: dict[tuple[Waiting, ...], Held] = {}
         """How far time has come behind steps that events wait at."""
         self.start = start

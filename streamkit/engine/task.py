@@ -211,6 +211,17 @@ class Task:
         return min(known, default=None)
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether it has to be run again, whatever comes, to go on with what it was in the middle
+        of."""
+        return self._turn.is_interrupted
+
+    @property
+    def gone_on(self) -> int:
+        """How often it has."""
+        return self._turn.gone_on
+
+    @property
     def stats(self) -> Stats:
         """Counted until now."""
         for late in self._site.late:
@@ -334,8 +345,10 @@ class Task:
         return done
 
     def enough(self) -> None:
-        """From another thread: have `run` return after the record that it is at."""
+        """From another thread: have `run` return after the record that it is at; where that, or an
+        answer, has brought about much, in the middle of it."""
         self._cursor.enough = True
+        self._cursor.rung = True
 
     def idle(self, silence: Mapping[TopicPartition, int]) -> None:
         """Say for how long inputs have stood at their end, in ms of the wall clock.
@@ -347,7 +360,7 @@ class Task:
         something is buffered, or a journal has something to say. Raises like `run`; the task is
         then torn.
         """
-        if self.buffered or self._decisions.is_told:
+        if self.buffered or self.is_interrupted or self._decisions.is_told:
             return
         decided = self._patience.ends(silence)
         if decided is not None:
@@ -357,7 +370,7 @@ class Task:
         """Say that all there is has been processed, by all tasks: an input that never had an event
         no longer holds the watermark back, until it has one. Otherwise as `idle`.
         """
-        if self.buffered or self._decisions.is_told:
+        if self.buffered or self.is_interrupted or self._decisions.is_told:
             return
         idle = self._patience.leaves_out()
         if idle is not None:
@@ -373,7 +386,9 @@ class Task:
         """
         ending = self._ending
         is_told = ending.is_told and ending.number == number
-        if self.buffered or self._answers.is_waiting or (is_told and ending.is_finished):
+        if self.buffered or self.is_interrupted or self._answers.is_waiting:
+            return False
+        if is_told and ending.is_finished:
             return False
         if is_told or not ending.is_outside:
             ending.go_on()
@@ -415,7 +430,8 @@ class Task:
     def drain(self) -> Drained:
         """Take what was made since the last call."""
         drained = Drained(self._outlets.drain())
-        drained.everywhere.update(self._markers.news())
+        if not self.is_interrupted:  # what is still to be given is not late for anybody
+            drained.everywhere.update(self._markers.news())
         return drained
 
     def checkpoint(self) -> Checkpoint:

@@ -1,9 +1,11 @@
 """Event time of one task: how far it has come, and what operators do as it passes."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from streamkit.engine.attempt import Attempt
+from streamkit.engine.cursor import Place
 from streamkit.engine.hot.moment import FOREVER, NEVER, Clock, EventFrontier
 from streamkit.engine.node_time import Timed
 from streamkit.engine.site import Site
@@ -14,14 +16,34 @@ Frontiers: TypeAlias = Mapping[TopicPartition, EventFrontier | UpstreamFrontier]
 """How far the inputs have come that are read as streams, in their order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Operators were acting when others had their turn: what they have still to do, they tell.
+
+    That was `at` a place. Of the nodes `closing` all that is open is to be closed; at an `end`, of
+    all.
+    """
+
+    at: Place
+    closing: tuple[str, ...] = ()
+    end: bool = False
+
+
 class TaskTime:
     """The clock, and who acts by it: in the order of the nodes, as results of one may be given to
-    the next."""
+    the next.
+
+    What is given then may be much, and what takes it slow. Operators stop after any result when
+    the cursor is `rung`; nothing else is done in the task before they were gone on with.
+    """
 
     def __init__(self, clock: Clock, site: Site, frontiers: Frontiers, attempt: Attempt) -> None:
         self.clock = clock
         self.timed = site.timed
         self.frontiers = frontiers
+        self.pause: Pause | None = None
+        """What to go on with."""
+        self._cursor = site.cursor
         self._held = site.held
         self._site = site
         self._attempt = attempt
@@ -42,7 +64,35 @@ class TaskTime:
         # In the order of the nodes: results of one window may open another.
         for timed, _ in self.timed:
             timed.advance()
+            if self._is_interrupted():
+                return
         self.update_due()
+
+    def go_on(self) -> bool:
+        """Have operators go on after a pause; False when there is another. Raises what steps raise;
+        the attempt is then torn."""
+        pause, self.pause = self.pause, None
+        assert pause is not None, "there is something to go on with"
+        topic, partition, offset = pause.at
+        self._attempt.enter(topic, partition)
+        self._cursor.offset = offset
+        try:
+            self.advance()
+            if self.pause is None:
+                self._close_these((*pause.closing, *self._turns))
+        except BaseException:
+            self._attempt.torn = True
+            raise
+        if self.pause is not None:
+            self.pause = replace(self.pause, closing=pause.closing, end=pause.end)
+        return self.pause is None
+
+    def _is_interrupted(self) -> bool:
+        cursor = self._cursor
+        if cursor.rung:
+            self.pause = Pause(cursor.place)
+            cursor.enough = True  # nothing else comes before what is left
+        return cursor.rung
 
     def update_due(self) -> None:
         """See anew when the next of them has to act."""
@@ -64,8 +114,11 @@ class TaskTime:
 
     def _let_turns_come(self) -> None:
         """Once nothing is on its way from anywhere nothing has to wait for its turn any more."""
-        if names := self._turns:
+        names = self._turns
+        if names and self.pause is None:
             self._close_these(names)
+            if self.pause is not None:
+                self.pause = replace(self.pause, closing=names)
 
     @property
     def _turns(self) -> tuple[str, ...]:
@@ -103,10 +156,14 @@ class TaskTime:
         self.leave_records()
         try:
             self.moved()
-            self._close_these((*closed, *self._turns))
+            closed = (*closed, *self._turns)
+            if self.pause is None:
+                self._close_these(closed)
         except BaseException:
             self._attempt.torn = True
             raise
+        if self.pause is not None:
+            self.pause = replace(self.pause, closing=closed)
 
     def _close_these(self, names: Collection[str]) -> None:
         for timed, node in self.timed:
@@ -114,6 +171,8 @@ class TaskTime:
             # What waits before it may be for what is open: that is closed when it has left.
             if last is not None and not self._site.is_held(node):
                 _close(timed, last)
+                if self._is_interrupted():
+                    return
         self.update_due()
 
     def close_all(self) -> None:
@@ -126,6 +185,8 @@ class TaskTime:
                 # What waits before it now came of what was closed: it is closed when that has left.
                 if found is not None and not self._site.is_held(node):
                     _close(timed, found.until)
+                    if self._is_interrupted():
+                        return
             self.update_due()
         except BaseException:
             self._attempt.torn = True

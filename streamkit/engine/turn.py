@@ -26,6 +26,8 @@ class Turn:
         self._answers = answers
         self._memory = memory
         self._waits = bool(answers.steps)
+        self.gone_on = 0
+        """How often it went on with what was interrupted."""
         self._begun = False
         self._cursor = parts.cursor
         self._attempt = parts.attempt
@@ -56,12 +58,16 @@ class Turn:
         """Process at most about `limit` records; how many it was. See `Task.run`."""
         done = 0
         limit = _ALL if limit is None else limit
+        # In this order: a bell that rings now is heard as a whole, or not at all.
+        self._cursor.rung = False
         self._cursor.enough = False
         self.begin()
         if now is not None:
             for horizon in self._horizons:
                 horizon.tell(now)
             self._answers.tell(now)
+        if not self._go_on():
+            return done
         done += self._process_again(limit)
         ending = self._ending
         # Steps after the last chunk as well: a checkpoint has all of those up to where it is.
@@ -78,9 +84,15 @@ class Turn:
             one, before = chosen
             self._merge.begins(one)
             done += self._process(one, before, some, self._merge.stop(one))
-        if self._waits and not ending.is_finished:
+        if self._waits and not ending.is_finished and not self.is_interrupted:
             ending.finish()  # what waited before what is still open may have left
         return done
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it is in the middle of what a record, or an answer, has brought about: nothing
+        else is done before it has gone on with that."""
+        return self._time.pause is not None or self._answers.pause is not None
 
     def take(self, step: Step) -> bool:
         """Do what was decided; False when records of tables, or answers, are missing for that yet.
@@ -102,6 +114,21 @@ class Turn:
 
     # Before the next record.
 
+    def _go_on(self) -> bool:
+        """Go on with what was interrupted; False when it is again, or an answer is missing."""
+        try:
+            if self._time.pause is not None:
+                self.gone_on += 1
+                if not self._ending.go_on_acting():
+                    return False
+            if self._answers.pause is not None:
+                self.gone_on += self._answers.go_on(self._decisions.own)
+        except BaseException:
+            self._attempt.take_back()
+            self._attempt.torn = True
+            raise
+        return not self.is_interrupted
+
     def _is_ready(self) -> bool:
         """Do what comes before the next record; False when something is missing for that yet."""
         while self._follow():
@@ -118,6 +145,8 @@ class Turn:
             if not self.take(step):
                 return False
             decisions.took()
+            if self.is_interrupted:
+                return False
         return True
 
     def _read_tables(self, step: Tables) -> bool:

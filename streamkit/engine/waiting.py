@@ -80,7 +80,8 @@ class Answer:
 class Call:
     """One call of a function. `number` is that of its first event.
 
-    `attempts` is how many have failed. `due`: not before, in ms of the wall clock.
+    `attempts` is how many have failed. `due`: not before, in ms of the wall clock. `given`: of so
+    many of its events the results, and so many of those of the next.
     """
 
     events: tuple[Event, ...]
@@ -88,6 +89,7 @@ class Call:
     attempts: int = 0
     due: int | None = None
     answer: Answer | None = None
+    given: tuple[int, int] = (0, 0)
 
     @property
     def number(self) -> int:

@@ -42,6 +42,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     the step. `attempts`: calls that failed; the next is `due` at that time of the wall clock, in
     ms. `batch`: the number of the first event of the batch it is in, once that is complete.
     `earlier`, of one that had been set aside: how often it was tried, and its place behind which.
+    `given`, of the first of a call: the results of so many of its events, and so many of the next.
     """
 
     key: bytes | None
@@ -58,6 +59,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     due: int | None = None
     batch: int | None = None
     earlier: tuple[int, str | None, int] | None = None
+    given: tuple[int, int] = (0, 0)
 
 
 def waiting_name(step: str) -> str:

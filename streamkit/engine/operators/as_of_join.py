@@ -64,14 +64,30 @@ class AsOfJoin:
         gone = self._right.over(until)
         if self._kind.direction == "forward":
             over += [(at, 0, data, stamp) for at, data, stamp in gone]
-        for _, number, data, stamp in sorted(over):
+        over.sort()
+        for done, (_, number, data, stamp) in enumerate(over, start=1):
             if number:
                 self._decide(data, stamp)
             else:
                 self._meet_earlier(data, stamp)
+            if self._cursor.rung:
+                self._put_back(over[done:], gone)
+                self.time.done(self.time.reached)
+                return
         for _, data, stamp in gone:
             self._right.forget(data, stamp)
         self.time.done(watermark)
+
+    def _put_back(
+        self, over: list[tuple[int, int, bytes, int]], gone: list[tuple[int, bytes, int]]
+    ) -> None:
+        """Others wait for their turn: those are still to be decided, these to be forgotten."""
+        for at, number, data, stamp in over:
+            if number:
+                self._left.put_back(at, data, stamp)
+        # All of them: those left of them may need any. Whom an earlier one has met is gone.
+        for each in gone:
+            self._right.put_back(*each)
 
     def _meet_earlier(self, data: bytes, at: int) -> None:
         """A right event is the first one after all left ones before it that are still there."""

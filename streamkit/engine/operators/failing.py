@@ -18,6 +18,7 @@ from streamkit.dsl.nodes.node import Node, dead_letter_topic, parked_name
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.timers import Asked
 from streamkit.engine.calls import Calls
+from streamkit.engine.cursor import Place
 from streamkit.engine.failed import Failed, as_exception, told
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
@@ -60,7 +61,7 @@ class Failing:
         self._stores = {n: Undoable(site.store(n)) for n in names if n != parked}
         self._undoable = tuple(self._stores.values())
         self._parking = Parking(site.store(parked)) if parked in names else None
-        self._place: tuple[str, int, int] | None = None
+        self._place: Place | None = None
         self._outlet: Outlet | None = None
         letters = node.dead_letters
         if letters is not None:
@@ -76,6 +77,7 @@ class Failing:
         ]
         self.calls = Calls(site.cursor, self._stores, self._send)
         site.failing.append(self)
+        site.marked[node.name] = self
 
     @classmethod
     def of(cls, node: Node, key: Serde, site: Site) -> "Failing | None":
@@ -121,6 +123,16 @@ class Failing:
         else:
             calls.ordinal = 0
         self._place = place
+
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """Which event of the record at a place was the last, if it is at that."""
+        ordinal = self.calls.ordinal
+        return () if self._place != at or ordinal is None else (ordinal,)
+
+    def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
+        """As it was."""
+        self._place = at
+        (self.calls.ordinal,) = marks
 
     def _try(
         self,

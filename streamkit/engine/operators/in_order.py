@@ -46,9 +46,10 @@ class EventsInOrder:
         key: Serde,
         site: Site,
         give: Forward,
-        before: Callable[[int], None],
+        before: Callable[[int], bool],
     ) -> None:
-        """`before` is told the time at which an event came, before it is given on."""
+        """`before` is told the time at which an event came, before it is given on, and says whether
+        it may be."""
         self.time = site.time(node)
         self._node = node
         self._key, self._value = key, node.gives
@@ -97,20 +98,26 @@ class EventsInOrder:
     def advance(self) -> None:
         """Give those whose turn has come."""
         watermark = self.time.closing()
-        self._give_until(max(watermark, self.time.closed + 1))
-        self.time.done(watermark)
+        done = self._give_until(max(watermark, self.time.closed + 1))
+        self.time.done(watermark if done else self.time.reached)
 
-    def _give_until(self, end: int) -> None:
+    def _give_until(self, end: int) -> bool:
+        """False when others wait for their turn before all are given."""
         cursor, store, clock, delay = self._cursor, self._store, self._site.clock, self.time.delay
         place, reached = (cursor.topic, cursor.partition, cursor.offset), clock.watermark
-        given = False
+        given, last = False, None
         try:
             for row, event in store.scan(b"", ordered(end)):
+                at = (event.topic, event.partition, event.offset)
+                if cursor.rung and given and at != last:
+                    return False
+                last = at
                 given, came = True, time_of(row[:8])
                 # For what follows, time is as far as the event: late is what is late by that.
                 clock.watermark = came + delay
                 cursor.frontier = NEVER
-                self._before(came)
+                if not self._before(came):
+                    return False
                 store.delete(row, came)
                 cursor.enter(event.topic, event.partition)
                 cursor.offset, cursor.origin = event.offset, row[8:-8]
@@ -125,6 +132,7 @@ class EventsInOrder:
                 # What was given cannot be taken back with what the record at hand has made.
                 store.touched = place[2]
                 self._site.begin()
+        return True
 
     def _read(self, event: WaitingRow) -> tuple[Any, Any]:
         try:

@@ -93,10 +93,16 @@ class IntervalJoin:
             for number, side in enumerate(self._sides)
             for at, data, stamp in side.over(until)
         ]
-        for _, number, data, stamp in sorted(over):
+        over.sort()
+        for done, (_, number, data, stamp) in enumerate(over, start=1):
             if self._kind.alone[number]:
                 self._give_alone(number, data, stamp)
             self._sides[number].forget(data, stamp)
+            if self._cursor.rung:
+                for at, number, data, stamp in over[done:]:
+                    self._sides[number].put_back(at, data, stamp)
+                self.time.done(self.time.reached)
+                return
         self.time.done(watermark)
 
     def _give_alone(self, number: int, data: bytes, stamp: int) -> None:

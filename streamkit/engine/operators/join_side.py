@@ -155,6 +155,12 @@ class Side:
             self.store.delete(row, at)
         return over
 
+    def put_back(self, until: int, data: bytes, stamp: int) -> None:
+        """It was told of as over, and is not forgotten yet."""
+        row, name = BY_TIME + ordered(until) + data + ordered(stamp), data.decode("latin-1")
+        times = self.store.get(row) or {}
+        self.store.put(row, {**times, name: [*times.get(name, ()), stamp]}, stamp)
+
     def events(self, data: bytes, low: int, high: int) -> Iterator[tuple[int, list[Any]]]:
         """The events of a key in [low, high), by time."""
         rows = moments(data)

@@ -101,7 +101,7 @@ class Timers:
             until = self._site.coming(stamp) - self.time.delay
             if self._next <= until:
                 self._cursor.frontier = NEVER
-                self._fire(until)
+                self._fire(until, whole=True)
                 self._cursor.frontier = None
 
     def _take(self, key: Any, stamp: int) -> None:
@@ -178,16 +178,16 @@ class Timers:
 
     # Time.
 
-    def reach(self, came: int) -> None:
-        """An event is to be given that came then: what is due by then is fired before."""
-        if self._next <= came:
-            self._fire(came)
+    def reach(self, came: int) -> bool:
+        """An event is to be given that came then: what is due by then is fired before. False when
+        others wait for their turn before all is."""
+        return self._next > came or self._fire(came)
 
     def advance(self) -> None:
         """Fire what is due, by time, key and name."""
         watermark = self.time.closing()
-        self._fire(watermark)
-        self.time.done(watermark)
+        done = self._fire(watermark)
+        self.time.done(watermark if done else self.time.reached)
 
     @property
     def due(self) -> int | None:
@@ -205,8 +205,9 @@ class Timers:
     def open(self) -> StillOpen | None:
         return None
 
-    def _fire(self, until: int) -> None:
-        store = self._store
+    def _fire(self, until: int, *, whole: bool = False) -> bool:
+        """False when others wait for their turn, and there is a rest: never of the `whole`."""
+        store, cursor = self._store, self._cursor
         for due in self._rows(until):
             looked = time_of(due[1:9])
             data, _, told = due[9:].rpartition(b"\0")
@@ -217,6 +218,10 @@ class Timers:
                 self._arm(row, data, told.decode(), at, looked)
             else:
                 self._call_for(data, told.decode(), at)
+                if cursor.rung and not whole:
+                    self._next = NEVER
+                    return False
+        return True
 
     def _call_for(self, data: bytes, name: str, at: int) -> set[str]:
         """Call the function for a timer that is due; the names of those that it asked for."""

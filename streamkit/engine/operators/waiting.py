@@ -8,25 +8,27 @@ and it is its turn, its results leave: as of the record it was made of, at the t
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any
 
-from streamkit.dsl.failures import Retry, last_resort
+from streamkit.dsl.failures import Retry
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
-from streamkit.engine.failed import as_exception, told
+from streamkit.engine.cursor import Place
+from streamkit.engine.failed import as_exception
 from streamkit.engine.hot.moment import NEVER, NodeTime
-from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.journal import Parked
 from streamkit.engine.letters import Earlier, Letter
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.failing import Failing
+from streamkit.engine.operators.gathering import Gathering
+from streamkit.engine.operators.leaving import AWAY, Enter, Leaving
 from streamkit.engine.operators.results import gathered
 from streamkit.engine.operators.waiting_rows import Mark, WaitingRows
 from streamkit.engine.performing import perform
 from streamkit.engine.script import Script
 from streamkit.engine.site import Site
 from streamkit.engine.waiting import Answer, Call, Event, Identity, Request
-from streamkit.errors import FunctionError, SerdeError
+from streamkit.errors import SerdeError
 from streamkit.records import Headers, Record
 from streamkit.serde import Serde
 
@@ -34,9 +36,6 @@ MOST_WAITING = 1000
 """Events that wait at a step, at most, and four times what is called at once. More are not read."""
 MOST_BYTES = 32 << 20
 """About so much they take, at most."""
-Sent: TypeAlias = tuple[Outlet, bytes | None, bytes | None, int]
-_GONE = Answer()
-"""Of a call that was not made, as its event goes elsewhere."""
 _ALL = b""
 """The lane of all events, where one is called at a time."""
 
@@ -46,6 +45,7 @@ def build(node: Waiting, key: Serde, site: Site) -> Forward:
     site.waiting.append(step)
     site.on_time(node, step)
     site.keep(waiting_name(node.name), step.rows)
+    site.marked[waiting_name(node.name)] = step
     return step.take
 
 
@@ -69,39 +69,36 @@ class WaitingStep:
         self._key = key
         self._value = node.parent.gives
         self._cursor = site.cursor
+        self.begun: Call | None = None
+        """A call of whose results a part was given, if there is one."""
         self.rows = WaitingRows(
             site.store(waiting_name(node.name)),
-            self.queue,
             key,
             node.parent.gives,
             function,
             site.cursor,
-            self._marks,
+            self._kept_marks,
         )
         self._start = site.start
-        self._site = site
         self._forward = site.after(node, key)
         self._gathered = gathered(function)
         self._retry = node.failure if isinstance(node.failure, Retry) else None
-        self._stops = last_resort(node.failure) is None
         self._failing = Failing.of(node, key, site)
         self._call: Callable[..., Any] | None = None
         if self._failing is not None:
             self._failing.again = self._again
             if self._here and waits.batch is None:
                 self._call = self._failing.calls.event(function, key)
+        self._leaving = Leaving(node, key, site, self._failing, keeps=self._call is not None)
+        self._gathering = Gathering(waits.batch or 1, waits.within)
         self._most = max(MOST_WAITING, 4 * waits.concurrency * (waits.batch or 1))
         self._script: Script | None = None
         self._now = 0
-        self._open: list[Event] = []  # what the next batch is gathered of
-        self._opened = 0  # when the first of them came
-        self._hurried = False
         self._next = 0
         self._settled = NEVER
         self._last: tuple[Any, ...] = ()  # what the last event was made of
         self._ordinal = 0
         self._parked: list[Parked] = []
-        self._sent: list[Sent] = []
 
     # An event comes.
 
@@ -174,16 +171,13 @@ class WaitingStep:
 
     def _gather(self, event: Event) -> None:
         self.queue.hold(event)
-        if not self._open:
-            self._opened = self._now
-        self._open.append(event)
-        if len(self._open) == self._waits.batch:
+        self._gathering.add(event, self._now)
+        if not self._gathering.room:
             self.cut()
 
     def cut(self) -> None:
         """What was gathered is a batch."""
-        if self._open:
-            events, self._open, self._hurried = tuple(self._open), [], False
+        if events := self._gathering.take():
             self.queue.add(Call(events, _ALL if self._here else None))
             self.call()
 
@@ -219,7 +213,7 @@ class WaitingStep:
             self._encode(event)
             if self._script.parked(self.name, event.identity):
                 return False  # it failed live, and what came of it came later
-        if self._goes(event):
+        if self._leaving.goes(event):
             return True
         answer = self._attempt(call)
         if answer.error is not None and (pause := self._pause(call)) is not None:
@@ -227,7 +221,8 @@ class WaitingStep:
             call.attempts, call.due = 1, self._due(pause)
             self._parked.append(Parked(self.name, event.identity))
             return False
-        for result in self._results(call, answer, lambda event: None)[0]:
+        self._leaving.begin(call, answer, lambda event: None)
+        for result in self._leaving.settled(event):
             self._forward(event.key, result, event.stamp, event.headers)
         return True
 
@@ -302,8 +297,9 @@ class WaitingStep:
         last = calls[-1:] if self._waits.order == "partition" else calls
         return [call.events[0].identity for call in last]
 
-    def give(self, call: Call, enter: Callable[[Event], None], passed: Callable[[], None]) -> bool:
-        """Give the results of a call; False when it failed and is to be made again.
+    def give(self, call: Call, enter: Enter, passed: Callable[[], None]) -> bool:
+        """Give the results of a call; False when it failed and is to be made again, or when there
+        is a rest to `go_on` with.
 
         `enter` takes the task back to where an event came from, `passed` is called as time may
         have. What raises leaves the events from there on where they are.
@@ -312,118 +308,29 @@ class WaitingStep:
         if answer is None:  # it is made here
             enter(call.events[-1])
             # Who goes elsewhere is not called for: nothing of that could be taken back.
-            gone = self._call is not None and self._goes(call.events[-1])
-            answer = _GONE if gone else self._attempt(call)
+            gone = self._call is not None and self._leaving.goes(call.events[-1])
+            answer = AWAY if gone else self._attempt(call)
             while answer.error is not None and (pause := self._pause(call)) is not None:
                 if self._script is None:
                     self.queue.again(call, self._due(pause))
                     return False
                 call.attempts += 1
                 answer = self._attempt(call)
-        results = self._results(call, answer, enter)
-        for event, some in zip(call.events, results, strict=True):
-            enter(event)
-            self._cursor.frontier = event.frontier
-            if event is call.events[-1]:
-                for outlet, name, data, stamp in self._sent:
-                    outlet.add(name, data, stamp, ())
-            for result in some:
-                self._forward(event.key, result, event.stamp, event.headers)
-            self._cursor.frontier = None
-            self.queue.left(event)
-            if event is call.events[-1]:
-                self.queue.leave(call)
-            passed()
+        self._leaving.begin(call, answer, enter)
+        return self.go_on(enter, passed)
+
+    def go_on(self, enter: Enter, passed: Callable[[], None]) -> bool:
+        """Give what is left of the results of a call; False when it is again not all."""
+        call = self._leaving.call
+        done = self._leaving.give(enter, passed)
+        self.begun = None if done else call
         self.call()
-        return True
+        return done
 
-    def _results(
-        self, call: Call, answer: Answer, enter: Callable[[Event], None]
-    ) -> Sequence[Sequence[Any]]:
-        """What to give on, by event; what the function sent is put aside. Events that it failed for
-        go where they are to go, and so do those that follow one."""
-        error, events = answer.error, call.events
-        self._sent = []
-        if answer is _GONE:
-            return [()]
-        enter(events[-1])
-        if self._waits.batch is None and self._call is None and self._goes(events[0]):
-            return [()]
-        results: list[Sequence[Any]] = []
-        if error is None:
-            try:
-                results = self._of_each(events, answer.value)
-                self._check(events, results)
-                self._sent = [self._written(*each) for each in answer.sent]
-            except Exception as failed:
-                error = failed
-        if error is not None:
-            results = [()] * len(events)
-            if self._stops:
-                self._stop(call, error)
-        failing = self._failing
-        for number, event in enumerate(events):
-            if failing is None:
-                break
-            enter(event)
-            if self._waits.batch is not None and self._goes(event):
-                results[number] = ()
-            elif error is not None:
-                failing.calls.ordinal = event.ordinal
-                given = (event.key, event.value, event.stamp, event.headers)
-                failing.fail(*given, error, call.attempts + 1, event.earlier)
-            elif event.earlier is not None:
-                failing.passed(event.key, event.stamp, event.earlier)
-        return results
-
-    def _written(self, topic: str, key: Any, value: Any, stamp: int) -> Sent:
-        """What a function sent. Raises what the topic refuses it with."""
-        outlet, name, data = self._site.encoded(topic, key, value, stamp)
-        error = self._site.refusal(outlet.topic, name, data, stamp, ())
-        if error is not None:
-            raise error
-        return outlet, name, data, stamp
-
-    def _of_each(self, events: Sequence[Event], value: Any) -> list[Sequence[Any]]:
-        """The results of a call by event."""
-        if self._waits.batch is None:
-            return [value if self._call is not None else self._gathered(value)]
-        if value is None:
-            return [()] * len(events)
-        if len(value) == len(events):
-            return [() if each is None else (each,) for each in value]
-        # Fewer or more belong to the batch as a whole, which is there with its last event.
-        return [*[()] * (len(events) - 1), [each for each in value if each is not None]]
-
-    def _check(self, events: Sequence[Event], results: Sequence[Sequence[Any]]) -> None:
-        """Raises what topics would refuse, where something else than stopping is done about it."""
-        if self._failing is not None and self._call is None:
-            for event, some in zip(events, results, strict=True):
-                self._failing.check(event.key, some, event.stamp, event.headers)
-
-    def _goes(self, event: Event) -> bool:
-        """Whether an event is not to be processed: it goes where one of its key has gone that
-        failed, or back there as it is not its turn; it has then."""
-        failing = self._failing
-        if failing is None:
-            return False
-        failing.calls.ordinal = event.ordinal
-        given = (event.key, event.value, event.stamp, event.headers)
-        if event.earlier is None:
-            return failing.follows(*given)
-        return failing.turned_away(*given, event.earlier)
-
-    def _stop(self, call: Call, error: Exception) -> None:
-        """The app stops because of a call that has failed for good."""
-        first, last, function = call.events[0], call.events[-1], self._function
-        if error is self._cursor.reported or len(call.events) == 1:
-            self._cursor.fail(function, last.key, error)
-        failed = FunctionError(
-            f"{function.described} raised {told(error)}; it was given a batch of "
-            f"{len(call.events)}, made of the records {first.coordinates} to {last.coordinates}"
-        )
-        self._cursor.reported = failed
-        raise failed from error
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the results of the call that has `begun` are here: else it is made again."""
+        return self._leaving.call is not None
 
     # For the task.
 
@@ -448,24 +355,17 @@ class WaitingStep:
     @property
     def is_due(self) -> bool:
         """Whether a batch is complete because of the time."""
-        within = self._waits.within
-        if not self._open or within is None:
-            return False
-        return self._hurried or self._now - self._opened >= within
+        return self._gathering.is_due(self._now)
 
     def hurry(self) -> bool:
         """Do not wait for more to make a batch of what there is; False when there is nothing."""
-        self._hurried = bool(self._open)
-        return self._hurried
+        return self._gathering.hurry()
 
     @property
     def due_at(self) -> int | None:
         """When it has something to do next, if nothing comes: in ms of the wall clock."""
-        due = self.queue.due
-        if self._open and self._waits.within is not None:
-            at = self._opened + self._waits.within
-            due = at if due is None else min(at, due)
-        return due
+        known = (self.queue.due, self._gathering.due_at)
+        return min((at for at in known if at is not None), default=None)
 
     @property
     def room(self) -> int:
@@ -474,7 +374,7 @@ class WaitingStep:
             return 0
         room = max(0, self._most - len(self.queue))
         if self._here and self._waits.batch is not None:
-            room = min(room, self._waits.batch - len(self._open))
+            room = min(room, self._gathering.room)
         return room
 
     def begin(self) -> None:
@@ -488,14 +388,18 @@ class WaitingStep:
             some = list(group)
             event, kept = some[0]
             if self._waits.batch is not None and kept.batch is None:
-                self._open.append(event)
-                self._opened = self._now
+                self._gathering.add(event, self._now)
                 continue
             whole = kept.batch is not None
             lane = (_ALL if self._here else None) if whole else self._lane(event)
             of_call = tuple(event for event, _ in some)
-            self.queue.add(Call(of_call, lane, kept.attempts, kept.due))
-        if self._waits.batch is not None and len(self._open) >= self._waits.batch:
+            call = Call(of_call, lane, kept.attempts, kept.due, given=kept.given)
+            self.queue.add(call)
+            if kept.given > (0, 0):
+                self.begun = call
+                for event in of_call[: kept.given[0]]:
+                    self.queue.left(event)
+        if not self._gathering.room:
             self.cut()  # it was gathered for larger ones
         self.call()
 
@@ -503,14 +407,28 @@ class WaitingStep:
         """Time has passed, and what is before it has done what was due: it waits here by now."""
         self._settled = self._reached()
 
-    def _marks(self) -> Iterator[tuple[int, Mark]]:
+    def _kept_marks(self) -> Iterator[tuple[Event, Mark]]:
         """Of all that waits."""
         batched = self._waits.batch is not None
         for call in self.queue.calls.values():
+            batch, given = call.number if batched else None, call.given
             for event in call.events:
-                yield event.number, (call.attempts, call.due, call.number if batched else None)
-        for event in self._open:
-            yield event.number, (0, None, None)
+                yield event, (call.attempts, call.due, batch, given)
+                given = (0, 0)
+        for event in self._gathering.events:
+            yield event, (0, None, None, (0, 0))
+
+    # In the middle of what a record has brought about.
+
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """Which event of the record was the last, and how far time had come for it."""
+        return self._ordinal if self._last == at else -1, self._settled
+
+    def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
+        """As it was."""
+        ordinal, self._settled = marks
+        if ordinal >= 0:
+            self._last, self._ordinal = at, ordinal
 
 
 def _batch(row: tuple[Event, WaitingRow]) -> int:

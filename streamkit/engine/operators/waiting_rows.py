@@ -9,13 +9,14 @@ from streamkit.engine.cursor import Cursor
 from streamkit.engine.letters import Behind, Earlier
 from streamkit.engine.rows import Rows
 from streamkit.engine.state.store import Store
-from streamkit.engine.waiting import Event, Queue
+from streamkit.engine.waiting import Event
 from streamkit.errors import SerdeError
 from streamkit.records import Columns
 from streamkit.serde import Serde
 
-Mark: TypeAlias = tuple[int, int | None, int | None]
-"""Of an event: the attempts of its call, when that is due, and the number of its batch."""
+Mark: TypeAlias = tuple[int, int | None, int | None, tuple[int, int]]
+"""Of an event: the attempts of its call, when that is due, and the number of its batch; of the
+first of a call, how much of what came of it was given."""
 
 
 class WaitingRows:
@@ -27,17 +28,15 @@ class WaitingRows:
     def __init__(
         self,
         store: Store,
-        queue: Queue,
         key: Serde,
         value: Serde,
         function: Function,
         cursor: Cursor,
-        marks: Callable[[], Iterable[tuple[int, Mark]]],
+        marks: Callable[[], Iterable[tuple[Event, Mark]]],
     ) -> None:
-        """`marks` gives those of all that waits, by number."""
+        """`marks` gives those of all that waits."""
         self.touched = -2
         self._store = store
-        self._queue = queue
         self._key = key
         self._value = value
         self._function = function
@@ -55,21 +54,22 @@ class WaitingRows:
 
     def changes(self) -> Rows:
         """What has begun to wait since the last call and still does, and what does no more."""
-        store, kept, before = self._store, dict(self._marks()), self._kept
+        store, before = self._store, self._kept
+        self._kept = kept = {}
+        for event, mark in self._marks():
+            number = event.number
+            kept[number] = mark
+            if before.get(number) != mark:
+                store.put(number.to_bytes(8), _row(event, *mark), event.stamp)
         for number in before.keys() - kept.keys():
             store.delete(number.to_bytes(8), 0)
-        for number, mark in kept.items():
-            if before.get(number) != mark:
-                event = self._queue.events[number]
-                store.put(number.to_bytes(8), _row(event, *mark), event.stamp)
-        self._kept = kept
         return store.changes()
 
     def events(self) -> Iterator[tuple[Event, WaitingRow]]:
         """What waited when it was committed, in its order. Raises SerdeError."""
         for row, kept in self._store.scan(b""):
             number = int.from_bytes(row)
-            self._kept[number] = (kept.attempts, kept.due, kept.batch)
+            self._kept[number] = (kept.attempts, kept.due, kept.batch, kept.given)
             yield self._restored(number, kept), kept
 
     def _restored(self, number: int, kept: WaitingRow) -> Event:
@@ -88,11 +88,13 @@ class WaitingRows:
         )  # fmt: skip
 
 
-def _row(event: Event, attempts: int, due: int | None, batch: int | None) -> WaitingRow:
+def _row(
+    event: Event, attempts: int, due: int | None, batch: int | None, given: tuple[int, int]
+) -> WaitingRow:
     return WaitingRow(
         event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
         event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
-        _stands(event.earlier),
+        _stands(event.earlier), given,
     )  # fmt: skip
 
 

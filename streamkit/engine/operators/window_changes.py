@@ -1,5 +1,7 @@
 """What changed since it was given, for emit=every(...)."""
 
+from collections.abc import Iterable
+
 from streamkit.dsl.windows import Emit, Every
 from streamkit.engine.hot.moment import NEVER, NodeTime
 
@@ -11,13 +13,14 @@ class Changes:
     and said it with `recall`.
     """
 
-    __slots__ = ("_every", "_next", "_rows", "_time")
+    __slots__ = ("_every", "_is_kept", "_next", "_rows", "_time")
 
     def __init__(self, every: int, time: NodeTime) -> None:
         self._every = every
         self._time = time
         self._rows: dict[bytes, None] | None = None
         self._next: int | None = None
+        self._is_kept = False
 
     @property
     def unknown(self) -> bool:
@@ -28,6 +31,21 @@ class Changes:
         self._rows = dict.fromkeys(rows)
         if self._next is None:
             self._next = self._after(self._time.watermark)
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """When to look at them, for who is interrupted while time passes."""
+        return () if self._next is None else (self._next,)
+
+    def keep(self, marks: tuple[int, ...]) -> None:
+        """As it was then, before anything is done."""
+        for self._next in marks:
+            self._is_kept = True
+
+    def put_back(self, rows: Iterable[bytes]) -> None:
+        """They were taken, and are still to be given."""
+        assert self._rows is not None, "taken from what is known"
+        self._rows |= dict.fromkeys(rows)
 
     def add(self, row: bytes) -> None:
         assert self._rows is not None, "looked at before the first event"
@@ -44,7 +62,9 @@ class Changes:
     @property
     def due(self) -> int | None:
         """The watermark at which to look at them; None: there are none."""
-        if self._rows is None:
+        if self._rows is None and self._is_kept:
+            pass
+        elif self._rows is None:
             # Asked before the first event: what the watermark is passes no multiple unseen.
             self._next = self._after(self._time.watermark)
         elif not self._rows:

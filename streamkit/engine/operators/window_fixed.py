@@ -8,6 +8,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Hopping
+from streamkit.engine.cursor import Place
 from streamkit.engine.hot.folds import Tumbling
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
@@ -139,10 +140,8 @@ class FixedWindows:
         self._opened.clear()
         if self._quick is not None:
             self._quick.forget()
-        if self._changes is not None:
-            self._give_changes(watermark)
-        self._close(watermark)
-        self.time.done(watermark)
+        done = self._give_changes(watermark) and self._close(watermark)
+        self.time.done(watermark if done else self.time.reached)
 
     @property
     def due(self) -> int | None:
@@ -168,10 +167,11 @@ class FixedWindows:
             yield start
             low = ordered(start + 1)
 
-    def _close(self, watermark: int) -> None:
+    def _close(self, watermark: int) -> bool:
+        """False when others wait for their turn before all is done."""
         size, updates, changed = self._kind.size, self._node.emit == "update", self._changes
         delete, give = self._store.delete, self._results.give_encoded
-        fresh = self._store.fresh
+        fresh, cursor = self._store.fresh, self._cursor
         # In the order of the rows: by start, which is by end, and then by key.
         for row, (count, state, given) in self._store.scan(
             b"", ordered(watermark - self._reach + 1)
@@ -183,17 +183,36 @@ class FixedWindows:
                 changed.discard(row)
             if not updates and given != count:
                 give(row[8:], state, start, start + size, count)
+                if cursor.rung:
+                    return False
+        return True
 
-    def _give_changes(self, watermark: int) -> None:
-        assert self._changes is not None
+    def _give_changes(self, watermark: int) -> bool:
+        """The same of what has changed."""
+        if self._changes is None:
+            return True
         if self._changes.unknown:
             self._recall()
-        for row in sorted(self._changes.take(watermark)):
+        rows = sorted(self._changes.take(watermark))
+        for number, row in enumerate(rows, start=1):
             start = time_of(row[:8])
             cell = self._fetch(row, start + self._kind.size - 1)
             count, state, _ = cell
             cell[2] = count
             self._results.give_encoded(row[8:], state, start, start + self._kind.size, count)
+            if self._cursor.rung:
+                self._changes.put_back(rows[number:])
+                return False
+        return True
+
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """When changes are due."""
+        return () if self._changes is None else self._changes.marks
+
+    def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
+        """As it was."""
+        if self._changes is not None:
+            self._changes.keep(marks)
 
     def _recall(self) -> None:
         assert self._changes is not None

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Session
+from streamkit.engine.cursor import Place
 from streamkit.engine.hot.folds import Continuing
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
@@ -186,10 +187,8 @@ class Sessions:
         """Give what is due, and close what the watermark has reached."""
         self._begin()
         watermark = self.time.closing()
-        if self._changes is not None:
-            self._give_changes(self._changes.take(watermark))
-        self._close(watermark)
-        self.time.done(watermark)
+        done = self._give_changes(watermark) and self._close(watermark)
+        self.time.done(watermark if done else self.time.reached)
 
     @property
     def due(self) -> int | None:
@@ -222,7 +221,17 @@ class Sessions:
         if self._changes is not None:
             self._changes.recall(changed)
 
-    def _close(self, watermark: int) -> None:
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """When changes are due."""
+        return () if self._changes is None else self._changes.marks
+
+    def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
+        """As it was."""
+        if self._changes is not None:
+            self._changes.keep(marks)
+
+    def _close(self, watermark: int) -> bool:
+        """False when others wait for their turn before all is done."""
         closed: list[tuple[int, bytes, Open]] = []
         self._store.touched = self._cursor.offset
         while self._times and self._times[0] <= watermark:
@@ -231,12 +240,28 @@ class Sessions:
                 self._close_key(data, watermark, closed)
         closed.sort(key=lambda each: each[:2])
         updates = self._node.emit == "update"
-        for last, data, one in closed:
+        for number, (last, data, one) in enumerate(closed, start=1):
             if not updates and _is_changed(one):
                 self._given(data, one)
             if self._events is not None:
                 for row, _ in self._rows(one, data):
                     self._events.delete(row, last)
+            if self._cursor.rung:
+                self._put_back(closed[number:])
+                return False
+        return True
+
+    def _put_back(self, closed: list[tuple[int, bytes, Open]]) -> None:
+        """They are still to be given."""
+        by_key: dict[bytes, list[Open]] = {}
+        for _, data, one in closed:
+            by_key.setdefault(data, []).append(one)
+        for data, some in by_key.items():
+            sessions = self._fetch(data, some[0][1])
+            sessions[:0] = some
+            self._look_at(data, sessions)
+            if self._changes is not None:
+                self._changes.put_back([data])
 
     def _close_key(
         self, data: bytes, watermark: int, closed: list[tuple[int, bytes, Open]]
@@ -264,14 +289,22 @@ class Sessions:
         del sessions[:number]
         self._look_at(data, sessions)
 
-    def _give_changes(self, keys: list[bytes]) -> None:
+    def _give_changes(self, watermark: int) -> bool:
+        """The same of what has changed."""
+        if self._changes is None:
+            return True
         changed = []
-        for data in keys:
+        for data in self._changes.take(watermark):
             sessions = self._store.get(data)
             changed += [(one[1], data, at) for at, one in enumerate(sessions) if _is_changed(one)]
-        for last, data, at in sorted(changed):
+        changed.sort()
+        for number, (last, data, at) in enumerate(changed, start=1):
             sessions = self._fetch(data, last)
             sessions[at] = self._given(data, sessions[at])
+            if self._cursor.rung:
+                self._changes.put_back(data for _, data, _ in changed[number:])
+                return False
+        return True
 
 
 def _is_changed(one: Open) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Sliding
+from streamkit.engine.cursor import Place
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.window_changes import changes
@@ -108,12 +109,10 @@ class SlidingWindows:
         """Give what is due, close what the watermark has reached, forget what nothing needs."""
         self._begin()
         watermark = self.time.closing()
-        if self._changes is not None:
-            for at, data, row in sorted(map(_parts, self._changes.take(watermark))):
-                self._give_changed(data, at, row)
-        self._close(watermark - self._grace)
-        self._forget(watermark - self._grace - self._size + 1)
-        self.time.done(watermark)
+        done = self._give_changes(watermark) and self._close(watermark - self._grace)
+        if done:
+            self._forget(watermark - self._grace - self._size + 1)
+        self.time.done(watermark if done else self.time.reached)
 
     @property
     def due(self) -> int | None:
@@ -160,15 +159,43 @@ class SlidingWindows:
         changed = _is_window(at, events) and given != len(list(self._values(data, at)))
         return row if changed else None
 
-    def _close(self, before: int) -> None:
-        """Windows of times before this one are final now."""
+    def _give_changes(self, watermark: int) -> bool:
+        """False when others wait for their turn before all is done."""
+        if self._changes is None:
+            return True
+        rows = sorted(map(_parts, self._changes.take(watermark)))
+        for number, (at, data, row) in enumerate(rows, start=1):
+            self._give_changed(data, at, row)
+            if self._cursor.rung:
+                self._changes.put_back(row for *_, row in rows[number:])
+                return False
+        return True
+
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """What is closed, and when changes are due."""
+        if self._closed is None:
+            return ()
+        return (self._closed, *(() if self._changes is None else self._changes.marks))
+
+    def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
+        """As it was."""
+        self._closed = marks[0]
+        if self._changes is not None:
+            self._changes.keep(marks[1:])
+
+    def _close(self, before: int) -> bool:
+        """Windows of times before this one are final now. False when others wait for their turn:
+        so are those of a time before."""
         assert self._closed is not None
         if before <= self._closed:
-            return
+            return True
         low, high = BY_TIME + ordered(self._closed), BY_TIME + ordered(before)
-        self._closed = before
         for row, _ in self._store.scan(low, high):
             at, data = time_of(row[1:9]), row[9:]
+            if self._cursor.rung and at > self._closed:
+                self._closed = at
+                return False
+            self._closed = at
             if self._node.emit == "update":
                 continue
             if self._changes is None:
@@ -178,6 +205,8 @@ class SlidingWindows:
             elif (changed := self._changed(data, at)) is not None:
                 self._changes.discard(changed)
                 self._give_changed(data, at, changed)
+        self._closed = before
+        return True
 
     def _give_changed(self, data: bytes, at: int, row: bytes) -> None:
         _, events = self._store.get(row)

@@ -20,4 +20,5 @@ def build(node: WindowFold, key: Serde, site: Site) -> Forward:
         case Sliding() as kind:
             windows = SlidingWindows(node, kind, key, site)
     site.on_time(node, windows)
+    site.marked[node.name] = windows
     return windows.step()

@@ -1,0 +1,48 @@
+"""What the next batch of a step is gathered of."""
+
+from streamkit.engine.waiting import Event
+
+
+class Gathering:
+    """A batch is complete when it has `most` events, or when its first has waited `within` ms of
+    the wall clock, which is told with each call."""
+
+    def __init__(self, most: int, within: int | None) -> None:
+        self.events: list[Event] = []
+        self._most = most
+        self._within = within
+        self._since = 0
+        self._hurried = False
+
+    def add(self, event: Event, now: int) -> None:
+        """Another event comes."""
+        if not self.events:
+            self._since = now
+        self.events.append(event)
+
+    def take(self) -> tuple[Event, ...]:
+        """What there is, as a batch."""
+        events, self.events, self._hurried = tuple(self.events), [], False
+        return events
+
+    @property
+    def room(self) -> int:
+        """How many events are missing."""
+        return max(0, self._most - len(self.events))
+
+    def hurry(self) -> bool:
+        """Wait for no more of them; False when there is none to make a batch of."""
+        self._hurried = bool(self.events)
+        return self._hurried
+
+    def is_due(self, now: int) -> bool:
+        """Whether it is complete because of the time."""
+        due = self.due_at
+        return due is not None and (self._hurried or now >= due)
+
+    @property
+    def due_at(self) -> int | None:
+        """When it will be."""
+        if not self.events or self._within is None:
+            return None
+        return self._since + self._within

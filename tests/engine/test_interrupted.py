@@ -1,0 +1,186 @@
+"""What closes at once, or comes of one call, may be much, and what takes it slow: others have their
+turn after any of it, and nothing is to be seen of that in what comes out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+from msgspec import Struct
+
+from streamkit import App, Context, Timer, dlq, every, session, sliding, tumbling
+from streamkit.dsl.stream import Stream
+
+KEYS = "abcde"
+
+
+class Order(Struct):
+    n: int
+
+
+def paired(one: Order, other: Order | None) -> list[int]:
+    return [one.n] if other is None else [one.n, other.n]
+
+
+class Slow:
+    """A step whose calls take so long that others wait at the end of each, and how many of them
+    there were in a turn."""
+
+    def __init__(self) -> None:
+        self.tasks: Callable[[], Any] = tuple
+        self.calls = 0
+
+    def waits(self) -> None:
+        self.calls += 1
+        for task in self.tasks():
+            task.enough()
+
+
+def listed(sofar: list[int] | None, order: Order) -> list[int]:
+    return [*(sofar or []), order.n]
+
+
+def wide(stream: Stream[Any], kind: str) -> Stream[Any]:
+    """A stream that gives much at once."""
+    match kind:
+        case "tumbling" | "updates" | "idle":
+            idle = "3s" if kind == "idle" else None
+            window = stream.window(tumbling("6s"), close_after_idle=idle)
+        case "sliding" | "sliding changes":
+            window = stream.window(sliding("3s"))
+        case "sessions" | "session changes":
+            window = stream.window(session("2s"))
+        case "interval":
+            other = stream.filter(lambda order: order.n % 3 == 0)
+            near = stream.join(other, within="1s", how="left", name="pairs")
+            return near(paired)
+        case "as of":
+            other = stream.filter(lambda order: order.n % 3 == 0)
+            near = stream.join_as_of(
+                other, tolerance="2s", direction="nearest", how="left", name="pairs"
+            )
+            return near(paired)
+        case "timers":
+
+            @stream.by(lambda order: KEYS[order.n % 2], name="two").process(name="reminded")
+            def reminded(order: Order, context: Context) -> None:
+                context.timer(str(order.n), after="3s")
+
+            @reminded.on_timer
+            def remind(timer: Timer) -> list[int]:
+                return [timer.timestamp]
+
+            return remind
+        case "batch":
+            return stream.process(batch=7, within="10s", name="pairs")(twice)
+        case "async batch":
+            return stream.process(batch=7, within="10s", name="pairs")(twice_later)
+        case "many":
+            return stream.process(concurrency=3, name="pairs")(many)
+    emit = every("4s") if "changes" in kind or kind == "updates" else "final"
+    return window.aggregate(emit=emit, name="lists")(listed)
+
+
+def twice(orders: list[Order]) -> list[int]:
+    return [order.n for order in orders for _ in range(1 + len(orders) % 2)]
+
+
+async def twice_later(orders: list[Order]) -> list[int]:
+    await asyncio.sleep(1)
+    return twice(orders)
+
+
+async def many(order: Order) -> AsyncIterator[int]:
+    await asyncio.sleep(order.n % 3)
+    for _ in range(3):
+        yield order.n
+
+
+def app_of(kind: str, slow: Slow) -> App:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+
+    def drawn(context: Context) -> UUID:
+        # What was handed over lies elsewhere each time.
+        return UUID(int=1) if kind == "timers" else context.uuid()
+
+    @wide(orders, kind).process(name="taken", on_error=dlq(mode="key"))
+    def taken(value: Any, context: Context) -> Iterator[list[str]]:
+        slow.waits()
+        draw = drawn(context)
+        if draw.int % 11 == 0:
+            raise ValueError(f"no {value}")
+        yield [str(value), str(draw), context.key]
+
+    taken.to("out")
+
+    @taken.process(name="asked", order="key", to="answers")
+    async def asked(value: list[str], context: Context) -> str:
+        return f"{value[0]} {drawn(context)}"
+
+    # What follows in other tasks is told of time, and of no more time than it may be.
+    taken.by(lambda value: "all", name="all").window(tumbling("5s")).count(to="counts")
+    return app
+
+
+TOPICS = ("out", "answers", "counts", "shop-dlq", "shop-all-repartition")
+
+
+def play(kind: str, seed: int | None) -> dict[str, dict[Any, list[Any]]]:
+    """What comes out; with a seed, of a run in which each call has others wait, and any of them
+    is followed by a commit, a crash, or others that have the tasks."""
+    slow, chance = Slow(), Random(seed)
+    with app_of(kind, slow).test(partitions=2) as t:
+        for number in range(30):
+            at = number * 900 + (number % 4) * 100
+            t.send("orders", Order(number), key=KEYS[number % 5], timestamp=at)
+        if seed is not None:
+            slow.tasks = lambda: t.tasks
+        for last in range(2):
+            while True:
+                slow.calls = 0
+                busy = t.step()
+                # One for each task; what a record meets at once is not parted.
+                assert seed is None or kind == "interval" or slow.calls <= 2
+                if not busy:
+                    if not t._answers():
+                        break
+                elif seed is not None:
+                    for _ in range(chance.randint(0, 2)):
+                        chance.choice([t.commit, t.commit, t.crash, t.rebalance])()
+            t.run()
+            if kind == "idle" and not last:
+                t.advance("4s")
+        t.run()
+        t.finish()
+        found = {topic: by_key(t.topic(topic)) for topic in TOPICS}
+        assert sum(len(each) for topic in found.values() for each in topic.values()) > 30
+        return found
+
+
+def by_key(records: list[Any]) -> dict[Any, list[Any]]:
+    """What has an order: that of different keys is that of answers, and of tasks."""
+    found: dict[Any, list[Any]] = {}
+    for each in records:
+        found.setdefault(each.key, []).append((each.value, each.timestamp, each.headers))
+    found.pop(None, None)  # markers of time
+    if "all" in found:  # what several tasks wrote
+        found["all"].sort(key=str)
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tumbling", "updates", "idle", "sliding", "sliding changes", "sessions", "session changes",
+        "interval", "as of", "timers", "batch", "async batch", "many",
+    ],
+)  # fmt: skip
+def test_nothing_is_to_be_seen_of_turns_that_others_had_in_the_middle(kind: str) -> None:
+    whole = play(kind, None)
+    for seed in range(2):
+        parted = play(kind, seed)
+        for topic in TOPICS:
+            assert parted[topic] == whole[topic], (topic, seed)
