@@ -25,20 +25,17 @@ def dedupe(
     event is remembered for `within` of event time since it first came. One where `on` gives None
     is like no other.
     """
-    identity = getter(on)
+    identity = getter(on, stream)
     span = milliseconds(within)
+    # Twice as long, so that what events find that are behind does not depend on how far time is.
+    kept = MapState[str, int](ttl=2 * timedelta(milliseconds=span))
 
-    def first(
-        event: Any,
-        context: Context,
-        seen: MapState[str, int] = MapState(ttl=within),  # noqa: B008
-    ) -> bool:
+    def first(event: Any, context: Context, seen: MapState[str, int] = kept) -> bool:
         same = identity(event)
         if same is None:
             return True
         # Text, as an id is the same whether it came as a number or not.
         before = seen.get(str(same))
-        # What is due to be forgotten may still be there for a while.
         if before is not None and abs(context.timestamp - before) < span:
             return False
         seen[str(same)] = context.timestamp

@@ -1,23 +1,43 @@
 """What of an event: a field by its name, or what a function makes of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from operator import attrgetter
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, get_type_hints
 
 import msgspec
 
-V = TypeVar("V")
-
-Of: TypeAlias = str | Callable[[V], Any]
+from streamkit import Stream, TopologyError
 
 
-def getter(of: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """How to get it. A field that a dict does not have is None."""
+def getter(of: str | Callable[[Any], Any], stream: Stream[Any]) -> Callable[[Any], Any]:
+    """How to get it of the stream's values. A field that a dict does not have is None.
+
+    Raises TopologyError for a field that they cannot have.
+    """
     if callable(of):
         return of
+    check_field(of, stream)
     name, attribute = of, attrgetter(of)
     return lambda event: event.get(name) if isinstance(event, Mapping) else attribute(event)
+
+
+def check_field(field: str, stream: Stream[Any]) -> None:
+    """Raises TopologyError for a field that the stream's values cannot have."""
+    type_ = stream.type
+    if not isinstance(type_, type) or not (
+        is_dataclass(type_) or issubclass(type_, msgspec.Struct)
+    ):
+        return  # a dict, or nobody knows
+    known = get_type_hints(type_)
+    first = field.partition(".")[0]
+    if first not in known and not hasattr(type_, first):
+        near = get_close_matches(first, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
+        raise TopologyError(
+            f"the values of {stream.name!r}: {type_.__name__} has no field {first!r}{hint}"
+        )
 
 
 def as_dict(event: Any) -> dict[str, Any]:
@@ -25,7 +45,7 @@ def as_dict(event: Any) -> dict[str, Any]:
     if isinstance(event, msgspec.Struct):
         return msgspec.structs.asdict(event)
     if is_dataclass(event) and not isinstance(event, type):
-        return asdict(event)
+        return {field.name: getattr(event, field.name) for field in fields(event)}
     if isinstance(event, Mapping):
         return dict(event)
     raise TypeError(f"a {type(event).__name__} has no fields")

@@ -20,7 +20,10 @@ def flatten(stream: Stream[V], *, separator: str = "_", name: str | None = None)
 
     def flat(event: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for path, value in _leaves(msgspec.to_builtins(event), ()):
+        whole = msgspec.to_builtins(event)
+        if not isinstance(whole, Mapping):
+            raise TypeError(f"flatten: a {type(event).__name__} has no fields")
+        for path, value in _leaves(whole, ()):
             field = separator.join(path)
             if field in found:
                 raise ValueError(f"flatten: two fields would be called {field!r}")
@@ -31,8 +34,8 @@ def flatten(stream: Stream[V], *, separator: str = "_", name: str | None = None)
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    # An empty dict is a value, which would be lost otherwise.
-    if isinstance(value, Mapping) and value:
+    # An empty dict in a field is a value, which would be lost otherwise.
+    if isinstance(value, Mapping) and (value or not path):
         for field, inner in value.items():
             yield from _leaves(inner, (*path, str(field)))
     else:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamkit import Stream
-from streamkit.processors.fields import as_dict, called
+from streamkit.processors.fields import as_dict, called, check_field
 
 V = TypeVar("V")
 
@@ -39,12 +39,20 @@ def mask(
         key = blake2b(secret.encode(), digest_size=32).digest()
         return blake2b(text.encode(), key=key, digest_size=8).hexdigest() + seen
 
+    for field in fields:
+        check_field(field, stream)
+
     def masked(event: Any) -> Any:
         known = as_dict(event)
         changed = {field: hidden(known[field]) for field in fields if field in known}
-        missing = [field for field in fields if field not in known]
-        if missing and not isinstance(event, dict):
-            raise AttributeError(f"mask: {type(event).__name__} has no field {missing[0]!r}")
+        if not isinstance(event, dict):
+            for field in fields:
+                if field not in known:
+                    raise AttributeError(f"mask: {type(event).__name__} has no field {field!r}")
+                if not isinstance(known[field], str | None):
+                    # It would be text where its readers expect something else.
+                    kind = type(known[field]).__name__
+                    raise TypeError(f"mask: field {field!r} is of type {kind}; text can be masked")
         if isinstance(event, msgspec.Struct):
             return msgspec.structs.replace(event, **changed)
         if is_dataclass(event) and not isinstance(event, type):

@@ -33,7 +33,8 @@ def moving_average(
 
     In the order in which events come. For a span of time: `stream.window(sliding("5m")).mean(of)`.
     """
-    value = getter(of)
+    value = getter(of, stream)
+    _at_least_one(last)
 
     def mean(event: Any, values: State[list[float]]) -> float:
         kept = [*values.get([]), float(value(event))][-last:]
@@ -50,7 +51,8 @@ def z_score(
 
     unusual = z_score(temperatures, "celsius", last=100).filter(lambda m: abs(m.z or 0) > 3)
     """
-    value = getter(of)
+    value = getter(of, stream)
+    _at_least_one(last)
 
     def score(event: Any, values: State[list[float]]) -> Moving:
         before, now = values.get([]), float(value(event))
@@ -63,3 +65,8 @@ def z_score(
         return Moving(now, mean, deviation, z)
 
     return stream.map(called(name or f"{stream.name}-z-score", score))
+
+
+def _at_least_one(last: int) -> None:
+    if last < 1:
+        raise ValueError(f"last={last}; at least one value has to be kept")

@@ -1,5 +1,6 @@
 """How many events of a key there are per second."""
 
+from datetime import timedelta
 from typing import TypeVar
 
 from streamkit import Stream, hopping
@@ -11,9 +12,9 @@ V = TypeVar("V")
 def rate(
     stream: Stream[V],
     *,
-    over: str = "1m",
-    every: str | None = None,
-    grace: str = "0s",
+    over: str | timedelta = "1m",
+    every: str | timedelta | None = None,
+    grace: str | timedelta = "0s",
     name: str | None = None,
 ) -> Stream[float]:
     """Events per second of each key, over the last `over`, given `every` so often (else as often).

@@ -14,7 +14,9 @@ def sample(
 ) -> Stream[V]:
     """About `part` (0 to 1) of the events, the same ones whenever the stream is processed.
 
-    With `whole_keys`, all events of about that part of the keys; a larger part has the keys of a
+    They are chosen by their places in the topic. Behind `by`, where events of several partitions
+    are handed over, those depend on the run: choose before it, or `whole_keys`.
+    With that, all events of about that part of the keys; a larger part has the keys of a
     smaller one among its own.
     """
     if not 0 <= part <= 1:

@@ -15,13 +15,16 @@ def throttle(
 ) -> Stream[V]:
     """The first `n` events of a key in any `per` of event time; the others are dropped.
 
-    An event that comes out of order counts with all that were let through since its time.
+    An event that comes out of order, by up to `per`, counts with all that were let through since
+    its time. A key without events for twice as long is forgotten.
     """
     if n < 1:
         raise ValueError(f"throttle: n={n}; at least one event has to go through")
     span = milliseconds(per)
+    # Twice as long, so that what events find that are behind does not depend on how far time is.
+    kept = State[list[int]](ttl=2 * timedelta(milliseconds=span))
 
-    def passes(event: Any, context: Context, passed: State[list[int]]) -> bool:
+    def passes(event: Any, context: Context, passed: State[list[int]] = kept) -> bool:
         now = context.timestamp
         times = [time for time in passed.get([]) if time > now - span]
         if len(times) >= n:
