@@ -2,25 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Set
 from contextlib import nullcontext
-from functools import partial
 
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
-from streamkit.clients.topic_config import is_compacted
 from streamkit.clock import Clock
+from streamkit.engine.beginning import Beginning
 from streamkit.engine.bell import Bell
 from streamkit.engine.callers import TaskCalls
 from streamkit.engine.columns import before
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place
-from streamkit.engine.restore import Load, Restoring
-from streamkit.engine.rows import Position, Rows
+from streamkit.engine.restore import Restoring
+from streamkit.engine.rows import Rows
 from streamkit.engine.settings import OnMissing
 from streamkit.engine.state.beside import Beside
 from streamkit.engine.state.shared import SharedRows
 from streamkit.engine.state.store import Store
-from streamkit.engine.state.versions import begins_at
-from streamkit.engine.tables import AheadRows
 from streamkit.engine.task import Task
 from streamkit.errors import OffsetOutOfRange, RecordTooLarge
 from streamkit.records import Columns, TopicPartition
@@ -65,9 +62,6 @@ class Running:
         self._place = place
         self._outputs = outputs
         self._clock = clock
-        self._on_missing = on_missing
-        self._beside = beside
-        self._shared = shared
         self._calls = calls
         self._bell = bell
         self._pace = 64
@@ -77,6 +71,7 @@ class Running:
         self._changelogs = {
             place.partition(TopicPartition(each, task.number)): each for each in task.changelogs
         }
+        self._beginning = Beginning(task, place, self._changelogs, on_missing, beside, shared)
         self._restoring: Restoring | None = None
         self._committed: dict[TopicPartition, CommittedOffset] = {}
         self._undone: dict[str, dict[bytes, None]] = {}
@@ -99,24 +94,11 @@ class Running:
 
     def begin(self, committed: Mapping[TopicPartition, CommittedOffset]) -> None:
         """Begin at what was committed; state and tables are still to be restored."""
-        committed = self._without_missing(committed)
-        positions = {}
-        for partition in self.task.inputs:
-            at = self._place.partition(partition)
-            was = committed.get(at)
-            if was is None:
-                was = CommittedOffset(self._place.start(at))
-            else:
-                self._committed[at] = was
-            self.positions[at] = was.offset
-            positions[partition] = Position(was.offset, was.metadata)
-        self.task.resume(positions)
-        loads = []
-        for at, changelog in self._changelogs.items():
-            loads += self._changes(at, changelog, committed.get(at))
-        loads += [self._table(partition) for partition in self.task.tables]
-        for rows in self.task.ahead_rows.values():
-            loads += self._table_ahead(rows)
+        beginning = self._beginning
+        loads = beginning.loads(committed)
+        self.positions, self._ahead = beginning.positions, beginning.ahead
+        self._committed, self._undone = beginning.committed, beginning.undone
+        self.missing = beginning.missing
         self._restoring = Restoring(self._place.backend, loads)
 
     def restore(self, until: float) -> bool:
@@ -135,115 +117,6 @@ class Running:
         """What there is to restore, once it has begun."""
         assert self._restoring is not None
         return self._restoring
-
-    def _changes(
-        self, at: TopicPartition, changelog: str, committed: CommittedOffset | None
-    ) -> list[Load]:
-        end = self._place.end(at)
-        bounds = self._place.backend.offsets(at)
-        valid = 0 if committed is None else min(committed.offset, bounds.log_end)
-        if committed is not None:
-            self._committed[at] = committed
-        undone = self._undone[changelog] = {}
-
-        def take_back(columns: Columns) -> None:
-            undone.update((key, None) for key in columns.keys if key is not None)
-
-        behind = max(valid, bounds.start)
-        store = self.task.stores[changelog]
-        if self._beside is not None:
-            self._beside.attach(store, at, bounds.start, valid)
-        start = max(bounds.start, store.position)
-        return [
-            Load(at, start, valid, partial(self.task.restore, changelog)),
-            Load(at, behind, end, take_back),
-        ]
-
-    def _table(self, partition: TopicPartition) -> Load:
-        """What a table needs: to where it was at the last commit; before the first one to its end,
-        so that the first event already finds its rows."""
-        at, rows = self._place.partition(partition), self.task.merged[partition]
-        start, end = self._place.start(at), self._place.end(at)
-        until = self.task.load_until(partition)
-        if until is not None:
-            end = min(end, max(until, start))
-        if self._beside is not None:
-            self._beside.attach_table(rows, self._journal, {at: end})
-            if until and not rows.positions and self._is_compacted(at.topic):
-                # What the rows were there cannot be known any more: some have had others since.
-                end = self._place.end(at)
-        self.positions[at] = end
-        self.task.loaded(partition, end)
-
-        def take(columns: Columns) -> None:
-            self.task.load_table(partition, self._place.cut(at, columns))
-
-        return Load(at, max(start, rows.positions.get(at.partition, 0)), end, take)
-
-    def _table_ahead(self, rows: AheadRows) -> list[Load]:
-        """What a table needs that is read ahead: at least what it had at the last commit."""
-        mine = [each for each in self.task.ahead if each.topic == rows.table.topic]
-        places = {each: self._place.partition(each) for each in mine}
-        known = [self.task.load_until(each, ahead=True) for each in mine]
-        # Of a task that begins anew, whatever was dropped before may be asked for again.
-        since = None if None in known else rows.since
-        if self._beside is not None:
-            ends = {at: self._place.end(at) for at in places.values()}
-            if rows.table.everywhere and (shared := self._shared) is not None:
-                journal = TopicPartition(self._journal.topic, 0)
-                rows.share(lambda new: shared.of(new, journal, ends, since))
-            else:
-                for store in rows.stores:
-                    self._beside.attach_table(store, self._journal, ends, fits=begins_at(since))
-        rows.begin(since)
-        loads = []
-        for partition, until in zip(mine, known, strict=True):
-            at = places[partition]
-            start, end = self._place.start(at), self._place.end(at)
-            if until is not None:
-                end = min(end, max(until, start))
-            self._ahead[at] = end
-            self.task.loaded(partition, end, ahead=True)
-
-            def take(
-                columns: Columns, partition: TopicPartition = partition, at: TopicPartition = at
-            ) -> None:
-                self.task.load_ahead(partition, self._place.cut(at, columns))
-
-            def reached(number: int = at.partition) -> int:
-                return min(store.positions.get(number, 0) for store in rows.stores)
-
-            loads.append(Load(at, start, end, take, reached))
-        return loads
-
-    @property
-    def _journal(self) -> TopicPartition:
-        journal = self.task.subtopology.journal
-        assert journal is not None, "a task with tables has one"
-        return self._place.partition(TopicPartition(journal, self.task.number))
-
-    def _is_compacted(self, topic: str) -> bool:
-        return is_compacted(self._place.backend.topic(topic).config)
-
-    def _without_missing(
-        self, committed: Mapping[TopicPartition, CommittedOffset]
-    ) -> Mapping[TopicPartition, CommittedOffset]:
-        """The committed offsets to begin at, when records behind them may be gone."""
-        if self._on_missing == "fail" or self._place.spans:
-            return committed  # whoever fetches there says it
-        moved = dict(committed)
-        for partition in self.task.inputs:
-            at = self._place.partition(partition)
-            start = self._place.backend.offsets(at).start
-            if at not in committed or committed[at].offset >= start:
-                continue
-            gone = f"{at}@{committed[at].offset} to {start - 1}: removed before they were read"
-            if self._on_missing == "rebuild":
-                self.missing.append(f"{gone}; {self.unit} is made anew of what is left")
-                return {}
-            self.missing.append(f"{gone}; going on without them")
-            moved[at] = CommittedOffset(start, committed[at].metadata)
-        return moved
 
     # Working.
 
