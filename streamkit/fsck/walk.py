@@ -8,11 +8,10 @@ import msgspec
 
 from streamkit.codec import HEADER_BYTES, BatchHeader, check
 from streamkit.errors import CorruptBatch
+from streamkit.log.segment import MAX_SPAN
 
 READ_BYTES = 4 << 20
 MAX_OFFSET = 2**63 - 1
-MAX_SPAN = 2**31
-"""Offsets that one segment can have: its indexes count them from its base in 32 bits."""
 
 _BEGIN = struct.Struct(">qiibIhi")
 """Base offset, length, leader epoch, magic, CRC, attributes, last offset delta."""

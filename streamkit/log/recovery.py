@@ -73,7 +73,7 @@ def recover(
     lost = synced is None or not holds(segments, bases, synced)
     missing = range(0)
     if synced is not None and lost and bases[-1] <= synced.base and start < synced.offset:
-        synced, missing = _what_is_left(segments, bases[-1], synced)
+        synced, missing = _what_is_left(segments, bases[-1], synced, dense=not config.sparse)
     elif synced is None or lost:
         if synced is not None and synced.base in bases:
             tell(
@@ -259,14 +259,16 @@ def _walk(segments: Segments, base: int, synced: Synced, config: TopicConfig) ->
     )
 
 
-def _what_is_left(segments: Segments, base: int, synced: Synced) -> tuple[Synced, range]:
+def _what_is_left(
+    segments: Segments, base: int, synced: Synced, *, dense: bool
+) -> tuple[Synced, range]:
     """What was synced of the last segment there is, of a log that was synced beyond its last byte.
 
     And which offsets are missing behind it. If there are any, all of it was synced: a torn tail is
     of what was not, so that whatever has happened here, nothing is to be taken off.
     """
     size = _size(segments, base)
-    found = segments.scan(base, size, Tally(base, 0), check_from=size)
+    found = segments.scan(base, size, Tally(base, 0), check_from=size, dense=dense)
     missing = range(found.next_offset, synced.offset)
     if missing:
         tell(

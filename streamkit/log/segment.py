@@ -15,6 +15,8 @@ TXNINDEX = ".txnindex"
 SNAPSHOT = ".snapshot"
 
 SCAN_BYTES = 1 << 20
+MAX_SPAN = 2**31
+"""Offsets that one segment can have: its indexes count them from its base in 32 bits."""
 MAX_INDEX_BYTES = 10 << 20
 """An index this long ends its segment, as Kafka's segment.index.bytes does."""
 
@@ -105,11 +107,12 @@ def scan(
     start: int = 0,
     offset: int = 0,
     check_from: int = 0,
+    dense: bool = False,
 ) -> Scan:
     """Walk a segment of `size` bytes from byte `start`; `read(position, count)` gives its bytes.
 
     No batch may begin below `offset`. Checksums are looked at from byte `check_from` on; before
-    it, only headers are. What is found goes into `tally`.
+    it, only headers are. What is found goes into `tally`. `dense`: no offset may be missing.
     """
     position, expected, wanted = start, offset, SCAN_BYTES
     while position < size:
@@ -131,6 +134,13 @@ def scan(
                     check(data, at)
                 if header.base_offset < expected:
                     problem = f"offset {header.base_offset} where {expected} or more belongs"
+                    raise MalformedBatch(problem, at)
+                # The base offset is under no checksum.
+                if header.last_offset - tally.base >= MAX_SPAN:
+                    problem = f"offset {header.base_offset} in the segment of {tally.base}"
+                    raise MalformedBatch(problem, at)
+                if dense and header.base_offset > expected:
+                    problem = f"offset {header.base_offset} where {expected} belongs"
                     raise MalformedBatch(problem, at)
                 tally.add(header.last_offset, header.max_timestamp, position + at, header.size)
                 expected = header.next_offset

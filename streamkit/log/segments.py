@@ -137,6 +137,7 @@ class Segments:
         start: int = 0,
         offset: int | None = None,
         check_from: int = 0,
+        dense: bool = False,
     ) -> Scan:
         """`segment.scan` of the segment's first `size` bytes."""
         return scan(
@@ -146,6 +147,7 @@ class Segments:
             start=start,
             offset=base if offset is None else offset,
             check_from=check_from,
+            dense=dense,
         )
 
     def rewrite_indexes(self, base: int, tally: Tally) -> None:
