@@ -44,7 +44,7 @@ from simulated_work import (
 
 from streamkit.fsck.check import check
 
-SCHEDULES = 5000 if "STREAMKIT_SOAK" in os.environ else 500
+SCHEDULES = 5000 if "STREAMKIT_SOAK" in os.environ else 200
 """For each policy."""
 STEPS = 25
 
