@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.clients.admin import Admin
 from streamkit.clients.consumer import Consumer
+from streamkit.clients.producer import Producer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -86,8 +88,16 @@ def test_the_test_of_the_app_passes(shop: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+        place = page.parent / target if target else page
+        assert place.exists(), f"{page.name} links to {target}"
+        assert not heading or heading in headings(place), f"{page.name}: {target}#{heading}"
+
+
+def headings(page: Path) -> list[str]:
+    """As links name them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -104,6 +114,20 @@ def test_the_transaction_of_the_guide_invoices_each_order_once(tmp_path: Path) -
     with Consumer(tmp_path / "data", "invoices", value_type=str) as consumer:
         values = [record.value for record in consumer.until_end()]
     assert values == [f"invoice for {thing}" for thing in ("book", "lamp", "chair")] * 2
+
+
+def test_a_log_is_read_as_the_page_about_topics_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "topics.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    with Admin(tmp_path / "data") as admin:
+        admin.create_topic("orders")
+    with Producer(tmp_path / "data") as producer:
+        producer.send("orders", "a book")
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert capsys.readouterr().out == "b'a book'\n"
 
 
 def test_the_make_targets_are_there() -> None:
