@@ -30,7 +30,7 @@ bench: $(VENV)/.bench $(VENV)/.flights  ## measure each path beside its peer or 
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.docs  ## write the API reference to build/api, from the docstrings
-	$(BIN)/python -W error -m pdoc -o build/api $(API)
+	$(BIN)/python -W error -m pdoc -t docs/reference -o build/api $(API)
 
 soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer than the tests do
 	STREAMKIT_SOAK=1 $(BIN)/python -m pytest tests/crash tests/simulation -n 2 --timeout 1800

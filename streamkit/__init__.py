@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from streamkit.dsl.context import Context
     from streamkit.dsl.failures import dlq, retry
     from streamkit.dsl.state import ListState, MapState, State
-    from streamkit.dsl.stream import Stream
+    from streamkit.dsl.stream import Step, Stream
     from streamkit.dsl.table import GlobalTable, Table
     from streamkit.dsl.ticks import Tick
     from streamkit.dsl.timers import Timer
+    from streamkit.dsl.windowed import WindowedStream
     from streamkit.dsl.windows import Window, every, hopping, session, sliding, tumbling
     from streamkit.errors import (
         ConcurrentTransactions,
@@ -122,7 +123,10 @@ _MODULES = {
         "MapState",
         "State",
     ),
-    "streamkit.dsl.stream": ("Stream",),
+    "streamkit.dsl.stream": (
+        "Step",
+        "Stream",
+    ),
     "streamkit.dsl.table": (
         "GlobalTable",
         "Table",
@@ -141,6 +145,7 @@ _MODULES = {
     ),
     "streamkit.dsl.ticks": ("Tick",),
     "streamkit.dsl.timers": ("Timer",),
+    "streamkit.dsl.windowed": ("WindowedStream",),
     "streamkit.dsl.windows": (
         "Window",
         "every",
@@ -252,6 +257,7 @@ __all__ = [
     "RecordTooLarge",
     "SerdeError",
     "State",
+    "Step",
     "StorageFailed",
     "Stream",
     "StreamkitError",
@@ -271,6 +277,7 @@ __all__ = [
     "UnsupportedFormat",
     "UsageError",
     "Window",
+    "WindowedStream",
     "__version__",
     "collect",
     "count",

@@ -9,14 +9,17 @@ import streamkit
 import streamkit.connect
 import streamkit.processors
 
-MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def test_every_public_name_is_in_the_reference(tmp_path: Path) -> None:
     modules = re.search(r"^API := (.*)$", MAKEFILE, re.MULTILINE)
-    assert modules is not None
+    command = re.search(r"python (.* -m pdoc .*) -o build/api", MAKEFILE)
+    assert modules is not None and command is not None
     built = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pdoc", "-o", str(tmp_path), *modules[1].split()],
+        [sys.executable, *command[1].split(), "-o", str(tmp_path), *modules[1].split()],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -26,3 +29,10 @@ def test_every_public_name_is_in_the_reference(tmp_path: Path) -> None:
         page = tmp_path.joinpath(*module.__name__.split(".")).with_suffix(".html").read_text()
         missing = {name for name in module.__all__ if f'id="{name}"' not in page}
         assert missing <= {"__version__"}, module.__name__
+    page = (tmp_path / "streamkit.html").read_text()
+    shown = set(re.findall(r'id="([A-Za-z_]+\.[a-z_]+)"', page))
+    for name in ("Stream.process", "Stream.join_as_of", "Stream.count", "Step.on_timer"):
+        assert name in shown
+    for class_ in (streamkit.Stream, streamkit.Step, streamkit.WindowedStream, streamkit.Table):
+        public = {name for name in dir(class_) if not name.startswith("_")} - {"node"}
+        assert {f"{class_.__name__}.{name}" for name in public} <= shown
