@@ -5,6 +5,7 @@ join: its results are those of a model that has all events at once. `make soak` 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,7 @@ class Nemesis:
             "leave": 3,
             "kill_everybody": 1,
             "retry": 1,
+            "compact": 2,
         }
 
     def go_on(self, seconds: float) -> None:
@@ -158,8 +160,21 @@ class Nemesis:
         with refused(self.fleet.log) as letters:
             letters.give_back()
 
+    def compact(self) -> None:
+        """Of what is kept of state only the last remains, in small segments."""
+        for topic in self.admin.topics():
+            if topic.endswith("-changelog"):
+                small = {"segment.bytes": "16384", "min.cleanable.dirty.ratio": "0.01"}
+                self.admin.alter_topic(topic, small)
+        self.admin.maintain()
+
     def kill_everybody(self) -> None:
+        """Sometimes with what they have on disk beside the log."""
         self.fleet.kill_all(WORKERS)
+        if self.dice.random() < 0.5:
+            self.done["lose"] += 1
+            for path in list(self.fleet.log.rglob("rows.mdb")):
+                shutil.rmtree(path.parent)
         for name in WORKERS:
             self.fleet.work(name)
 

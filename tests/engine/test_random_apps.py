@@ -209,6 +209,7 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
         began = t.clock.now()
         t.shuffle(seed)
         fill(t, table, partitions)
+        t.run()  # its ticks begin
         for one in plan:
             if is_told_alike(one):
                 act(t, one)
@@ -309,12 +310,12 @@ def replayed(t: TestRun, topology: Topology) -> Bytes:
             for one in task.ahead:
                 for batch in batches(t, one):
                     task.feed_ahead(one, batch.columns())
-            left = -1
-            while left != (left := task.buffered + task.answers.waiting) or goes_on(task, callers):
+            left = (-1, -1)
+            while left != (left := (task.buffered, task.answers.waiting)) or goes_on(task, callers):
                 task.caught_up(task.hungry)
                 task.caught_up_ahead(task.ahead)
                 task.run()
-            assert not left
+            assert left == (0, 0)
             for topic, rows in task.drain().rows.items():
                 headers = rows.headers or [()] * len(rows)
                 found[topic] += zip(rows.keys, rows.values, rows.timestamps, headers, strict=True)
