@@ -24,6 +24,7 @@ class Event(msgspec.Struct):
 
     asks: list[tuple[str | None, int | None, bool]]
     user: str = ""
+    number: int = 0
 
 
 def app_of(out_of_order: int, *, by: bool = False) -> App:
@@ -32,14 +33,14 @@ def app_of(out_of_order: int, *, by: bool = False) -> App:
     events = read.by("user") if by else read
 
     @events.process(to="steps")
-    def step(event: Event, seen: State[int], context: Context) -> int:
+    def step(event: Event, seen: State[int], context: Context) -> str:
         seen.set(seen.get(0) + 1)
         for name, after, extend in event.asks:
             if after is None:
                 context.cancel_timer(name)
             else:
                 context.timer(name, at=max(0, context.timestamp + after), extend=extend)
-        return seen.get(0)
+        return f"{event.number} {seen.get(0)}"
 
     @step.on_timer(to="out")
     def fired(timer: Timer, seen: State[int], context: Context) -> Iterator[str]:
@@ -76,7 +77,7 @@ class Model:
         self._latest = max(self._latest, time, came)
         self.reach(self._latest - self._out_of_order)
         self._seen[key] = self._seen.get(key, 0) + 1
-        self.steps.append((key, self._seen[key], time))
+        self.steps.append((key, f"{event.number} {self._seen[key]}", time))
         for name, after, extend in event.asks:
             if after is None:
                 self._timers.pop((key, name or ""), None)
@@ -136,12 +137,12 @@ def expected(moves: Moves, out_of_order: int, partitions: int, *, by: bool) -> l
         key, time, wanted = sent
         model = models[partition_for(key.encode(), partitions)]
         if not by:
-            model.event(key, time, Event(wanted))
+            model.event(key, time, Event(wanted, key, number))
             continue
         origin = number % partitions
         came = max(time, reached[origin])
         reached[origin] = max(reached[origin], time - out_of_order)
-        order.append((came, origin, number, model, key, time, Event(wanted)))
+        order.append((came, origin, number, model, key, time, Event(wanted, key, number)))
     for came, _, _, model, *event in sorted(order, key=lambda one: one[:3]):
         model.event(*event, came)
     for model in models:
@@ -154,11 +155,9 @@ def played(t: TestRun, moves: Moves, *, by: bool = False) -> list[tuple[Found, F
     for number, move in moves:
         if move[0] == "send":
             _, key, time, wanted = move
-            if by:
-                origin = number % t._partitions("in")
-                t.send("in", Event(wanted, key), partition=origin, timestamp=time)
-            else:
-                t.send("in", Event(wanted), key=key, timestamp=time)
+            origin = number % t._partitions("in") if by else None
+            event = Event(wanted, key, number)
+            t.send("in", event, key=key, partition=origin, timestamp=time)
         elif move[0] in ("run", "step"):
             getattr(t, str(move[0]))()
         elif move[0] == "rebalance":
