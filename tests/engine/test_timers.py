@@ -334,6 +334,92 @@ def test_an_event_of_one_of_two_streams_waits_until_time_has_passed_it() -> None
         assert t.values("quiet") == ["10 1", "60 2"]
 
 
+class Click(msgspec.Struct):
+    user: str
+    page: str
+
+
+def visits(on_error: str = "stop") -> App:
+    """Pages by user, until the user is quiet."""
+    app = App("site")
+
+    @app.stream("clicks", Click).by("user").process(to="pages", on_error=on_error)
+    def click(click: Click, pages: State[str], context: Context) -> str:
+        pages.set(pages.get("") + str(click.page))
+        context.timer(after="10s", extend=True)
+        return str(int(click.page))
+
+    @click.on_timer(to="visits")
+    def visit(timer: Timer, pages: State[str]) -> str:
+        found = pages.get("")
+        pages.delete()
+        return f"{timer.timestamp // 1000} {found}"
+
+    return app
+
+
+def clicked(t: TestRun, *clicks: tuple[int, int, str]) -> None:
+    for partition, second, page in clicks:
+        t.send("clicks", Click("ann", page), partition=partition, timestamp=second * 1000)
+    t.run()
+
+
+def test_what_is_kept_for_its_turn_is_told_and_given_when_nothing_else_is_to_come() -> None:
+    with visits().test(2) as t:
+        clicked(t, (0, 1, "1"), (1, 9, "2"), (0, 20, "3"))
+        assert t.values("pages") == ["1"], "the other partition is at 9 s"
+        (kept,) = (task.open for task in t.tasks if task.open)
+        assert (kept["click-held"].count, kept["click-held"].what) == (2, "events")
+        t.finish()
+        assert (t.values("pages"), t.values("visits")) == (["1", "2", "3"], ["19 12"])
+        clicked(t, (1, 15, "4"), (1, 25, "5"))
+        assert t.values("pages") == ["1", "2", "3", "4"], "what was before is past"
+        t.finish()
+        assert (t.values("pages"), t.values("visits")) == (["1", "2", "3", "4", "5"], ["19 12"])
+
+
+def test_when_all_is_silent_nothing_is_waited_for() -> None:
+    with visits().test(2) as t:
+        clicked(t, (0, 1, "1"), (1, 9, "2"), (0, 20, "3"))
+        t.advance("4s")
+        assert t.values("pages") == ["1"]
+        t.advance("2s")
+        assert (t.values("pages"), t.values("visits")) == (["1", "2", "3"], ["19 12"])
+        clicked(t, (1, 15, "4"))
+        assert t.values("pages") == ["1", "2", "3", "4"], "its turn is past"
+
+
+def test_an_event_that_fails_in_its_turn_is_told_as_itself_and_may_be_skipped() -> None:
+    with visits().test(2) as t:
+        with pytest.raises(FunctionError, match=r"given the record site-clicks-by-user") as told:
+            clicked(t, (0, 1, "1"), (1, 9, "x"), (0, 20, "3"), (1, 30, "4"))
+        assert "no position skips it" in told.value.__notes__[0]
+        assert len(told.value.__notes__) == 1
+    with visits("skip").test(2) as t:
+        clicked(t, (0, 1, "1"), (1, 9, "x"), (0, 20, "3"), (1, 30, "4"), (0, 31, "5"))
+        assert (t.values("pages"), t.values("visits")) == (["1", "3"], ["11 1", "30 3"])
+
+
+def test_through_two_changes_of_key_events_of_one_time_keep_the_order_of_their_partitions() -> None:
+    app = App("site")
+    there_and_back = app.stream("clicks", Click).by("page", name="page").by("user", name="user")
+
+    @there_and_back.process(to="pages")
+    def click(click: Click, context: Context) -> str:
+        context.timer(after="10s")
+        return click.page
+
+    @click.on_timer
+    def nothing(timer: Timer) -> None: ...
+
+    with app.test(3) as t:
+        for page in "cab":
+            clicked(t, ("abc".index(page), 5, page))
+        clicked(t, *((number, 6, "z") for number in range(3)))
+        t.finish(END)
+        assert t.values("pages")[:3] == ["a", "b", "c"]
+
+
 def test_what_a_timer_draws_does_not_depend_on_those_before_it() -> None:
     def drawn(crashes: bool) -> list[str]:
         with app_of(0).test(1) as t:

@@ -19,10 +19,14 @@ from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.timers import timers_of
 from streamkit.engine.operators.window_rows import ordered, time_of
 from streamkit.engine.site import Site
-from streamkit.errors import SerdeError
+from streamkit.errors import SerdeError, StreamkitError
 from streamkit.records import Headers
 from streamkit.serde import Serde
 
+_KEPT = (
+    "The event, or what it was for, had been kept until its time: no position skips it. Mend the "
+    "app, or say what becomes of such events with on_error="
+)
 _END = b"\xff" * 9
 """Behind all rows."""
 
@@ -59,6 +63,7 @@ class EventsInOrder:
         self._give = give
         self._before = before
         self._handed = first_before(node, site.nodes) is None
+        self._keyed = node.step.is_keyed
         self._next: int | None = None
 
     def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
@@ -75,13 +80,16 @@ class EventsInOrder:
             self._give(key, value, stamp, headers)
             return
         try:
-            row = WaitingRow(
-                self._key.encode(key), self._value.encode(value), stamp, headers,
-                cursor.topic, cursor.partition, cursor.offset, 0, None, came,
-            )  # fmt: skip
+            data, encoded = self._key.encode(key), self._value.encode(value)
         except SerdeError as error:
-            what = f"event for {self._node.step.function.described}"
+            what = f"event for {self._node.step.name}"
             raise cursor.unwritable(what, error) from error
+        if data is None and self._keyed:
+            raise cursor.keyless(self._node.step.name)  # here, where it can be skipped
+        row = WaitingRow(
+            data, encoded, stamp, headers,
+            cursor.topic, cursor.partition, cursor.offset, 0, None, came,
+        )  # fmt: skip
         origin = cursor.origin if self._handed else b""
         self._store.put(ordered(came) + origin + ordered(self._number()), row, came)
         time.wake(came + 1)
@@ -124,6 +132,10 @@ class EventsInOrder:
                 if event.stamp < came:
                     cursor.frontier = came + delay
                 self._give(*self._read(event), event.stamp, event.headers)
+        except StreamkitError as error:
+            if not hasattr(error, "__notes__"):
+                error.add_note(_KEPT)
+            raise
         finally:
             if given:
                 clock.watermark = reached
@@ -138,7 +150,7 @@ class EventsInOrder:
         try:
             return self._key.decode(event.key), self._value.decode(event.value)
         except SerdeError as error:
-            what = f"event held for {self._node.step.function.described}, of another type than now"
+            what = f"event kept for {self._node.step.name}, of another type than it has now"
             raise self._cursor.unreadable(what, error) from error
 
     @property
