@@ -58,9 +58,10 @@ def results(app: App, events: list[tuple[Any, str, int]], topic: str = "out") ->
 
 def test_dedupe_gives_the_first_of_each_identity_and_forgets_it_in_time(app: App) -> None:
     dedupe(app.stream("in", Order), "id", within="10s").to("out")
-    sent = [("a", 1, 0), ("a", 2, 1), ("b", 3, 2), ("a", 4, 9), ("a", 5, 30), ("a", 6, 31)]
+    sent = [("a", 1, 0), ("a", 2, 1), ("b", 3, 8), ("a", 4, 9), ("c", 5, 12)]
+    sent += [("a", 6, 9), ("a", 7, 30), ("a", 8, 31)]  # the first of these is behind
     events = [(Order(id, "c", float(n)), "k", at) for id, n, at in sent]
-    assert [value.amount for _, value in results(app, events)] == [1, 3, 5]
+    assert [value.amount for _, value in results(app, events)] == [1, 3, 5, 7]
 
 
 def test_dedupe_keeps_keys_apart_and_lets_through_what_has_no_identity(app: App) -> None:

@@ -137,6 +137,10 @@ def test_partitions_that_never_had_an_event_hold_nothing_back_at_the_end(log):
     order(log, "eve", 295, partition=1)
     run_live(shop(), log, stop=Flag(), until_end=True)
     assert [json.loads(record[2])["amount"] for record in read(log, "shop-v-late")] == [5]
+    # And from then on holds back.
+    order(log, "zoe", 900, partition=0)
+    run_live(shop(), log, stop=Flag(), until_end=True)
+    assert sum(int(record[2]) for record in read(log, "visits")) == sum(rounds)
 
 
 def test_the_end_is_reached_by_processes_that_share_the_tasks(log):

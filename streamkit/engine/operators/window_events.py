@@ -17,15 +17,15 @@ def refolder(node: WindowFold, site: Site) -> Callable[[Any, int, int, Iterator[
     cursor: Cursor = site.cursor
     function = node.function
     call, wants_window = function.call, "window" in function.extras
-    is_timed = function.is_timed
+    # They come in order of time, as if they were of one: then it is their order that decides.
+    at = (0,) if function.is_timed else ()
 
     def refold(key: Any, start: int, end: int, values: Iterator[Any]) -> Any:
-        more = (Window(start, end),) if wants_window else ()
+        more = (Window(start, end),) if wants_window else at
         state = None
         try:
-            for number, value in enumerate(values):
-                # They come in order of time, so that its number does for it.
-                state = call(state, value, *((number,) if is_timed else more))
+            for value in values:
+                state = call(state, value, *more)
         except Exception as error:
             cursor.fail(function, key, error)
         return state
