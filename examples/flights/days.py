@@ -3,20 +3,18 @@
 streamkit run examples/flights/days.py
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from leaving import OUT_OF_ORDER, Departure, left
 from msgspec import Struct
 
 from streamkit import App, count, first, last, session, sum_
 
 
-class Flight(Struct, frozen=True):
+class Flight(Departure, frozen=True):
     tailnum: str | None  # None only where it never left
     origin: str
     dest: str
-    time_hour: datetime  # the hour it was scheduled to leave, UTC
-    minute: int  # of that hour
-    dep_delay: int | None  # minutes; None: it never left
     air_time: int | None  # minutes; None: it was diverted, or nobody knows
     distance: int  # miles
 
@@ -31,15 +29,9 @@ class Day(Struct, frozen=True):
     last: str
 
 
-def left(flight: Flight) -> datetime:
-    return flight.time_hour + timedelta(minutes=flight.minute + (flight.dep_delay or 0))
-
-
 app = App("flights-days")
 
-# Rows stand under the day a flight was scheduled for, by the hour at which it left: one that left
-# after midnight comes a day too early.
-flights = app.stream("flights", Flight, time=left, out_of_order="25h")
+flights = app.stream("flights", Flight, time=left, out_of_order=OUT_OF_ORDER)
 
 
 @flights.filter

@@ -3,21 +3,19 @@
 streamkit run examples/flights/weather.py
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from leaving import OUT_OF_ORDER, Departure, left
 from msgspec import Struct
 
 from streamkit import App
 
 
-class Flight(Struct, frozen=True):
+class Flight(Departure, frozen=True):
     carrier: str
     flight: int
     origin: str
     dest: str
-    time_hour: datetime  # the hour it was scheduled to leave, UTC
-    minute: int  # of that hour
-    dep_delay: int | None  # minutes; None: it never left
     arr_delay: int | None  # minutes; None: it did not arrive where it should have
 
 
@@ -39,15 +37,9 @@ class Arrival(Struct, frozen=True):
     visib: float | None
 
 
-def left(flight: Flight) -> datetime:
-    return flight.time_hour + timedelta(minutes=flight.minute + (flight.dep_delay or 0))
-
-
 app = App("flights-weather")
 
-# Rows stand under the day a flight was scheduled for, by the hour at which it left: one that left
-# after midnight comes a day too early.
-flights = app.stream("flights", Flight, time=left, out_of_order="25h")
+flights = app.stream("flights", Flight, time=left, out_of_order=OUT_OF_ORDER)
 reports = app.stream("weather", Report, time="time_hour")
 
 

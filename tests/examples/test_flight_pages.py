@@ -199,9 +199,10 @@ def test_killed_and_stopped_at_any_moment_a_page_goes_on_and_says_the_same(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_that_crashes_in_a_test_says_the_same(
-    page: str, csv_files: dict[str, Path], duckdb_says: Ask
+    page: str, csv_files: dict[str, Path], duckdb_says: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = answers(duckdb_says, "month = 1 AND day <= 7")[page]
+    monkeypatch.syspath_prepend(FLIGHTS)
     module = load(page)
     seed = random.randrange(1 << 32)
     print("seed", seed)
