@@ -23,7 +23,8 @@ class Flaky:
             raise ConnectionError(f"{number} cannot be reached")
 
 
-def shop(flaky: Flaky, on_error: Any) -> App:
+def shop(flaky: Flaky, on_error: Any, later: Flaky | None = None) -> App:
+    """`later` is what a step fails for that follows."""
     app = App("shop")
 
     @app.stream("numbers", int).process(to="out", on_error=on_error)
@@ -35,6 +36,8 @@ def shop(flaky: Flaky, on_error: Any) -> App:
         flaky.check(number)
         return numbers
 
+    if later is not None:
+        listed.filter(lambda numbers: later.check(numbers[-1]))
     return app
 
 
@@ -131,3 +134,16 @@ def test_pauses_grow_to_the_longest() -> None:
         10000,
         10000,
     ]
+
+
+@pytest.mark.parametrize("pause", ["partition", "key"])
+def test_where_a_later_step_stops_at_what_went_well_at_last_nothing_of_it_is_left(
+    pause: Any,
+) -> None:
+    app = shop(Flaky(n5=1), retry(2, backoff="1s", pause=pause), Flaky(n5=1))
+    with started(app, ("a", 4), ("a", 5), ("a", 6)) as run:
+        with pytest.raises(FunctionError, match="5 cannot be reached"):
+            run.advance("1s")
+        run.advance("5s")
+        assert run.values("out") == [[4], [4, 5], [4, 5, 6]]
+        assert run.values("sent") == [b"4", b"5", b"6"]

@@ -221,7 +221,7 @@ class WaitingStep:
             call.attempts, call.due = 1, self._due(pause)
             self._parked.append(Parked(self.name, event.identity))
             return False
-        self._leaving.begin(call, answer, lambda event: None)
+        self._leaving.begin(call, answer, _stay)
         for result in self._leaving.settled(event):
             self._forward(event.key, result, event.stamp, event.headers)
         return True
@@ -316,6 +316,9 @@ class WaitingStep:
                     return False
                 call.attempts += 1
                 answer = self._attempt(call)
+            if self._call is not None:
+                # It has state, and has sent: with what follows it is one attempt, or nothing.
+                enter = _stay
         self._leaving.begin(call, answer, enter)
         return self.go_on(enter, passed)
 
@@ -429,6 +432,10 @@ class WaitingStep:
         ordinal, self._settled = marks
         if ordinal >= 0:
             self._last, self._ordinal = at, ordinal
+
+
+def _stay(event: Event) -> None:
+    """For who is where the event came from."""
 
 
 def _batch(row: tuple[Event, WaitingRow]) -> int:
