@@ -20,6 +20,9 @@ def sync_all(partitions: Iterable[Partition], *, gone: bool = False) -> None:
     todo = list(partitions)
     if not todo:
         return
+    if len(todo) == 1:
+        _sync(todo[0], gone)
+        return
     waiting: list[Future[None]] = []
     try:
         waiting += [_pool().submit(_sync, partition, gone) for partition in todo[1:]]

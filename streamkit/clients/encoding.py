@@ -17,6 +17,6 @@ def encode(value: Any) -> bytes | None:
 
 
 def encode_all(values: Iterable[Any]) -> list[bytes | None]:
-    """A list of one's own: the caller's may change."""
-    some = list(values)
+    """All of them as bytes; a list of such is given back as it is, for who reads it at once."""
+    some = values if isinstance(values, list) else list(values)
     return some if codec.are_bytes(some) else [v if type(v) is bytes else encode(v) for v in some]

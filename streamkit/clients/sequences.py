@@ -5,7 +5,6 @@ from typing import NamedTuple, TypeAlias
 
 from streamkit import codec
 from streamkit.codec.buffer import Encoded
-from streamkit.codec.producing import of_producer
 from streamkit.records import TopicPartition
 from streamkit.transactions.producer import sequence_after
 
@@ -32,7 +31,7 @@ class Sequences:
         self._transactional = transactional
         self._places: dict[Place, _At] = {}
 
-    def append(self, place: Place, batch: Encoded, append: Callable[[bytes], int]) -> int:
+    def append(self, place: Place, batch: Encoded, append: Callable[[Encoded], int]) -> int:
         """Append a batch by means of `append`, and give its first offset.
 
         The same object again is not appended again. An error of `append` means that it did not;
@@ -46,7 +45,9 @@ class Sequences:
             return at.offset
         # One store each: an interrupt comes before it or after it.
         self._places[place] = at._replace(tried=batch)
-        stamped = of_producer(batch, *self.producer, at.sequence, transactional=self._transactional)
+        stamped = codec.of_producer(
+            batch, *self.producer, at.sequence, transactional=self._transactional
+        )
         try:
             offset = append(stamped)
         except Exception:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the two are alike; one of them is enough to check against
     from streamkit.codec.header import check
     from streamkit.codec.lanes import Lane, Lanes, are_bytes, fill_batches
     from streamkit.codec.latest import LatestOffsets, keep_latest
+    from streamkit.codec.producing import of_producer
     from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
 else:
     try:
@@ -36,6 +37,7 @@ else:
             fill_batches,
             keep_latest,
             murmur2,
+            of_producer,
             partition_for,
             records,
         )
@@ -45,6 +47,7 @@ else:
         from streamkit.codec.header import check
         from streamkit.codec.lanes import Lane, Lanes, are_bytes, fill_batches
         from streamkit.codec.latest import LatestOffsets, keep_latest
+        from streamkit.codec.producing import of_producer
         from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
 
         QuickSend = None  # compiled only
@@ -67,6 +70,7 @@ __all__ = [
     "headers",
     "keep_latest",
     "murmur2",
+    "of_producer",
     "partition_for",
     "read_header",
     "records",

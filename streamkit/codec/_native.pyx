@@ -33,7 +33,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT16_MAX, INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -47,6 +47,7 @@ from streamkit.codec.header import BatchHeader, read_header
 from streamkit.codec.header import check as check_unusual
 from streamkit.codec.latest import keep_latest as pure_keep_latest
 from streamkit.codec.latest import resealed
+from streamkit.codec.producing import of_producer as of_any_producer
 from streamkit.errors import InvalidRecord
 from streamkit.records import Columns, Record
 
@@ -99,6 +100,7 @@ cdef enum:
     CRC_START = 21
     SHORTEST_RECORD = 7
     MAX_BATCH = 2147483647
+    TRANSACTIONAL = 16
 
 cdef int _CODECS = len(CODECS)
 cdef int64_t _MAX_INFLATED = MAX_INFLATED

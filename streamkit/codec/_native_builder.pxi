@@ -3,6 +3,7 @@
 cdef class Builder:
     cdef uint8_t *_start
     cdef Py_ssize_t _capacity
+    cdef Py_ssize_t _last  # bytes of the batch that was taken before
     cdef Py_ssize_t _size  # the header's room included, which is filled in by build()
     cdef Py_ssize_t _count
     cdef int64_t _base
@@ -36,7 +37,8 @@ cdef class Builder:
         if self._size + more <= self._capacity:
             return 0
         if self._start == NULL:
-            self._start = take_memory(self._size + more, &self._capacity)
+            # The next batch will be about as large as the last, and is not to be moved as it grows.
+            self._start = take_memory(max(self._size + more, self._last + 1024), &self._capacity)
             return 0
         capacity = max(self._size + more, 2 * self._capacity, 4096)
         moved = PyMem_Realloc(self._start, capacity)
@@ -116,16 +118,13 @@ cdef class Builder:
         return batch
 
     def take(self):
-        cdef Taken taken
         if self._compression != "none":
             return memoryview(self.build())
         self.seal()
-        taken = Taken.__new__(Taken)
-        taken.header = header_at(self._start)
-        taken._start, taken._size, taken._capacity = self._start, self._size, self._capacity
-        self._start, self._capacity = NULL, 0
+        taken = taken_of(self._start, self._capacity, self._size)
+        self._start, self._capacity, self._last = NULL, 0, self._size
         self.begin()
-        return memoryview(taken)
+        return taken
 
     cdef object compressed(self):
         if self._count == 0:

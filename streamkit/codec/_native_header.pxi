@@ -2,9 +2,10 @@
 
 def check(buf, Py_ssize_t position=0):
     cdef Py_buffer view
-    cdef object header = header_of_taken(buf) if position == 0 else None
-    if header is not None:
-        return header
+    cdef object header
+    cdef Taken taken = all_of_taken(buf) if position == 0 else None
+    if taken is not None:
+        return taken.header
     if PyBytes_CheckExact(buf):
         header = checked(
             <const uint8_t *>PyBytes_AS_STRING(buf), PyBytes_GET_SIZE(buf), position

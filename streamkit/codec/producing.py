@@ -21,7 +21,7 @@ def of_producer(
     base_sequence: int,
     *,
     transactional: bool = False,
-) -> bytes:
+) -> Encoded:
     """The batch with these in its header, and the checksum that goes with them.
 
     A sequence is only known when a batch is about to be appended, long after its records were

@@ -10,6 +10,7 @@ from streamkit.backends.values import TopicInfo
 from streamkit.clients.halves import halves
 from streamkit.clients.topic_config import compression_of, max_batch_bytes
 from streamkit.codec import partition_for
+from streamkit.codec.buffer import Encoded
 from streamkit.engine.rows import Drained, Rows
 from streamkit.engine.transaction import WorkTransaction
 from streamkit.errors import RecordTooLarge, UnknownTopic
@@ -21,7 +22,7 @@ HELD_BYTES = 8 << 20
 """So much waits in memory for a commit. Then it goes into the transaction before: whoever reads
 those topics waits for the end of it from there on, and so that is kept for when it must be."""
 
-Batch: TypeAlias = tuple["_Topic", int, bytes]
+Batch: TypeAlias = tuple["_Topic", int, Encoded]
 
 
 class _Topic:
@@ -46,7 +47,7 @@ class _Topic:
         """The batches that have records."""
         for number, builder in enumerate(self.builders):
             if len(builder):
-                yield self, number, builder.build()
+                yield self, number, builder.take()
 
 
 class Outputs:
@@ -238,7 +239,7 @@ def _add(
             )
             if which < 0:
                 return held
-            batch = builders[which].build()
+            batch = builders[which].take()
             held += len(batch)
             full.append((topic, which if number is None else number, batch))
     assert number is not None
@@ -247,7 +248,7 @@ def _add(
         rows.keys, rows.values, rows.timestamps, rows.headers, strict=True
     ):
         if builder.append(value, key, stamp, headers) >= topic.limit:
-            batch = builder.build()
+            batch = builder.take()
             held += len(batch)
             full.append((topic, number, batch))
     return held

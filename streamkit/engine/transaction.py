@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from streamkit.backends.base import Backend, Membership
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.clients.transactional import TransactionalAppends
+from streamkit.codec.buffer import Encoded
 from streamkit.records import TopicPartition
 
 TIMEOUT = 60.0
@@ -30,7 +31,7 @@ class WorkTransaction:
         self,
         topic_id: str,
         partition: TopicPartition,
-        batch: bytes,
+        batch: Encoded,
         soon: Iterable[TopicPartition] = (),
     ) -> int:
         """Append a batch; its first offset. `soon`: where more is about to go."""

@@ -91,7 +91,8 @@ class Appender:
         former does, OutOfSpace and StorageFailed.
         """
         end = self._sound(block, end)
-        if _have_producers(batches):
+        produced = _have_producers(batches)
+        if produced:
             batches, first = self._unknown(end, batches, sequenced)
         else:
             first = end.end_offset
@@ -102,9 +103,9 @@ class Appender:
             if count == 0:
                 end = self._roll(block, end)
             elif count == len(batches):
-                return Appended(self._write(block, end, batches), first)
+                return Appended(self._write(block, end, batches, produced), first)
             else:
-                end = self._write(block, end, batches[:count])
+                end = self._write(block, end, batches[:count], produced)
                 batches = batches[count:]
         return Appended(end, first)
 
@@ -149,7 +150,7 @@ class Appender:
             checked = [encoded(marker)]
         if self._fitting(end, checked) == 0:
             end = self._roll(block, end)
-        self._write(block, end, checked, marker)
+        self._write(block, end, checked, True, marker)
         return True
 
     def _sound(self, block: ControlBlock, end: End) -> End:
@@ -226,11 +227,13 @@ class Appender:
         block: ControlBlock,
         end: End,
         batches: Sequence[Checked],
+        produced: bool,
         marker: Marker | None = None,
     ) -> End:
         """One pwritev, the index entries, and then the publication of all of it.
 
-        `marker`: what the only batch is, when that is known; else control batches are read.
+        `produced`: some of the batches may have producers. `marker`: what the only batch is, when
+        that is known; else control batches are read.
         """
         tally = Tally(
             end.active_base,
@@ -240,7 +243,7 @@ class Appender:
             end.indexed_timestamp,
             end.unindexed_bytes,
         )
-        draft = self._producers.at(end).draft() if _have_producers(batches) else None
+        draft = self._producers.at(end).draft() if produced else None
         aborted: list[Aborted] = []
         buffers: list[Buffer] = []
         offset, position, epoch = end.end_offset, end.end_position, end.leader_epoch
@@ -266,12 +269,17 @@ class Appender:
                 self._segments.add_aborted(base, entries, end.txnindex_bytes)
         except OSError as error:
             self._take_back(block, end, error)
+        if draft is not None:
+            stable, producers_end = draft.stable_offset, offset
+        else:
+            # Batches without a producer id open and close nothing: the block alone tells.
+            stable = offset if end.stable_offset == end.end_offset else end.stable_offset
+            producers_end = end.producers_end
         after = msgspec.structs.replace(
             end,
             end_position=position,
             end_offset=offset,
-            # Batches without a producer id open and close nothing: the block alone tells.
-            stable_offset=offset if end.stable_offset == end.end_offset else end.stable_offset,
+            stable_offset=stable,
             segment_created=end.segment_created if end.end_position else self._clock.now(),
             max_timestamp=tally.max_timestamp,
             max_timestamp_offset=tally.max_timestamp_offset,
@@ -279,14 +287,9 @@ class Appender:
             index_bytes=end.index_bytes + len(tally.index),
             timeindex_bytes=end.timeindex_bytes + len(tally.timeindex),
             unindexed_bytes=tally.unindexed,
+            txnindex_bytes=end.txnindex_bytes + len(aborted) * ENTRY_BYTES,
+            producers_end=producers_end,
         )
-        if draft is not None:
-            after = msgspec.structs.replace(
-                after,
-                stable_offset=draft.stable_offset,
-                txnindex_bytes=end.txnindex_bytes + len(aborted) * ENTRY_BYTES,
-                producers_end=offset,
-            )
         block.publish(after)
         block.dirty = False
         if draft is not None:

@@ -19,7 +19,7 @@ from streamkit.errors import (
 from streamkit.log.broker import keep_brokers_out
 from streamkit.log.catalog import Catalog
 from streamkit.log.checkpoints import Properties
-from streamkit.log.config import LOG_CONFIGS, OWN_TOPICS, LogConfig, TopicConfig
+from streamkit.log.config import LOG_CONFIGS, OWN_TOPICS, TRANSACTIONS_TOPIC, LogConfig, TopicConfig
 from streamkit.log.files import Files, RealFiles, UnsyncedFiles
 from streamkit.log.metadata import FeatureLevelRecord, Topic
 from streamkit.log.partition import Partition
@@ -216,7 +216,8 @@ class Log:
             clock=self._clock,
             fsync=self._fsync,
             read_only=self.read_only,
-            notify=self._appended,
+            # What is said of transactions is followed by a marker, which is what wakes.
+            notify=self._appended if tp.topic != TRANSACTIONS_TOPIC else self._keep_up,
             space=self._space,
         )
 
@@ -337,9 +338,12 @@ class Log:
             self._upkeep.ask()
 
     def _appended(self) -> None:
+        self._keep_up()
+        self._wake.notify()
+
+    def _keep_up(self) -> None:
         if self._upkeep is not None and not self._upkeep.ticks:
             self._upkeep.start()
-        self._wake.notify()
 
     # Waiting.
 

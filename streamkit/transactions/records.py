@@ -37,6 +37,7 @@ def partition_of(transactional_id: str, count: int) -> int:
     return partition_of_name(transactional_id, count)
 
 
+@lru_cache(maxsize=256)
 def encode_key(transactional_id: str) -> bytes:
     out = Writer()
     out.i16(0)

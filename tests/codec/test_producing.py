@@ -2,7 +2,8 @@
 
 import pytest
 
-from streamkit.codec import encode
+from streamkit import codec as chosen
+from streamkit.codec import check, encode
 from streamkit.codec.producing import of_producer
 from streamkit.errors import InvalidRecord
 
@@ -23,6 +24,21 @@ def test_it_is_the_batch_that_would_have_been_encoded_for_that_producer(compress
     )
 
 
+@pytest.mark.parametrize("transactional", [False, True])
+def test_so_is_one_that_was_taken_and_the_plain_one_stays_as_it_was(transactional):
+    builder = chosen.Builder()
+    builder.append(b"v" * 70_000, b"k", 5)
+    plain = builder.take()
+    before = bytes(plain)
+    got = chosen.of_producer(plain, 2**40, 77, 2**31 - 1, transactional=transactional)
+    assert got == of_producer(before, 2**40, 77, 2**31 - 1, transactional=transactional)
+    assert chosen.check(got) == check(bytes(got))
+    assert plain == before
+
+
 def test_what_a_header_cannot_hold_is_refused():
-    with pytest.raises(InvalidRecord, match="producer_epoch=32768"):
-        of_producer(encode([b"a"], timestamps=0), 1, 2**15, 0)
+    builder = chosen.Builder()
+    builder.append(b"a", None, 0)
+    for batch in (encode([b"a"], timestamps=0), builder.take()):
+        with pytest.raises(InvalidRecord, match="producer_epoch=32768"):
+            chosen.of_producer(batch, 1, 2**15, 0)
