@@ -9,13 +9,12 @@ that would make a circle, a tree is cut before a step as well (see `circles`).
 from typing import Any
 
 from streamkit.dsl.circles import steps_to_cut_off
-from streamkit.dsl.nodes.in_order import InOrder, comes_as_read, is_plain
+from streamkit.dsl.nodes.in_order import InOrder, comes_as_read, goes_by_time, is_plain
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
 from streamkit.dsl.nodes.tables import TableNode, name_of
-from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
@@ -94,15 +93,15 @@ def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
 
 
 def _placed(nodes: tuple[Node, ...]) -> set[Node]:
-    """Behind which, or before which, order matters if trees are cut there: steps with timers come
-    to know it of nothing else."""
+    """Behind which, or before which, order matters if trees are cut there: steps that go by time
+    come to know it of nothing else."""
     found: set[Node] = set()
-    for timer in nodes:
-        if isinstance(timer, OnTimer):
-            node: Node | None = timer.parent
-            found.add(timer.parent)
-            while node is not None and is_plain(node := node.above):
-                found.add(node)
+    for step in filter(None, map(goes_by_time, nodes)):
+        found.add(step)
+        node = step.above
+        while node is not None and is_plain(node):
+            found.add(node)
+            node = node.above
     return found
 
 
@@ -219,12 +218,11 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
 
 
 def _put_in_order(streams: list[StreamSource], children: _Tree) -> None:
-    """Have steps with timers be given their events in order of time.
+    """Have steps that go by time be given their events in that order.
 
     One stream as it is read from outside brings time with its events: there is nothing to wait for.
     """
-    steps = [node.parent for node in children if isinstance(node, OnTimer)]
-    for step in steps:
+    for step in [step for step in map(goes_by_time, children) if step is not None]:
         if len(streams) == 1 and comes_as_read(step, children):
             continue
         before = next(node for node, after in children.items() if step in after)

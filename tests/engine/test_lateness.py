@@ -1,5 +1,6 @@
 """What is late, and what is in which window, is the same however partitions are interleaved."""
 
+import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.app import App
-from streamkit.dsl.windows import tumbling
+from streamkit.dsl.windows import every, tumbling
 from streamkit.testing import TestRun
 
 SIZE, GRACE, LONG, OUT_OF_ORDER = 10, 4, 30, 3
@@ -215,6 +216,27 @@ def test_two_streams_in_one_task_do_not_make_each_other_late(
         found = {(r.key, r.timestamp + 1 - SIZE): r.value for r in t.topic(f"out-{topic}")}
         assert found == {window: sorted(ids) for window, ids in model.windows.items()}
         assert _late(t, f"w-n-{topic}-late") == model.late
+
+
+def test_what_is_given_every_so_often_does_not_depend_on_where_time_is_told() -> None:
+    app = App("w")
+    events = app.stream("events", Event, time="time", out_of_order=f"{OUT_OF_ORDER}ms").by("user")
+    events.window(tumbling("20ms")).aggregate(to="out", emit=every("4ms"))(collect)
+    draws = random.Random(5)
+    sent = [Event(n, draws.choice("ab"), n + draws.randrange(9)) for n in range(150)]
+    found = []
+    for often in (1, 9, 1000):
+        with app.test(partitions=3) as t:
+            for number, event in enumerate(sent):
+                t.send("events", event, partition=number * 7 % 3)
+                if number % often == 0:
+                    t.run()
+                if number == 80 and often == 9:
+                    t.crash()
+            t.finish(END)
+            found.append([(r.key, r.value, r.timestamp, r.headers) for r in t.topic("out")])
+    assert len(found[0]) > 40
+    assert found[0] == found[1] == found[2]
 
 
 def test_results_of_one_closing_come_by_the_end_of_their_window_and_then_by_key() -> None:

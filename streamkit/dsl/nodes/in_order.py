@@ -1,4 +1,5 @@
-"""Where steps with timers are given their events in order of time, and what tells that order."""
+"""Where steps that do something as time passes are given their events in order of time, and what
+tells that order."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,18 +10,21 @@ from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node, StreamNode
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.stores import StoreSpec
+from streamkit.dsl.windows import Every
 from streamkit.serde import Serde, serde_for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InOrder(StreamNode):
     """Keeps the events of `parent` until time has passed them, and gives them to `step` in order of
-    time. It stands before steps with timers whose events come otherwise."""
+    time. It stands before steps that go by time between events if these come otherwise."""
 
     parent: StreamNode
-    step: Process
+    step: Process | WindowFold
 
     @property
     def name(self) -> str:
@@ -48,6 +52,14 @@ _ROWS = serde_for(WaitingRow)
 _SAME_TIME = (Process, Map, FlatMap, Filter, By, Join, RunningFold)
 """Nodes whose results come with their event, and bear its time."""
 _PLAIN = (Process, Map, FlatMap, Filter, By, Join)
+
+
+def goes_by_time(node: Node) -> Process | WindowFold | None:
+    """The step that a node has act between its events, as time passes: one with timers, or one that
+    gives what has changed every so often. What it then finds depends on the order of all these."""
+    if isinstance(node, OnTimer):
+        return node.parent
+    return node if isinstance(node, WindowFold) and isinstance(node.emit, Every) else None
 
 
 def comes_as_read(node: StreamNode, nodes: Collection[Any]) -> bool:

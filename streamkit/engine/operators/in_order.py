@@ -1,4 +1,4 @@
-"""Events in order of time, for steps with timers that are given them in another.
+"""Events in order of time, for steps that go by time between them and are given them in another.
 
     ordered(came) origin ordered(number)  → the event
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamkit.dsl.nodes.in_order import InOrder, first_before
+from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.waiting import WaitingRow
 from streamkit.engine.hot.moment import NEVER
 from streamkit.engine.hot.steps import Forward
@@ -33,12 +34,28 @@ _END = b"\xff" * 9
 
 def build(node: InOrder, key: Serde, site: Site) -> Forward:
     forward = site.after(node, key)
-    timers = timers_of(node.step, site)
-    assert timers is not None, "it stands before steps with timers"
-    order = EventsInOrder(node, key, site, forward, timers.reach)
+    order = EventsInOrder(node, key, site, forward, _acting(node, site))
     site.on_time(node, order)
     site.ordered.append((order, node))
     return order.take
+
+
+def _acting(node: InOrder, site: Site) -> Callable[[int], bool]:
+    """What the step does when time comes to a moment, before it is given an event that came then;
+    False when others wait for their turn before all is done."""
+    if isinstance(node.step, Process):
+        timers = timers_of(node.step, site)
+        assert timers is not None, "or its events would not be kept"
+        return timers.reach
+    (windows,) = (timed for timed, one in site.timed if one is node.step)
+
+    def advance(came: int) -> bool:
+        due = windows.due
+        if due is not None and due <= came:
+            windows.advance()
+        return not site.cursor.rung
+
+    return advance
 
 
 class EventsInOrder:
@@ -74,7 +91,7 @@ class EventsInOrder:
         if frontier is not None and frontier - time.delay > stamp:
             came = frontier - time.delay
         if came < 0:
-            raise cursor.timeless(f"the timers of {self._node.step.name}")
+            raise cursor.timeless(self._node.step.name)
         if frontier != NEVER and (came < time.watermark or came <= time.closed):
             # The wall clock had time go on without it: its turn is past.
             self._give(key, value, stamp, headers)
