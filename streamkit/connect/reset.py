@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from streamkit.backends.base import Backend
-from streamkit.backends.locate import open_backend
+from streamkit.clients.connection import connected
 from streamkit.clock import SystemClock
 from streamkit.connect.api import Place
 from streamkit.connect.appending import Rows, append_all, at_once, stop_at
@@ -32,11 +32,7 @@ def reset(
     settings = config if isinstance(config, WorkerConfig) else load(config)
     _check(settings, name)
     with ExitStack() as cleanup:
-        if isinstance(log, str | Path):
-            backend: Backend = open_backend(str(log))
-            cleanup.callback(backend.close)
-        else:
-            backend = log
+        backend = cleanup.enter_context(connected(log))
         target = TopicPartition(settings.settings.offset_storage_topic, 0)
         if target.topic not in backend.topics():
             return []

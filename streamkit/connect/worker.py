@@ -4,7 +4,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,8 @@ from threading import Event
 from typing import Any
 
 from streamkit.backends.base import Backend, Membership
-from streamkit.backends.locate import open_backend
 from streamkit.backends.values import Unit
+from streamkit.clients.connection import connected
 from streamkit.clock import Clock, SystemClock
 from streamkit.connect.api import SourceConnector
 from streamkit.connect.config import ConnectorConfig, Shared, WorkerConfig, WorkerSettings, parse
@@ -55,12 +54,7 @@ def run(
     """
     settings = config if isinstance(config, WorkerConfig) else load(config)
     plans = [plan(one, find(one, settings.directory)) for one in settings.connectors]
-    with ExitStack() as cleanup:
-        if isinstance(log, str | Path):
-            backend: Backend = open_backend(str(log))
-            cleanup.callback(backend.close)
-        else:
-            backend = log
+    with connected(log) as backend:
         worker = Worker(settings, plans, backend, stop_event or Event(), on_progress)
         return worker.run(until_idle)
 
