@@ -14,10 +14,12 @@ IDLE_AFTER = 5_000
 class Patience:
     """With each input, and with all of them, for nodes that have a `close_after_idle`."""
 
-    def __init__(self, time: TaskTime, idle_after: int) -> None:
-        """`idle_after` in ms."""
+    def __init__(self, time: TaskTime, idle_after: int, *, tells: bool) -> None:
+        """`idle_after` in ms. `tells`: others are told by it whether it is idle."""
         self._time = time
         self._idle_after = idle_after
+        self._matters = tells or len(time.frontiers) > 1
+        """Whether it changes anything that an input is idle: a single one holds nobody back."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -35,7 +37,7 @@ class Patience:
             still = silence.get(partition, 0)
             if not isinstance(frontier, EventFrontier):
                 still = still if frontier.is_idle else 0
-            elif frontier.is_idle or still >= self._idle_after:
+            elif self._matters and (frontier.is_idle or still >= self._idle_after):
                 idle.append(str(partition))
             quiet = min(quiet, still)
         closed = []
@@ -58,7 +60,7 @@ class Patience:
             if isinstance(frontier, EventFrontier)
             and (frontier.is_idle or frontier.latest == NEVER)
         ]
-        return tuple(idle) if idle != self._time.idle else None
+        return tuple(idle) if self._matters and idle != self._time.idle else None
 
 
 def _patience(node: Node) -> int | None:

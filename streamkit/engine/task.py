@@ -103,7 +103,8 @@ class Task:
         self._horizons = parts.horizons
         self._tickers = parts.tickers
         self._ahead = parts.ahead
-        self._patience = Patience(parts.time, idle_after)
+        tells = bool(subtopology.repartitions)
+        self._patience = Patience(parts.time, idle_after, tells=tells)
         self._markers = Markers(
             subtopology, layout.tasks[subtopology.name], parts.site, parts.ending
         )

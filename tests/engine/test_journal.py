@@ -340,6 +340,19 @@ def test_idle_inputs_and_windows_that_closed_are_in_the_journal_once() -> None:
     assert [row[1] for row in log.written["left-windows"]] == [b"[10]"]
 
 
+@pytest.mark.parametrize("by", [False, True])
+def test_that_an_input_is_idle_is_in_the_journal_if_it_changes_anything(by: bool) -> None:
+    app = App("w")
+    events = app.stream("events", str)
+    (events.by(str, name="words") if by else events).window(tumbling("1m")).count(name="n")
+    with app.test(partitions=1) as t:
+        t.send("events", "x", key="k", timestamp=0)
+        t.advance("1m")
+        found = [decode(record.value, "") for record in t.topic("w-events-journal")]
+        at = {"events-0": 1}
+        assert found == ([Silence(at, idle=("events-0",))] if by else [])
+
+
 def test_a_restart_makes_idle_inputs_count_again_and_says_so() -> None:
     log = Log()
     _write(log, "left", (0, 5))
