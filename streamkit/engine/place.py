@@ -65,6 +65,11 @@ class Place:
         span = self.spans.get(partition)
         return self.backend.end(partition) if span is None else span.end
 
+    def end_so_far(self, partition: TopicPartition) -> int:
+        """The same for who goes on to read there: cheap also while a transaction is open."""
+        span = self.spans.get(partition)
+        return self.backend.offsets(partition).end if span is None else span.end
+
     def limits(self) -> dict[str, Limits]:
         """What the topics take that are there, by the app's names for them."""
         known = self.backend.topics()

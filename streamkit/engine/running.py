@@ -154,7 +154,7 @@ class Running:
     def _read_ahead(self, until: float) -> bool:
         """Read tables that are read ahead to where they end now, if time suffices; False when
         there was nothing."""
-        ends = {at: self._place.end(at) for at in self._ahead}
+        ends = {at: self._place.end_so_far(at) for at in self._ahead}
         found = False
         while behind := {at: o for at, o in self._ahead.items() if o < ends[at]}:
             batches = self._fetch(behind)
@@ -270,7 +270,7 @@ class Running:
     def lag(self) -> int:
         """How many offsets of its inputs are before it."""
         inputs = (self._place.partition(each) for each in self.task.inputs)
-        return sum(max(0, self._place.end(at) - self.positions[at]) for at in inputs)
+        return sum(max(0, self._place.end_so_far(at) - self.positions[at]) for at in inputs)
 
     @property
     def at_end(self) -> bool:
