@@ -14,7 +14,9 @@ from on_disk import on_disk
 from random_apps import SENT, SOURCES, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
 from random_model import Event, Found, Model
 from random_runs import (
+    Bell,
     Gap,
+    Interrupted,
     Sent,
     act,
     end,
@@ -205,7 +207,9 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
         end(t, finish(t, spec, not by_itself))
         same(written(t, want), want)
     options: Any = {"members": members, "batch": batch, "guarantee": guarantee}
-    with TestRun(build(spec).topology(), partitions, **options) as t:
+    bell = Bell(seed)
+    with Interrupted(build(spec, slow=bell.slow).topology(), partitions, **options) as t:
+        t.bell = bell
         began = t.clock.now()
         t.shuffle(seed)
         fill(t, table, partitions)
@@ -354,8 +358,10 @@ def test_a_replay_with_the_journal_gives_the_same_bytes_whatever_the_clock_decid
 ) -> None:
     """With rows that come in between, and silences that close windows."""
     plan = planned(spec, chosen, partitions)
-    topology = possible(build(spec, close_after_idle="8s"))
-    with TestRun(topology, partitions, members=members, batch=batch) as t:
+    bell = Bell(seed)
+    topology = possible(build(spec, close_after_idle="8s", slow=bell.slow))
+    with Interrupted(topology, partitions, members=members, batch=batch) as t:
+        t.bell = bell
         t.shuffle(seed)
         fill(t, [], partitions)
         for number, one in enumerate(plan):

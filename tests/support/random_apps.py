@@ -196,7 +196,8 @@ def mapped(n: int) -> int:
 
 
 def several(n: int) -> list[int]:
-    return [(n + more * 7919) % BIG for more in range(n % 3)]
+    # No two events of a stream become the same by it, also when it comes twice.
+    return [(n * 2 + more * 7919) % BIG for more in range(n % 3)]
 
 
 def with_row(n: int, row: int | None) -> int:
@@ -222,21 +223,25 @@ def send(item: Item, context: Context) -> None:
 
 
 class Trouble:
-    """What goes wrong in the functions of one app; with `passing`, also what helps to do again."""
+    """What goes wrong in the functions of one app; with `passing`, also what helps to do again.
+    Each call is told to `slow`."""
 
-    def __init__(self, trips: Collection[int], passing: bool) -> None:
+    def __init__(self, trips: Collection[int], passing: bool, slow: Callable[[], None]) -> None:
         self._trips = trips
         self._passing = passing
+        self._slow = slow
         self._met: Counter[tuple[int, int]] = Counter()
 
     def meet(self, number: int, fails: Fails | None, *several: int) -> None:
         """A function of step `number` has been given these."""
+        self._slow()
         if fails is not None and any(bad(n) for n in several):
             raise ValueError(f"{several} are bad")
         self.pass_by(number, fails, *several)
 
     def pass_by(self, number: int, fails: Fails | None, *several: int) -> None:
         """The same, of what is never bad for good."""
+        self._slow()
         if not self._passing:
             return
         times = [n % (ATTEMPTS + 1) for n in several] if fails is not None and fails.pause else []
@@ -258,14 +263,21 @@ def elsewhere_or_not(item: Item) -> Item:
     return Item(mapped(item.n), item.k)
 
 
-def build(spec: Spec, close_after_idle: str | None = None, *, passing: bool = True) -> App:
+def build(
+    spec: Spec,
+    close_after_idle: str | None = None,
+    *,
+    passing: bool = True,
+    slow: Callable[[], None] = lambda: None,
+) -> App:
     """The app; the stream number `n` is written to `out<n>`, what its step sets aside to
-    `dead<n>`. Without `passing` nothing fails that goes well when it is done again."""
+    `dead<n>`. Without `passing` nothing fails that goes well when it is done again. `slow` is
+    called by functions."""
     app = App("r")
     order = f"{spec.out_of_order}ms"
     streams: list[Any] = [app.stream(name, Item, out_of_order=order) for name in SOURCES]
     table = app.table(TABLE, int)
-    trouble = Trouble(spec.trips, passing)
+    trouble = Trouble(spec.trips, passing, slow)
     for number, step in enumerate(spec.steps, len(SOURCES)):
         made = _declare(streams, table, step, number, trouble, close_after_idle)
         made.to(f"out{number}")

@@ -18,7 +18,7 @@ if os.environ.get("STREAMKIT_PURE"):
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from random_apps import Spec, build, specs
-from random_runs import act, end, fill, moves, planned, table_rows
+from random_runs import Bell, Interrupted, act, end, fill, moves, planned, table_rows
 
 from streamkit.codec import BACKEND
 from streamkit.engine.hot import steps
@@ -71,10 +71,12 @@ def main(count: int) -> None:
         seed: int,
     ) -> None:
         try:
-            topology = build(spec, close_after_idle="8s").topology()
+            bell = Bell(seed)
+            topology = build(spec, close_after_idle="8s", slow=bell.slow).topology()
         except TopologyError:
             reject()
-        with TestRun(topology, partitions, members=members, batch=batch) as t:
+        with Interrupted(topology, partitions, members=members, batch=batch) as t:
+            t.bell = bell
             t.shuffle(seed)
             fill(t, table, partitions)
             for one in planned(spec, chosen, partitions):

@@ -1,8 +1,9 @@
 """What is done with apps of `random_apps`: what they are sent, and what happens meanwhile."""
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from random_apps import SENT, SOURCES, TABLE, Item, Spec
 
 from streamkit import Producer
 from streamkit.codec import partition_for
+from streamkit.engine.worker import Worker
 from streamkit.errors import FunctionError
 from streamkit.testing import TestRun
 
@@ -64,6 +66,35 @@ moves = st.lists(
     min_size=10,
     max_size=50,
 )
+
+
+class Bell:
+    """Rings while functions are called, now and then, as if they had taken too long."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = Random(seed)
+        self._ring: Callable[[], None] | None = None
+
+    @contextmanager
+    def at(self, moment: float, ring: Callable[[], None]) -> Iterator[None]:
+        self._ring = ring
+        yield
+        self._ring = None
+
+    def slow(self) -> None:
+        if self._ring is not None and self._dice.random() < 0.3:
+            self._ring()
+
+
+class Interrupted(TestRun):
+    """A run whose tasks have to let others have their turn when a bell rings."""
+
+    bell: Any
+
+    def _worker(self) -> Worker:
+        worker = super()._worker()
+        worker._bell = self.bell
+        return worker
 
 
 def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
