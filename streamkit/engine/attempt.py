@@ -15,7 +15,7 @@ class Attempt:
     changed in place, and cannot be.
     """
 
-    __slots__ = ("_cursor", "_outlets", "failed", "stores", "torn")
+    __slots__ = ("_cursor", "_outlets", "failed", "stores", "torn", "waits")
 
     def __init__(self, cursor: Cursor, outlets: Outlets) -> None:
         self.stores: Collection[Kept] = ()
@@ -24,6 +24,8 @@ class Attempt:
         """An error left a record half done in the state."""
         self.failed: tuple[TopicPartition, int] | None = None
         """The record that could not be processed, by its partition and offset."""
+        self.waits = False
+        """What failed was made of an event that waits in a step's state."""
         self._cursor = cursor
         self._outlets = outlets
 

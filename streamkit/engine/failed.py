@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Events of a step that were, since it was asked last; `what` became of them.
+    """Events of a step, or records of a stream, that were, since it was asked last; `what` became
+    of them. `step` is what it is called in messages.
 
     `first` and `last` say which event that was and what was wrong, `trace` how it came to that with
     the first.

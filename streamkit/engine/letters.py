@@ -25,10 +25,8 @@ does. The record's timestamp is the event's time; nothing here is of the wall cl
 replay sets the same aside.
 """
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 from streamkit.engine.failed import text_of
 from streamkit.records import Headers
@@ -39,8 +37,6 @@ CONNECT = "__connect.errors."
 _TRACE = 8 << 10
 """Characters of a traceback, at most: the last ones."""
 _MESSAGE = 2 << 10
-_OURS = (__file__.rpartition("/engine/")[0], "streamkit/")
-"""How the paths of our files begin, and of those that are compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +121,6 @@ def _encoded(said: Mapping[str, str | int]) -> Headers:
         (PREFIX + name, str(value).encode("utf-8", "backslashreplace"))
         for name, value in said.items()
     )
-
-
-def trace_of(error: Exception) -> str:
-    """The traceback, from the first line that is not ours on; empty when all are ours."""
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def read(headers: Headers) -> Letter | None:

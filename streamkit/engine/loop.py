@@ -12,6 +12,7 @@ from streamkit.engine.failed import as_exception
 from streamkit.engine.performing import Performance
 from streamkit.engine.threads import Threads
 from streamkit.engine.waiting import Answer, Request
+from streamkit.engine.watch import Watch
 
 logger = logging.getLogger("streamkit.engine")
 
@@ -67,6 +68,7 @@ class Loop:
         self._given_up: WeakSet[asyncio.Task[None]] = WeakSet()
         self._thread = threading.Thread(target=self._work, name="streamkit-async", daemon=True)
         self._thread.start()
+        self._watch = Watch(self._loop, self._thread, lambda: bool(self._tasks))
 
     def start(self, request: Request, wanted: Wanted) -> None:
         """Make a call."""
@@ -84,6 +86,7 @@ class Loop:
 
         What does not within `STOP_SECONDS` is left: it holds nothing of the app's.
         """
+        self._watch.close()
         self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
@@ -111,6 +114,7 @@ class Loop:
 
     def _begin(self) -> None:
         self._told = False
+        self._watch.begin()
         while self._inbox:
             request, wanted = self._inbox.popleft()
             if wanted.closed:

@@ -8,7 +8,6 @@ import pickle
 import signal
 import sys
 import threading
-import traceback
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -19,6 +18,7 @@ from streamkit.dsl.functions import Function
 from streamkit.engine.failed import told
 from streamkit.engine.loop import Wanted
 from streamkit.engine.performing import perform
+from streamkit.engine.traces import trace_of
 from streamkit.engine.waiting import Answer, Event, Request
 
 logger = logging.getLogger("streamkit.engine")
@@ -252,7 +252,7 @@ def _written(answer: Answer) -> bytes:
 
 def _told(error: BaseException) -> Exception:
     """An error as it can be handed over, with where it came from as a note."""
-    where = "".join(traceback.format_exception(error)).rstrip()
+    where = trace_of(error).rstrip() or told(error)
     handed: Exception = RuntimeError(told(error))
     if isinstance(error, Exception):
         try:

@@ -85,7 +85,7 @@ class Reports:
         if known is None:
             self._failures[failed.step] = _Failures(now)
             trace = f"\n{failed.trace.rstrip()}" if failed.trace else ""
-            text = "step %s has failed (%s): %s%s"
+            text = "%s has failed (%s): %s%s"
             logger.warning(text, failed.step, failed.what, failed.first, trace)
             failed = replace(failed, count=failed.count - 1)
             known = self._failures[failed.step]
@@ -97,7 +97,7 @@ class Reports:
     def _tell_failures(self, known: "_Failures", now: float) -> None:
         failed = known.last
         if failed is not None and known.waiting:
-            text = "step %s has failed for %d more (%s), last: %s"
+            text = "%s has failed for %d more (%s), last: %s"
             logger.warning(text, failed.step, known.waiting, failed.what, failed.last)
             known.told, known.waiting = now, 0
 

@@ -137,6 +137,16 @@ class Task:
         return self._attempt.failed
 
     @property
+    def comes_again(self) -> str | None:
+        """Of what could not be processed: why it is met again, whatever record is skipped; None:
+        with its record."""
+        if self._attempt.waits:
+            return "It waits in the app's state, and comes first in the next run"
+        if self._time.acting:
+            return "It was given as time passed, by what is in the app's state, and will be again"
+        return None
+
+    @property
     def inputs(self) -> tuple[TopicPartition, ...]:
         """The partitions it reads as streams; their positions are committed."""
         return tuple(self._frontiers)

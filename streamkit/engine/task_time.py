@@ -43,6 +43,8 @@ class TaskTime:
         self.frontiers = frontiers
         self.pause: Pause | None = None
         """What to go on with."""
+        self.acting = False
+        """An operator is, or was when it failed."""
         self._cursor = site.cursor
         self._held = site.held
         self._site = site
@@ -63,7 +65,9 @@ class TaskTime:
         """Have the operators do what is due."""
         # In the order of the nodes: results of one window may open another.
         for timed, _ in self.timed:
+            self.acting = True
             timed.advance()
+            self.acting = False
             if self._is_interrupted():
                 return
         self.update_due()
@@ -170,7 +174,7 @@ class TaskTime:
             last = timed.last if node.name in names else None
             # What waits before it may be for what is open: that is closed when it has left.
             if last is not None and not self._site.is_held(node):
-                _close(timed, last)
+                self._close(timed, last)
                 if self._is_interrupted():
                     return
         self.update_due()
@@ -184,7 +188,7 @@ class TaskTime:
                 found = timed.open
                 # What waits before it now came of what was closed: it is closed when that has left.
                 if found is not None and not self._site.is_held(node):
-                    _close(timed, found.until)
+                    self._close(timed, found.until)
                     if self._is_interrupted():
                         return
             self.update_due()
@@ -192,7 +196,8 @@ class TaskTime:
             self._attempt.torn = True
             raise
 
-
-def _close(timed: Timed, until: int) -> None:
-    timed.time.closed = max(timed.time.watermark, until)
-    timed.advance()
+    def _close(self, timed: Timed, until: int) -> None:
+        timed.time.closed = max(timed.time.watermark, until)
+        self.acting = True
+        timed.advance()
+        self.acting = False

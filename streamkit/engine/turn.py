@@ -122,7 +122,9 @@ class Turn:
                 if not self._ending.go_on_acting():
                     return False
             if self._answers.pause is not None:
+                self._attempt.waits = True
                 self.gone_on += self._answers.go_on(self._decisions.own)
+                self._attempt.waits = False
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn = True
@@ -164,6 +166,7 @@ class Turn:
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn |= self._answers.torn
+            self._attempt.waits = True
             raise
 
     def _give_answers(self) -> int:
@@ -173,6 +176,7 @@ class Turn:
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn |= self._answers.torn
+            self._attempt.waits = True
             raise
 
     # Records.

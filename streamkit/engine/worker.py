@@ -45,6 +45,8 @@ WAIT = 0.2
 """Seconds of sleep at most: how long a stop may go unnoticed, and idle inputs be judged late."""
 RESTORE = 0.05
 """About how many seconds of a turn go to restoring while other tasks are at work."""
+REDO_WAITS = 25
+"""How often what stops the app waits for an answer that it needs to commit what was before."""
 
 
 class Worker:
@@ -398,24 +400,32 @@ class Worker:
             raise
 
     def _rescue(self, one: Running, error: Exception) -> None:
-        failed = one.task.failed
+        failed, again = one.task.failed, one.task.comes_again
+        if again is not None:
+            error.add_note(
+                f"{again}. Mend the app, or say what is to become of such events: on_error= of the "
+                "step, as errors.md has it"
+            )
         try:
             if one.task.torn or self._outputs.broken:
                 self._abandon()
-                if failed is None:
+                redone = None if failed is None else self._redo(one)
+                if redone is None:
+                    error.add_note("What was done since the last commit will be done again.")
                     return
-                one = self._redo(one)
+                one = redone
             else:
                 one.flush()
             self._commit()
         except StreamkitError as also:
             error.add_note(f"What was done before it could not be committed either: {also}")
             return
-        if failed is not None:
+        if failed is not None and again is None:
             self._advise(error, failed, one.task.positions)
 
-    def _redo(self, torn: Running) -> Running:
-        """The task again, from the last commit to before the record that tore its state.
+    def _redo(self, torn: Running) -> Running | None:
+        """The task again, from the last commit to before the record that tore its state; None: it
+        does not come there, as events wait, or another member waits for the task.
 
         Without this nothing before that record would count, and to skip the record would be to
         lose those as well.
@@ -425,12 +435,23 @@ class Worker:
             for at, end in torn.task.positions.items()
         }
         one = self._make(torn.unit, replace(self._place, spans=ends), self._place.limits())
-        one.begin(self._backend.committed(self._topology.app))
-        while not one.restore(self._clock.monotonic() + RESTORE):
-            pass
-        while one.lag or one.task.buffered:
-            if not one.step() and one.task.answers.is_full:
+        try:
+            one.begin(self._backend.committed(self._topology.app))
+            while not one.restore(self._clock.monotonic() + RESTORE):
+                pass
+            waits = 0
+            while one.lag or one.task.buffered or one.task.is_interrupted:
+                if one.step() or not one.task.answers.is_full:
+                    continue
+                ownership = self._member.poll()
+                waits += 1
+                if waits > REDO_WAITS or torn.unit not in ownership.owned - ownership.revoking:
+                    one.close()
+                    return None
                 self._callers.wait(WAIT)
+        except BaseException:
+            one.close()
+            raise
         self._running[torn.unit] = one
         return one
 
@@ -447,8 +468,9 @@ class Worker:
         committed = self._backend.committed(self._topology.app)
         if all(p in committed and committed[p].offset >= o for p, o in positions.items()):
             error.add_note(
-                f"Mend the app, or skip the record: streamkit groups reset {self._topology.app} "
-                f"--topic {at.topic}:{at.partition} --to offset:{offset + 1}"
+                "The next run begins at this record. Mend the app, say what is to become of such "
+                "records (on_error=), or skip the record: streamkit groups reset "
+                f"{self._topology.app} --topic {at.topic}:{at.partition} --to offset:{offset + 1}"
             )
 
     def _report(self, last: bool = False) -> None:

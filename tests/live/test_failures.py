@@ -6,10 +6,12 @@ from threading import Event
 import pytest
 from msgspec import Struct
 
-from streamkit import App, Context, State
+from streamkit import App, Context, State, retry, tumbling
 from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset
+from streamkit.engine import worker
 from streamkit.engine.live import run
+from streamkit.engine.operators import waiting
 from streamkit.errors import FunctionError, InvalidRecord, RecordTooLarge, SerdeError
 from streamkit.records import TopicPartition
 
@@ -84,6 +86,89 @@ def test_a_function_that_raises_says_how_to_skip_its_record(log):
     skip_5(log)
     drain(log, plain())
     assert [int(r.value) for r in read(log, "amounts")] == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("kind", ["async", "batch", "window", "behind async"])
+def test_what_is_in_the_state_is_not_said_to_be_skipped_with_a_record(log, kind):
+    def app_of(on_error):
+        app = App("shop")
+        orders = app.stream("orders", Order)
+
+        def amount(order):
+            if order.amount == 5:
+                raise ValueError("this one")
+            return order.amount
+
+        async def later(order: Order) -> int:
+            return amount(order)
+
+        async def same(order: Order) -> Order:
+            return order
+
+        def plain(order: Order) -> int:
+            return amount(order)
+
+        def all_of(orders: list[Order]) -> list[int]:
+            return [amount(order) for order in orders]
+
+        if kind == "async":
+            orders.process(to="amounts", on_error=on_error, name="a")(later)
+        elif kind == "batch":
+            orders.process(to="amounts", batch=1, on_error=on_error, name="a")(all_of)
+        elif kind == "behind async":
+            orders.process(name="b")(same).process(to="amounts", on_error=on_error, name="a")(plain)
+        else:
+            lasts = orders.window(tumbling("1ms")).reduce(name="b")(lambda one, other: other)
+            lasts.process(to="amounts", on_error=on_error, name="a")(plain)
+        return app
+
+    for n in range(10):
+        log.append(ORDERS, [order(n)], keys=[b"k"], timestamps=n)
+    for _ in range(2):
+        with pytest.raises(FunctionError, match="orders-0@") as error:
+            drain(log, app_of("stop"))
+        assert "skip the record" not in advice(error)
+        assert "on_error= of the step" in advice(error)
+    drain(log, app_of("skip"))
+    # The last window is open.
+    expected = [n for n in range(9 if kind == "window" else 10) if n != 5]
+    assert [int(r.value) for r in read(log, "amounts")] == expected
+
+
+def test_what_cannot_be_done_again_before_a_stop_is_left_to_the_next_run(log, monkeypatch):
+    monkeypatch.setattr(waiting, "MOST_BYTES", 1000)
+    monkeypatch.setattr(worker, "REDO_WAITS", 2)
+    monkeypatch.setattr(worker, "WAIT", 0.01)
+    away = Event()
+
+    def app_of(fails):
+        app = App("shop")
+        orders = app.stream("orders", Order)
+
+        @orders.process(to="amounts", on_error=retry(3, backoff="1h"))
+        def asked(order: Order) -> int:
+            if away.is_set():
+                raise ConnectionError("nobody there")
+            return order.amount
+
+        @orders.process(to="sums")
+        def total(order: Order, sofar: State[int]) -> int:
+            sofar.set(sofar.get(0) + order.amount)
+            if fails and order.amount == 100:
+                away.set()
+                raise ValueError("this one")
+            return sofar.get(0)
+
+        return app
+
+    publish(log, [order(n) for n in range(101)])
+    with pytest.raises(FunctionError, match="orders-0@100") as error:
+        drain(log, app_of(True))
+    assert "done again" in advice(error) and "skip the record" not in advice(error)
+    away.clear()
+    drain(log, app_of(False))
+    assert [int(r.value) for r in read(log, "amounts")] == list(range(101))
+    assert max(int(r.value) for r in read(log, "sums")) == sum(range(0, 101, 2))
 
 
 def test_bytes_of_another_type_say_how_to_skip_their_record(log):

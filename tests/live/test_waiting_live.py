@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from streamkit import App, Context, retry
+from streamkit import App, Context, retry, tumbling
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.backends.values import CommittedOffset
-from streamkit.engine import loop
+from streamkit.engine import loop, watch
 from streamkit.engine.dead_letters import DeadLetters
 from streamkit.engine.live import run
 from streamkit.errors import FunctionError, TopologyError, UnsafeChange, UsageError
@@ -465,6 +465,30 @@ def test_a_call_that_goes_on_though_it_was_cancelled_is_not_waited_for(
     assert values(log, "out") == [0, 2]
 
 
+def test_what_holds_up_the_thread_of_all_is_told_with_its_line_once_and_a_stop_does_not_wait(
+    log: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "BLOCKED", 0.05)
+    app = App("shop")
+    ended = threading.Event()
+
+    @app.stream("orders", Order).process(to="out")
+    async def blocks(order: Order) -> int:
+        ended.wait(0.3 if order.n < 2 else SECONDS)
+        return order.n
+
+    publish(log, [0, 1, 2])
+    with at_work(app, log):
+        until(lambda: values(log, "out") == [0, 1])
+    try:
+        (told,) = [r.getMessage() for r in caplog.records if "held up" in r.getMessage()]
+        assert "blocks (" in told and "asyncio.to_thread" in told
+        assert f"at {__file__}:" in told and "(ended.wait(" in told
+    finally:
+        ended.set()
+
+
 # Plain functions.
 
 
@@ -504,13 +528,16 @@ def test_a_slow_function_holds_up_commits_others_and_a_stop_by_one_call_only(log
     assert committed == count + len(calls) == len(values(log, "out"))
 
 
-@pytest.mark.parametrize("waited", ["retry", "retry by key", "async", "dlq retry"])
+@pytest.mark.parametrize(
+    "waited", ["retry", "retry by key", "async", "dlq retry", "window", "batch"]
+)
 def test_what_is_slow_behind_a_queue_holds_up_others_and_a_stop_by_few_calls(
     log: Backend, waited: str
 ) -> None:
     app = App("shop")
     log.create_topic("visits")
     works = threading.Event()
+    count = 200
     failed: list[int] = []
     calls: list[int] = []
 
@@ -533,6 +560,22 @@ def test_what_is_slow_behind_a_queue_holds_up_others_and_a_stop_by_few_calls(
             return order
 
         before.process(to="out")(slow)
+    elif waited == "window":
+        works.set()
+
+        @orders.window(tumbling("1s")).reduce(name="latest")
+        def latest(first: Order, order: Order) -> Order:
+            return order
+
+        latest.process(to="out")(slow)
+    elif waited == "batch":
+        works.set()
+
+        @orders.process(batch=count + 1)
+        def whole(orders: list[Order]) -> list[Order]:
+            return orders
+
+        whole.process(to="out")(slow)
     elif waited == "dlq retry":
         orders.process(to="out", on_error="dlq")(slow)
     else:
@@ -544,12 +587,13 @@ def test_what_is_slow_behind_a_queue_holds_up_others_and_a_stop_by_few_calls(
     def seen(visit: int) -> int:
         return visit
 
-    count = 200
     at = TopicPartition("orders", 0)
     keys = [b"%d" % number for number in range(count)]
-    log.append(at, [b'{"n":1}'] * count, keys=keys)
+    log.append(at, [b'{"n":1}'] * count, keys=keys, timestamps=1)
+    if waited in ("window", "batch"):  # which it closes, or makes whole
+        log.append(at, [b'{"n":1}'], keys=[b"0"], timestamps=5000)
     with at_work(app, log):
-        until(lambda: log.committed("shop").get(at, CommittedOffset(0)).offset == count)
+        until(lambda: log.committed("shop").get(at, CommittedOffset(0)).offset >= count)
         works.set()
         if waited == "dlq retry":
             DeadLetters.of(log, "shop").give_back()

@@ -16,16 +16,18 @@ from streamkit.dsl.failures import DeadLetters, Failure, Skip, last_resort
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import Node, dead_letter_topic, parked_name
 from streamkit.dsl.nodes.outputs import To
+from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.timers import Asked
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Place
 from streamkit.engine.failed import Failed, as_exception, told
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
-from streamkit.engine.letters import Behind, Earlier, Letter, error_headers, trace_of
+from streamkit.engine.letters import Behind, Earlier, Letter, error_headers
 from streamkit.engine.parking import Parking
 from streamkit.engine.site import Site
 from streamkit.engine.state.undo import Undoable
+from streamkit.engine.traces import trace_of
 from streamkit.errors import FunctionError, SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -46,6 +48,7 @@ class Failing:
     def __init__(self, node: Node, policy: Failure, key: Serde, value: Serde, site: Site) -> None:
         """`key` and `value` write what the step is given."""
         self.name = node.name
+        self._told = f"{'stream' if isinstance(node, StreamSource) else 'step'} {node.name}"
         self.skipped = 0
         self.dead = 0
         self.retries = site.retries(node)
@@ -373,7 +376,7 @@ class Failing:
         what = "skipped" if self._outlet is None else f"in {self._outlet.topic}"
         text = f"{self._cursor.coordinates}: {told(error)}"
         if self._failed is None:
-            self._failed = Failed(self.name, 1, what, text, text, trace_of(error))
+            self._failed = Failed(self._told, 1, what, text, text, trace_of(error))
         else:
             self._failed = replace(self._failed, count=self._failed.count + 1, last=text)
 
