@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA := build/kafka
+SOAKED := tests/crash tests/simulation tests/engine/test_random_apps.py tests/engine/test_hot.py
 API := streamkit streamkit.connect streamkit.processors streamkit.testing
 SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi] streamkit/engine/hot/*.p[yx]* streamkit/engine/operators/*.py)
 
@@ -33,7 +34,7 @@ docs: $(VENV)/.docs  ## write the API reference to build/api, from the docstring
 	$(BIN)/python -W error -m pdoc -t docs/reference -o build/api $(API)
 
 soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer than the tests do
-	STREAMKIT_SOAK=1 $(BIN)/python -m pytest tests/crash tests/simulation -n 2 --timeout 1800
+	STREAMKIT_SOAK=1 $(BIN)/python -m pytest $(SOAKED) -n 2 --timeout 3600
 
 clean:  ## remove the private environment, builds, caches and the demo's data
 	rm -rf $(VENV) build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
