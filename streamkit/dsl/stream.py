@@ -6,6 +6,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from streamkit.dsl.connectors import SinkLike, connector_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.each import EachEvent
+from streamkit.dsl.failures import OnError
 from streamkit.dsl.functions import Function, field_getter
 from streamkit.dsl.graph import Graph, check_output
 from streamkit.dsl.joins import Joins
@@ -16,7 +17,7 @@ from streamkit.dsl.nodes.steps import By
 from streamkit.dsl.nodes.tables import KeptTable
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.table import Table
-from streamkit.dsl.timed import timer_function
+from streamkit.dsl.timed import timer_failure, timer_function
 from streamkit.dsl.timers import Timer, Timing
 from streamkit.dsl.totals import Totals
 from streamkit.dsl.windowed import WindowedStream
@@ -187,6 +188,7 @@ class Step(Stream[Out], Generic[P, R, Out]):
         *,
         to: str | None = None,
         key: str | Callable[[Any], Any] | None = None,
+        on_error: OnError = "stop",
         name: str | None = None,
     ) -> Timing: ...
     def on_timer(
@@ -195,25 +197,28 @@ class Step(Stream[Out], Generic[P, R, Out]):
         *,
         to: str | None = None,
         key: str | Callable[[Any], Any] | None = None,
+        on_error: OnError = "stop",
         name: str | None = None,
     ) -> Any:
         """Decorate what is done when a timer is due that this step has set: `Context.timer`.
 
         A function from a Timer to None (nothing), a value, or an iterator of values, as for
         `process`. Its State parameters are those of the step, by their names. What it gives is a
-        stream of its own, of the time of the timer.
+        stream of its own, of the time of the timer. `on_error`: see `process`, without retry; the
+        record of a timer that is set aside has its key, its time, and its name for a value.
         """
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
             timed, setting = timer_function(call, self._node, name)
-            for node in self._graph.nodes:
-                if isinstance(node, OnTimer) and node.parent is setting:
+            for other in self._graph.nodes:
+                if isinstance(other, OnTimer) and other.parent is setting:
                     raise TopologyError(
-                        f"{timed.described}: {node.function.described} is called for the timers of "
-                        f"{self.name!r} already; it can tell them apart by Timer.name"
+                        f"{timed.described}: {other.function.described} is called for the timers "
+                        f"of {self.name!r} already; it can tell them apart by Timer.name"
                     )
             value = serde_for(timed.returns)
-            step = self._then(OnTimer(setting, timed, value), call, value, self._keyed_by)
+            node = OnTimer(setting, timed, value, timer_failure(on_error, timed))
+            step = self._then(node, call, value, self._keyed_by)
             if to is not None:
                 step.to(to, key=key)
             return step

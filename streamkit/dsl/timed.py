@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from streamkit.dsl.failures import Failure, OnError, Retry, failure
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import Function, function
 from streamkit.dsl.nodes.node import StreamNode
@@ -47,6 +48,17 @@ def timer_function(
     for state in timed.states:
         _check_state(timed, state, setting, kept)
     return replace(timed, keeper=step.name), step
+
+
+def timer_failure(on_error: OnError, timed: Function) -> Failure | None:
+    """What becomes of timers that the function fails for. Raises TopologyError."""
+    policy = failure(on_error, timed.described)
+    if isinstance(policy, Retry):
+        raise TopologyError(
+            f"{timed.described}: on_error=retry(...) is for process(...): let the timer give an "
+            "event, and a step after it do what may work later"
+        )
+    return policy
 
 
 def _check_state(timed: Function, state: Kept, setting: Function, kept: dict[str, Kept]) -> None:

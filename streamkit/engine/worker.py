@@ -462,8 +462,6 @@ class Worker:
         positions: Mapping[TopicPartition, int],
     ) -> None:
         """Say how to get past a record, when all before it is committed."""
-        if hasattr(error, "__notes__"):
-            return  # it says how itself
         at, offset = failed
         committed = self._backend.committed(self._topology.app)
         if all(p in committed and committed[p].offset >= o for p, o in positions.items()):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit import App, Context, FunctionError, Record, State, Timer, TopologyError
+from streamkit import App, Context, FunctionError, Record, State, Timer, TopologyError, dlq, retry
 from streamkit.codec import partition_for
 from streamkit.dsl.windows import tumbling
 from streamkit.errors import DataError
@@ -393,8 +393,8 @@ def test_an_event_that_fails_in_its_turn_is_told_as_itself_and_may_be_skipped() 
     with visits().test(2) as t:
         with pytest.raises(FunctionError, match=r"given the record site-clicks-by-user") as told:
             clicked(t, (0, 1, "1"), (1, 9, "x"), (0, 20, "3"), (1, 30, "4"))
-        assert "no position skips it" in told.value.__notes__[0]
-        assert len(told.value.__notes__) == 1
+        said = "\n".join(told.value.__notes__)
+        assert "on_error= of the step" in said and "skip the record" not in said
     with visits("skip").test(2) as t:
         clicked(t, (0, 1, "1"), (1, 9, "x"), (0, 20, "3"), (1, 30, "4"), (0, 31, "5"))
         assert (t.values("pages"), t.values("visits")) == (["1", "3"], ["11 1", "30 3"])
@@ -683,3 +683,61 @@ def test_a_step_that_events_wait_at_sets_no_timers() -> None:
 
         @step.on_timer
         def fired(timer: Timer) -> None: ...
+
+
+def reminding(on_error: Any, fails: set[int]) -> App:
+    """A timer for each event, 10 ms after it; what it does for some fails when all is done."""
+    app = App("a")
+
+    @app.stream("in", int).process()
+    def step(number: int, context: Context, seen: State[int]) -> None:
+        context.timer(str(number), after="10ms")
+
+    @step.on_timer(to="out", on_error=on_error)
+    def remind(timer: Timer, seen: State[int], context: Context) -> Iterator[str]:
+        seen.set(seen.get(0) + 1)
+        context.send("sent", timer.name)
+        yield f"{timer.name} {seen.get(0)}"
+        if int(timer.name or 0) in fails:
+            context.timer("100", after="1ms")
+            raise ValueError(f"no {timer.name}")
+
+    return app
+
+
+def test_nothing_is_left_of_a_timer_that_is_skipped() -> None:
+    with reminding("skip", {1, 2}).test(partitions=1) as t:
+        t.create_topic("sent")
+        for number in (0, 1, 2, 3, 14):
+            t.send("in", number, key="k", timestamp=number)
+        t.run()
+        assert t.values("out") == ["0 1", "3 2"]
+        assert [bytes(value) for value in t.values("sent")] == [b"0", b"3"]
+        assert [task.stats.skipped["remind"] for task in t.tasks] == [2]
+
+
+@pytest.mark.parametrize("mode", ["record", "key"])
+def test_timers_that_fail_are_set_aside_and_come_again(mode: Any) -> None:
+    fails = {1}
+    with reminding(dlq(mode=mode), fails).test(partitions=1) as t:
+        t.create_topic("sent")
+        for number in (0, 1, 2, 13):
+            t.send("in", number, key="k", timestamp=number)
+        t.run()
+        t.crash()
+        behind = mode == "key"
+        assert t.values("out") == (["0 1"] if behind else ["0 1", "2 2"])
+        letters = t.topic("a-dlq")
+        assert [(r.key, r.timestamp) for r in letters] == [(b"k", 11), (b"k", 12)][: 1 + behind]
+        said = dict(letters[0].headers)
+        assert said["__streamkit.errors.step"] == b"remind"
+        assert "__streamkit.errors.offset" not in said
+        fails.clear()
+        assert t.retry("remind") == 1 + behind
+        t.run()
+        assert t.values("out") == (["0 1", "1 2", "2 3"] if behind else ["0 1", "2 2", "1 3"])
+
+
+def test_timers_are_not_tried_again_later() -> None:
+    with pytest.raises(TopologyError, match=r"remind .*let the timer give an event"):
+        reminding(retry(3), set())

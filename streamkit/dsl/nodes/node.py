@@ -107,10 +107,13 @@ class Node:
     def stores(self) -> tuple[StoreSpec, ...]:
         """The stores it needs; here those of its functions' States, and of keys set aside."""
         stores = [store for function in self.functions for store in state_stores(function)]
+        return (*stores, *self._parked())
+
+    def _parked(self) -> tuple[StoreSpec, ...]:
         letters = self.dead_letters
-        if letters is not None and letters.by_key:
-            stores.append(StoreSpec(parked_name(self.name), serde_for(tuple[int, int, str])))
-        return tuple(stores)
+        if letters is None or not letters.by_key:
+            return ()
+        return (StoreSpec(parked_name(self.name), serde_for(tuple[int, int, str])),)
 
     def outputs(self) -> tuple[OutputSpec, ...]:
         """The topics it writes to; here those of the events it fails for."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from streamkit.dsl.failures import Failure
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.steps import Process
@@ -19,6 +20,7 @@ class OnTimer(StreamNode):
     parent: Process
     function: Function
     value: Serde
+    failure: Failure | None = None
 
     @property
     def name(self) -> str:
@@ -34,5 +36,6 @@ class OnTimer(StreamNode):
         return True
 
     def stores(self) -> tuple[StoreSpec, ...]:
-        """The timers, by key and name and by time; its States are the parent's."""
-        return (StoreSpec(self.store, serde_for(int | tuple[int, int])),)
+        """The timers, by key and name and by time, and keys set aside; its States are the
+        parent's."""
+        return (StoreSpec(self.store, serde_for(int | tuple[int, int])), *self._parked())

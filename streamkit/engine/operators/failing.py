@@ -17,6 +17,7 @@ from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.node import Node, dead_letter_topic, parked_name
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.sources import StreamSource
+from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.timers import Asked
 from streamkit.engine.calls import Calls
 from streamkit.engine.cursor import Place
@@ -45,9 +46,21 @@ def _unmade(key: Any, value: Any, stamp: int, letter: Letter) -> bool:
 class Failing:
     """One step's. `skipped` and `dead` count events: those it went on without, those set aside."""
 
-    def __init__(self, node: Node, policy: Failure, key: Serde, value: Serde, site: Site) -> None:
-        """`key` and `value` write what the step is given."""
+    def __init__(
+        self,
+        node: Node,
+        policy: Failure,
+        key: Serde,
+        value: Serde,
+        site: Site,
+        stores: Sequence[str] | None = None,
+    ) -> None:
+        """`key` and `value` write what the step is given; `stores` are those of another node's that
+        it works by, in place of its own."""
         self.name = node.name
+        self.at: str | None = None
+        """What it is given, where that is made of no record."""
+        self._is_timed = isinstance(node, OnTimer)
         self._told = f"{'stream' if isinstance(node, StreamSource) else 'step'} {node.name}"
         self.skipped = 0
         self.dead = 0
@@ -61,7 +74,8 @@ class Failing:
         self._failed: Failed | None = None
         parked = parked_name(node.name)
         names = [spec.name for spec in node.stores()]
-        self._stores = {n: Undoable(site.store(n)) for n in names if n != parked}
+        own = names if stores is None else stores
+        self._stores = {n: Undoable(site.store(n)) for n in own if n != parked}
         self._undoable = tuple(self._stores.values())
         self._parking = Parking(site.store(parked)) if parked in names else None
         self._place: Place | None = None
@@ -118,6 +132,8 @@ class Failing:
     def _count(self) -> None:
         """Another event comes: which one it is of those that were made of the record."""
         cursor, calls = self._cursor, self.calls
+        if self._is_timed:
+            return
         place = (cursor.topic, cursor.partition, cursor.offset)
         if cursor.offset < 0:
             calls.ordinal = None
@@ -245,7 +261,7 @@ class Failing:
         parking = self._parking
         if parking is None or not parking.has(name := self._encoded(key, self._key)):
             return False
-        behind = parking.add(name, self._cursor.coordinates, stamp)
+        behind = parking.add(name, self._origin, stamp)
         self._set_aside(name, self._encoded(value, self._value), stamp, headers, None, 0, behind)
         return True
 
@@ -273,7 +289,7 @@ class Failing:
         if parking is None:
             behind = None
         elif parking.turn(name, behind) is None:
-            behind = parking.add(name, self._cursor.coordinates, stamp)
+            behind = parking.add(name, self._origin, stamp)
         self._set_aside(name, data, stamp, headers, error, attempts, behind)
         self._note(error)
 
@@ -290,7 +306,8 @@ class Failing:
         assert self._outlet is not None
         self.dead += 1
         cursor = self._cursor
-        source = (cursor.topic, cursor.partition, cursor.offset)
+        # A timer is of no record: at which one it was due is for others to say.
+        source = ("", -1, -1) if self._is_timed else cursor.place
         site = self._site
         trace = "" if error is None else trace_of(error)
         for each in (trace, ""):
@@ -309,6 +326,10 @@ class Failing:
             if site.refusal(self._outlet.topic, name, data, stamp, (*headers, *added)) is None:
                 break
         self._outlet.add(name, data, stamp, (*headers, *added))
+
+    @property
+    def _origin(self) -> str:
+        return self._cursor.coordinates if self.at is None else self.at
 
     def _encoded(self, it: Any, serde: Serde) -> bytes | None:
         try:
@@ -345,7 +366,7 @@ class Failing:
         if before is None:
             if not parking.has(name):
                 return False
-            before, behind = 1, parking.add(name, self._cursor.coordinates, stamp)
+            before, behind = 1, parking.add(name, self._origin, stamp)
         if before > 0:
             data = self._encoded(value, self._value)
             self._set_aside(name, data, stamp, headers, None, earlier.attempts, behind)
@@ -374,7 +395,7 @@ class Failing:
 
     def _note(self, error: Exception) -> None:
         what = "skipped" if self._outlet is None else f"in {self._outlet.topic}"
-        text = f"{self._cursor.coordinates}: {told(error)}"
+        text = f"{self._origin}: {told(error)}"
         if self._failed is None:
             self._failed = Failed(self._told, 1, what, text, text, trace_of(error))
         else:

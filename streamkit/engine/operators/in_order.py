@@ -20,14 +20,10 @@ from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.timers import timers_of
 from streamkit.engine.operators.window_rows import ordered, time_of
 from streamkit.engine.site import Site
-from streamkit.errors import SerdeError, StreamkitError
+from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
 
-_KEPT = (
-    "The event, or what it was for, had been kept until its time: no position skips it. Mend the "
-    "app, or say what becomes of such events with on_error="
-)
 _END = b"\xff" * 9
 """Behind all rows."""
 
@@ -149,10 +145,6 @@ class EventsInOrder:
                 if event.stamp < came:
                     cursor.frontier = came + delay
                 self._give(*self._read(event), event.stamp, event.headers)
-        except StreamkitError as error:
-            if not hasattr(error, "__notes__"):
-                error.add_note(_KEPT)
-            raise
         finally:
             if given:
                 clock.watermark = reached

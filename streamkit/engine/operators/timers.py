@@ -13,18 +13,23 @@ from typing import Any, TypeAlias
 from streamkit.dsl.nodes.in_order import InOrder
 from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.timers import OnTimer
+from streamkit.dsl.stores import state_stores
 from streamkit.dsl.timers import Asked, Timer
 from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.hot.steps import Forward
+from streamkit.engine.letters import Letter
 from streamkit.engine.node_time import StillOpen
-from streamkit.engine.operators.results import giver
+from streamkit.engine.operators.failing import Failing
+from streamkit.engine.operators.results import gathered, giver
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
 from streamkit.engine.site import Site, ignore
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
-from streamkit.serde import Serde
+from streamkit.serde import Serde, serde_for
 
 Again: TypeAlias = Callable[[Any, Any, int, Any], bool]
+_NAMES = serde_for(str | None)
+"""Of the names of timers."""
 
 
 def build(node: OnTimer, key: Serde, site: Site) -> Forward:
@@ -55,7 +60,17 @@ class Timers:
         self._cursor = site.cursor
         self._store = site.store(node.store)
         self._call = site.calls.timer(node.function, key, self.asked)
-        self._give = giver(node.function, site.after(node, key), site.cursor)
+        forward = site.after(node, key)
+        self._give = giver(node.function, forward, site.cursor)
+        self._failing: Failing | None = None
+        if node.failure is not None:
+            stores = [store.name for store in state_stores(node.parent.function)]
+            self._failing = failing = Failing(node, node.failure, key, _NAMES, site, stores)
+            failing.asked = self.asked
+            gather = gathered(node.function)
+            call = failing.calls.timer(node.function, key, self.asked)
+            self._try = failing.step(lambda *due: gather(call(_timer(*due))), forward)
+            self._try_again, failing.again = failing.again, self._again
         self._site = site
         held = (one.step for one in site.nodes if isinstance(one, InOrder))
         self._direct = node.parent not in held
@@ -227,13 +242,26 @@ class Timers:
         """Call the function for a timer that is due; the names of those that it asked for."""
         self._store.delete(moments(data) + name.encode(), at)
         timer = Timer(self._key.decode(data), at, name or None)
-        try:
-            result = self._call(timer)
-        except Exception as error:
-            self._cursor.fail(self._function, timer.key, error, _told(timer))
-        self._give(timer.key, result, at, ())
+        if self._failing is not None:
+            self._failing.at = f"{_told(timer)}, key {timer.key!r}"
+            self._try(timer.key, timer.name, at, ())
+        else:
+            try:
+                result = self._call(timer)
+            except Exception as error:
+                self._cursor.fail(self._function, timer.key, error, _told(timer))
+            self._give(timer.key, result, at, ())
         # Later than itself: or time would never go on.
         return self._set(data, at, at + 1) if self.asked else set()
+
+    def _again(self, key: Any, name: Any, stamp: int, letter: Letter) -> bool:
+        """A timer comes again that had been set aside."""
+        assert self._failing is not None
+        self._failing.at = f"{_told(_timer(key, name, stamp))}, key {key!r}"
+        done = self._try_again(key, name, stamp, letter)
+        if self.asked:
+            self._set(self._encoded(key), stamp, stamp + 1)
+        return done
 
     def _rows(self, until: int) -> Iterator[bytes]:
         """What is due by then, in order, with what becomes due meanwhile; then `_next` is known."""
@@ -251,6 +279,10 @@ class Timers:
             first = min(first, put) if first and put else first or put or b""
             again = b"" < first < end
         self._next = time_of(first[1:9]) if first else FOREVER
+
+
+def _timer(key: Any, name: str | None, stamp: int, headers: Headers = ()) -> Timer:
+    return Timer(key, stamp, name)
 
 
 def _told(timer: Timer) -> str:
