@@ -400,6 +400,39 @@ def test_an_event_that_fails_in_its_turn_is_told_as_itself_and_may_be_skipped() 
         assert (t.values("pages"), t.values("visits")) == (["1", "3"], ["11 1", "30 3"])
 
 
+def test_pairs_of_one_time_come_by_the_times_of_the_two_whichever_came_first() -> None:
+    app = App("site")
+    lefts, rights = (app.stream(name, Click, out_of_order="9s") for name in ("lefts", "rights"))
+
+    @lefts.by("user", name="l").join(rights.by("user", name="r"), within="5s")
+    def both(left: Click, right: Click) -> Click:
+        return Click("all", left.page + right.page)
+
+    again = both.by("user", name="again")
+    for name, stream in (("here", both), ("there", again)):
+
+        @stream.process(name=name, to=name)
+        def pair(click: Click, context: Context) -> str:
+            context.timer(after="10s")
+            return click.page
+
+        @pair.on_timer(name=f"{name}-fired")
+        def nothing(timer: Timer) -> None: ...
+
+    sent = [("lefts", n, "abc"[n]) for n in (0, 1, 2)] + [("rights", 3, "x"), ("rights", 2, "y")]
+    found = []
+    for order in (sent, sent[::-1]):
+        with app.test(2) as t:
+            for topic, second, page in order:
+                t.send(topic, Click("ann", page), partition=second % 2, timestamp=second * 1000)
+                t.run()
+            t.finish(END * 100)
+            found.append((t.values("here"), t.values("there")))
+    assert found[0] == found[1]
+    assert found[0][0][-3:] == ["ax", "bx", "cx"]
+    assert found[0][0] == found[0][1]
+
+
 def test_through_two_changes_of_key_events_of_one_time_keep_the_order_of_their_partitions() -> None:
     app = App("site")
     there_and_back = app.stream("clicks", Click).by("page", name="page").by("user", name="user")

@@ -8,8 +8,10 @@ from typing import Any
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node, StreamNode
+from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.stream_joins import StreamJoin, Within
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.nodes.waiting import WaitingRow
 from streamkit.dsl.nodes.windows import WindowFold
@@ -74,6 +76,16 @@ def comes_as_read(node: StreamNode, nodes: Collection[Any]) -> bool:
 def is_plain(node: Node | None) -> bool:
     """Whether what a node gives of an event depends on that one alone."""
     return isinstance(node, _PLAIN) and not node.stores()
+
+
+def meets(node: Node | None) -> bool:
+    """Whether a node gives pairs as the second of the two comes."""
+    return isinstance(node, StreamJoin) and isinstance(node.kind, Within)
+
+
+def asks_for_places(node: Node) -> bool:
+    """Whether a node wants to know the places of events among those of their time."""
+    return isinstance(node, InOrder) or (isinstance(node, Repartition) and node.placed)
 
 
 def first_before(node: Node, nodes: Collection[Any]) -> Node | None:

@@ -253,8 +253,8 @@ class HandOver(Write):
 class HandOverFrom(HandOver):
     """The same with the place of each event.
 
-    Of one that is `read` here that is where; of one that was `handed` over itself, its own; of
-    others the task, which gives them in their order.
+    Of one that is `read` here that is where; of one that was `handed` over itself, its own; of two
+    that have `met` their times, then the task; of others the task, which gives them in their order.
     """
 
     __slots__ = ("_number", "_of")
@@ -267,7 +267,7 @@ class HandOverFrom(HandOver):
         cursor: Cursor,
         delay: int,
         number: int,
-        of: Literal["read", "handed", "made"],
+        of: Literal["read", "handed", "met", "made"],
     ) -> None:
         super().__init__(outlet, key, value, cursor, delay)
         self._number = _PARTITION.pack(number)
@@ -276,4 +276,6 @@ class HandOverFrom(HandOver):
     def origin(self) -> bytes:
         if self._of == "read":
             return self._number + _OFFSET.pack(self._cursor.offset)
+        if self._of == "met":
+            return self._cursor.origin + self._number
         return self._cursor.origin if self._of == "handed" else self._number

@@ -11,7 +11,7 @@ are the same, or there are none, that in which they are given here.
 from collections.abc import Callable
 from typing import Any
 
-from streamkit.dsl.nodes.in_order import InOrder, first_before
+from streamkit.dsl.nodes.in_order import InOrder, first_before, meets
 from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.waiting import WaitingRow
 from streamkit.engine.hot.moment import NEVER
@@ -75,7 +75,8 @@ class EventsInOrder:
         self._store = site.store(node.name)
         self._give = give
         self._before = before
-        self._handed = first_before(node, site.nodes) is None
+        first = first_before(node, site.nodes)
+        self._placed = first is None or meets(first)
         self._keyed = node.step.is_keyed
         self._next: int | None = None
 
@@ -103,7 +104,7 @@ class EventsInOrder:
             data, encoded, stamp, headers,
             cursor.topic, cursor.partition, cursor.offset, 0, None, came,
         )  # fmt: skip
-        origin = cursor.origin if self._handed else b""
+        origin = cursor.origin if self._placed else b""
         self._store.put(ordered(came) + origin + ordered(self._number()), row, came)
         time.wake(came + 1)
 

@@ -6,6 +6,7 @@ nothing is given when nothing that it could meet is in time any more.
 
 from typing import Any
 
+from streamkit.dsl.nodes.in_order import asks_for_places
 from streamkit.dsl.nodes.stream_joins import StreamJoin, Within
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
@@ -33,6 +34,7 @@ class IntervalJoin:
             f"{node.name}-right", node.right.late, site, time, kind.grace, kind.before
         )
         self._sides = (self._left, self._right)
+        self._placed = any(map(asks_for_places, site.nodes))
         for side, alone in zip(self._sides, kind.alone, strict=True):
             if not alone:
                 side.coarse()
@@ -53,11 +55,13 @@ class IntervalJoin:
         # The right events that a left one meets are up to `before` earlier: those see it later.
         earlier, later = (other.keep, mine.keep + 1)
         is_left = number == 0
+        cursor, placed = self._cursor, self._placed
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             data = enter(key, value, stamp, headers)
             if data is None:
                 return
+            origin, own = cursor.origin, ordered(stamp)
             rows, met = moments(data), False
             for row, events in scan(rows + ordered(stamp - earlier), rows + ordered(stamp + later)):
                 at, met = time_of(row[-8:]), True
@@ -66,11 +70,15 @@ class IntervalJoin:
                         put(row, [(True, each[1]) for each in events], at)
                     events = [each[1] for each in events]
                 when = max(at, stamp)
+                if placed:
+                    # Whichever of the two came first: pairs of one time are in order by theirs.
+                    cursor.origin = own + row[-8:] if is_left else row[-8:] + own
                 for event in events:
                     if is_left:
                         pair(key, value, event, when)
                     else:
                         pair(key, event, value, when)
+            cursor.origin = origin
             keep(data, stamp, (met, value) if marked else value)
 
         return take
@@ -106,11 +114,13 @@ class IntervalJoin:
         self.time.done(watermark)
 
     def _give_alone(self, number: int, data: bytes, stamp: int) -> None:
+        self._cursor.origin = ordered(stamp) * 2
         for _, events in self._sides[number].events(data, stamp, stamp + 1):
             for met, event in events:
                 if not met:
                     left, right = (event, None) if number == 0 else (None, event)
                     self._pair(self._read_key(data), left, right, stamp)
+        self._cursor.origin = b""
 
     @property
     def due(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from streamkit.dsl.nodes.in_order import first_before
+from streamkit.dsl.nodes.in_order import first_before, meets
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.engine.hot.steps import Forward, HandOver, HandOverFrom
@@ -18,9 +18,11 @@ def build(node: Repartition, key: Serde, site: Site) -> Forward:
     return HandOverFrom(*to, site.number, _of(node, site)).give
 
 
-def _of(node: Repartition, site: Site) -> Literal["read", "handed", "made"]:
+def _of(node: Repartition, site: Site) -> Literal["read", "handed", "met", "made"]:
     """What it hands over."""
     first = first_before(node, site.nodes)
     if first is None:
         return "handed"
+    if meets(first):
+        return "met"
     return "read" if isinstance(first, StreamSource) else "made"
