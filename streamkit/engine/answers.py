@@ -1,6 +1,7 @@
 """What leaves the steps of a task that events wait at, and when: the answers' side of a task."""
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from streamkit.engine.cursor import Place
 from streamkit.engine.journal import Cut, Entry, Left, Parked, Places
@@ -154,7 +155,9 @@ class Answers:
             self.left += 1
             self._left(step, [call] if step.begun is None else [], decided)
         else:  # it was called again
-            self._leave(step, (one for one in step.leaving() if one is call), decided)
+            # And no other: one that is only looked at here would not be made any more.
+            again = (one for one in step.leaving() if one is call)
+            self._leave(step, islice(again, 1), decided)
         if step.begun is not None:
             self.pause = self._cursor.place if step.is_leaving else at
         return self.left - before
