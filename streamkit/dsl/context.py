@@ -25,6 +25,7 @@ class Context:
         "_asked",
         "_draws",
         "_name",
+        "_part",
         "_send",
         "_timer",
         "headers",
@@ -59,6 +60,7 @@ class Context:
         self._asked = asked
         self._timer = ""
         self._draws = 0
+        self._part: int | None = None
         self.topic, self.partition, self.offset = "", -1, -1
         self.key, self.timestamp = None, -1
         self.at("", -1, -1, None, -1, ())
@@ -72,15 +74,19 @@ class Context:
         timestamp: int,
         headers: Headers,
         ordinal: int | None = None,
+        part: int | None = None,
     ) -> None:
         """Point to another event. The engine calls it before each function that has a Context.
 
-        `ordinal`: its number among those made of the record, where they may come by themselves.
+        `ordinal`: its number among those made of the record, where they may come by themselves;
+        `part`: that of the one which those are made of that come together.
         """
-        if offset != self.offset or topic != self.topic:
-            self._draws = 0
+        if offset != self.offset or topic != self.topic or part != self._part:
+            self._draws = (part or 0) << 20
         elif offset < 0 and (timestamp != self.timestamp or key != self.key):
-            self._draws = 0  # made of no record: nor does what came before a restart count
+            # Made of no record: nor does what came before a restart count.
+            self._draws = (part or 0) << 20
+        self._part = part
         if ordinal is not None:
             self._draws = ordinal << 20
         self.topic = topic
@@ -89,6 +95,18 @@ class Context:
         self.key = key
         self.timestamp = timestamp
         self.headers = headers
+
+    def drawn(self, place: tuple[str, int, int, int | None]) -> int:
+        """How many times it has, for the record of that topic, partition and offset, and the part
+        of it; 0: it is at another."""
+        at = (self.topic, self.partition, self.offset, self._part)
+        return self._draws if at == place else 0
+
+    def go_on(self, place: tuple[str, int, int, int | None], drawn: int) -> None:
+        """Be at a record, for which it has drawn so often."""
+        topic, partition, offset, part = place
+        self.at(topic, partition, offset, None, -1, (), part=part)
+        self._draws = drawn
 
     def at_timer(self, timer: Timer) -> None:
         """Point to a timer: it comes of no record, and its draws depend on itself alone."""

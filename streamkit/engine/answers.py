@@ -207,4 +207,4 @@ class Answers:
 
     def _return_to(self, event: Event) -> None:
         self._enter(event.topic, event.partition)
-        self._cursor.offset = event.offset
+        self._cursor.offset, self._cursor.part = event.offset, event.ordinal

@@ -1,7 +1,7 @@
 """Call users' functions with what they asked for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamkit.dsl.context import Context
 from streamkit.dsl.functions import Function
@@ -10,9 +10,29 @@ from streamkit.dsl.stores import state_name
 from streamkit.dsl.timers import Asked, Timer
 from streamkit.dsl.windows import Window
 from streamkit.engine.cursor import Cursor
+from streamkit.engine.cursor import Place as At
 from streamkit.errors import SerdeError
 from streamkit.records import Headers, Record
 from streamkit.serde import Serde
+
+if TYPE_CHECKING:
+    from streamkit.engine.site import Marked
+
+
+class Drawing:
+    """How often a function has drawn from the coordinates of the record at hand."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def marks(self, at: At) -> tuple[int, ...]:
+        """It, if the function was given something of the record of that place."""
+        drawn = self._context.drawn(at)
+        return (drawn,) if drawn and self._context.offset >= 0 else ()
+
+    def begin_at(self, at: At, marks: tuple[int, ...]) -> None:
+        """As it was."""
+        self._context.go_on(at, *marks)
 
 
 class Calls:
@@ -23,12 +43,15 @@ class Calls:
         cursor: Cursor,
         stores: Mapping[str, Cells],
         send: Callable[[str, Any, Any, int], None],
+        marked: "dict[str, Marked]",
     ) -> None:
+        """`marked`: what knows something in the middle of what a record has brought about."""
         self.ordinal: int | None = None
         """The number of the event at hand among those made of its record, where that is known."""
         self._cursor = cursor
         self._stores = stores
         self._send = send
+        self._marked = marked
 
     def plain(self, function: Function) -> Callable[..., Any] | None:
         """The function itself, when it wants nothing but the event's value."""
@@ -160,6 +183,8 @@ class Calls:
                 store = self._stores[state_name(keeper, extra.parameter)]
                 extras.append(extra.bound(store, current))
         keyed, contextual = bool(function.states), "context" in function.extras
+        if contextual:
+            self._marked[f"{function.name}()"] = Drawing(context)
 
         def place(key: Any, stamp: int, headers: Headers) -> None:
             try:
@@ -181,7 +206,7 @@ class Calls:
         def prepare(key: Any, stamp: int, headers: Headers) -> None:
             if contextual:
                 at = (cursor.topic, cursor.partition, cursor.offset)
-                context.at(*at, key, stamp, headers, self.ordinal)
+                context.at(*at, key, stamp, headers, self.ordinal, cursor.part)
             if keyed:
                 place(key, stamp, headers)
 

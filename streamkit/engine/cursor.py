@@ -13,23 +13,29 @@ from streamkit.errors import (
     SerdeError,
 )
 
-Place: TypeAlias = tuple[str, int, int]
-"""Topic, partition and offset; -1: at no record."""
+Place: TypeAlias = tuple[str, int, int, int | None]
+"""Topic, partition and offset, -1: at no record; and the `part`."""
+
+_MOST = (1 << 63) - 1
 
 
 class Cursor(Moment):
     """Moves from record to record; one per task.
 
+    `part`: which of the events that were made of the record is at hand, behind steps that events
+    wait at: there they come one by one, and others between them. None elsewhere.
+
     `rung`: what a record has brought about, or an answer, may be gone on with later. Who gives many
     results at once looks at it after each.
     """
 
-    __slots__ = ("partition", "reported", "rung", "topic", "unread")
+    __slots__ = ("part", "partition", "reported", "rung", "topic", "unread")
 
     def __init__(self) -> None:
         super().__init__()
         self.topic = ""
         self.partition = -1
+        self.part: int | None = None
         self.rung = False
         self.reported: Exception | None = None
         self.unread: Exception | None = None
@@ -41,10 +47,25 @@ class Cursor(Moment):
         self.partition = partition
         self.frontier = None
         self.offset = -1
+        self.part = None
+
+    def go_to(self, place: Place) -> None:
+        """Go to another record."""
+        topic, partition, offset, part = place
+        self.enter(topic, partition)
+        self.offset, self.part = offset, part
 
     @property
     def place(self) -> Place:
-        return self.topic, self.partition, self.offset
+        return self.topic, self.partition, self.offset, self.part
+
+    def numbered(self, count: int) -> int:
+        """The number, among all events made of the record, of one before which `count` came to a
+        step here."""
+        if self.part is None:
+            return count
+        both = self.part + count
+        return (both * (both + 1) // 2 + count) & _MOST  # of two numbers one
 
     @property
     def coordinates(self) -> str:

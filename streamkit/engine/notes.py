@@ -21,7 +21,7 @@ class Paused(msgspec.Struct, frozen=True, array_like=True):
     closed. `marks` is what some know beside their rows, by name.
     """
 
-    at: tuple[str, int, int]
+    at: tuple[str, int, int, int | None]
     acting: bool
     closing: tuple[str, ...]
     end: bool

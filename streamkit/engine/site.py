@@ -142,7 +142,7 @@ class Site:
             for one in sub.stores
         }
         self.stores |= self._stores
-        self.calls = Calls(cursor, self._stores, outlets.send)
+        self.calls = Calls(cursor, self._stores, outlets.send, self.marked)
         self.send = outlets.send
         self.encoded = outlets.encoded
         self.refusal = outlets.refusal

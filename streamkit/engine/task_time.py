@@ -77,9 +77,8 @@ class TaskTime:
         the attempt is then torn."""
         pause, self.pause = self.pause, None
         assert pause is not None, "there is something to go on with"
-        topic, partition, offset = pause.at
-        self._attempt.enter(topic, partition)
-        self._cursor.offset = offset
+        self._attempt.enter(*pause.at[:2])
+        self._cursor.go_to(pause.at)
         try:
             self.advance()
             if self.pause is None:

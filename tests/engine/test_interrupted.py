@@ -75,6 +75,13 @@ def wide(stream: Stream[Any], kind: str) -> Stream[Any]:
             return remind
         case "batch":
             return stream.process(batch=7, within="10s", name="pairs")(twice)
+        case "batches":
+            # A record makes several of them: one is taken up again while others wait.
+            @stream.process(name="spread")
+            def spread(order: Order) -> Iterator[Order]:
+                yield from [order] * 5
+
+            return spread.process(batch=2, within="10s", name="pairs")(twice)
         case "async batch":
             return stream.process(batch=7, within="10s", name="pairs")(twice_later)
         case "many":
@@ -106,7 +113,13 @@ def app_of(kind: str, slow: Slow) -> App:
         # What was handed over lies elsewhere each time.
         return UUID(int=1) if kind == "timers" else context.uuid()
 
-    @wide(orders, kind).process(name="taken", on_error=dlq(mode="key"))
+    much = wide(orders, kind)
+
+    @much.process(name="noted", to="notes")
+    def noted(value: Any, context: Context) -> str:
+        return f"{value} {drawn(context)}"
+
+    @much.process(name="taken", on_error=dlq(mode="key"))
     def taken(value: Any, context: Context) -> Iterator[list[str]]:
         slow.waits()
         draw = drawn(context)
@@ -125,7 +138,7 @@ def app_of(kind: str, slow: Slow) -> App:
     return app
 
 
-TOPICS = ("out", "answers", "counts", "shop-dlq", "shop-all-repartition")
+TOPICS = ("out", "notes", "answers", "counts", "shop-dlq", "shop-all-repartition")
 
 
 def play(kind: str, seed: int | None) -> dict[str, dict[Any, list[Any]]]:
@@ -177,7 +190,7 @@ def by_key(records: list[Any]) -> dict[Any, list[Any]]:
     "kind",
     [
         "tumbling", "updates", "idle", "sliding", "sliding changes", "sessions", "session changes",
-        "interval", "as of", "timers", "batch", "async batch", "many",
+        "interval", "as of", "timers", "batch", "batches", "async batch", "many",
     ],
 )  # fmt: skip
 def test_nothing_is_to_be_seen_of_turns_that_others_had_in_the_middle(kind: str) -> None:

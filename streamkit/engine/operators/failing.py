@@ -79,6 +79,8 @@ class Failing:
         self._undoable = tuple(self._stores.values())
         self._parking = Parking(site.store(parked)) if parked in names else None
         self._place: Place | None = None
+        self._number = 0
+        """Of the last event among those that came of the record at that place."""
         self._outlet: Outlet | None = None
         letters = node.dead_letters
         if letters is not None:
@@ -92,7 +94,7 @@ class Failing:
             for to in site.following(node)
             if isinstance(to, To) and to.rekey is None
         ]
-        self.calls = Calls(site.cursor, self._stores, self._send)
+        self.calls = Calls(site.cursor, self._stores, self._send, site.marked)
         site.failing.append(self)
         site.marked[node.name] = self
 
@@ -134,24 +136,19 @@ class Failing:
         cursor, calls = self._cursor, self.calls
         if self._is_timed:
             return
-        place = (cursor.topic, cursor.partition, cursor.offset)
-        if cursor.offset < 0:
-            calls.ordinal = None
-        elif place == self._place and calls.ordinal is not None:
-            calls.ordinal += 1
-        else:
-            calls.ordinal = 0
+        place = cursor.place
+        self._number = self._number + 1 if place == self._place else 0
+        calls.ordinal = None if cursor.offset < 0 else cursor.numbered(self._number)
         self._place = place
 
     def marks(self, at: Place) -> tuple[int, ...]:
         """Which event of the record at a place was the last, if it is at that."""
-        ordinal = self.calls.ordinal
-        return () if self._place != at or ordinal is None else (ordinal,)
+        return (self._number,) if self._place == at else ()
 
     def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
         """As it was."""
         self._place = at
-        (self.calls.ordinal,) = marks
+        (self._number,) = marks
 
     def _try(
         self,
@@ -307,7 +304,7 @@ class Failing:
         self.dead += 1
         cursor = self._cursor
         # A timer is of no record: at which one it was due is for others to say.
-        source = ("", -1, -1) if self._is_timed else cursor.place
+        source = ("", -1, -1) if self._is_timed else cursor.place[:3]
         site = self._site
         trace = "" if error is None else trace_of(error)
         for each in (trace, ""):

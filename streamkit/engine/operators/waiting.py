@@ -105,13 +105,13 @@ class WaitingStep:
     def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
         """Let an event wait; call the function for it if there is room."""
         cursor = self._cursor
-        place: tuple[Any, ...] = (cursor.topic, cursor.partition, cursor.offset)
+        place: tuple[Any, ...] = cursor.place
         if cursor.offset < 0:
             # Made of no record: what came before it, perhaps before a restart, does not count.
             place = (*place, stamp, key)
         self._ordinal = self._ordinal + 1 if place == self._last else 0
         self._last = place
-        self._take(key, value, stamp, headers, self._ordinal)
+        self._take(key, value, stamp, headers, cursor.numbered(self._ordinal))
 
     def _take(
         self,
@@ -222,8 +222,11 @@ class WaitingStep:
             self._parked.append(Parked(self.name, event.identity))
             return False
         self._leaving.begin(call, answer, _stay)
+        cursor = self._cursor
+        part, cursor.part = cursor.part, event.ordinal  # as if it had waited
         for result in self._leaving.settled(event):
             self._forward(event.key, result, event.stamp, event.headers)
+        cursor.part = part
         return True
 
     def _attempt(self, call: Call) -> Answer:
