@@ -280,3 +280,33 @@ def test_what_waited_and_is_of_another_type_now_is_not_committed_as_if_it_had_le
     with pytest.raises(SerdeError, match="of another type than it has now"):
         again.run(now=2)
     assert again.torn
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_what_is_made_of_no_record_has_ids_of_its_own_though_times_alternate(wait: bool) -> None:
+    app = App("shop")
+    ones = app.stream("ones", int, out_of_order="1ms")
+    others = app.stream("others", int)
+
+    @ones.join(others, before="3ms", after="5ms", how="left", grace="0s")
+    def alone(one: int, other: int | None) -> int:
+        return one
+
+    def told(one: int, context: Context) -> str:
+        return str(context.uuid())
+
+    async def waits(one: int, context: Context) -> str:
+        return told(one, context)
+
+    @alone.join(ones, before="5ms", after="5ms", grace="0s")
+    def met(one: int, other: int) -> int:
+        return one
+
+    met.process(waits if wait else told).to("ids")
+    with app.test(1) as t:
+        for n in range(4):
+            t.send("ones", n, key="a", timestamp=1_000 + n % 2)
+        t.run()
+        t.finish()
+        ids = t.values("ids")
+        assert len(ids) == 4 * 4 and len(set(ids)) == len(ids)
