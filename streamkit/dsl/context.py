@@ -13,6 +13,10 @@ from streamkit.errors import UsageError
 from streamkit.records import Headers
 
 
+_RECENT = 1000
+"""Times and keys of which it is known how much was drawn, where there is no record."""
+
+
 class Context:
     """The event that is being processed, and what may be done beside returning a value.
 
@@ -26,6 +30,7 @@ class Context:
         "_draws",
         "_name",
         "_part",
+        "_recent",
         "_send",
         "_timer",
         "headers",
@@ -61,6 +66,7 @@ class Context:
         self._timer = ""
         self._draws = 0
         self._part: int | None = None
+        self._recent: dict[tuple[int, str], int] = {}
         self.topic, self.partition, self.offset = "", -1, -1
         self.key, self.timestamp = None, -1
         self.at("", -1, -1, None, -1, ())
@@ -83,9 +89,14 @@ class Context:
         """
         if offset != self.offset or topic != self.topic or part != self._part:
             self._draws = (part or 0) << 20
+            if self._recent:
+                self._recent.clear()
         elif offset < 0 and (timestamp != self.timestamp or key != self.key):
-            # Made of no record: nor does what came before a restart count.
-            self._draws = (part or 0) << 20
+            # Made of no record. What came before a restart does not count, but for its like.
+            self._recent[self.timestamp, repr(self.key)] = self._draws
+            self._draws = self._recent.pop((timestamp, repr(key)), (part or 0) << 20)
+            if len(self._recent) > _RECENT:
+                del self._recent[next(iter(self._recent))]
         self._part = part
         if ordinal is not None:
             self._draws = ordinal << 20

@@ -96,7 +96,8 @@ class WaitingStep:
         self._now = 0
         self._next = 0
         self._settled = NEVER
-        self._last: tuple[Any, ...] = ()  # what the last event was made of
+        self._last: Place | None = None  # what the last event was made of
+        self._likes: dict[tuple[int, str], int] = {}  # of no record: by time and key
         self._ordinal = 0
         self._parked: list[Parked] = []
 
@@ -105,13 +106,18 @@ class WaitingStep:
     def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
         """Let an event wait; call the function for it if there is room."""
         cursor = self._cursor
-        place: tuple[Any, ...] = cursor.place
-        if cursor.offset < 0:
-            # Made of no record: what came before it, perhaps before a restart, does not count.
-            place = (*place, stamp, key)
-        self._ordinal = self._ordinal + 1 if place == self._last else 0
-        self._last = place
-        self._take(key, value, stamp, headers, cursor.numbered(self._ordinal))
+        if (place := cursor.place) != self._last:
+            self._last, self._ordinal = place, -1
+            self._likes.clear()
+        if cursor.offset >= 0:
+            number = self._ordinal = self._ordinal + 1
+        else:
+            # Made of no record. What came before a restart does not count, but for its like.
+            like = stamp, repr(key)
+            number = self._likes[like] = self._likes.pop(like, -1) + 1
+            if len(self._likes) > MOST_WAITING:
+                del self._likes[next(iter(self._likes))]
+        self._take(key, value, stamp, headers, cursor.numbered(number))
 
     def _take(
         self,
