@@ -12,7 +12,6 @@ from streamkit.dsl.timers import Asked, Timer
 from streamkit.errors import UsageError
 from streamkit.records import Headers
 
-
 _RECENT = 1000
 """Times and keys of which it is known how much was drawn, where there is no record."""
 
