@@ -153,19 +153,7 @@ class _Mending:
         block.dirty = True  # killed before it is published, a broker seems to have made the segment
         self._segments.create(end.end_offset, txnindex=end.producers_end >= 0)
         self._files.fsync_dir(self._place.directory)
-        end = msgspec.structs.replace(
-            end,
-            active_base=end.end_offset,
-            end_position=0,
-            segment_created=self._now,
-            max_timestamp=-1,
-            max_timestamp_offset=-1,
-            indexed_timestamp=-1,
-            index_bytes=0,
-            timeindex_bytes=0,
-            unindexed_bytes=0,
-            txnindex_bytes=0,
-        )
+        end = end.rolled(self._now)
         block.publish(end)
         block.publish_synced(Synced(end.active_base, 0, end.end_offset))
         block.dirty = False

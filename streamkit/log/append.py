@@ -319,19 +319,7 @@ class Appender:
             self._segments.create(end.end_offset, txnindex=end.producers_end >= 0)
         except OSError as error:
             self._take_back(block, end, error)
-        after = msgspec.structs.replace(
-            end,
-            active_base=end.end_offset,
-            end_position=0,
-            segment_created=self._clock.now(),
-            max_timestamp=-1,
-            max_timestamp_offset=-1,
-            indexed_timestamp=-1,
-            index_bytes=0,
-            timeindex_bytes=0,
-            unindexed_bytes=0,
-            txnindex_bytes=0,
-        )
+        after = end.rolled(self._clock.now())
         block.publish(after)
         block.dirty = False
         return after

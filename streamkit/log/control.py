@@ -76,6 +76,22 @@ class End(msgspec.Struct, frozen=True, gc=False):
     producers_end: int
     """All batches that have a producer id stand below this offset; -1: the log never had one."""
 
+    def rolled(self, now: int) -> "End":
+        """The same end, in a new segment that is still empty."""
+        return msgspec.structs.replace(
+            self,
+            active_base=self.end_offset,
+            end_position=0,
+            segment_created=now,
+            max_timestamp=-1,
+            max_timestamp_offset=-1,
+            indexed_timestamp=-1,
+            index_bytes=0,
+            timeindex_bytes=0,
+            unindexed_bytes=0,
+            txnindex_bytes=0,
+        )
+
 
 class Synced(msgspec.Struct, frozen=True, gc=False):
     """Up to where a partition is on stable storage: a position in the segment `base`."""
