@@ -199,3 +199,34 @@ def test_nothing_is_to_be_seen_of_turns_that_others_had_in_the_middle(kind: str)
         parted = play(kind, seed)
         for topic in TOPICS:
             assert parted[topic] == whole[topic], (topic, seed)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_ids_are_different_where_what_came_of_records_leaves_in_turns(timed: bool) -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(name="spread")
+    def spread(order: Order) -> Iterator[Order]:
+        yield from [order] * 3
+
+    @spread.process(order="key", concurrency=4, name="asked")
+    async def asked(order: Order) -> Order:
+        await asyncio.sleep(1)
+        return order
+
+    @asked.process(name="named", to="out")
+    def named(order: Order, context: Context) -> str:
+        if timed:
+            context.timer(after="3s")
+        return str(context.uuid())
+
+    if timed:
+
+        @named.on_timer
+        def nothing(timer: Timer) -> None: ...
+
+    with app.test() as t:
+        for key in "abc":
+            t.send("orders", Order(1), key=key, timestamp=1000)
+        t.finish()
+        assert len({record.value for record in t.topic("out")}) == 9

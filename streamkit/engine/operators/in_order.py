@@ -100,9 +100,10 @@ class EventsInOrder:
             raise cursor.unwritable(what, error) from error
         if data is None and self._keyed:
             raise cursor.keyless(self._node.step.name)  # here, where it can be skipped
+        part = -1 if cursor.part is None else cursor.part
         row = WaitingRow(
             data, encoded, stamp, headers,
-            cursor.topic, cursor.partition, cursor.offset, 0, None, came,
+            cursor.topic, cursor.partition, cursor.offset, part, None, came,
         )  # fmt: skip
         origin = cursor.origin if self._placed else b""
         self._store.put(ordered(came) + origin + ordered(self._number()), row, came)
@@ -126,7 +127,7 @@ class EventsInOrder:
     def _give_until(self, end: int) -> bool:
         """False when others wait for their turn before all are given."""
         cursor, store, clock, delay = self._cursor, self._store, self._site.clock, self.time.delay
-        place, reached = (cursor.topic, cursor.partition, cursor.offset), clock.watermark
+        place, reached = cursor.place, clock.watermark
         given, last = False, None
         try:
             for row, event in store.scan(b"", ordered(end)):
@@ -141,16 +142,16 @@ class EventsInOrder:
                 if not self._before(came):
                     return False
                 store.delete(row, came)
-                cursor.enter(event.topic, event.partition)
-                cursor.offset, cursor.origin = event.offset, row[8:-8]
+                cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
+                cursor.origin = row[8:-8]
                 if event.stamp < came:
                     cursor.frontier = came + delay
                 self._give(*self._read(event), event.stamp, event.headers)
         finally:
             if given:
                 clock.watermark = reached
-                cursor.enter(*place[:2])
-                cursor.offset, cursor.origin, cursor.frontier = place[2], b"", NEVER
+                cursor.go_to(place)
+                cursor.origin, cursor.frontier = b"", NEVER
                 # What was given cannot be taken back with what the record at hand has made.
                 store.touched = place[2]
                 self._site.begin()
