@@ -23,7 +23,8 @@ class Cursor(Moment):
     """Moves from record to record; one per task.
 
     `part`: which of the events that were made of the record is at hand, behind steps that events
-    wait at: there they come one by one, and others between them. None elsewhere.
+    wait at, or that set them aside: there they come one by one, with others in between. None
+    elsewhere.
 
     `rung`: what a record has brought about, or an answer, may be gone on with later. Who gives many
     results at once looks at it after each.

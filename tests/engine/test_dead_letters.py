@@ -449,3 +449,32 @@ def test_by_chance_nothing_is_lost_nothing_comes_twice_and_keys_keep_their_order
         last = {record.key: record.value for record in run.topic("kept")}
         assert last == {key: numbers for key, numbers in got.items() if key is not None}
         assert list(letters(run).waiting()) == []
+
+
+def test_what_is_made_of_it_has_the_ids_that_it_would_have_had() -> None:
+    app, broken = App("shop"), Broken()
+
+    @app.stream("numbers", int).process(name="spread")
+    def spread(number: int) -> Iterator[int]:
+        yield from range(3)
+
+    @spread.process(name="checked", on_error="dlq")
+    def checked(number: int) -> str:
+        broken.check(number)
+        return "good"
+
+    @checked.process(to="out")
+    def named(value: str, context: Context) -> str:
+        return str(context.uuid())
+
+    found = []
+    for broken.numbers in (set[int](), {0, 1}):
+        with app.test() as run:
+            run.send("numbers", 1, key="a")
+            run.run()
+            broken.numbers = set()
+            run.retry()
+            run.crash()
+            run.run()
+            found.append(sorted(run.values("out")))
+    assert found[0] == found[1] and len(set(found[0])) == 3

@@ -169,8 +169,13 @@ class Failing:
                 raise
             self.fail(key, value, stamp, headers, as_exception(error), earlier=earlier)
             return False
+        cursor, ordinal = self._cursor, self.calls.ordinal
+        part = cursor.part
+        if ordinal is not None and not self._is_timed:
+            cursor.part = ordinal  # others may have been set aside, or it was, and comes by itself
         for result in results:
             give(key, result, stamp, headers)
+        cursor.part = part
         return True
 
     def attempt(
