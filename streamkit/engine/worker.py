@@ -391,13 +391,15 @@ class Worker:
         except (Fenced, ProducerFenced):
             raise
         except Exception as error:
-            self._rescue(one, error)
-            raise
+            failed = error
         except SystemExit as error:
             # That is for whoever runs us to do; who did it is not told otherwise.
             for said in getattr(error, "__notes__", ["the app was ended"]):
                 logger.error("%s: %s", one.unit, said)
             raise
+        # Not while it is handled: what functions raise now would be told as having come of it.
+        self._rescue(one, failed)
+        raise failed
 
     def _rescue(self, one: Running, error: Exception) -> None:
         failed, again = one.task.failed, one.task.comes_again

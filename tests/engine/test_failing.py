@@ -454,3 +454,28 @@ def _raw(run: TestRun, topic: str) -> list[bytes]:
         for record in batch.records()
         if record.value is not None
     ]
+
+
+def test_what_stopped_the_app_is_not_in_a_letter_about_something_else() -> None:
+    app = App("shop")
+
+    @app.stream("numbers", int).process(on_error="dlq")
+    def check(number: int) -> int:
+        if number == 1:
+            raise ValueError("it is one")
+        return number
+
+    @check.process
+    def count(number: int, seen: State[int]) -> None:
+        seen.set(seen.get(0) + 1)
+        if number == 2:
+            raise RuntimeError("it is two")
+
+    with app.test(1) as run:
+        for number in (1, 2):
+            run.send("numbers", number, key="a")
+        with pytest.raises(FunctionError, match="it is two"):
+            run.run()  # what was before it is done again, and committed
+        (letter,) = run.topic("shop-dlq")
+        trace = dict(letter.headers)["__streamkit.errors.exception.stacktrace"].decode()
+        assert "it is one" in trace and "it is two" not in trace
