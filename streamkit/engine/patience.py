@@ -14,11 +14,12 @@ IDLE_AFTER = 5_000
 class Patience:
     """With each input, and with all of them, for nodes that have a `close_after_idle`."""
 
-    def __init__(self, time: TaskTime, idle_after: int, *, tells: bool) -> None:
-        """`idle_after` in ms. `tells`: others are told by it whether it is idle."""
+    def __init__(self, time: TaskTime, idle_after: int, *, alone: bool) -> None:
+        """`idle_after` in ms. `alone`: nobody else is told whether it is idle, and no event waits
+        for its turn until it is."""
         self._time = time
         self._idle_after = idle_after
-        self._matters = tells or len(time.frontiers) > 1
+        self._matters = not alone or len(time.frontiers) > 1
         """Whether it changes anything that an input is idle: a single one holds nobody back."""
 
     @property

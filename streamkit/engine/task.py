@@ -103,8 +103,8 @@ class Task:
         self._horizons = parts.horizons
         self._tickers = parts.tickers
         self._ahead = parts.ahead
-        tells = bool(subtopology.repartitions)
-        self._patience = Patience(parts.time, idle_after, tells=tells)
+        alone = not subtopology.repartitions and not parts.site.ordered
+        self._patience = Patience(parts.time, idle_after, alone=alone)
         self._markers = Markers(
             subtopology, layout.tasks[subtopology.name], parts.site, parts.ending
         )

@@ -708,6 +708,30 @@ def test_behind_events_that_wait_they_fire_as_if_none_had(waits: bool) -> None:
         assert not t.topic("a-lists-late")
 
 
+def test_the_last_event_of_one_input_has_its_turn_when_nothing_more_comes() -> None:
+    app = App("a")
+
+    async def slow(n: int) -> int:
+        return n
+
+    @app.stream("orders", int).process(concurrency=8)(slow).process(to="out")
+    def step(n: int, context: Context) -> int:
+        context.timer(after="3ms")
+        return n
+
+    @step.on_timer
+    def fired(timer: Timer) -> None: ...
+
+    with app.test(1) as t:
+        for n in range(3):
+            t.send("orders", n, key="k", timestamp=n)
+        t.run()
+        assert t.values("out") == [0, 1]
+        t.advance("6s")
+        t.run()
+        assert t.values("out") == [0, 1, 2]
+
+
 def test_a_step_that_events_wait_at_sets_no_timers() -> None:
     @orders_of(App("a")).process
     async def step(n: int, context: Context) -> None: ...
