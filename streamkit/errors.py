@@ -276,6 +276,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Text for the end of an "unknown x" message: the nearest known name, or all of a few."""
     names = sorted(known)
     close = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    within = [one for one in names if str(name) in one]
+    if not close and name and len(within) == 1:
+        close = within  # 'url' for 'connection_url'
     if close:
         return f"; did you mean {close[0]!r}?"
     if 0 < len(names) <= 12:

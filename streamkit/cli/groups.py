@@ -128,10 +128,11 @@ def reset(
     from streamkit.clock import SystemClock
 
     with open_log(context) as log:
+        known = list(log.groups())
         if topic:
             wanted = [at for text in topic for at in _partitions_of(log, text)]
         else:
-            _known(group, log.groups())
+            _known(group, known)
             wanted = [
                 at for at in sorted(log.committed(group)) if not is_app_topic(group, at.topic)
             ]
@@ -153,6 +154,8 @@ def reset(
             group, **choice, partitions=wanted, force=force, dry_run=dry_run
         )
     _print_moved(moved, json=json)
+    if group not in known:
+        note(f"group {group!r} is new{nearest(group, known)}")
     if dry_run:
         note("nothing was changed: this was a dry run")
 

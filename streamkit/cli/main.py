@@ -34,13 +34,15 @@ from streamkit.cli.output import print_error
 from streamkit.cli.settings import DEFAULT_LOG, Settings, settings_of
 
 BROKEN_PIPE = 141
+ERRORS = {"plan": 2}
+"""Exit codes of errors, where 1 has another meaning: a plan that failed is not one that is safe."""
 
 
 class Commands(TyperGroup):
     """The group of all commands: takes global options anywhere, turns errors into one screen.
 
-    Exit codes: 0 done, 1 an error (or a difference, for `replay --diff`), 2 a wrong call, 130
-    after Ctrl-C, 141 when the reader of a pipe went away.
+    Exit codes: 0 done, 1 an error (or a difference, for `replay --diff`), 2 a wrong call (and an
+    error of `plan`), 130 after Ctrl-C, 141 when the reader of a pipe went away.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -77,7 +79,7 @@ class Commands(TyperGroup):
                 sys.stdout.flush()
             except OSError:  # most likely the error itself
                 _drop_output()
-            raise typer.Exit(1) from error
+            raise typer.Exit(ERRORS.get(ctx.invoked_subcommand, 1)) from error
 
 
 @contextmanager

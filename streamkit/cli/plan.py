@@ -30,7 +30,8 @@ def plan(
     """Say what a change of an app's code does to what it keeps, without running it.
 
     The exit code is 0 when nothing changes, 1 when all changes are safe, 2 when state would be
-    orphaned or misread: `streamkit run` refuses that, unless told to --accept it.
+    orphaned or misread: `streamkit run` refuses that, unless told to --accept it. It is 2 as well
+    when that cannot be told, because of an error.
     """
     # In here, as it costs more than all of `streamkit --help`.
     from streamkit.backends.locate import open_backend

@@ -104,7 +104,8 @@ def replay(
         if found.outside:
             note(
                 f"{found.outside:,} results for {topic} are not compared: they bear times outside "
-                "of --from and --to, as event times may be other than those of records"
+                "of --from and --to, as event times may be other than those of records; choose "
+                "these so that both are inside, or leave them out"
             )
         if found.renamed is not None:
             mine, other = found.renamed

@@ -166,7 +166,12 @@ def changed(name: str, old: KeptStore, new: KeptStore) -> Change:
     for told, harmless in _settings(old.settings, new.settings):
         (safe if harmless else unsafe).append(told)
     if old.value.mark != new.value.mark:
-        safe.append(f"values are {new.value.name} instead of {old.value.name}")
+        other = new.value.name != old.value.name
+        safe.append(
+            f"values are {new.value.name} instead of {old.value.name}"
+            if other
+            else f"values are {new.value.name} as before, but what is in that has changed"
+        )
     if not unsafe and not safe:
         return Change("kept", name, "goes on with what it has", Risk.NONE, new.changelog)
     advice = ""

@@ -247,8 +247,8 @@ def _arguments(
             extras.append(extra)
         elif parameter.default is inspect.Parameter.empty or extra is not None:
             raise TopologyError(
-                f"{label}: nothing to give to parameter {parameter.name!r}; annotate it Context, "
-                f"State[...]{' or Window' if window else ''}, before parameters with defaults"
+                f"{label}: nothing to give to parameter {parameter.name!r}; annotate it: Context, "
+                f"State[...]{' or Window' if window else ''}; parameters with defaults come last"
             )
         else:
             closed = True  # a default of the user's own

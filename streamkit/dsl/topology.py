@@ -198,8 +198,8 @@ class Topology:
         missing = [topic for topic in self.sources if topic not in {*sizes, *imported}]
         if missing:
             raise TopologyError(
-                f"app {self.app!r} reads {', '.join(missing)}, which is not there yet; write to it "
-                f"or create it: streamkit topics create {' '.join(missing)}"
+                f"app {self.app!r} reads topics that are not there yet; write to them or create "
+                f"them: streamkit topics create {' '.join(missing)}"
             )
 
         def need(topic: str, count: int, config: Mapping[str, str]) -> None:

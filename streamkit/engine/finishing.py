@@ -97,7 +97,7 @@ def tell_open(worker: Worker) -> None:
             for name, (count, what) in found.items()
         )
         logger.warning(
-            "still open: %s. Their results come when later events do; to have them now, without: "
+            "still open: %s. Their results come when later events do, or at once with "
             "--until-end --finish",
             told,
         )

@@ -104,7 +104,7 @@ class TestRun:
             TopicPartition(topic, partition),
             [_written(value_serde, value)],
             keys=[data],
-            timestamps=self.clock.now() if timestamp is None else timestamp,
+            timestamps=[self.clock.now() if timestamp is None else timestamp],
             headers=[headers] if headers else None,
         )
 
@@ -171,6 +171,8 @@ class TestRun:
             one.task.finish(watermark)
             return one.flush()
 
+        if watermark is not None and not isinstance(watermark, int):
+            raise UsageError(f"finish({watermark!r}): a time is ms since 1970-01-01 UTC, an int")
         self.run()
         if watermark is None:
             self._finish()

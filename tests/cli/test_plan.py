@@ -41,6 +41,9 @@ def test_a_change_is_said_refused_and_then_accepted_or_forgotten(run: Run, tmp_p
     run("run", "app.py", "--until-end", code=0)
     assert "goes on with what it has" in run("plan", "app.py", code=0).stdout
 
+    (tmp_path / "app.py").write_text(APP.replace("def count", "def count("))
+    assert "app.py:6" in run("plan", "app.py", code=2).stderr  # 1 would say: safe
+
     (tmp_path / "app.py").write_text(APP.replace("def count", "def total"))
     out = run("plan", "app.py", code=2).stdout
     assert "UNSAFE" in out and "give total name='count'" in out
@@ -62,4 +65,4 @@ def test_a_change_is_said_refused_and_then_accepted_or_forgotten(run: Run, tmp_p
 
 
 def test_a_plan_needs_a_log(run: Run) -> None:
-    assert "nowhere" in run("--log", "nowhere", "plan", "app.py", code=1).stderr
+    assert "nowhere" in run("--log", "nowhere", "plan", "app.py", code=2).stderr

@@ -427,6 +427,8 @@ def test_lag_and_reset(log, streamkit):
             wrong[-1].split(":")[0]
             in streamkit("groups", "reset", "g", "--to", *wrong, code=1).stderr
         )
+    new = ("groups", "reset", "gg", "--to", "latest", "--topic", "numbers", "--dry-run")
+    assert "group 'gg' is new; did you mean 'g'?\n" in streamkit(*new).stderr
     streamkit("groups", "delete", "g")
     assert streamkit("groups", "list", "--json").stdout == "[]\n"
 

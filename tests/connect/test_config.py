@@ -66,7 +66,7 @@ def test_a_list_of_the_file_keeps_its_commas() -> None:
         ("mode", "bluk", "mode = 'bluk': expected one of bulk, incrementing"),
         ("wait", "5", "wait = '5': expected a time with its unit"),
         ("strict", "yes", "strict = 'yes': expected true or false"),
-        ("tolerance", "all", "unknown key 'tolerance'"),
+        ("tolerance", "all", "unknown key 'tolerance'; did you mean 'errors.tolerance'?"),
         ("error.tolerance", "all", "did you mean 'errors.tolerance'?"),
     ],
 )

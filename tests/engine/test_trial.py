@@ -1,6 +1,7 @@
 """What a test can do to an app, and that the app does not mind."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamkit import App, Context, State
 from streamkit.dsl.windows import tumbling
-from streamkit.errors import FunctionError, SerdeError, UnknownTopic, UsageError
+from streamkit.errors import FunctionError, InvalidRecord, SerdeError, UnknownTopic, UsageError
 from streamkit.testing import TestRun
 
 
@@ -161,8 +162,13 @@ def test_senseless_numbers_are_refused() -> None:
     for wrong in ({"partitions": 0}, {"members": 0}, {"batch": 0}):
         with pytest.raises(UsageError, match="at least one"):
             TestRun(topology, **wrong)
-    with TestRun(topology) as t, pytest.raises(UsageError, match="members=0"):
-        t.rebalance(0)
+    with TestRun(topology) as t:
+        with pytest.raises(UsageError, match="members=0"):
+            t.rebalance(0)
+        with pytest.raises(UsageError, match="ms since 1970"):
+            t.finish("1h")  # type: ignore[arg-type]
+        with pytest.raises(InvalidRecord, match="milliseconds since 1970"):
+            t.send(topology.sources[0], b"", timestamp=datetime.now(UTC))  # type: ignore[arg-type]
 
 
 def test_bytes_that_are_not_of_the_type_are_sent_as_they_are() -> None:

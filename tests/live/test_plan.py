@@ -287,6 +287,13 @@ def test_a_class_that_is_only_called_otherwise_is_the_same_type(log):
     assert said(windowed(type_=renamed), log)[0] is Risk.NONE
 
 
+def test_a_class_of_the_same_name_with_other_fields_is_told_as_such(log):
+    to_the_end(windowed(), log)
+    other = msgspec.defstruct("Sum", [("total", float), ("count", int, 0)], module=__name__)
+    text = said(windowed(type_=other), log)[1]["spent"][1]
+    assert "Sum, int] as before, but what is in that has changed" in text
+
+
 def test_two_apps_have_manifests_of_their_own(log):
     to_the_end(windowed(app="one"), log)
     to_the_end(windowed(app="two"), log)
