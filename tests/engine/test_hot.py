@@ -61,7 +61,7 @@ def test_as_python_it_passes_the_same_tests() -> None:
 
 def test_apps_made_by_chance_write_the_same_bytes() -> None:
     """Also where sets have another order: strings hash otherwise in each process."""
-    count = "1000" if "STREAMKIT_SOAK" in os.environ else "50"
+    count = "1000" if "STREAMKIT_SOAK" in os.environ else "30"
     command = [sys.executable, "random_bytes.py", count]
     folder = ROOT / "tests" / "support"
     said: list[str] = []

@@ -43,7 +43,7 @@ from streamkit.errors import TopologyError
 from streamkit.records import TopicPartition
 from streamkit.testing import TestRun
 
-MANY = 40 if "STREAMKIT_SOAK" in os.environ else 1
+MANY = 60 if "STREAMKIT_SOAK" in os.environ else 1
 """So many times as many apps."""
 
 
@@ -129,7 +129,7 @@ def same(found: Found, want: Found, *, exactly: bool = True) -> None:
         assert found[topic] == there, f"{topic}: {dict(more)} should be {dict(missing)}"
 
 
-@examples(150)
+@examples(100)
 @given(
     spec=specs(),
     chosen=moves,
@@ -227,7 +227,7 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
             assert len(set(ids)) == len(ids)
 
 
-@examples(60)
+@examples(40)
 @given(
     spec=specs(),
     chosen=moves,
