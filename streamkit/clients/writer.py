@@ -144,9 +144,12 @@ class Writer:
                 self._appends.synced(partition, last)
 
     def write_filled(self, buffer: Buffer) -> None:
-        """As `write_full`, for who has not the lock."""
+        """As `write_full`, for who has not the lock: the background may have been quicker, and
+        refused the record that is being sent."""
         with self.lock:
             self.write_full(buffer)
+            if isinstance(self.error, RecordTooLarge):
+                self.raise_error()
 
     def write_full(self, buffer: Buffer) -> None:
         """Write what has just got full; errors that are not about the last record come later."""

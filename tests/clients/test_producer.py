@@ -259,6 +259,33 @@ def test_a_record_that_is_too_large_is_refused_alone(log):
     assert [chr(r.value[0]) for r in read(log, "small")] == ["a", "b", "c", *"d" * 99, "e"]
 
 
+@pytest.mark.skipif(codec.QuickSend is None, reason="each record is sent under the lock there")
+def test_a_record_is_refused_where_it_is_sent_also_when_the_background_is_quicker(log):
+    log.create_topic("small", 1, {"max.message.bytes": "4000"})
+    producer = Producer(log, linger=3600)
+    producer.send("small", b"a")
+    held, (buffer,) = threading.Event(), producer._writer.waiting
+
+    def background():
+        with producer._writer.lock:
+            held.set()
+            until(lambda: len(buffer.builder) == 2)
+            try:
+                producer._writer.write(buffer)
+            except RecordTooLarge as error:
+                producer._writer.remember(error)
+
+    thread = threading.Thread(target=background)
+    thread.start()
+    assert held.wait(20)
+    with pytest.raises(RecordTooLarge):
+        producer.send("small", b"x" * 5000)
+    thread.join()
+    producer.send("small", b"b")
+    producer.close()
+    assert [r.value for r in read(log, "small")] == [b"a", b"b"]
+
+
 def test_several_threads_lose_and_repeat_nothing(log):
     producer = Producer(log, batch_bytes=500, linger=0.0005)
 
