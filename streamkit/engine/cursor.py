@@ -19,6 +19,12 @@ Place: TypeAlias = tuple[str, int, int, int | None]
 _MOST = (1 << 63) - 1
 
 
+def paired(one: int, other: int) -> int:
+    """Of two numbers one, which is that of no other two."""
+    both = one + other
+    return (both * (both + 1) // 2 + other) & _MOST
+
+
 class Cursor(Moment):
     """Moves from record to record; one per task.
 
@@ -63,10 +69,7 @@ class Cursor(Moment):
     def numbered(self, count: int) -> int:
         """The number, among all events made of the record, of one before which `count` came to a
         step here."""
-        if self.part is None:
-            return count
-        both = self.part + count
-        return (both * (both + 1) // 2 + count) & _MOST  # of two numbers one
+        return count if self.part is None else paired(self.part, count)
 
     @property
     def coordinates(self) -> str:

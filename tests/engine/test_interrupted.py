@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from streamkit import App, Context, Timer, dlq, every, session, sliding, tumbling
 from streamkit.dsl.stream import Stream
+from streamkit.engine.finishing import Finishing
 
 KEYS = "abcde"
 
@@ -230,3 +231,37 @@ def test_ids_are_different_where_what_came_of_records_leaves_in_turns(timed: boo
             t.send("orders", Order(1), key=key, timestamp=1000)
         t.finish()
         assert len({record.value for record in t.topic("out")}) == 9
+
+
+def test_ids_are_different_of_what_came_of_silence_too() -> None:
+    app, slow = App("shop"), Slow()
+
+    @(
+        app.stream("orders", Order)
+        .window(tumbling("6s"))
+        .count(name="counts")
+        .process(concurrency=2, name="asked")
+    )
+    async def asked(number: int) -> AsyncIterator[int]:
+        for _ in range(4):
+            yield number
+
+    @asked.process(to="out")
+    def named(number: int, context: Context) -> str:
+        slow.waits()
+        return str(context.uuid())
+
+    with app.test(1) as t:
+        t.send("orders", Order(1), key="a", timestamp=1000)
+        t.run()
+        slow.tasks = lambda: t.tasks
+        finishing = Finishing(t._topology, t._layout, t._backend)
+        for _ in range(10):
+            for worker in t._started():
+                t._let(worker, lambda one: one.at_end() and finishing.reached(one, 0.0))
+            t._answers()
+            t.step()
+            t.commit()
+            t.crash()
+        ids = t.values("out")
+        assert len(ids) == len(set(ids)) == 4

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from streamkit.dsl.failures import last_resort
 from streamkit.dsl.nodes.waiting import Waiting
+from streamkit.engine.cursor import paired
 from streamkit.engine.failed import told
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.operators.failing import Failing
@@ -96,6 +97,8 @@ class Leaving:
                     call.given = number, given
                     cursor.frontier = None
                     return False
+                # By itself, as it may be the first that is given after a restart.
+                cursor.part = paired(event.ordinal, given)
                 self._forward(event.key, result, event.stamp, event.headers)
                 given += 1
             cursor.frontier = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamkit.dsl.failures import Retry
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
-from streamkit.engine.cursor import Place
+from streamkit.engine.cursor import Place, paired
 from streamkit.engine.failed import as_exception
 from streamkit.engine.hot.moment import NEVER, NodeTime
 from streamkit.engine.hot.steps import Forward
@@ -229,8 +229,9 @@ class WaitingStep:
             return False
         self._leaving.begin(call, answer, _stay)
         cursor = self._cursor
-        part, cursor.part = cursor.part, event.ordinal  # as if it had waited
-        for result in self._leaving.settled(event):
+        part = cursor.part
+        for number, result in enumerate(self._leaving.settled(event)):
+            cursor.part = paired(event.ordinal, number)  # as if it had waited
             self._forward(event.key, result, event.stamp, event.headers)
         cursor.part = part
         return True
