@@ -77,8 +77,8 @@ def _print(found: "Plan", *, json: bool) -> None:
             typer.echo(f"{change.subject}: {change.advice}")
     if found.unsafe:
         typer.echo(
-            "`streamkit run` refuses this. --accept there goes on and leaves what is not used; "
-            "--forget here deletes it."
+            "`streamkit run` refuses this. --accept there goes on and leaves what is not used, but "
+            "not with what is unreadable; --forget here deletes it."
         )
     elif not rows and not found.create:
         typer.echo("nothing changes")

@@ -10,7 +10,9 @@ from streamkit.dsl.manifest import KeptConnector, KeptStore, Manifest
 from streamkit.dsl.nodes.node import parked_name
 from streamkit.dsl.nodes.waiting import waiting_name
 
-What: TypeAlias = Literal["kept", "new", "changed", "orphaned", "returns", "gone", "waits", "grows"]
+What: TypeAlias = Literal[
+    "kept", "new", "changed", "unreadable", "orphaned", "returns", "gone", "waits", "grows"
+]
 
 HARMLESS = frozenset(
     {

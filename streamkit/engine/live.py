@@ -65,8 +65,7 @@ def run(
             return
         refuse_others(topology, backend)
         changes = plan(topology, backend)
-        if not accept:
-            refuse_unsafe(changes)
+        refuse_unsafe(changes, accept=accept)
         layout = create_topics(topology, backend)
         accepted(topology, backend, changes, layout)
         bell = Bell()
@@ -90,7 +89,9 @@ def run(
         finally:
             worker.close()
             bell.close()
-        told = "app %s ended: %d records processed here, %d events late, %d failed"
+        told = (
+            "app %s ended: %d records processed here, its own included, %d events late, %d failed"
+        )
         logger.info(told, topology.app, *worker.counts())
 
 

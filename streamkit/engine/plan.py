@@ -85,22 +85,32 @@ def accept(topology: Topology, backend: Backend, found: Plan, layout: Layout) ->
         store(now, backend)
 
 
-def refuse_unsafe(found: Plan) -> None:
-    """Raises UnsafeChange when state would be orphaned or misread."""
-    if not found.unsafe:
+def refuse_unsafe(found: Plan, *, accept: bool = False) -> None:
+    """Raises UnsafeChange when state would be orphaned or misread.
+
+    With `accept` only when it cannot be read at all: the run would stop at it, and later plans
+    would hold the code against itself.
+    """
+    unreadable = [change for change in found.unsafe if change.what == "unreadable"]
+    refused = unreadable if accept else found.unsafe
+    if not refused:
         return
     lines = []
-    for change in found.unsafe:
+    for change in refused:
         lines.append(f"  {change.subject}: {change.text}")
         lines += [f"    {change.advice}"] if change.advice else []
-    kept = [change.subject for change in found.unsafe if change.topic is not None]
-    goes_on = "`streamkit run --accept` goes on and leaves what is not used where it is"
-    deletes = f"`streamkit plan --forget {kept[0]}` deletes what was kept, for good" if kept else ""
+    ways = []
+    if not unreadable:
+        ways.append("`streamkit run --accept` goes on and leaves what is not used where it is")
+    kept = [change.subject for change in unreadable or refused if change.topic is not None]
+    if kept:
+        ways.append(f"`streamkit plan --forget {kept[0]}` deletes what was kept, for good")
     raise UnsafeChange(
         f"app {found.app!r} is not what it was when it last ran here:\n"
         + "\n".join(lines)
-        + f"\nIf that is meant: {goes_on}"
-        + (f";\n{deletes}." if kept else ".")
+        + "\nIf that is meant: "
+        + ";\n".join(ways)
+        + "."
     )
 
 
@@ -238,6 +248,7 @@ def _tried(change: Change, topology: Topology, backend: Backend) -> Change:
             if why is not None:
                 return replace(
                     change,
+                    what="unreadable",
                     text=f"{change.text}; what {part.partition} has for key {key!r} cannot be "
                     f"read: {why}",
                     risk=Risk.UNSAFE,
