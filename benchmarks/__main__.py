@@ -23,6 +23,7 @@ NAMES = (
     "state",
     "memory",
     "engine",
+    "workers",
     "paced",
     "startup",
 )

@@ -21,6 +21,7 @@ NAMES = [
     "state",
     "memory",
     "engine",
+    "workers",
     "paced",
     "startup",
 ]
