@@ -40,13 +40,12 @@ class Connectors:
         self._thread: Thread | None = None
         self._stop = Event()
         self._error: BaseException | None = None
-        self._statuses: tuple[ConnectorStatus, ...] = ()
         self._told = False
 
     def start(self, backend: Backend) -> None:
         self._backend = backend
         self._worker = Worker(
-            self._config, self._plans, backend, self._stop, self._report, all_or_none=True
+            self._config, self._plans, backend, self._stop, None, all_or_none=True
         )
         self._thread = Thread(target=self._run, name="connectors", daemon=True)
         self._thread.start()
@@ -83,7 +82,7 @@ class Connectors:
         return all(r.progress.idle and r.progress.looked_at > since for r in sinks)
 
     def notes(self) -> tuple[str, ...]:
-        return tuple(_told(status) for status in self._statuses)
+        return () if self._worker is None else tuple(map(_told, self._worker.statuses()))
 
     def stop(self) -> None:
         self._stop.set()
@@ -91,7 +90,8 @@ class Connectors:
             return
         self._thread.join()
         self._thread = None
-        for status in self._statuses:
+        assert self._worker is not None
+        for status in self._worker.statuses():
             _log.info("%s ended: %d records, %d bad", status.name, status.records, status.bad)
         if self._error is not None:
             raise self._error
@@ -120,9 +120,6 @@ class Connectors:
         finally:
             assert self._backend is not None
             self._backend.wake()
-
-    def _report(self, statuses: tuple[ConnectorStatus, ...]) -> None:
-        self._statuses = statuses
 
 
 def _told(status: ConnectorStatus) -> str:

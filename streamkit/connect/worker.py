@@ -170,7 +170,7 @@ class Worker:
         self._raise_failures()
         if idle:
             self._raise_missing()
-        return self._statuses()
+        return self.statuses()
 
     def _follow(self, member: Membership) -> None:
         now = member.poll()
@@ -241,14 +241,14 @@ class Worker:
     def _is_source(self, runner: Runner) -> bool:
         return isinstance(self._plans[runner.config.name].connector, SourceConnector)
 
-    def _statuses(self) -> tuple[ConnectorStatus, ...]:
-        return tuple(
-            self._runners[name].progress.snapshot() for name in self._plans if name in self._runners
-        )
+    def statuses(self) -> tuple[ConnectorStatus, ...]:
+        """How those are now that it runs, or has run. May be asked for from any thread."""
+        mine = self.runners
+        return tuple(mine[name].progress.snapshot() for name in self._plans if name in mine)
 
     def _report(self) -> None:
         if self._on_progress is not None:
-            self._on_progress(self._statuses())
+            self._on_progress(self.statuses())
 
     def _raise_failures(self) -> None:
         failed = [runner for runner in self._runners.values() if runner.error is not None]

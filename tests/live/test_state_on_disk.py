@@ -11,6 +11,7 @@ from streamkit.app import App
 from streamkit.backends.locate import open_backend
 from streamkit.clock import SystemClock
 from streamkit.dsl.state import ListState, MapState, State
+from streamkit.engine import plan
 from streamkit.engine.live import run
 from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
@@ -132,10 +133,12 @@ def test_a_group_that_was_reset_begins_anew_whatever_the_disk_has(log):
     assert found == [b"1"] * 2 * len(KEYS)
 
 
-def test_state_on_disk_of_another_type_is_told_as_from_the_changelog(log):
+def test_state_on_disk_of_another_type_is_told_as_from_the_changelog(log, monkeypatch):
     publish(log, KEYS)
     to_the_end(log)
     publish(log, KEYS)
+    # It tries some of the values: as if these were others.
+    monkeypatch.setattr(plan, "_unreadable", lambda *_: None)
     with pytest.raises(
         SerdeError, match=r"counted-times-changelog.*state was kept as another type"
     ):
