@@ -45,10 +45,10 @@ class Sequences:
             return at.offset
         # One store each: an interrupt comes before it or after it.
         self._places[place] = at._replace(tried=batch)
-        stamped = codec.of_producer(
-            batch, *self.producer, at.sequence, transactional=self._transactional
-        )
         try:
+            stamped = codec.of_producer(
+                batch, *self.producer, at.sequence, transactional=self._transactional
+            )
             offset = append(stamped)
         except Exception:
             self._places[place] = at  # as unsure as before, if it had been tried before
