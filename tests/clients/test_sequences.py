@@ -2,6 +2,7 @@
 
 import pytest
 
+from streamkit.clients import sequences as sequences_module
 from streamkit.clients.sequences import Sequences
 from streamkit.codec import encode, read_header
 from streamkit.errors import OutOfSpace
@@ -28,6 +29,10 @@ class Partition:
         return len(self.sequences)
 
 
+def without_memory(*_, **__):
+    raise MemoryError
+
+
 def batch(count):
     return encode([b"x"] * count, timestamps=0)
 
@@ -50,6 +55,17 @@ def test_one_that_was_refused_leaves_its_sequence_to_the_next():
     sequences.append(PLACE, batch(4), partition.append)
     sequences.append(PLACE, batch(1), partition.append)
     assert partition.sequences == [0, 5, 9]
+
+
+def test_one_that_could_not_be_given_its_sequence_is_not_tried_before_the_next(monkeypatch):
+    partition, sequences = Partition(), Sequences((7, 0))
+    with monkeypatch.context() as full:
+        full.setattr(sequences_module.codec, "of_producer", without_memory)
+        with pytest.raises(MemoryError):
+            sequences.append(PLACE, batch(3), partition.append)
+    sequences.append(PLACE, batch(2), partition.append)
+    sequences.append(PLACE, batch(1), partition.append)
+    assert partition.sequences == [0, 2]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
