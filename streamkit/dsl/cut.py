@@ -15,6 +15,7 @@ from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
 from streamkit.dsl.nodes.tables import TableNode, name_of
+from streamkit.dsl.readback import check_read_back
 from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
@@ -39,6 +40,7 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
     _check_stores(app, subs)
     _check_dead_letters(subs)
     _refuse_circles(app, nodes)
+    check_read_back(app, nodes, tables, _described)
     topology = Topology(app, subs)
     for topic in (*topology.internal, *topology.ticks):
         if topic in (*topology.sources, *topology.sinks):

@@ -1,0 +1,140 @@
+"""Whether what an app writes to a topic can be read as the type that it reads there itself.
+
+Doubt passes: what is refused could not be read, whatever the values are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from msgspec import inspect
+
+from streamkit.dsl.nodes.node import Node
+from streamkit.dsl.nodes.sources import Source, StreamSource, TableSource
+from streamkit.errors import TopologyError
+from streamkit.serde import Serde, Untyped, type_name, without_none
+
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "an object": (
+        inspect.StructType,
+        inspect.DataclassType,
+        inspect.TypedDictType,
+        inspect.DictType,
+    ),
+    "an array": (
+        inspect.ListType,
+        inspect.VarTupleType,
+        inspect.TupleType,
+        inspect.SetType,
+        inspect.FrozenSetType,
+        inspect.NamedTupleType,
+    ),
+    "a number": (inspect.IntType, inspect.FloatType),
+    "true or false": (inspect.BoolType,),
+}
+_RECORDS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
+
+
+def check_read_back(
+    app: str,
+    nodes: Sequence[Node],
+    tables: Sequence[TableSource],
+    described: Callable[[Node], str],
+) -> None:
+    """Raises TopologyError when records of a topic could not be read by the app that writes them.
+
+    `described`: the step that a node's records are of.
+    """
+    readers: dict[str, Source] = {n.topic: n for n in nodes if isinstance(n, StreamSource)}
+    readers |= {table.topic: table for table in tables}
+    for node in nodes:
+        for spec in node.outputs():
+            source = readers.get(spec.name(app))
+            # Bytes that are not of the type may be what is meant to be skipped, or set aside.
+            if source is None or (isinstance(source, StreamSource) and source.failure):
+                continue
+            keys = spec.key or (node.above.keys if node.above is not None else None)
+            for what, written, read in (
+                ("values", spec.value, source.value),
+                ("keys", keys, source.key),
+            ):
+                why = None if written is None else unreadable(written.type, read.type)
+                if why is not None:
+                    assert written is not None
+                    raise TopologyError(_told(source, described(node), what, written, read, why))
+
+
+def _told(source: Source, writer: str, what: str, written: Serde, read: Serde, why: str) -> str:
+    kind = "stream"
+    if isinstance(source, TableSource):
+        kind = "global_table" if source.everywhere else "table"
+    (mine, _), (others, _) = without_none(read.type), without_none(written.type)
+    reads = f"app.{kind}({source.topic!r}, {type_name(without_none(source.value.type)[0])})"
+    declared = f"key={type_name(others)}" if what == "keys" else type_name(others)
+    return (
+        f"{source.topic}: {writer} writes {what} of type {type_name(others)} there, and {reads} "
+        f"reads {type_name(mine)}: {why}. Declare it with {declared}, or write to another topic"
+    )
+
+
+def unreadable(written: Any, read: Any) -> str | None:
+    """Why no value of one type, as it is written, can be read as the other; None: some may be."""
+    (written, _), (read, _) = without_none(written), without_none(read)
+    known = (Untyped, bytes, Any, object, None)
+    if written == read or read is str or any(one in known for one in (written, read)):
+        return None  # bytes and text take whatever there is
+    wanted = inspect.type_info(read)
+    expected = _kind(wanted)
+    if written is str:
+        if expected in ("an object", "an array"):
+            return (
+                f"text is no {type_name(read)} (text that is JSON has to be written as bytes, by a "
+                "function that returns them)"
+            )
+        return None
+    given = inspect.type_info(written)
+    found = _kind(given)
+    if expected is None or found is None:
+        return None
+    if expected != found:
+        return f"the one is {found} in JSON, the other {expected}"
+    if not isinstance(wanted, _RECORDS) or not isinstance(given, _RECORDS):
+        return None
+    # An instance of a subclass has more fields; it is written with all of them.
+    whys = [_lack(each, wanted) for each in _with_subclasses(given)]
+    return whys[0] if all(whys) else None
+
+
+def _kind(type_: inspect.Type) -> str | None:
+    """What values are in JSON; None: it may be anything."""
+    if getattr(type_, "array_like", False):
+        return "an array"
+    return next((kind for kind, types in _KINDS.items() if isinstance(type_, types)), None)
+
+
+def _with_subclasses(given: Any) -> Iterator[Any]:
+    yield given
+    for each in given.cls.__subclasses__():
+        try:
+            yield from _with_subclasses(inspect.type_info(each))
+        except (TypeError, NameError, AttributeError):
+            yield None  # nothing is known of what it has
+
+
+def _lack(given: Any, wanted: Any) -> str | None:
+    """Why no such record is one of those wanted; None: it may be."""
+    if given is None or _kind(given) == "an array":
+        return None
+    has = {field.encode_name: field for field in given.fields}
+    needs = {field.encode_name: field for field in wanted.fields}
+    names = type_name(given.cls), type_name(wanted.cls)
+    if missing := [name for name, field in needs.items() if field.required and name not in has]:
+        return f"{names[0]} has no {', '.join(map(repr, missing))}, which {names[1]} needs"
+    if getattr(wanted, "tag", None) is not None:
+        tag = getattr(given, "tag", None)
+        if tag is not None and (given.tag_field, tag) != (wanted.tag_field, wanted.tag):
+            return f"{names[0]} is written with the tag {tag!r}, {names[1]} has {wanted.tag!r}"
+    if getattr(wanted, "forbid_unknown_fields", False):
+        sure = [name for name, field in has.items() if field.required and name not in needs]
+        if sure:
+            return f"{names[0]} has {', '.join(map(repr, sure))}, which {names[1]} forbids"
+    return None
