@@ -167,6 +167,24 @@ def test_a_z_score_is_against_the_values_before(app: App) -> None:
     assert found[3].z == pytest.approx((5 - 5 / 3) / 0.942809, rel=1e-5)
 
 
+@pytest.mark.parametrize("step", [moving_average, z_score])
+def test_what_was_moving_forgets_keys_that_have_no_events(app: App, step: Any) -> None:
+    step(app.stream("in", Order, out_of_order="15s"), "amount", last=3, forget="10s").to("out")
+    with app.test(partitions=1) as t:
+        sent = [("a", 1, 0), ("a", 3, 9), ("a", 5, 8), ("a", 7, 18), ("a", 9, 28), ("b", 1, 70)]
+        for key, amount, at in [*sent, ("c", 1, 71)]:
+            t.send("in", Order("1", key, amount), key=key, timestamp=at * SECOND)
+        t.run()
+        # What is 1 s behind belongs to the others, and lets none of them go earlier.
+        means: list[float | None] = [1.0, 2.0, 3.0, 5.0, 9.0, 1.0, 1.0]
+        if step is z_score:
+            means = [None, 1.0, 2.0, 3.0, None, None, None]
+        found = t.values("out")
+        assert [each.mean if step is z_score else each for each in found] == means
+        (changelog,) = app.topology().internal
+        assert {record.key for record in t.topic(changelog)} == {"b", "c"}
+
+
 class Customer(Struct):
     name: str
     customer: str = "not this one"
@@ -291,13 +309,13 @@ STEPS: dict[str, Declare] = {
     "enrich": lambda app, orders: enrich(orders, app.table("customers", Customer), Named),
     "flatten": lambda _, orders: flatten(orders),
     "mask": lambda _, orders: mask(orders, "customer", keep=1),
-    "moving_average": lambda _, orders: moving_average(orders, "amount", last=3),
+    "moving_average": lambda _, orders: moving_average(orders, "amount", last=3, forget="9s"),
     "rate": lambda _, orders: rate(orders, over="20s", every="10s", grace="5s"),
     "sample": lambda _, orders: sample(orders, 0.5, whole_keys=True),
     "sessionize": lambda _, orders: sessionize(orders, "9s", grace="3s"),
     "throttle": lambda _, orders: throttle(orders, 2, per="15s"),
     "top_k": lambda _, orders: top_k(orders, 2, "customer", every="30s"),
-    "z_score": lambda _, orders: z_score(orders, "amount", last=3),
+    "z_score": lambda _, orders: z_score(orders, "amount", last=3, forget="9s"),
 }
 
 
