@@ -52,7 +52,7 @@ class Access:
         self._lost = lost
         self._block: ControlBlock | None = None
         self._opening = threading.Lock()
-        self._appending = threading.Lock()
+        self.appending = threading.Lock()
 
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs when it is opened again."""
@@ -67,15 +67,15 @@ class Access:
         """Do it with the append lock."""
         # What `explained` and `locked` do, which as context managers cost as much as an append.
         try:
-            with self._appending:
+            with self.appending:
                 while True:
-                    block = self.open()
+                    block = self._block or self.open()
                     try:
                         block.lock()
                         if not block.gone:
                             if block.dirty:
                                 self._finish_replacement(block)
-                            return write(block, self.believed(block.end()))
+                            return write(block, block.end() or self.believed(None))
                     finally:
                         block.unlock()
                     self._reopen(block)
@@ -89,11 +89,11 @@ class Access:
                 return self.believed(self.frozen.end())
             except FileNotFoundError:
                 self.raise_gone()
-        block = self.open()
+        block = self._block or self.open()
         if block.gone:  # half a microsecond; else a reader of a lost file would wait for ever
             self._reopen(block)
             block = self.open()
-        return self.believed(block.end())
+        return block.end() or self.believed(None)
 
     def believed(self, end: End | None) -> End:
         """What a block says, or CorruptLog if it says nothing."""
@@ -107,7 +107,7 @@ class Access:
     @contextmanager
     def locked(self) -> Iterator[ControlBlock]:
         """Hold the append lock against all threads and processes."""
-        with self._appending:
+        with self.appending:
             while True:
                 block = self.open()
                 try:
@@ -198,7 +198,7 @@ class Access:
     def forked(self) -> None:
         """In a forked child: let go of what is the parent's."""
         self._opening = threading.Lock()
-        self._appending = threading.Lock()
+        self.appending = threading.Lock()
         if self._block is not None:
             self._block.abandon()
 

@@ -64,16 +64,18 @@ class Appender:
         self._producers = producers
         self._files = files
         self._clock = clock
-        self._tail_checked = False
+        self.tail_checked = False
         self.configure(config)
 
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append on."""
-        self._config = config
+        self.config = config
+        self._rolls = -1, 0
+        """A segment, and the age in ms at which it ends."""
 
     def forget(self) -> None:
         """Look at the files again before the next append."""
-        self._tail_checked = False
+        self.tail_checked = False
         self._producers.forget()
 
     def append(
@@ -90,14 +92,15 @@ class Appender:
         `sequenced` is as in `Draft.check`, `together` as in `Partition.append`. Raises what the
         former does, OutOfSpace and StorageFailed.
         """
-        end = self._sound(block, end)
+        if block.troubled or not self.tail_checked:
+            end = self._sound(block, end)
         produced = _have_producers(batches)
         if produced:
             batches, first = self._unknown(end, batches, sequenced)
         else:
             first = end.end_offset
         while batches:
-            count = self._fitting(end, batches)
+            count = self.fitting(end, batches)
             if together and count < len(batches):
                 count = 0 if end.end_position else len(batches)
             if count == 0:
@@ -148,7 +151,7 @@ class Appender:
             # What is committed has nothing here: with that one open, nothing was let in.
             marker = Marker(False, coordinator_epoch)
             checked = [encoded(marker)]
-        if self._fitting(end, checked) == 0:
+        if self.fitting(end, checked) == 0:
             end = self._roll(block, end)
         self._write(block, end, checked, True, marker)
         return True
@@ -157,11 +160,11 @@ class Appender:
         """The end to append at, once nothing of a killed writer is behind it."""
         if block.errno:
             raise_sticky(block, self._segments)
-        if block.dirty or not self._tail_checked:
+        if block.dirty or not self.tail_checked:
             try:
                 return self._take_back_tail(block, end)
             except OSError as error:
-                self._take_back(block, end, error)
+                self.take_back(block, end, error)
         return end
 
     def _unknown(
@@ -187,16 +190,16 @@ class Appender:
         if cut is not end:
             block.publish(cut)
         block.dirty = False
-        self._tail_checked = True
+        self.tail_checked = True
         return cut
 
-    def _fitting(self, end: End, rest: Sequence[Checked]) -> int:
+    def fitting(self, end: End, rest: Sequence[Checked]) -> int:
         """How many of the batches go into the active segment now; 0: it is over, roll first.
 
         Never 0 for an empty segment, though `segment.bytes` may be less now than when the batch
         was checked: it would be rolled for ever.
         """
-        config = self._config
+        config = self.config
         if end.end_position == 0:
             room = config.segment_bytes
         else:
@@ -206,9 +209,11 @@ class Appender:
                 total += header.size
             if total > room and total <= config.segment_bytes:
                 return 0  # all of them in the next segment, published at once
+            if self._rolls[0] != end.active_base:
+                self._rolls = end.active_base, config.roll_ms(self._tp, end.active_base)
             age = self._clock.now() - end.segment_created
             # Begun in a time to come, by a clock that was wrong: else it would not end until then.
-            if age >= config.roll_ms(self._tp, end.active_base) or age < -AHEAD:
+            if age >= self._rolls[1] or age < -AHEAD:
                 return 0
             if end.index_bytes >= config.segment_index_bytes:
                 return 0
@@ -237,7 +242,7 @@ class Appender:
         """
         tally = Tally(
             end.active_base,
-            self._config.index_interval_bytes,
+            self.config.index_interval_bytes,
             end.max_timestamp,
             end.max_timestamp_offset,
             end.indexed_timestamp,
@@ -268,7 +273,7 @@ class Appender:
                 entries = encode_entries(aborted)
                 self._segments.add_aborted(base, entries, end.txnindex_bytes)
         except OSError as error:
-            self._take_back(block, end, error)
+            self.take_back(block, end, error)
         if draft is not None:
             stable, producers_end = draft.stable_offset, offset
         else:
@@ -310,7 +315,7 @@ class Appender:
             indexed_timestamp=end.indexed_timestamp,
         )
         tally.seal()
-        if self._config.sparse:
+        if self.config.sparse:
             self._bring_in(block, end)
         self._producers.snapshot(end)
         block.dirty = True
@@ -318,7 +323,7 @@ class Appender:
             self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)
             self._segments.create(end.end_offset, txnindex=end.producers_end >= 0)
         except OSError as error:
-            self._take_back(block, end, error)
+            self.take_back(block, end, error)
         after = end.rolled(self._clock.now())
         block.publish(after)
         block.dirty = False
@@ -343,7 +348,7 @@ class Appender:
             block.errno = error.errno or errno.EIO  # as in `Syncer`: a second try proves nothing
             raise_sticky(block, self._segments)
 
-    def _take_back(self, block: ControlBlock, end: End, error: OSError) -> NoReturn:
+    def take_back(self, block: ControlBlock, end: End, error: OSError) -> NoReturn:
         """Undo a write that failed half way, and say why it did."""
         if error.errno in BROKEN:
             block.errno = error.errno or errno.EIO

@@ -5,6 +5,8 @@ import mmap
 from streamkit.log.control import DIRTY_AT, END, ERRNO_AT, PAGE_BYTES, SYNCED, End, Synced
 from streamkit.log.files import OpenFile
 
+SOUND = bytes(PAGE_BYTES - ERRNO_AT)
+
 RETRIES = 100
 """Both copies are in the making at once only if writers lap a reader; so often they never do."""
 
@@ -18,17 +20,13 @@ class ControlBlock:
     def __init__(self, file: OpenFile, *, writable: bool) -> None:
         """Map the file, which must have its full size."""
         self._file = file
+        self.lock = file.lock
+        """Wait for the append lock."""
+        self.unlock = file.unlock
+        """Let go of the append lock; not held, it does nothing."""
         self._page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
         self._seen: tuple[int, End] | None = None
         self._seen_synced: tuple[int, Synced] | None = None
-
-    def lock(self) -> None:
-        """Wait for the append lock."""
-        self._file.lock()
-
-    def unlock(self) -> None:
-        """Let go of the append lock; not held, it does nothing."""
-        self._file.unlock()
 
     @property
     def gone(self) -> bool:
@@ -39,8 +37,10 @@ class ControlBlock:
         """What is published; None when the block is not valid and has to be rebuilt."""
         page = self._page
         seen = self._seen
-        if seen is not None and seen[0] == END.generation(page):
-            return seen[1]
+        if seen is not None:
+            one, other = END.generations(page)
+            if seen[0] == (one if one > other else other):
+                return seen[1]
         for _ in range(RETRIES):
             found = END.decode(page)
             if found is not None:
@@ -54,8 +54,10 @@ class ControlBlock:
     def synced(self) -> Synced | None:
         page = self._page
         seen = self._seen_synced
-        if seen is not None and seen[0] == SYNCED.generation(page):
-            return seen[1]
+        if seen is not None:
+            one, other = SYNCED.generations(page)
+            if seen[0] == (one if one > other else other):
+                return seen[1]
         for _ in range(RETRIES):
             found = SYNCED.decode(page)
             if found is not None:
@@ -74,6 +76,11 @@ class ControlBlock:
     @dirty.setter
     def dirty(self, dirty: bool) -> None:
         self._page[DIRTY_AT] = dirty
+
+    @property
+    def troubled(self) -> bool:
+        """Whether it has an `errno` or is `dirty`."""
+        return self._page[ERRNO_AT:PAGE_BYTES] != SOUND
 
     @property
     def errno(self) -> int:

@@ -113,7 +113,9 @@ class Copies(Generic[T]):
         self._layout = struct.Struct(">4sQ" + layout)
         self._places = places
         a, b = places
-        self._generations = struct.Struct(f">{a + 4}xQ{b - a - 8}xQ")
+        self.generations = struct.Struct(f">{a + 4}xQ{b - a - 8}xQ").unpack_from
+        """Both copies' generations; the greater is the newest that was begun, it may not be whole.
+        For who looks at every turn: without a call more than it takes."""
         self._crc = struct.Struct(">I")
 
     def store(
@@ -124,7 +126,8 @@ class Copies(Generic[T]):
         `seen` is what was stored or decoded last: while it is the newest it is whole, and need
         not be looked at again.
         """
-        newest = self.generation(page)
+        one, other = self.generations(page)
+        newest: int = one if one > other else other
         found = seen if seen is not None and seen[0] == newest else self.decode(page)
         # With no whole copy, what stands for the generations may be anything.
         generation = found[0] + 1 if found else newest % 2**62 + 1
@@ -136,10 +139,8 @@ class Copies(Generic[T]):
 
     def generation(self, page: Page) -> int:
         """The newest generation that was begun; it may not be whole."""
-        one: int
-        other: int
-        one, other = self._generations.unpack_from(page)
-        return one if one > other else other
+        newest: int = max(self.generations(page))
+        return newest
 
     def decode(self, page: Page) -> tuple[int, T] | None:
         """The newest whole copy and its generation; None when neither is whole."""

@@ -338,7 +338,8 @@ class Log:
             self._upkeep.ask()
 
     def _appended(self) -> None:
-        self._keep_up()
+        if self._upkeep is not None and not self._upkeep.ticks:
+            self._upkeep.start()
         self._wake.notify()
 
     def _keep_up(self) -> None:

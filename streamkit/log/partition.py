@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamkit.clock import Clock
+from streamkit.codec.header import BatchHeader
 from streamkit.errors import (
     CorruptLog,
     InvalidRequiredAcks,
@@ -25,6 +26,7 @@ from streamkit.log.control import End
 from streamkit.log.files import Buffer, Files
 from streamkit.log.late import loading
 from streamkit.log.producer_state import ProducerState, load
+from streamkit.log.quick import Quick
 from streamkit.log.reader import Reader
 from streamkit.log.reindexing import Reindexing
 from streamkit.log.segments import Segments
@@ -114,18 +116,24 @@ class Partition:
             sync_locked=self._syncer.locked,
             lost=self._lost,
         )
+        self._quick = Quick(self._access, self._appender, self._segments)
         # Asked for at every turn: without a call more.
-        self._end = self._access.end
+        self.end = self._access.end
+        """All that the control block says, as of one moment. Raises UnknownTopic, CorruptLog."""
         self._open = self._access.open
         reindexing = Reindexing(
             tp, self._segments, self._snapshots, self._access, files=files, read_only=read_only
         )
         self._reader = Reader(
-            tp, self._segments, end=self._end, reindex=reindexing.reindex, sparse=config.sparse
+            tp,
+            self._segments,
+            end=self._access.end,
+            reindex=reindexing.reindex,
+            sparse=config.sparse,
         )
         self._committed = CommittedReader(
             self._segments,
-            end=self._end,
+            end=self._access.end,
             read=self._reader.read,
             walked=self._access.frozen.aborted if read_only else lambda base: None,
             rebuild=reindexing.rebuild_aborted,
@@ -149,17 +157,17 @@ class Partition:
     @property
     def start_offset(self) -> int:
         """The first offset that can be read."""
-        return self._end().start_offset
+        return self.end().start_offset
 
     @property
     def end_offset(self) -> int:
         """The offset after the last."""
-        return self._end().end_offset
+        return self.end().end_offset
 
     @property
     def stable_offset(self) -> int:
         """LSO: where committed records end for now; the end, when no transaction is open."""
-        end = self._end()
+        end = self.end()
         return max(end.stable_offset, end.start_offset)
 
     @property
@@ -171,17 +179,17 @@ class Partition:
     @property
     def leader_epoch(self) -> int:
         """Raised whenever a torn tail was cut."""
-        return self._end().leader_epoch
+        return self.end().leader_epoch
 
     def published(self) -> End:
         """All that the control block says, as of one moment."""
         with self._access.explained():
-            return self._end()
+            return self.end()
 
     def figures(self) -> Figures:
         """All of it as of one moment, but for segments that go just then."""
         with self._access.explained():
-            end = self._end()
+            end = self.end()
             sizes = [end.end_position]
             for base in self._segments.bases(end):
                 if base != end.active_base:
@@ -217,9 +225,16 @@ class Partition:
             raise InvalidRequiredAcks(f'{self.tp}: acks={acks!r}: it is "all" or 1')
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
+        if len(batches) == 1:
+            batch, header = self._checks.check(batches[0])
+            end = self._append_quickly(batch, header)
+            if end is not None:
+                self._notify()
+                if acks == "all":
+                    self._sync(end)
+                return end.end_offset - header.last_offset_delta - 1
         appender = self._appender
-        check = self._checks.check
-        checked = [check(batch) for batch in batches]
+        checked = list(map(self._checks.check, batches))
 
         def write(block: ControlBlock, end: End) -> tuple[End, Appended]:
             return end, appender.append(block, end, checked, sequenced=sequenced, together=together)
@@ -227,13 +242,22 @@ class Partition:
         before, appended = self._change(write, kept=self._own)
         self._notify()
         if acks == "all":
-            self.sync()
+            self._sync(appended.end)
         elif appended.end.active_base != before.active_base and self._fsync == "always":
             # A finished segment is synced in the background, so that the walk after a power cut
             # has one segment before it and not all of them.
             with suppress(RuntimeError):  # the interpreter is ending: the next process does it
                 threading.Thread(target=self._sync_rolled, daemon=True).start()
         return appended.first_offset
+
+    def _append_quickly(self, batch: Buffer, header: BatchHeader) -> End | None:
+        """As `Quick.append`, with what errors mean."""
+        try:
+            return self._quick.append(batch, header)
+        except OutOfSpace:
+            return None  # the other way knows of room that is kept
+        except (OSError, CorruptLog, StorageFailed) as error:
+            self._access.explain(error)
 
     def append_marker(
         self,
@@ -297,9 +321,15 @@ class Partition:
         Raises StorageFailed, also when an earlier sync of any process did.
         """
         if self._fsync == "always":
+            with self._access.explained():
+                end = self._access.believed(self._open().end())
+            self._sync(end)
+
+    def _sync(self, end: End) -> None:
+        """As `sync`, of everything before `end`."""
+        if self._fsync == "always":
             try:
-                block = self._open()
-                self._syncer.sync(block, self._access.believed(block.end()))
+                self._syncer.sync(self._open(), end)
             except (OSError, CorruptLog, StorageFailed) as error:
                 self._access.explain(error)
 
@@ -353,7 +383,7 @@ class Partition:
                         self._segments,
                         files=self._files,
                         clock=self._clock,
-                        end=self._end,
+                        end=self._access.end,
                         block=self._open,
                         locked=self._access.locked,
                         sync_locked=self._syncer.locked,
@@ -423,7 +453,7 @@ class Partition:
 
     def open_transactions(self) -> dict[int, int]:
         """Whose transactions are open: producer ids, and the epochs of their last batches."""
-        end = self._end()
+        end = self.end()
         if end.stable_offset == end.end_offset:
             return {}
         return {one.producer_id: one.epoch for one in self.producers() if one.open_from >= 0}
@@ -432,7 +462,7 @@ class Partition:
         """What is known of every producer that has an id, as of now."""
         with self._access.explained():
             if self._read_only:
-                end = self._end()
+                end = self.end()
                 if end.producers_end < 0:
                     return []
                 reach = end.end_offset

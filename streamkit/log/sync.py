@@ -3,7 +3,7 @@
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
@@ -13,6 +13,7 @@ from streamkit.log.control import CUT, End, Synced
 from streamkit.log.files import Files, OpenFile
 from streamkit.log.segment import INDEX, SNAPSHOT, TIMEINDEX, TXNINDEX
 from streamkit.log.segments import Segments
+from streamkit.log.view import View
 
 ATTEMPTS = 10
 """How often a file may be gone when it is about to be opened, until it counts as lost."""
@@ -36,18 +37,19 @@ class Syncer:
 
     def sync(self, block: ControlBlock, end: End) -> None:
         """Return when everything before `end` is on stable storage. Raises StorageFailed."""
-        if self._done(block, end):
+        if self._mutex.locked() and self._done(block, end):
             return
         with self._mutex:
-            if self._done(block, end):
-                return
             directory = self._own
             if directory is None:
                 directory = OpenFile(self._files, self._segments.directory, os.O_RDONLY)
                 self._own = directory
             try:
-                directory.lock()
-                self._sync(block, end)
+                if not directory.try_lock():
+                    if self._done(block, end):
+                        return
+                    directory.lock()
+                self._lead(block, end)
             finally:
                 directory.unlock()  # not held, it does nothing: no interrupt comes in between
 
@@ -55,12 +57,21 @@ class Syncer:
         """Let go of the directory: the one of that name may be another."""
         self._own = None
 
-    def _sync(self, block: ControlBlock, end: End) -> None:
+    def _lead(self, block: ControlBlock, end: End) -> None:
+        """Sync everything published by now, if not all before `end` is. Needs the sync lock."""
+        if block.errno:
+            raise_sticky(block, self._segments)
+        synced = block.synced()
+        if synced is not None and _covers(synced, end):
+            return
         for attempt in range(ATTEMPTS):
-            if self._done(block, end):
-                return
+            newest = block.end() or end
             try:
-                self._lead(block, block.end() or end)
+                if synced is not None and synced.base == newest.active_base:
+                    self._bring(block, newest, [self._segments.file(synced.base)])
+                else:
+                    since = synced.base if synced is not None else -1
+                    self._bring(block, newest, self._since(since, newest), rolled=True)
                 return
             except FileNotFoundError:  # removed since it was listed, or lost
                 self._segments.relist()
@@ -97,27 +108,13 @@ class Syncer:
         if block.errno:
             raise_sticky(block, self._segments)
         synced = block.synced()
-        if synced is None or synced.offset < end.end_offset:
-            return False
-        # An empty segment that was begun by age holds nothing, but has a name to be synced.
-        return synced.base >= end.active_base
+        return synced is not None and _covers(synced, end)
 
-    def _lead(self, block: ControlBlock, end: End) -> None:
-        synced = block.synced()
-        since = synced.base if synced is not None else -1
-        bases = self._segments.bases(end)
-        bases = bases[bisect_left(bases, since) :]
-        finished = bases[:-1]
-        # Also where the finished ones were all removed since: the active one's name is not synced.
-        rolled = since != end.active_base
-        opened = [self._segments.file(base) for base in bases]
-        for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
-            opened += [self._segments.file(base, suffix, create=True) for base in finished]
-        if finished and end.producers_end >= 0:
-            # Lost, the snapshots would make a walk longer, but without an index of aborted
-            # transactions nobody would walk at all.
-            opened += self._there(*((base, TXNINDEX) for base in finished))
-            opened += self._there(*((base, SNAPSHOT) for base in bases[1:]))
+    def _bring(
+        self, block: ControlBlock, end: End, opened: Iterable[OpenFile], *, rolled: bool = False
+    ) -> None:
+        """`rolled`: also where the finished ones were all removed since, as the name of the active
+        one is not synced."""
         try:
             for file in opened:
                 file.sync()
@@ -134,10 +131,32 @@ class Syncer:
             block.errno = error.errno or 5
             raise_sticky(block, self._segments)
 
-    def _there(self, *names: tuple[int, str]) -> Iterator[OpenFile]:
-        for base, suffix in names:
-            with suppress(FileNotFoundError):
-                yield self._segments.file(base, suffix)
+    def _since(self, since: int, end: End) -> list[OpenFile]:
+        """The files of all segments from `since` on that have to be on stable storage."""
+        view = self._segments.view(end)
+        bases = view.bases[bisect_left(view.bases, since) :]
+        finished = bases[:-1]
+        opened = [view.file(base) for base in bases]
+        for suffix in (INDEX, TIMEINDEX):  # nobody will write them again
+            opened += [view.file(base, suffix, create=True) for base in finished]
+        if finished and end.producers_end >= 0:
+            # Lost, the snapshots would make a walk longer, but without an index of aborted
+            # transactions nobody would walk at all.
+            opened += _there(view, *((base, TXNINDEX) for base in finished))
+            opened += _there(view, *((base, SNAPSHOT) for base in bases[1:]))
+        return opened
+
+
+def _covers(synced: Synced, end: End) -> bool:
+    """Whether everything before `end` is on stable storage."""
+    # An empty segment that was begun by age holds nothing, but has a name to be synced.
+    return synced.offset >= end.end_offset and synced.base >= end.active_base
+
+
+def _there(view: View, *names: tuple[int, str]) -> Iterator[OpenFile]:
+    for base, suffix in names:
+        with suppress(FileNotFoundError):
+            yield view.file(base, suffix)
 
 
 def raise_sticky(block: ControlBlock, segments: Segments) -> None:

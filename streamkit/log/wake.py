@@ -102,14 +102,17 @@ class Wake:
 
     def notify(self) -> None:
         """Wake the waiters of all processes; they look whether it is for them."""
-        self.rouse()
+        if self._sleepers:
+            self.rouse()
         if not self._writable:
             return
-        with suppress(OSError):  # a full disk: what was published stays so, and polling finds it
+        try:
             file = self._file
             if file is None:
                 file = self._file = OpenFile(self._files, self._path, os.O_WRONLY | os.O_CREAT)
             file.write(TOUCH, 0)
+        except OSError:
+            return  # a full disk: what was published stays so, and polling finds it
 
     def rouse(self, but: Sleeper | None = None) -> None:
         """Let the waiters of this process look again, `but` that one."""
