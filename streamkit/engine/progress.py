@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from streamkit.clock import Clock
 from streamkit.engine.failed import Failed
+from streamkit.engine.late import TooLate
 from streamkit.engine.restore import Restoring
 
 logger = logging.getLogger("streamkit.engine")
@@ -14,6 +15,8 @@ PROGRESS = 0.25
 """Seconds between two calls of `on_progress`."""
 FAILURES = 60.0
 """Seconds between two lines about events that a step fails for."""
+LATENESS = 30.0
+"""Seconds between two lines about events that come too late for a step."""
 PATIENCE = 1.0
 """Seconds of restoring after which it is worth a line, and then another."""
 _BAR = 16
@@ -66,7 +69,7 @@ class Progress:
 
 class Reports:
     """Tells `on_progress` a few times a second, and the log about restores that take long, and
-    about events that were skipped or set aside."""
+    about events that were skipped or set aside, or came too late."""
 
     def __init__(self, clock: Clock, on_progress: Callable[[Progress], None] | None) -> None:
         self._clock = clock
@@ -77,6 +80,7 @@ class Reports:
         self._known: dict[int, Restoring] = {}
         self._restored: Restored | None = None
         self._failures: dict[str, _Failures] = {}
+        self._late: dict[str, _Lateness] = {}
 
     def failed(self, failed: Failed) -> None:
         """Of a step's first with its traceback, then no more than a line in `FAILURES` seconds."""
@@ -101,6 +105,29 @@ class Reports:
             logger.warning(text, failed.step, known.waiting, failed.what, failed.last)
             known.told, known.waiting = now, 0
 
+    def late(self, late: TooLate) -> None:
+        """Of a step's first at once, then no more than a line in `LATENESS` seconds."""
+        known = self._late.get(late.step)
+        if known is None:
+            self._late[late.step] = _Lateness(self._clock.monotonic())
+            self._say_late(late, "")
+        elif known.waiting is None:
+            known.waiting = late
+        else:
+            known.waiting = replace(known.waiting, count=known.waiting.count + late.count)
+
+    def _tell_late(self, last: bool) -> None:
+        now = self._clock.monotonic()
+        for known in self._late.values():
+            if known.waiting is not None and (last or now - known.told >= LATENESS):
+                self._say_late(known.waiting, "more ")
+                known.told, known.waiting = now, None
+
+    def _say_late(self, late: TooLate, more: str) -> None:
+        events = f"{late.count:,} {more}event{'' if late.count == 1 else 's'}"
+        text = "step %s: %s came too late, the first %s; in %s"
+        logger.warning(text, late.step, events, late.first, late.topic)
+
     def restoring(self, ongoing: Sequence[Restoring]) -> None:
         """These are being restored at the moment. Those that were, in one go with them, count."""
         if not ongoing:
@@ -120,6 +147,7 @@ class Reports:
 
     def due(self, last: bool) -> bool:
         """Whether to `tell` now; the `last` time in any case."""
+        self._tell_late(last)
         for known in self._failures.values() if last else ():
             self._tell_failures(known, self._clock.monotonic())
         if self._on_progress is None:
@@ -143,3 +171,11 @@ class _Failures:
     told: float
     waiting: int = 0
     last: Failed | None = None
+
+
+@dataclass(slots=True)
+class _Lateness:
+    """Of one step: when late events were last told of, and which came since."""
+
+    told: float
+    waiting: TooLate | None = None

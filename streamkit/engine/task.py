@@ -37,6 +37,7 @@ from streamkit.engine.failed import Failed
 from streamkit.engine.hot.moment import EventFrontier
 from streamkit.engine.inputs import Input
 from streamkit.engine.journal import Entry, Finish, Silence
+from streamkit.engine.late import TooLate
 from streamkit.engine.limits import Limits
 from streamkit.engine.markers import Markers
 from streamkit.engine.memory import Memory
@@ -249,6 +250,11 @@ class Task:
         last of them."""
         told = (failing.failed() for failing in self._site.failing)
         return [failed for failed in told if failed is not None]
+
+    def late(self) -> list[TooLate]:
+        """Of each node that events came too late for since the last call, which they are."""
+        told = (late.told() for late in self._site.late)
+        return [late for late in told if late is not None]
 
     # Beginning.
 

@@ -261,6 +261,8 @@ class Worker:
                 busy = self._uncommitted = True
             for failed in one.task.failures():
                 self._reports.failed(failed)
+            for late in one.task.late():
+                self._reports.late(late)
             one.tidy()
         self._shared.tidy()
         now = self._clock.monotonic()

@@ -240,7 +240,9 @@ def test_records_of_a_stream_come_back_as_bytes_and_are_decoded() -> None:
         assert run.values("amounts") == [1, 4, 2, 3]
 
 
-def test_an_event_that_comes_back_after_its_window_is_late() -> None:
+def test_an_event_that_comes_back_after_its_window_is_late_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     app, broken = App("shop"), Broken({1})
     numbers = app.stream("numbers", int)
 
@@ -259,8 +261,13 @@ def test_an_event_that_comes_back_after_its_window_is_late() -> None:
         run.run()
         assert run.values("sums") == [2]
         broken.numbers.clear()
+        caplog.clear()
         run.retry()
         run.run()
+        assert caplog.messages == [
+            "step sums: 1 event came too late, the first numbers-0@0 of 1970-01-01T00:00:00.001Z, "
+            "when time there had come to 1970-01-01T00:00:00.013Z; in shop-sums-late"
+        ]
         run.finish(20)
         assert run.values("sums") == [2, 5]
         assert run.values("shop-sums-late") == [1]

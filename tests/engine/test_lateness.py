@@ -277,3 +277,36 @@ def test_an_update_made_within_grace_is_not_late_for_a_window_over_it(moved: boo
             t.run()
         assert t.topic("w-long-late") == []
         assert t.values("out") == [2, 1]
+
+
+def test_late_events_are_told_while_the_app_runs_the_first_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with _collected(by=False).test(1) as run:
+
+        def send(*times: int) -> None:
+            for time in times:
+                run.send("events", Event(time, "a", time), key="a")
+            run.run()
+
+        send(100, 1, 2)
+        (said,) = caplog.messages
+        assert said.startswith("step collect: 2 events came too late, the first events-0@1 of 1970")
+        assert said.endswith(
+            "when time there had come to 1970-01-01T00:00:00.097Z; in w-collect-late"
+        )
+        send(3)
+        send(4, 5)
+        run.advance("29s")
+        run.run()
+        assert len(caplog.messages) == 1
+        run.advance("1s")
+        run.run()
+        assert len(caplog.messages) == 2
+        assert "3 more events came too late, the first events-0@3 " in caplog.messages[1]
+        run.advance("1h")
+        send(6)
+        assert "1 more event came too late, the first events-0@6 " in caplog.messages[2]
+        send(7)
+        send(100)
+        assert len(caplog.messages) == 3
