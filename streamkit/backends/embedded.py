@@ -11,6 +11,7 @@ from streamkit.backends.embedded_groups import Committed, EmbeddedGroups
 from streamkit.backends.fetched import EmbeddedBatch
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.refusals import (
+    INTERNAL,
     is_compacted,
     refuse_internal,
     refuse_read_only,
@@ -31,10 +32,10 @@ from streamkit.backends.waiting import Waiting, end_of
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.buffer import Encoded
 from streamkit.codec.compression import CODECS, Compression
+from streamkit.log.config import TopicConfig
 from streamkit.log.directory import Log
 from streamkit.log.late import loading
 from streamkit.log.metadata import Topic
-from streamkit.log.partition import Partition
 from streamkit.records import Headers, TopicPartition
 
 if TYPE_CHECKING:  # loaded by the few who need it
@@ -135,18 +136,20 @@ class EmbeddedBackend:
         headers: Sequence[Headers] | None = None,
         acks: Acks = 1,
     ) -> int:
-        refuse_internal(partition.topic)
+        if partition.topic in INTERNAL:
+            refuse_internal(partition.topic)
         target = self._log.partition(partition)
         if not values:
             return target.end_offset
-        if is_compacted(target):
+        config = target.config
+        if config.compacted:
             refuse_without_keys(partition, keys)
         batch = codec.encode(
             values,
             keys=keys,
             timestamps=self._clock.now() if timestamps is None else timestamps,
             headers=headers,
-            compression=_compression(target),
+            compression=_compression(config),
         )
         return target.append([batch], acks=acks)
 
@@ -342,9 +345,9 @@ class EmbeddedBackend:
         self.close()
 
 
-def _compression(partition: Partition) -> Compression:
+def _compression(config: TopicConfig) -> Compression:
     """`producer`, the default, leaves it to whoever produces, and here that is us: none."""
-    name = partition.config.compression_type
+    name = config.compression_type
     return name if name in CODECS else "none"
 
 

@@ -30,7 +30,7 @@ from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.values import Ownership, Unit
 from streamkit.clock import Clock
-from streamkit.errors import Fenced, FencedInstanceId, GroupActive
+from streamkit.errors import Fenced, FencedInstanceId, GroupActive, StreamkitError
 from streamkit.groups import offsets as schema
 from streamkit.groups.generation import next_generation
 from streamkit.groups.offsets import GroupMetadata
@@ -136,6 +136,10 @@ class LockMembership:
         self._gained: set[Unit] = set()
         self._revoking_told: frozenset[Unit] = frozenset()
         self._peers: dict[str, LockFile] = {}
+        self._owners: dict[Unit, str] = {}
+        """The members that others' units were given to."""
+        self._left_by: dict[Unit, str] = {}
+        """Who had a unit that is to be taken, and has gone."""
         self._away: dict[str, MemberFile] = {}
         self._looked_at = 0.0
         self._over: str | None = None
@@ -183,7 +187,8 @@ class LockMembership:
                 self._look()
             gained, self._gained = frozenset(self._gained), set()
             self._revoking_told = self._revoking()
-            return Ownership(frozenset(self._held), gained, self._revoking_told)
+            left_by = {unit: self._left_by.pop(unit) for unit in gained & self._left_by.keys()}
+            return Ownership(frozenset(self._held), gained, self._revoking_told, left_by)
 
     def changed(self) -> bool:
         """Look now, and say whether `poll` has something to tell."""
@@ -362,8 +367,19 @@ class LockMembership:
         by_id = {member.member_id: member for member in metadata.members}
         mine = by_id.pop(self._id, None)
         self._target = schema.decode_assignment(mine.assignment) if mine else frozenset()
+        names = {}
         for gone in self._peers.keys() - by_id.keys():
-            self._peers.pop(gone).close()
+            with self._peers.pop(gone) as file, suppress(msgspec.DecodeError, StreamkitError):
+                names[gone] = msgspec.json.decode(file.read(), type=MemberFile).name
+        self._left_by |= {
+            unit: names[owner] for unit, owner in self._owners.items() if owner in names
+        }
+        self._left_by = {u: name for u, name in self._left_by.items() if u in self._target}
+        self._owners = {
+            unit: peer
+            for peer, member in by_id.items()
+            for unit in schema.decode_assignment(member.assignment)
+        }
         for come in by_id.keys() - self._peers.keys():
             with suppress(FileNotFoundError):  # gone again: the next look finds the list changed
                 self._peers[come] = LockFile(self._files.members / come, create=False)

@@ -98,9 +98,11 @@ class Ownership:
     """A member's units after a poll.
 
     `owned` are held by locks: nobody else has them. `revoking` are the owned ones that another
-    member waits for: finish with them, commit, and `release`. `gained` came with this poll.
+    member waits for: finish with them, commit, and `release`. `gained` came with this poll;
+    `left_by` says who had some of them and has gone, as far as that is known.
     """
 
     owned: frozenset[Unit]
     gained: frozenset[Unit] = frozenset()
     revoking: frozenset[Unit] = frozenset()
+    left_by: Mapping[Unit, str] = field(default_factory=dict)

@@ -50,7 +50,8 @@ class Access:
         self._read_only = read_only
         self._sync_locked = sync_locked
         self._lost = lost
-        self._block: ControlBlock | None = None
+        self.block: ControlBlock | None = None
+        """If it is open already: for who is in too great a hurry for `open`."""
         self._opening = threading.Lock()
         self.appending = threading.Lock()
 
@@ -69,7 +70,7 @@ class Access:
         try:
             with self.appending:
                 while True:
-                    block = self._block or self.open()
+                    block = self.block or self.open()
                     try:
                         block.lock()
                         if not block.gone:
@@ -89,7 +90,7 @@ class Access:
                 return self.believed(self.frozen.end())
             except FileNotFoundError:
                 self.raise_gone()
-        block = self._block or self.open()
+        block = self.block or self.open()
         if block.gone:  # half a microsecond; else a reader of a lost file would wait for ever
             self._reopen(block)
             block = self.open()
@@ -131,21 +132,21 @@ class Access:
     def _reopen(self, gone: ControlBlock) -> None:
         """The control file is not the directory's any more: look what is there instead."""
         with self._opening:
-            if self._block is gone:
-                self._block = None
+            if self.block is gone:
+                self.block = None
                 self._lost()
 
     def open(self) -> ControlBlock:
         """The control block, opened unless it is. Raises ReadOnlyLog, UnknownTopic."""
-        block = self._block
+        block = self.block
         if block is not None:
             return block
         if self._read_only:
             raise ReadOnlyLog(f"{self._tp}: {self._directory} was opened read-only")
         with self._opening:
-            if self._block is None:
-                self._block = self._opened()
-            return self._block
+            if self.block is None:
+                self.block = self._opened()
+            return self.block
 
     def _opened(self) -> ControlBlock:
         try:
@@ -199,10 +200,10 @@ class Access:
         """In a forked child: let go of what is the parent's."""
         self._opening = threading.Lock()
         self.appending = threading.Lock()
-        if self._block is not None:
-            self._block.abandon()
+        if self.block is not None:
+            self.block.abandon()
 
     def close(self) -> None:
         """Let go of the files. Used again, it opens them again."""
-        self._block = None
+        self.block = None
         self.frozen.close()

@@ -24,7 +24,7 @@ class ControlBlock:
         """Wait for the append lock."""
         self.unlock = file.unlock
         """Let go of the append lock; not held, it does nothing."""
-        self._page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
+        self.page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
         self._seen: tuple[int, End] | None = None
         self._seen_synced: tuple[int, Synced] | None = None
 
@@ -35,7 +35,7 @@ class ControlBlock:
 
     def end(self) -> End | None:
         """What is published; None when the block is not valid and has to be rebuilt."""
-        page = self._page
+        page = self.page
         seen = self._seen
         if seen is not None:
             one, other = END.generations(page)
@@ -49,10 +49,10 @@ class ControlBlock:
         return None
 
     def publish(self, end: End) -> None:
-        self._seen = END.store(self._page, end, self._seen)
+        self._seen = END.store(self.page, end, self._seen)
 
     def synced(self) -> Synced | None:
-        page = self._page
+        page = self.page
         seen = self._seen_synced
         if seen is not None:
             one, other = SYNCED.generations(page)
@@ -66,36 +66,36 @@ class ControlBlock:
         return None
 
     def publish_synced(self, synced: Synced) -> None:
-        self._seen_synced = SYNCED.store(self._page, synced, self._seen_synced)
+        self._seen_synced = SYNCED.store(self.page, synced, self._seen_synced)
 
     @property
     def dirty(self) -> bool:
         """An append is under way or its process died: bytes may lie beyond the end."""
-        return self._page[DIRTY_AT] != 0
+        return self.page[DIRTY_AT] != 0
 
     @dirty.setter
     def dirty(self, dirty: bool) -> None:
-        self._page[DIRTY_AT] = dirty
+        self.page[DIRTY_AT] = dirty
 
     @property
     def troubled(self) -> bool:
         """Whether it has an `errno` or is `dirty`."""
-        return self._page[ERRNO_AT:PAGE_BYTES] != SOUND
+        return self.page[ERRNO_AT:PAGE_BYTES] != SOUND
 
     @property
     def errno(self) -> int:
         """Why appends are refused: the error of a failed write or fsync, or `CUT`; 0: no reason."""
-        return self._page[ERRNO_AT]
+        return self.page[ERRNO_AT]
 
     @errno.setter
     def errno(self, errno: int) -> None:
-        self._page[ERRNO_AT] = errno
+        self.page[ERRNO_AT] = errno
 
     def flush(self) -> None:
         """Store the page now, so that a walk after a power cut starts near the end."""
-        self._page.flush()
+        self.page.flush()
 
     def abandon(self) -> None:
         """Close everything now, whoever still holds this object. For a forked child only."""
-        self._page.close()
+        self.page.close()
         self._file.abandon()

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamkit.clock import Clock
-from streamkit.codec.header import BatchHeader
 from streamkit.errors import (
     CorruptLog,
     InvalidRequiredAcks,
@@ -227,7 +226,12 @@ class Partition:
             self._space.admit(self.tp)
         if len(batches) == 1:
             batch, header = self._checks.check(batches[0])
-            end = self._append_quickly(batch, header)
+            try:
+                end = self._quick.append(batch, header)
+            except OutOfSpace:
+                end = None  # below there is room that is kept
+            except (OSError, CorruptLog, StorageFailed) as error:
+                self._access.explain(error)
             if end is not None:
                 self._notify()
                 if acks == "all":
@@ -249,15 +253,6 @@ class Partition:
             with suppress(RuntimeError):  # the interpreter is ending: the next process does it
                 threading.Thread(target=self._sync_rolled, daemon=True).start()
         return appended.first_offset
-
-    def _append_quickly(self, batch: Buffer, header: BatchHeader) -> End | None:
-        """As `Quick.append`, with what errors mean."""
-        try:
-            return self._quick.append(batch, header)
-        except OutOfSpace:
-            return None  # the other way knows of room that is kept
-        except (OSError, CorruptLog, StorageFailed) as error:
-            self._access.explain(error)
 
     def append_marker(
         self,
@@ -329,7 +324,7 @@ class Partition:
         """As `sync`, of everything before `end`."""
         if self._fsync == "always":
             try:
-                self._syncer.sync(self._open(), end)
+                self._syncer.sync(self._access.block or self._open(), end)
             except (OSError, CorruptLog, StorageFailed) as error:
                 self._access.explain(error)
 

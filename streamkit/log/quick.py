@@ -5,7 +5,7 @@ import msgspec
 from streamkit.codec.header import CONTROL, TRANSACTIONAL, BatchHeader, stamp
 from streamkit.log.access import Access
 from streamkit.log.append import Appender
-from streamkit.log.control import End
+from streamkit.log.control import DIRTY_AT, End
 from streamkit.log.files import Buffer
 from streamkit.log.segments import Segments
 
@@ -35,7 +35,7 @@ class Quick:
             return None
         access, appender = self._access, self._appender
         with access.appending:
-            block = access.open()
+            block = access.block or access.open()
             try:
                 block.lock()
                 end = block.end()
@@ -64,13 +64,13 @@ class Quick:
                     unindexed_bytes=end.unindexed_bytes + size,
                 )
                 buffers = (stamp(batch, offset, end.leader_epoch), memoryview(batch)[16:])
-                block.dirty = True
+                block.page[DIRTY_AT] = 1
                 try:
                     self._segments.file(end.active_base).write(buffers, position)
                 except OSError as error:
                     appender.take_back(block, end, error)
                 block.publish(after)
-                block.dirty = False
+                block.page[DIRTY_AT] = 0
                 return after
             finally:
                 block.unlock()

@@ -26,7 +26,12 @@ class Segments:
         self.directory = directory
         self._files = files
         self._flags = os.O_RDWR if writable else os.O_RDONLY
-        self._view = View(files, directory, self._flags, None)
+        self._use(View(files, directory, self._flags, None))
+
+    def _use(self, view: View) -> None:
+        self._view = view
+        self.file = view.file
+        """The file of a segment, kept open: as `View.file`."""
 
     def view(self, end: End) -> View:
         """The segments that exist by `end`, with their files.
@@ -37,12 +42,13 @@ class Segments:
         """
         view = self._view
         if view.key != key_of(end):
-            self._view = view = View(self._files, self.directory, self._flags, end)
+            view = View(self._files, self.directory, self._flags, end)
+            self._use(view)
         return view
 
     def relist(self) -> None:
         """Let go of all files; they are listed and opened again when needed."""
-        self._view = View(self._files, self.directory, self._flags, None)
+        self._use(View(self._files, self.directory, self._flags, None))
 
     close = relist
 
@@ -56,10 +62,6 @@ class Segments:
 
     def path(self, base: int, suffix: str = LOG) -> str:
         return os.path.join(self.directory, file_name(base, suffix))
-
-    def file(self, base: int, suffix: str = LOG, *, create: bool = False) -> OpenFile:
-        """The file, kept open. Raises FileNotFoundError."""
-        return self._view.file(base, suffix, create=create)
 
     def read(self, base: int, position: int, size: int) -> bytes:
         return self.file(base).read(size, position)
