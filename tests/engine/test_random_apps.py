@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, example, given, reject, settings
 from hypothesis import strategies as st
 from on_disk import on_disk
-from random_apps import SENT, SOURCES, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
+from random_apps import LOOKS, SENT, SOURCES, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
+from random_connectors import Beside, World
 from random_model import Event, Found, Model
 from random_runs import (
     Bell,
@@ -77,7 +78,7 @@ def expected(
         sources.append(events)
     nodes = [node for sub in topology.subtopologies for node in sub.nodes]
     ordered = [node.step.name for node in nodes if isinstance(node, InOrder)]
-    return Model(spec, sources, table, cut_off(topology), ordered).found
+    return Model(spec, sources, table, partitions, cut_off(topology), ordered).found
 
 
 def cut_off(topology: Topology) -> list[str]:
@@ -106,6 +107,8 @@ def written(t: TestRun, topics: Found) -> Found:
 
 
 def item(value: Any) -> Item:
+    if value is None or isinstance(value, int):
+        return Item(-1 if value is None else value, "")  # a row
     return value if isinstance(value, Item) else msgspec.json.decode(value, type=Item)
 
 
@@ -165,15 +168,15 @@ def same(found: Found, want: Found, *, exactly: bool = True) -> None:
             Step("by", 3),
             Step("within", 4, 0, kind=WITHIN[1]),
             Step("window", 3, kind=WINDOWS[0]),
-            Step("left_table", 6),
-            Step("left_table", 4),
+            Step("left_table", 6, kind=LOOKS[0]),
+            Step("left_table", 4, kind=LOOKS[0]),
         ),
         out_of_order=2,
         apart=False,
         nulls=False,
     ),
     chosen=[("a", "abc"[n % 3], n, "xya"[n % 2]) for n in range(9)],
-    table=[("a", 5, 0), ("x", 7, 3)],
+    table=[("t", "a", 5, 0), ("t", "x", 7, 3)],
     partitions=2,
     members=2,
     batch=2,
@@ -207,20 +210,28 @@ def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
         end(t, finish(t, spec, not by_itself))
         same(written(t, want), want)
     options: Any = {"members": members, "batch": batch, "guarantee": guarantee}
-    bell = Bell(seed)
-    with Interrupted(build(spec, slow=bell.slow).topology(), partitions, **options) as t:
+    bell, world = Bell(seed), World()
+    topology = build(spec, slow=bell.slow, world=world).topology()
+    with Interrupted(topology, partitions, **options) as t:
         t.bell = bell
+        beside = Beside(t, topology, world, seed)
         began = t.clock.now()
         t.shuffle(seed)
         fill(t, table, partitions)
         t.run()  # its ticks begin
         for one in plan:
-            if is_told_alike(one):
+            if isinstance(one, Sent) and one.topic in spec.sourced:
+                world.there[one.topic].append(one)
+            elif not isinstance(one, Sent | Gap) and one[0] in ("source", "sink"):
+                beside.turn(one[0], [None, 2, 4, 7][one[1]])
+            elif is_told_alike(one):
                 act(t, one)
+        beside.finish()
         end(t, lambda: t.advance("2s" if spec.ticks else "1ms"))
         t.crash()
         end(t, finish(t, spec, by_itself))
         same(written(t, want), want, exactly=guarantee == "exactly_once")
+        beside.check()
         if guarantee == "exactly_once":
             check_ticks(t, spec, began)
             ids = [item(value).k for value in t.values(SENT)]

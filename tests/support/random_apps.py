@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
+from random_connectors import World
 
 from streamkit import App, Context, State, Tick, Timer, dlq, retry
 from streamkit.dsl.nodes.stream_joins import AsOf, Within
@@ -19,7 +20,8 @@ from streamkit.dsl.windows import WindowKind, hopping, session, sliding, tumblin
 
 BIG = (1 << 52) - 47
 SOURCES = ("a", "b")
-TABLE = "t"
+TABLES = ("t", "u")
+GLOBAL = "g"
 SENT = "sent"
 TICK = 1000
 """ms between two ticks."""
@@ -57,6 +59,20 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """How a row is looked up: in the table of a topic, or in one that is made `how` of it and of
+    the table of an `other`. With `by`, under another key than the event's: global tables have
+    it. As of the event's time with `then`. The changes of the table that is made are `written`."""
+
+    topic: str
+    other: str | None = None
+    how: Any = "inner"
+    by: bool = False
+    then: bool = False
+    written: bool = False
+
+
+@dataclass(frozen=True)
 class Step:
     op: str
     on: int
@@ -77,18 +93,26 @@ class Spec:
     nulls: bool
     trips: frozenset[int] = frozenset()
     ticks: bool = False
+    sourced: frozenset[str] = frozenset()
+    """The topics that a source fills. It chooses partitions by keys, so that there are no nulls."""
+    sinks: frozenset[int] = frozenset()
+    """The streams that go to sinks."""
 
 
 @dataclass
 class Stream:
     """What is known of one while steps are chosen: `raw` when it is of one source, in its order;
     `ordered` when the events of a key come in one order; `placed` when that of its events of one
-    time is known, or none of them is late."""
+    time is known, or none of them is late. `alone` when `n` alone tells its events apart, which
+    that of windows does not; `same` when nothing tells some apart, as pairs of these: whether the
+    timers that they set are one depends on whether the first fires before."""
 
     keyed: bool
     raw: bool = True
     ordered: bool = True
     placed: bool = True
+    alone: bool = True
+    same: bool = False
 
 
 ATTEMPTS = 2
@@ -111,6 +135,17 @@ AS_OF = tuple(
     for direction in ("backward", "forward", "nearest")
     for exact, how in ((True, "left"), (False, "inner"))
 )
+LOOKS = (
+    Looks("t"),
+    Looks("t", then=True),
+    Looks("u", "t", "left", written=True),
+    Looks("t", "u", "inner", written=True),
+    Looks("t", "u", "outer", written=True),
+    Looks("t", "u", "outer", then=True),
+    Looks("t", GLOBAL, "left"),
+    Looks("u", GLOBAL, "inner", then=True),
+)
+GLOBALLY = (Looks(GLOBAL), Looks(GLOBAL, by=True), Looks(GLOBAL, by=True, then=True))
 FAILS = tuple(Fails(then) for then in ("skip", "record", "key"))
 RETRIED = tuple(Fails(then, pause) for then in ("skip", "key") for pause in ("partition", "key"))
 WAITS = tuple(
@@ -138,11 +173,12 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         stream = streams[on]
         ops = ["filter", "map", "flat_map", "process", "process", *["by"] * 3]
         ops += ["async", "async", "batch", "workers", *["batched"] * wild]
+        ops += ["table", "left_table"]
         others = []
         if stream.keyed:
-            ops += ["window"] * 4 + ["table", "left_table", "left_table", "table_then"]
+            ops += ["window"] * 4 + ["table", "left_table", "left_table"]
             ops += ["sum"] * 5 if stream.ordered else []
-            ops += ["timer", "timer", *["quiet"] * 2 * stream.placed]
+            ops += ["timer"] * 2 * (not stream.same) + ["quiet"] * 2 * stream.placed
             others = [n for n, each in enumerate(streams) if each.keyed]
             ops += ["within"] * 3
             if stream.ordered and any(streams[n].ordered for n in others):
@@ -160,28 +196,36 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         elif op == "async":
             step = replace(step, kind=draw(st.sampled_from(WAITS)))
             made = made if step.kind.order == "partition" else replace(made, raw=False)
+        elif op.endswith("table"):
+            looks = LOOKS + GLOBALLY if stream.keyed else GLOBALLY
+            step = replace(step, kind=draw(st.sampled_from(looks)))
         elif op == "by":
-            made = Stream(True, False, stream.raw and apart, made.placed)
+            made = replace(made, keyed=True, raw=False, ordered=stream.raw and apart)
         elif op == "window":
             step = replace(step, kind=draw(st.sampled_from(WINDOWS)))
-            made = Stream(True, False, True)
+            made = Stream(True, False, True, alone=False)
         elif op in ("timer", "quiet"):
             after = AFTER if op == "timer" else AFTER[1:]
             step = replace(step, kind=draw(st.sampled_from(after)))
-            made = Stream(True, False, False, False)
+            made = replace(made, raw=False, ordered=False, placed=False)
         elif op in ("within", "as_of"):
             if op == "as_of":
                 others = [n for n in others if streams[n].ordered]
             other = draw(st.sampled_from(others))
             kind = draw(st.sampled_from(WITHIN if op == "within" else AS_OF))
             step = replace(step, other=other, kind=kind)
-            made = Stream(True, False, False)
+            alone = stream.alone and streams[other].alone
+            same = stream.same or streams[other].same or not alone
+            made = Stream(True, False, False, alone=alone, same=same)
         streams.append(made)
         steps.append(step)
     first = len(SOURCES)
     all_steps = st.integers(first, first + len(steps) - 1)
     trips = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=3))
-    return Spec(tuple(steps), draw(st.integers(0, 4)), apart, nulls, trips, draw(st.booleans()))
+    sourced = draw(st.frozensets(st.sampled_from(SOURCES))) if not nulls else frozenset()
+    sinks = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=2))
+    late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
+    return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks)
 
 
 # The functions, for both.
@@ -204,12 +248,23 @@ def with_row(n: int, row: int | None) -> int:
     return (n * 31 + (row or 0)) % BIG
 
 
+def row_of(left: int | None, right: int | None) -> int | None:
+    """A row of two."""
+    made = ((left or 0) * 43 + (right or 0) * 47) % BIG
+    return None if made % 5 == 1 else made
+
+
 def both(left: int | None, right: int | None) -> int:
     return ((left or 0) * 37 + (right or 0) * 41) % BIG
 
 
 def added(one: Item, other: Item) -> Item:
     return Item((one.n + other.n) % BIG, max(one.k, other.k))
+
+
+def last_of(item: Item) -> str:
+    """What is looked up in a global table."""
+    return item.k[-1]
 
 
 def bad(n: int) -> bool:
@@ -269,18 +324,32 @@ def build(
     *,
     passing: bool = True,
     slow: Callable[[], None] = lambda: None,
+    world: World | None = None,
 ) -> App:
-    """The app; the stream number `n` is written to `out<n>`, what its step sets aside to
-    `dead<n>`. Without `passing` nothing fails that goes well when it is done again. `slow` is
-    called by functions."""
+    """The app; the stream number `n` is written to `out<n>`, and by its sink `k<n>` from there or
+    from elsewhere; what its step sets aside to `dead<n>`. Without `passing` nothing fails that goes
+    well when it is done again. `slow` is called by functions."""
     app = App("r")
     order = f"{spec.out_of_order}ms"
-    streams: list[Any] = [app.stream(name, Item, out_of_order=order) for name in SOURCES]
-    table = app.table(TABLE, int)
+    world = world or World()
+    streams: list[Any] = [
+        # As many as any has, where nothing reads it.
+        app.source(world.source(), Item, to=name, out_of_order=order, partitions=3)
+        if name in spec.sourced
+        else app.stream(name, Item, out_of_order=order)
+        for name in SOURCES
+    ]
+    tables: dict[str, Any] = {name: app.table(name, int) for name in TABLES}
+    tables[GLOBAL] = app.global_table(GLOBAL, int)
     trouble = Trouble(spec.trips, passing, slow)
     for number, step in enumerate(spec.steps, len(SOURCES)):
-        made = _declare(streams, table, step, number, trouble, close_after_idle)
+        made = _declare(streams, tables, step, number, trouble, close_after_idle)
+        sink = world.sink(exactly=number % 4 < 2)
+        if number in spec.sinks and number % 2:
+            made.sink(sink, name=f"k{number}", into=f"k{number}")  # to a topic of its own
         made.to(f"out{number}")
+        if number in spec.sinks and number % 2 == 0:
+            made.sink(sink, name=f"k{number}", into=f"k{number}")
         streams.append(made)
     if spec.ticks:
 
@@ -294,7 +363,7 @@ def build(
 
 def _declare(
     streams: list[Any],
-    table: Any,
+    tables: dict[str, Any],
     step: Step,
     number: int,
     trouble: Trouble,
@@ -416,17 +485,30 @@ def _declare(
                 return item if sofar is None else added(sofar, item)
 
             return fold
-        case "table" | "left_table" | "table_then":
+        case "table" | "left_table":
+            looks: Looks = step.kind
+            table = tables[looks.topic]
+            if looks.other is not None:
+                table = _made_table(table, tables[looks.other], looks, number)
             how = "left" if step.op == "left_table" else "inner"
-            history = "1h" if step.op == "table_then" else None
+            on = last_of if looks.by else None
+            history = "1h" if looks.then else None
 
-            @stream.join(table, how=how, name=name, history=history, on_error=on_error)
+            @stream.join(table, on=on, how=how, name=name, history=history, on_error=on_error)
             def look(item: Item, row: int | None) -> Item:
                 meet(item.n)
                 return Item(with_row(item.n, row), item.k)
 
             return look
     return _meeting(stream, streams[step.other], step, name, meet)
+
+
+def _made_table(left: Any, right: Any, looks: Looks, number: int) -> Any:
+    @left.join(right, how=looks.how, name=f"m{number}")
+    def made(one: int | None, other: int | None) -> int | None:
+        return row_of(one, other)
+
+    return made.to(f"made{number}") if looks.written else made
 
 
 def _asynchronous(

@@ -8,6 +8,7 @@ import join_model
 from random_apps import (
     BIG,
     SENT,
+    Looks,
     Spec,
     Step,
     Waits,
@@ -15,11 +16,13 @@ from random_apps import (
     both,
     kept,
     mapped,
+    row_of,
     several,
     with_row,
 )
 from window_model import BEFORE_ALL, Arrival, windows
 
+from streamkit.codec import partition_for
 from streamkit.dsl.windows import WindowKind
 
 
@@ -36,9 +39,15 @@ Found = dict[str, Counter[tuple[str | None, int, int]]]
 """Topic → (key, n, time) of what is in it, and how often."""
 
 
+Row = tuple[str, str, int | None, int]
+"""Topic, key, value and time of a table's record."""
+
+
 class Model:
     """`sources`: events per source, partition by partition, with how far time had come for each.
-    `rows`: key, value and time of the table's records, in order. `handed`: the steps that are given
+    `rows`: topic, key, value and time of the tables' records, in order, all there before the first
+    event, in so many `partitions`: which row an event finds that comes with it is decided by when
+    it is read, except as of times. `handed`: the steps that are given
     events through a topic although these keep their key, as `<name>-left`, "-right", "-events";
     `ordered`: those that are given events in order of time."""
 
@@ -46,7 +55,8 @@ class Model:
         self,
         spec: Spec,
         sources: list[list[Event]],
-        rows: list[tuple[str, int | None, int]],
+        rows: list[Row],
+        partitions: int,
         handed: Collection[str] = (),
         ordered: Collection[str] = (),
     ) -> None:
@@ -54,12 +64,15 @@ class Model:
         self.delays = [0] * len(sources)
         self.found: Found = defaultdict(Counter)
         self._rows = rows
+        self._partitions = partitions
         self._handed = handed
         self._ordered = ordered
         for number, step in enumerate(spec.steps, len(sources)):
             made = self._step(step, number)
             self.streams.append(made)
             self.found[f"out{number}"] = _counted(made)
+            if number in spec.sinks and number % 2:
+                self.found[f"r-k{number}-sink"] = _counted(made)
 
     def _step(self, step: Step, number: int) -> list[Event]:
         events, delay, name = self.streams[step.on], self.delays[step.on], f"s{number}"
@@ -67,10 +80,7 @@ class Model:
         if step.op.endswith("table"):
             if f"{name}-events" in self._handed:
                 events, self.delays[-1] = _handed_over(events, delay), 0
-            rows = {event.key: self._row(event.key, None) for event in events}
-            met = {key for key, row in rows.items() if row is not None or step.op == "left_table"}
-            passed = self._passed(step, number, events, lambda e: e.key in met and bad(e.n))
-            return [replace(e, n=with_row(e.n, rows[e.key])) for e in passed if e.key in met]
+            return self._look_up(step, number, events)
         events = self._passed(step, number, events, lambda event: bad(event.n))
         many = step.kind == "many" or (isinstance(step.kind, Waits) and step.kind.many)
         if step.op in ("process", "async") and not many:
@@ -96,11 +106,6 @@ class Model:
                 return _timed(events, step.kind, delay)
             case "quiet":
                 return _gathered(events, step.kind, delay, ordered=name in self._ordered)
-            case "table_then":
-                if f"{name}-events" in self._handed:
-                    events, self.delays[-1] = _handed_over(events, delay), 0
-                looked = [(event, self._row(event.key, event.time)) for event in events]
-                return [replace(e, n=with_row(e.n, row)) for e, row in looked if row is not None]
             case "window":
                 self.delays[-1] = delay + step.kind.grace
                 return self._window(step.kind, events, delay, name)
@@ -132,14 +137,63 @@ class Model:
             self.found[f"dead{number}"] = _counted(dead)
         return passed
 
-    def _row(self, key: str | None, time: int | None) -> int | None:
-        chosen: tuple[str, int | None, int] | None = None
+    def _look_up(self, step: Step, number: int, events: list[Event]) -> list[Event]:
+        looks: Looks = step.kind
+        if looks.written:
+            self.found[f"made{number}"] = self._changes(looks)
+
+        def row(event: Event) -> int | None:
+            key = event.k[-1] if looks.by else event.key
+            return self._row(looks, key, event.time if looks.then else None)
+
+        def is_met(event: Event) -> bool:
+            return step.op == "left_table" or row(event) is not None
+
+        passed = self._passed(step, number, events, lambda e: is_met(e) and bad(e.n))
+        return [replace(e, n=with_row(e.n, row(e))) for e in passed if is_met(e)]
+
+    def _row(self, looks: Looks, key: str | None, time: int | None) -> int | None:
+        left = self._record(looks.topic, key, time)
+        if looks.other is None:
+            return left
+        return _made(looks.how, left, self._record(looks.other, key, time))
+
+    def _record(self, topic: str, key: str | None, time: int | None) -> int | None:
+        """The last one of a key, or the last one of the latest time that is not after `time`."""
+        chosen: Row | None = None
         for row in self._rows:
-            if row[0] == key and (
-                time is None or (row[2] <= time and (chosen is None or row[2] >= chosen[2]))
+            if row[:2] == (topic, key) and (
+                time is None or (row[3] <= time and (chosen is None or row[3] >= chosen[3]))
             ):
                 chosen = row
-        return None if chosen is None else chosen[1]
+        return None if chosen is None else chosen[2]
+
+    def _changes(self, looks: Looks) -> Counter[tuple[str | None, int, int]]:
+        """What becomes of the rows that are made of two, as these are read: by their times, each
+        partition as it is."""
+        found: Counter[tuple[str | None, int, int]] = Counter()
+        topics = [topic for topic in (looks.topic, looks.other) if topic is not None]
+        for number in range(self._partitions):
+            there = {
+                topic: [
+                    row
+                    for row in self._rows
+                    if row[0] == topic
+                    and partition_for(row[1].encode(), self._partitions) == number
+                ]
+                for topic in sorted(topics)
+            }
+            now: dict[tuple[str, str], int | None] = {}
+            were: dict[str, int | None] = {}
+            while any(there.values()):
+                rows = min((rows for rows in there.values() if rows), key=lambda rows: rows[0][3])
+                topic, key, value, time = rows.pop(0)
+                now[topic, key] = value
+                row = _made(looks.how, *(now.get((topic, key)) for topic in topics))
+                if row is not None or were.get(key) is not None:
+                    found[key, -1 if row is None else row, time] += 1
+                were[key] = row
+        return found
 
     def _window(self, kind: WindowKind, events: list[Event], delay: int, name: str) -> list[Event]:
         found, late = windows(kind, _arrivals(events, delay))
@@ -168,6 +222,12 @@ class Model:
             late = [events[each.id] for each in side if each.id not in in_time]
             self.found[f"r-{name}-{label}-late"] += _counted(late)
         return results
+
+
+def _made(how: str, left: int | None, right: int | None) -> int | None:
+    if left is None and (how != "outer" or right is None):
+        return None
+    return None if right is None and how == "inner" else row_of(left, right)
 
 
 def _timed(events: list[Event], after: int, delay: int) -> list[Event]:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
-from random_apps import SENT, SOURCES, TABLE, Item, Spec
+from random_apps import GLOBAL, SENT, SOURCES, TABLES, Item, Spec
 
 from streamkit import Producer
 from streamkit.codec import partition_for
@@ -38,9 +38,12 @@ class Gap:
 
 table_rows = st.lists(
     st.tuples(
-        st.sampled_from(KEYS + "xy"), st.none() | st.integers(1, 1 << 20), st.integers(0, 60)
+        st.sampled_from((*TABLES, *TABLES, GLOBAL)),
+        st.sampled_from(KEYS + "xy"),
+        st.none() | st.integers(1, 1 << 20),
+        st.integers(0, 60),
     ),
-    max_size=8,
+    max_size=12,
 )
 moves = st.lists(
     st.one_of(
@@ -58,6 +61,7 @@ moves = st.lists(
                 [
                     *["run", "run", "gap", "step", "commit", "crash", "rebalance", "advance"],
                     *["step", "commit", "crash", "pass", "pass", "away", "finish"],
+                    *["source", "source", "sink"],
                 ]
             ),
             st.integers(0, 3),
@@ -138,6 +142,8 @@ def act(t: TestRun, one: Any) -> None:
         send(t, one)
         return
     what, which = one
+    if what in ("source", "sink"):
+        return  # as long as none run
     with suppress(FunctionError):
         if what in ("run", "step", "finish"):
             getattr(t, what)()
@@ -187,5 +193,5 @@ def fill(t: TestRun, table: list[Any], partitions: int) -> None:
     """What is there before the app begins."""
     if SENT not in t._backend.topics():
         t.create_topic(SENT)
-    for key, value, time in table:
-        send(t, Sent(TABLE, key, partition_for(key.encode(), partitions), value, time))
+    for topic, key, value, time in table:
+        send(t, Sent(topic, key, partition_for(key.encode(), partitions), value, time))
