@@ -115,7 +115,7 @@ def function(
     """
     if not callable(call):
         raise TopologyError(f"expected a function, got {call!r}")
-    code = inspect.unwrap(call).__code__ if inspect.isroutine(call) else None
+    code = getattr(inspect.unwrap(call), "__code__", None)  # builtins have none
     own_name = getattr(call, "__name__", type(call).__name__)
     where = f"{_file(code.co_filename)}:{code.co_firstlineno}" if code else "no source"
     label = f"{own_name} ({where})"

@@ -22,7 +22,7 @@ from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
 from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.limits import Limits
-from streamkit.engine.notes import is_waiting
+from streamkit.engine.others import Others
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place, Span
 from streamkit.engine.progress import Progress, Reports
@@ -75,10 +75,10 @@ class Worker:
         streams = (source.topic for sub in topology.subtopologies for source in sub.streams)
         # What is set aside comes back to the app as well, by the hand of somebody.
         self._reads = frozenset((*streams, *topology.dead_letters))
-        self._writes = frozenset((*topology.sinks, *topology.internal))
         known = backend.topics()
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
+        self._others = Others(topology, layout, self._place, clock)
         self._running: dict[Unit, Running] = {}
         self._coming: dict[Unit, Running] = {}
         """Tasks of ours that are not at work yet: restored, or waiting for who had them before."""
@@ -207,40 +207,9 @@ class Worker:
         """Whether everything there is has been processed and committed, here and by others."""
         if self._coming or self._uncommitted:
             return False
-        # In this order: what others have committed, they have given before.
-        if not self._others_at_end() or self._is_kept_back():
-            return False
-        return all(one.at_end for one in self._running.values())
-
-    def _others_at_end(self) -> bool:
-        elsewhere = [
-            TopicPartition(topic, number)
-            for sub in self._topology.subtopologies
-            for number in range(self._layout.tasks[sub.name])
-            if Unit(sub.name, number) not in self._running
-            for topic in (*(source.topic for source in sub.streams), *sub.retries.values())
-        ]
-        if not elsewhere:
-            return True
-        committed = self._backend.committed(self._topology.app)
-        return all(
-            at in committed
-            and committed[at].offset >= self._place.end(at)
-            and not is_waiting(committed[at].metadata, at)
-            for at in elsewhere
+        return self._others.at_end(self._running) and all(
+            one.at_end for one in self._running.values()
         )
-
-    def _is_kept_back(self) -> bool:
-        """Whether a transaction is open where the app's tasks hand over to each other: of a member
-        that is about to commit, or was stopped in that. What is behind it is still to be read."""
-        for sub in self._topology.subtopologies:
-            for topic in {*(source.topic for source in sub.sources), *sub.retries.values()}:
-                if topic in self._writes:
-                    for number in range(self._layout.partitions[topic]):
-                        at = TopicPartition(topic, number)
-                        if self._backend.end(at) < self._backend.offsets(at).log_end:
-                            return True
-        return False
 
     def counts(self) -> tuple[int, int, int]:
         """How many records it has read, how many of the events were late, and for how many steps

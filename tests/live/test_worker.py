@@ -5,11 +5,12 @@ import logging
 import pytest
 
 from streamkit import App, State, tumbling
+from streamkit.backends.locate import open_backend
 from streamkit.backends.memory.backend import MemoryBackend
 from streamkit.backends.memory.log import MemoryLog
-from streamkit.clock import ManualClock
+from streamkit.clock import ManualClock, SystemClock
 from streamkit.codec import encode
-from streamkit.engine import restore, worker
+from streamkit.engine import others, restore, worker
 from streamkit.engine.patience import IDLE_AFTER
 from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
@@ -355,3 +356,33 @@ def test_windows_close_without_a_partition_that_is_silent_for_a_while(log, clock
         work(one)  # what was told then
     assert highest(log) == {b"x": [7]}
     one.close()
+
+
+def test_who_is_stopped_in_a_commit_holds_the_end_back_and_is_told_once(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(others, "PATIENCE", 0.0)
+    app = App("shop")
+    app.stream("events", str).by(len, name="lengths").count(to="counts")
+    topology = app.topology()
+    with open_backend(str(tmp_path)) as log:
+        log.create_topic("events", 2)
+        layout = create_topics(topology, log)
+        one = Worker(topology, log, layout, Settings(commit_interval=0.0), SystemClock())
+        work(one)
+        assert one.at_end()
+        handed = "shop-lengths-repartition"
+        stopped = WorkTransaction(log, "shop", "another member")
+        for number in range(2):
+            at = TopicPartition(handed, number)
+            stopped.append(log.topic(handed).topic_id, at, encode([b"x"], timestamps=0))
+        caplog.clear()
+        assert not any(one.at_end() for _ in range(4))
+        (line,) = caplog.messages
+        at = log.offsets(TopicPartition(handed, 0)).end
+        for said in (f"{handed}-0@{at} and 1 more", "'another member'", "is aborted in "):
+            assert said in line
+        stopped.close()
+        work(one)
+        assert one.at_end()
+        one.close()
