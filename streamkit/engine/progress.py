@@ -1,9 +1,10 @@
 """How far the tasks of a process are, told from time to time."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
+from streamkit.backends.values import Unit
 from streamkit.clock import Clock
 from streamkit.engine.failed import Failed
 from streamkit.engine.late import TooLate
@@ -20,6 +21,8 @@ LATENESS = 30.0
 PATIENCE = 1.0
 """Seconds of restoring after which it is worth a line, and then another."""
 _BAR = 16
+_NAMED = 8
+"""So many tasks are named, when there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Reports:
         self._restored: Restored | None = None
         self._failures: dict[str, _Failures] = {}
         self._late: dict[str, _Lateness] = {}
+        self._taking: dict[str, _Taking] = {}
 
     def failed(self, failed: Failed) -> None:
         """Of a step's first with its traceback, then no more than a line in `FAILURES` seconds."""
@@ -127,6 +131,43 @@ class Reports:
         events = f"{late.count:,} {more}event{'' if late.count == 1 else 's'}"
         text = "step %s: %s came too late, the first %s; in %s"
         logger.warning(text, late.step, events, late.first, late.topic)
+
+    def taking(self, left_by: Mapping[Unit, str], owned: Set[Unit]) -> None:
+        """Tasks come that others had, who have gone; `owned` are still ours."""
+        for who, known in list(self._taking.items()):
+            known.missing &= owned
+            self._tell_taken(who, known)
+        for unit, who in left_by.items():
+            known = self._taking.setdefault(who, _Taking(self._clock.monotonic()))
+            known.missing.add(unit)
+
+    def taken(self, unit: Unit, restored: int) -> None:
+        """A task goes to work, for which so many records were read. Those that one has left are
+        told of together."""
+        for who, known in list(self._taking.items()):
+            if unit in known.missing:
+                known.missing.discard(unit)
+                known.taken.append(unit)
+                known.restored += restored
+                self._tell_taken(who, known)
+
+    def _tell_taken(self, who: str, known: "_Taking") -> None:
+        if known.missing:
+            return
+        del self._taking[who]
+        if not known.taken:
+            return
+        units = sorted(known.taken)
+        more = f" and {len(units) - _NAMED:,} more" if len(units) > _NAMED else ""
+        logger.info(
+            "took over from %s, which has gone: %s%s; %s records of state and tables restored, "
+            "at work after %.1f s",
+            who,
+            ", ".join(map(str, units[:_NAMED])),
+            more,
+            f"{known.restored:,}",
+            self._clock.monotonic() - known.began,
+        )
 
     def restoring(self, ongoing: Sequence[Restoring]) -> None:
         """These are being restored at the moment. Those that were, in one go with them, count."""
@@ -179,3 +220,13 @@ class _Lateness:
 
     told: float
     waiting: TooLate | None = None
+
+
+@dataclass(slots=True)
+class _Taking:
+    """What one has left: since when it comes, what is not at work yet, what is."""
+
+    began: float
+    missing: set[Unit] = field(default_factory=set)
+    taken: list[Unit] = field(default_factory=list)
+    restored: int = 0

@@ -263,6 +263,7 @@ class Worker:
             for unit in ownership.revoking & self._coming.keys():
                 self._coming.pop(unit).close()
             self._member.release(ownership.revoking)
+        self._reports.taking(ownership.left_by, ownership.owned)
         gained = ownership.owned - ownership.revoking - self._running.keys() - self._coming.keys()
         if gained:
             limits = self._place.limits()
@@ -284,6 +285,7 @@ class Worker:
                 one.tidy()
                 if complete:
                     self._running[unit] = self._coming.pop(unit)
+                    self._reports.taken(unit, one.restoring.total)
                     self._uncommitted = busy = True
                 else:
                     busy |= one.restoring.left < before

@@ -116,6 +116,7 @@ def test_processes_are_killed_stopped_and_added_and_everything_gets_done(
             _, told = process.communicate(timeout=60)
             assert process.returncode == 0, told
             assert "worker 1 was killed (SIGKILL)" in told or "worker 2 was killed" in told
+            assert "took over from app shop (process " in told
             expected += order(log, 3 * PARTITIONS)
             until(lambda: seen(log) == expected)
             another.send_signal(signal.SIGTERM)

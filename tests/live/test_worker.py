@@ -1,6 +1,8 @@
 """The tasks of a process: how they come, go, and get on beside each other."""
 
 import logging
+import os
+import re
 
 import pytest
 
@@ -385,4 +387,30 @@ def test_who_is_stopped_in_a_commit_holds_the_end_back_and_is_told_once(
         stopped.close()
         work(one)
         assert one.at_end()
+        one.close()
+
+
+def test_whose_tasks_are_taken_over_is_told_with_how_long_it_took(tmp_path, clock, caplog):
+    caplog.set_level(logging.INFO, "streamkit.engine")
+    with open_backend(tmp_path / "log") as log:
+        log.create_topic("events", PARTITIONS)
+        topology = counting()
+        layout = create_topics(topology, log)
+        one, two = (Worker(topology, log, layout, Settings(), clock) for _ in range(2))
+        while len(one.running) + len(two.running) < PARTITIONS or not two.running:
+            work(one, two)
+        publish(log)
+        work(one, two)
+        assert not caplog.messages, "who lives has only let go of them"
+        theirs = [str(running.unit) for running in two.running]
+        two.close()
+        while len(one.running) < PARTITIONS:
+            one.turn()
+        (said,) = caplog.messages
+        assert re.fullmatch(
+            rf"took over from app shop \(process {os.getpid()}\), which has gone: "
+            rf"{', '.join(sorted(theirs))}; 2 records of state and tables restored, "
+            r"at work after \d+\.\d s",
+            said,
+        )
         one.close()
