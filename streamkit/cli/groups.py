@@ -1,5 +1,6 @@
 """`streamkit groups`: list, describe, reset, delete."""
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,14 @@ import typer
 from streamkit.cli.output import note, print_json, print_table
 from streamkit.cli.settings import open_log
 from streamkit.cli.standing import positions, print_positions
-from streamkit.errors import ConfigError, UnknownGroup, UnknownPartition, UsageError, nearest
+from streamkit.errors import (
+    ConfigError,
+    SerdeError,
+    UnknownGroup,
+    UnknownPartition,
+    UsageError,
+    nearest,
+)
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -115,12 +123,14 @@ def reset(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
     json: Json = False,
 ) -> None:
     """Move a group's committed offsets. Refused while the group has live members.
 
-    Back: an app's state stays what it is, so that it may count events twice; to begin without any,
-    give the app a new name, or use `streamkit replay`. Forward: what is between is skipped.
+    Back: an app's state stays what it is, so that it may count events twice, which is said, and
+    asked on a terminal; to begin without any, give the app a new name, or use `streamkit replay`.
+    Forward: what is between is skipped.
     """
     from streamkit.cli.positions import Offset, check_inside, parse_position
     from streamkit.clients.admin import Admin
@@ -150,9 +160,24 @@ def reset(
             for at in wanted:
                 check_inside(log, at, where)
             choice = {"offset": where.number} if isinstance(where, Offset) else {"to": where}
-        moved = Admin(log).reset_offsets(
-            group, **choice, partitions=wanted, force=force, dry_run=dry_run
-        )
+
+        def move(dry_run: bool) -> "dict[TopicPartition, MovedOffset]":
+            return Admin(log).reset_offsets(
+                group, **choice, partitions=wanted, force=force, dry_run=dry_run
+            )
+
+        moved = move(dry_run=True)
+        stays = any(to.before is not None and to.after < to.before for to in moved.values())
+        if stays and (stores := _stores(log, group)):
+            note(
+                f"app {group!r} keeps state ({', '.join(stores)}), and that is not reset with it: "
+                "what it reads again counts twice there. To begin without state give the app a new "
+                "name, or use `streamkit replay`, which has state of its own"
+            )
+            if not dry_run and not yes and sys.stdin.isatty():
+                typer.confirm("Reset the offsets all the same?", abort=True)
+        if not dry_run:
+            moved = move(dry_run=False)
     _print_moved(moved, json=json)
     if group not in known:
         note(f"group {group!r} is new{nearest(group, known)}")
@@ -168,6 +193,18 @@ def delete(context: typer.Context, groups: list[str]) -> None:
             _known(group, log.groups())
         for group in groups:
             log.delete_group(group)
+
+
+def _stores(log: "Backend", group: str) -> list[str]:
+    """What the app of this name keeps; nothing when the group is no app's."""
+    from streamkit.engine.plan import stored
+
+    try:
+        manifest = stored(group, log)
+    except SerdeError as error:
+        note(str(error))
+        return []
+    return [] if manifest is None else sorted(manifest.stores)
 
 
 def _known(group: str, groups: Iterable[str]) -> None:

@@ -465,11 +465,15 @@ def test_a_group_that_is_reset_reads_its_inputs_again_and_not_what_it_handed_on(
                 [r for r in read(log, "shop-events-by-kind-repartition") if r.key is not None]
             )
             reset = ("groups", "reset", "shop", "--to", "earliest")
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", "streamkit", "--log", url, *reset],
                 check=True,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
             )
+            assert "app 'shop' keeps state (" in done.stderr
+            assert "not reset with it" in done.stderr and "new name" in done.stderr
         assert handed_on == 200
         committed = log.committed("shop")
         assert {c.offset for p, c in committed.items() if p.topic == "events"} == {0}
