@@ -51,7 +51,9 @@ def list_(
     """
     choice = _choice(step, key, since, None)
     with open_log(context, read_only=True) as log:
-        found = _letters(log, name).summaries(choice)
+        letters = _letters(log, name)
+        letters.check(choice)
+        found = letters.summaries(choice)
     if json:
         print_json(
             [
@@ -112,6 +114,7 @@ def show(
     choice = _choice(step, key, since, at)
     with open_log(context, read_only=True) as log:
         letters = _letters(log, name)
+        letters.check(choice)
         found = letters.all(choice) if at else letters.waiting(choice)
         shown = [(dead, letters.done(dead)) for dead in islice(found, count)]
     if not shown:
@@ -169,15 +172,13 @@ def _give_back(
     with open_log(context) as log:
         letters = _letters(log, name)
         counts = letters.give_back(choice, discard=discard)
-        others = sorted({one.step for one in letters.summaries()} - {choice.step})
     if json:
         print_json(
             [{"app": app, "step": step, "count": n} for (app, step), n in sorted(counts.items())]
         )
         return
     if not counts:
-        there = f"; steps that have set events aside: {', '.join(others)}" if others else ""
-        note("nothing waits" if choice.step is None else f"nothing waits of {choice.step}{there}")
+        note("nothing waits" if choice.step is None else f"nothing waits of {choice.step}")
     for (app, step), number in sorted(counts.items()):
         events = "1 event" if number == 1 else f"{number:,} events"
         if discard:

@@ -20,6 +20,7 @@ from streamkit.engine.plan import stored
 from streamkit.errors import UnknownTopic, UsageError, nearest
 from streamkit.records import TopicPartition
 
+_RETRY = "-retry"
 _TOGETHER = 500
 """Records given back in one transaction."""
 
@@ -110,6 +111,27 @@ class DeadLetters:
         there = [topic for topic in manifest.dead_letters if topic in known]
         return cls(backend, there, name)
 
+    def check(self, choice: Choice) -> None:
+        """Raises UsageError for a step that sets nothing aside here, and never has."""
+        step = choice.step
+        prefix = "" if self._app is None else f"{self._app}-"
+        retries = [
+            topic.removeprefix(prefix).removesuffix(_RETRY)
+            for topic in self._backend.topics()
+            if topic.startswith(prefix) and topic.endswith(_RETRY)
+        ]
+        if step is None or step in retries:
+            return
+        if self._app is None and any(name.endswith(f"-{step}") for name in retries):
+            return  # of some app, which may write here
+        known = {dead.letter.step for dead in self.all()}
+        if step not in known:
+            own = set() if self._app is None else set(retries)
+            where = self.topics[0] if self._app is None else f"app {self._app!r}"
+            raise UsageError(
+                f"no step {step!r} sets events aside in {where}{nearest(step, known | own)}"
+            )
+
     def all(self, choice: Choice | None = None) -> Iterator[Dead]:
         """Those that were chosen, topic by topic, in the order they are in there."""
         for topic in self.topics:
@@ -161,8 +183,11 @@ class DeadLetters:
 
         Gives how many were, by app and step. Events of one key in their order. `on_done` is told
         how many are done from time to time. Those of connectors are left where they are. Raises
-        UsageError when a step is no more, ProducerFenced when somebody else does the same.
+        UsageError when a step is no more, or never was, ProducerFenced when somebody else does
+        the same.
         """
+        if choice is not None:
+            self.check(choice)
         counts: Counter[tuple[str, str]] = Counter()
         clock = clock or SystemClock()
         apps = [self._app] if self._app is not None else self._apps(choice)
@@ -239,7 +264,7 @@ class DeadLetters:
 
 
 def _retry_topic(dead: Dead) -> str:
-    return f"{dead.letter.app}-{dead.letter.step}-retry"
+    return f"{dead.letter.app}-{dead.letter.step}{_RETRY}"
 
 
 def _read(backend: Backend, topic: str) -> Iterator[Dead]:

@@ -210,8 +210,8 @@ class TestRun:
             self._members += 1
             self._started()
             members = self._members - 1
-        if members < 1:
-            raise UsageError(f"members={members}: at least one")
+        if not isinstance(members, int) or members < 1:
+            raise UsageError(f"members={members!r}: an int, at least one")
         for worker in workers[: max(0, self._members - members)]:
             self._let(worker, Worker.commit)
             worker.close()
@@ -238,6 +238,8 @@ class TestRun:
         data = None if key is None else serde_for(Untyped).encode(key)
         known = self._backend.topics()
         topics = [topic for topic in self._topology.dead_letters if topic in known]
+        if not topics:
+            return 0
         letters = DeadLetters(self._backend, topics, self._topology.app)
         choice = Choice(name, data)
         return letters.give_back(choice, discard=discard, clock=self.clock).total()
@@ -325,7 +327,14 @@ class TestRun:
 
     def _chosen(self, member: int | None) -> list[Worker]:
         workers = self._started()
-        return workers if member is None else [workers[member]]
+        if member is None:
+            return workers
+        if not isinstance(member, int) or not 0 <= member < len(workers):
+            raise UsageError(
+                f"there is no member {member!r}: there are {len(workers)}, numbered from 0; "
+                "app.test(members=...) and rebalance(members=...) say how many"
+            )
+        return [workers[member]]
 
     def _act(self, act: Callable[[Running], bool]) -> None:
         for worker in self._started():

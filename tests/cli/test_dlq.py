@@ -124,6 +124,12 @@ def test_only_what_was_chosen_is_given_up(shop: Path) -> None:
 def test_what_makes_no_sense_is_said(shop: Path) -> None:
     assert "no app that has run" in streamkit("dlq", "list", "shops", code=1)
     assert "PARTITION:OFFSET" in streamkit("dlq", "show", "shop", "--at", "7", code=1)
+    for verb in ("list", "show", "retry", "discard"):
+        said = streamkit("dlq", verb, "shop", "--step", "chek", code=1)
+        assert "no step 'chek' sets events aside in app 'shop'; did you mean 'check'?" in said
+        said = streamkit("dlq", verb, "unreadable", "--step", "chek", code=1)
+        assert "in unreadable; there are: orders" in said
+        streamkit("dlq", verb, "unreadable", "--step", "check")  # it might write there
     renamed = (shop / "shop.py").read_text().replace("def check", "def verify")
     (shop / "shop.py").write_text(renamed)
     run(shop)

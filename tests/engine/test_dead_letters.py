@@ -82,6 +82,8 @@ def test_what_fails_comes_back_when_it_is_asked_for() -> None:
         assert run.values("out") == [[1], [1, 3]]
         broken.numbers.clear()
         assert run.retry("listed") == 1
+        with pytest.raises(UsageError, match=r"no step 'lsted' .* did you mean 'listed'"):
+            run.retry("lsted")
         assert run.retry() == 0
         run.run()
         assert run.values("out") == [[1], [1, 3], [1, 3, 2]]

@@ -163,8 +163,13 @@ def test_senseless_numbers_are_refused() -> None:
         with pytest.raises(UsageError, match="at least one"):
             TestRun(topology, **wrong)
     with TestRun(topology) as t:
-        with pytest.raises(UsageError, match="members=0"):
-            t.rebalance(0)
+        for number in (0, -1, "two", 1.5):
+            with pytest.raises(UsageError, match=f"members={number!r}: an int, at least one"):
+                t.rebalance(number)  # type: ignore[arg-type]
+        for number in (7, -1, "one"):
+            for act in (t.crash, t.commit):
+                with pytest.raises(UsageError, match=f"no member {number!r}: there are 1, number"):
+                    act(number)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="ms since 1970"):
             t.finish("1h")  # type: ignore[arg-type]
         with pytest.raises(InvalidRecord, match="milliseconds since 1970"):
