@@ -12,9 +12,6 @@ from streamkit.dsl.timers import Asked, Timer
 from streamkit.errors import UsageError
 from streamkit.records import Headers
 
-_RECENT = 1000
-"""Times and keys of which it is known how much was drawn, where there is no record."""
-
 
 class Context:
     """The event that is being processed, and what may be done beside returning a value.
@@ -29,7 +26,7 @@ class Context:
         "_draws",
         "_name",
         "_part",
-        "_recent",
+        "_root",
         "_send",
         "_timer",
         "headers",
@@ -65,7 +62,7 @@ class Context:
         self._timer = ""
         self._draws = 0
         self._part: int | None = None
-        self._recent: dict[tuple[int, str], int] = {}
+        self._root = b""
         self.topic, self.partition, self.offset = "", -1, -1
         self.key, self.timestamp = None, -1
         self.at("", -1, -1, None, -1, ())
@@ -80,25 +77,22 @@ class Context:
         headers: Headers,
         ordinal: int | None = None,
         part: int | None = None,
+        root: bytes = b"",
     ) -> None:
         """Point to another event. The engine calls it before each function that has a Context.
 
-        `ordinal`: its number among those made of the record, where they may come by themselves;
-        `part`: that of the one which those are made of that come together.
+        `root`: what the event goes back to, where that is not the record. Else `ordinal`: its
+        number among those made of the record, where they may come by themselves; `part`: that of
+        the one which those are made of that come together.
         """
-        if offset != self.offset or topic != self.topic or part != self._part:
-            self._draws = (part or 0) << 20
-            if self._recent:
-                self._recent.clear()
-        elif offset < 0 and (timestamp != self.timestamp or key != self.key):
-            # Made of no record. What came before a restart does not count, but for its like.
-            self._recent[self.timestamp, repr(self.key)] = self._draws
-            self._draws = self._recent.pop((timestamp, repr(key)), (part or 0) << 20)
-            if len(self._recent) > _RECENT:
-                del self._recent[next(iter(self._recent))]
-        self._part = part
-        if ordinal is not None:
+        if root:
+            if root != self._root:
+                self._draws = 0
+        elif ordinal is not None:
             self._draws = ordinal << 20
+        elif self._root or offset != self.offset or topic != self.topic or part != self._part:
+            self._draws = (part or 0) << 20
+        self._part, self._root = part, root
         self.topic = topic
         self.partition = partition
         self.offset = offset
@@ -108,9 +102,9 @@ class Context:
 
     def drawn(self, place: tuple[str, int, int, int | None]) -> int:
         """How many times it has, for the record of that topic, partition and offset, and the part
-        of it; 0: it is at another."""
+        of it; 0: it is at another, or draws by a root."""
         at = (self.topic, self.partition, self.offset, self._part)
-        return self._draws if at == place else 0
+        return self._draws if at == place and not self._root else 0
 
     def go_on(self, place: tuple[str, int, int, int | None], drawn: int) -> None:
         """Be at a record, for which it has drawn so often."""
@@ -184,7 +178,8 @@ class Context:
 
     def _draw(self) -> bytes:
         self._draws += 1
-        # Key and time too: what a window gives when its inputs are silent has no record.
-        where = (self.topic, self.partition, self.offset, self.key, self.timestamp)
+        # Key and time too: a timer has no record.
+        at = (self._root,) if self._root else (self.topic, self.partition, self.offset)
+        where = (*at, self.key, self.timestamp)
         seed = "\0".join(map(repr, (self._name + self._timer, *where, self._draws)))
         return blake2b(seed.encode(), digest_size=16).digest()

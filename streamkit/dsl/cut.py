@@ -9,6 +9,7 @@ that would make a circle, a tree is cut before a step as well (see `circles`).
 from typing import Any
 
 from streamkit.dsl.circles import steps_to_cut_off
+from streamkit.dsl.nodes.drawn import drawn_behind
 from streamkit.dsl.nodes.in_order import InOrder, comes_as_read, goes_by_time, is_plain
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
@@ -70,10 +71,10 @@ def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
     """Where trees are cut: after each By of it, and before each other step of it."""
     cut = {by for by in nodes if isinstance(by, By) and _feeds_keyed(by, nodes)}
     found: dict[Node, Repartition] = {}
-    placed = _placed(nodes)
+    placed, drawn = _placed(nodes), drawn_behind(nodes)
 
     def hand_over(at: Node, node: StreamNode, name: str, where: str) -> None:
-        found[at] = _hand_over(node, f"{app}-{name}", where, at in placed)
+        found[at] = _hand_over(node, f"{app}-{name}", where, at in placed, at in drawn)
 
     for by in nodes:
         if isinstance(by, By) and by in cut:
@@ -107,14 +108,14 @@ def _placed(nodes: tuple[Node, ...]) -> set[Node]:
     return found
 
 
-def _hand_over(node: StreamNode, name: str, where: str, placed: bool) -> Repartition:
+def _hand_over(node: StreamNode, name: str, where: str, placed: bool, drawn: bool) -> Repartition:
     for what, serde in (("key", node.keys), ("values", node.gives)):
         if serde.type is Untyped:
             raise TopologyError(
                 f"{where}: events change partition here, but the type of their {what} is unknown; "
                 "annotate what the function before it returns"
             )
-    return Repartition(node, f"{name}-repartition", node.keys, node.gives, placed)
+    return Repartition(node, f"{name}-repartition", node.keys, node.gives, placed, drawn)
 
 
 _Tree = dict[Node, tuple[Node, ...]]

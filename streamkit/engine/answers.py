@@ -207,4 +207,5 @@ class Answers:
 
     def _return_to(self, event: Event) -> None:
         self._enter(event.topic, event.partition)
-        self._cursor.offset, self._cursor.part = event.offset, event.ordinal
+        cursor = self._cursor
+        cursor.offset, cursor.part, cursor.root = event.offset, event.ordinal, event.root

@@ -206,7 +206,7 @@ class Calls:
         def prepare(key: Any, stamp: int, headers: Headers) -> None:
             if contextual:
                 at = (cursor.topic, cursor.partition, cursor.offset)
-                context.at(*at, key, stamp, headers, self.ordinal, cursor.part)
+                context.at(*at, key, stamp, headers, self.ordinal, cursor.part, cursor.root)
             if keyed:
                 place(key, stamp, headers)
 

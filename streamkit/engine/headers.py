@@ -7,6 +7,8 @@
     __streamkit.origin     on one too, where steps     its place among those of its time: 4 bytes
                            with timers follow          the partition it came from, 8 the offset;
                                                        or 4 bytes the task that made it
+    __streamkit.root       on one too, where steps     what it goes back to, the same in every run:
+                           with a Context follow       see `roots.py`
     __streamkit.watermark  on a marker, key None       [task,tasks,watermark,idle], and after these
                                                        the number of the end it has come to
 
@@ -25,6 +27,7 @@ LATE = "__streamkit.late"
 AHEAD = "__streamkit.ahead"
 FRONTIER = "__streamkit.frontier"
 ORIGIN = "__streamkit.origin"
+ROOT = "__streamkit.root"
 WATERMARK = "__streamkit.watermark"
 
 _encode = msgspec.json.Encoder().encode

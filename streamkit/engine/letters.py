@@ -7,6 +7,7 @@
     __streamkit.errors.partition              not there when it was made of none
     __streamkit.errors.offset
     __streamkit.errors.ordinal                its number among those that were made of the record
+    __streamkit.errors.root                   what it goes back to, where that is not the record
     __streamkit.errors.attempts               how often the step was tried for it
     __streamkit.errors.exception.class.name   why it failed; not there of one that only followed
     __streamkit.errors.exception.message
@@ -77,6 +78,7 @@ class Letter:
     letter: str = ""
     letter_topic_id: str = ""
     discarded: bool = False
+    root: bytes = b""
 
     @property
     def earlier(self) -> Earlier:
@@ -99,12 +101,15 @@ def error_headers(
     error: Exception | None,
     trace: str,
     behind: Behind | None,
+    root: bytes = b"",
 ) -> Headers:
     """What to add to an event's headers. `error` None: it only followed another."""
     said: dict[str, str | int] = {"app": app, "step": step, "task": task}
     topic, partition, offset = source
     if offset >= 0:
         said |= {"topic": topic, "partition": partition, "offset": offset, "ordinal": ordinal}
+    if root:
+        said["root"] = root.decode()
     said["attempts"] = attempts
     if error is not None:
         kind = type(error)
@@ -160,6 +165,7 @@ def read(headers: Headers) -> Letter | None:
         letter=said.get("letter", ""),
         letter_topic_id=said.get("letter.topic.id", ""),
         discarded="discarded" in said,
+        root=said.get("root", "").encode(),
     )
 
 
@@ -170,6 +176,8 @@ def retry_headers(letter: Letter, which: str, topic_id: str, discard: bool) -> H
     if letter.offset >= 0:
         said |= {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset}
         said["ordinal"] = letter.ordinal
+    if letter.root:
+        said["root"] = letter.root.decode()
     if letter.behind is not None:
         said |= {"behind": letter.behind.first, "sequence": letter.behind.sequence}
     if discard:

@@ -32,8 +32,8 @@ class Performance:
         if "context" in function.extras:
             context = Context(function.name, self._send)
             # Of its own, so that draws have to be told from those for other events of the record.
-            at = (event.topic, event.partition, event.offset)
-            context.at(*at, event.key, event.stamp, event.headers, event.ordinal)
+            at = (event.topic, event.partition, event.offset, event.key, event.stamp)
+            context.at(*at, event.headers, event.ordinal, root=event.root)
             self.arguments = (given, context)
 
     def _send(self, topic: str, key: Any, value: Any, stamp: int) -> None:

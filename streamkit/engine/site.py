@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from streamkit.dsl.nodes.drawn import drawn_behind
 from streamkit.dsl.nodes.in_order import InOrder
 from streamkit.dsl.nodes.node import Node, OutputSpec, all_before
 from streamkit.dsl.nodes.sources import TableSource
@@ -137,6 +138,9 @@ class Site:
         self._queues: dict[Waiting, Queue] = {}
         self._following: dict[Node, Forward] = {}
         self._shared: dict[Node, Any] = {}
+        self.drawn = drawn_behind(sub.nodes)
+        """The nodes that draw, and those whose results are drawn of: they give these roots where
+        they make them of no record, or of several."""
         self._stores = {
             one.name: new_store(one.changelog, one.spec.value, cursor, one.spec.ttl, clock)
             for one in sub.stores

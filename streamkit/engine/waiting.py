@@ -35,8 +35,8 @@ class Event:
     """An event that waits. `data` and `encoded` are its key and value as they are kept.
 
     `frontier` is that of its partition when it was behind it, `held` how far time had come for the
-    step. Of the events that a step was given of one record it is number `ordinal`. `earlier` is of
-    one that had been set aside.
+    step. Of the events that a step was given of one record it is number `ordinal`; `root` tells it
+    from others where the record does not. `earlier` is of one that had been set aside.
     """
 
     number: int
@@ -53,6 +53,7 @@ class Event:
     data: bytes | None = None
     encoded: bytes | None = None
     earlier: Earlier | None = None
+    root: bytes = b""
 
     @property
     def identity(self) -> Identity:

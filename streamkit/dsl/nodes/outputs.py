@@ -29,7 +29,8 @@ class To(Node):
 class Repartition(Node):
     """Writes events under their key to an internal topic, for another sub-topology to read.
 
-    `placed`: with what tells their order, as others come between them there.
+    `placed`: with what tells their order, as others come between them there. `drawn`: with what
+    tells them apart, as there they are other records in every run.
     """
 
     parent: StreamNode
@@ -37,6 +38,7 @@ class Repartition(Node):
     key: Serde
     value: Serde
     placed: bool = False
+    drawn: bool = False
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ cdef class Moment:
     cdef public long long offset
     cdef public object frontier
     cdef public object origin
+    cdef public object root
     cdef public bint enough
     cdef public bint cut
 

@@ -18,16 +18,20 @@ class Moment:
     `origin` tells the place of an event that was handed over among all of them, empty where the
     order in which they are read does: bytes that are in order as the events are, those of one time.
 
+    `root` tells the event at hand from all others where the record does not, as that is another one
+    in every run, or as none is at hand; empty where it does.
+
     `enough`: others wait for the thread, as another thread has found; who reads records stops after
     the one at hand, and says so with `cut`.
     """
 
-    __slots__ = ("cut", "enough", "frontier", "offset", "origin")
+    __slots__ = ("cut", "enough", "frontier", "offset", "origin", "root")
 
     def __init__(self) -> None:
         self.offset = -1
         self.frontier: int | None = None
         self.origin = b""
+        self.root = b""
         self.enough = False
         self.cut = False
 

@@ -9,7 +9,7 @@ import msgspec
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.times import LATEST_TIME
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import FRONTIER, ORIGIN, WATERMARK, Marker
+from streamkit.engine.headers import FRONTIER, ORIGIN, ROOT, WATERMARK, Marker
 from streamkit.engine.horizon import Horizon
 from streamkit.engine.hot.moment import FOREVER, Clock, EventFrontier
 from streamkit.engine.hot.steps import Forward, step_of
@@ -164,9 +164,12 @@ class HandedOver:
             key: Any = None
             value: Any = None
             reached: int | None = None
-            origin = b""
+            origin = root = b""
             if headers:
                 name, told = headers[-1]
+                if name == ROOT and told is not None:
+                    root, headers = told, headers[:-1]
+                    name, told = headers[-1] if headers else ("", None)
                 if name == ORIGIN and told is not None:
                     origin, headers = told, headers[:-1]
                     name, told = headers[-1] if headers else ("", None)
@@ -187,9 +190,9 @@ class HandedOver:
             except Exception:
                 value = _decoded(source.value, data, "repartitioned value", cursor)
                 key = _decoded(source.key, key_data, "repartitioned key", cursor)
-            cursor.frontier, cursor.origin = reached, origin
+            cursor.frontier, cursor.origin, cursor.root = reached, origin, root
             step.give(key, value, stamp, headers)
-            cursor.frontier, cursor.origin = None, b""
+            cursor.frontier, cursor.origin, cursor.root = None, b"", b""
 
 
 def _decoded(serde: Serde, data: bytes | None, what: str, cursor: Cursor) -> Any:

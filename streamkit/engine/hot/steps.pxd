@@ -73,8 +73,12 @@ cdef class Write(Step):
 
 
 cdef class HandOver(Write):
+    cdef object _count
     cdef object _delay
+    cdef bint _drawn
+    cdef object _last
     cpdef origin(self)
+    cpdef _root(self)
     cpdef give(self, key, value, stamp, headers)
 
 

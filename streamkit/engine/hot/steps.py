@@ -6,8 +6,9 @@ from typing import Any, Literal, TypeAlias
 
 from streamkit.dsl.functions import Function
 from streamkit.engine.cursor import Cursor
-from streamkit.engine.headers import FRONTIER, ORIGIN, WATERMARK
+from streamkit.engine.headers import FRONTIER, ORIGIN, ROOT, WATERMARK
 from streamkit.engine.hot.outlet import Outlet
+from streamkit.engine.roots import nth
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -17,7 +18,7 @@ Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """Gives an event to the next step: key, value, event time in ms, headers."""
 
 _PARTITION, _OFFSET = Struct(">I"), Struct(">Q")
-_TOLD = {FRONTIER, ORIGIN, WATERMARK}
+_TOLD = {FRONTIER, ORIGIN, ROOT, WATERMARK}
 """The headers that a reader of a repartition topic looks at, when they are the last."""
 
 
@@ -222,16 +223,26 @@ class Write(Step):
 class HandOver(Write):
     """Hands events to another sub-topology.
 
-    An event that is behind the time of its partition, minus `delay`, takes that along.
+    An event that is behind the time of its partition, minus `delay`, takes that along; where they
+    are `drawn` of, each its root.
     """
 
-    __slots__ = ("_delay",)
+    __slots__ = ("_count", "_delay", "_drawn", "_last")
 
     def __init__(
-        self, outlet: Outlet, key: Serde, value: Serde, cursor: Cursor, delay: int
+        self,
+        outlet: Outlet,
+        key: Serde,
+        value: Serde,
+        cursor: Cursor,
+        delay: int,
+        drawn: bool,
     ) -> None:
         super().__init__(outlet, key, value, cursor)
         self._delay = delay
+        self._drawn = drawn
+        self._last: Any = None  # what the last event was made of
+        self._count = 0
 
     def origin(self) -> bytes:
         """The place of the event at hand among those of its time; empty: nobody asks for it."""
@@ -247,7 +258,19 @@ class HandOver(Write):
         origin = self.origin()
         if origin:
             headers = (*headers, (ORIGIN, origin))
+        if self._drawn:
+            headers = (*headers, (ROOT, self._root()))
         Write.give(self, key, value, stamp, headers)
+
+    def _root(self) -> bytes:
+        """That of the event at hand: which one it is of those that come here of the same."""
+        cursor = self._cursor
+        place = cursor.root or cursor.place
+        self._count = self._count + 1 if place == self._last else 0
+        self._last = place
+        if cursor.root:
+            return nth(cursor.root, self._count)
+        return nth(cursor.coordinates.encode(), cursor.numbered(self._count))
 
 
 class HandOverFrom(HandOver):
@@ -266,10 +289,11 @@ class HandOverFrom(HandOver):
         value: Serde,
         cursor: Cursor,
         delay: int,
+        drawn: bool,
         number: int,
         of: Literal["read", "handed", "met", "made"],
     ) -> None:
-        super().__init__(outlet, key, value, cursor, delay)
+        super().__init__(outlet, key, value, cursor, delay, drawn)
         self._number = _PARTITION.pack(number)
         self._of = of
 

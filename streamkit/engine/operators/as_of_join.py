@@ -12,6 +12,7 @@ from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
+from streamkit.engine.roots import among_equals, made
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -29,6 +30,8 @@ class AsOfJoin:
         self._cursor = site.cursor
         self._call = site.calls.joined(node.function, node.keys)
         self._give = giver(node.function, site.after(node, node.keys), site.cursor)
+        self._name, self._drawn = node.name, node in site.drawn
+        self._write = node.parent.gives.encode
         # A right event is needed by left ones up to the tolerance later, until they are decided.
         keep = {"backward": 1, "forward": 0, "nearest": 2}[kind.direction] * kind.tolerance
         self._left = Side(f"{node.name}-left", node.late, site, time, kind.grace, kind.ahead)
@@ -94,7 +97,7 @@ class AsOfJoin:
         kind = self._kind
         for _, rights in self._right.events(data, at, at + 1):
             for stamp, lefts in self._left.events(data, at - kind.tolerance, at + kind.exact):
-                self._give_all(data, lefts, rights[-1], at)
+                self._give_all(data, lefts, stamp, rights[-1], at)
                 self._left.forget(data, stamp)
 
     def _decide(self, data: bytes, stamp: int) -> None:
@@ -103,7 +106,7 @@ class AsOfJoin:
             chosen, right = stamp, None
             if self._kind.direction != "forward":
                 chosen, right = self._nearest(data, stamp)
-            self._give_all(data, lefts, right, max(stamp, chosen))
+            self._give_all(data, lefts, stamp, right, max(stamp, chosen))
         self._left.forget(data, stamp)
 
     def _nearest(self, data: bytes, stamp: int) -> tuple[int, Any]:
@@ -121,16 +124,23 @@ class AsOfJoin:
                 self._right.forget(data, at)
         return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1])
 
-    def _give_all(self, data: bytes, lefts: list[Any], right: Any, stamp: int) -> None:
+    def _give_all(self, data: bytes, lefts: list[Any], came: int, right: Any, stamp: int) -> None:
+        """The results of left events that came at one time."""
         if right is None and self._kind.how == "inner":
             return
         key = self._read_key(data)
-        for left in lefts:
+        cursor = self._cursor
+        root = cursor.root
+        which = among_equals(lefts, self._write) if self._drawn else ()
+        for index, left in enumerate(lefts):
+            if self._drawn:
+                cursor.root = made(self._name, data, came, which[index])
             try:
                 result = self._call(key, left, right, stamp, ())
             except Exception as error:
-                self._cursor.fail(self._function, key, error)
+                cursor.fail(self._function, key, error)
             self._give(key, result, stamp, ())
+        cursor.root = root
 
     @property
     def due(self) -> int | None:

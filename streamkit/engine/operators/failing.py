@@ -26,6 +26,7 @@ from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.letters import Behind, Earlier, Letter, error_headers
 from streamkit.engine.parking import Parking
+from streamkit.engine.roots import nth
 from streamkit.engine.site import Site
 from streamkit.engine.state.undo import Undoable
 from streamkit.engine.traces import trace_of
@@ -81,6 +82,8 @@ class Failing:
         self._place: Place | None = None
         self._number = 0
         """Of the last event among those that came of the record at that place."""
+        self._root, self._of_root = b"", 0
+        """The root of the last event, and how many were of it."""
         self._outlet: Outlet | None = None
         letters = node.dead_letters
         if letters is not None:
@@ -113,11 +116,18 @@ class Failing:
 
     def step(self, attempt: Attempt, give: Forward) -> Forward:
         """The step that gives on what `attempt` makes of an event, or does what is to be done."""
+        cursor = self._cursor
 
         def guarded(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             self._count()
+            root = cursor.root
+            if root and not self._is_timed:
+                self._of_root = self._of_root + 1 if root == self._root else 0
+                self._root = root
+                cursor.root = nth(root, self._of_root)
             if not self.follows(key, value, stamp, headers):
                 self._try(attempt, give, key, value, stamp, headers)
+            cursor.root = root
 
         def again(key: Any, value: Any, stamp: int, letter: Letter) -> bool:
             earlier, headers = letter.earlier, letter.headers
@@ -323,6 +333,7 @@ class Failing:
                 error,
                 each,
                 behind,
+                cursor.root,
             )
             # Rather without the traceback than not at all.
             if site.refusal(self._outlet.topic, name, data, stamp, (*headers, *added)) is None:
@@ -345,6 +356,7 @@ class Failing:
     def retried(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> None:
         """Process an event that was set aside, if it is its turn. Raises to stop."""
         self.calls.ordinal, self._place = letter.ordinal, None
+        self._cursor.root = letter.root
         if letter.discarded:
             self._discard(name, data, stamp, letter)
             return

@@ -103,7 +103,7 @@ class EventsInOrder:
         part = -1 if cursor.part is None else cursor.part
         row = WaitingRow(
             data, encoded, stamp, headers,
-            cursor.topic, cursor.partition, cursor.offset, part, None, came,
+            cursor.topic, cursor.partition, cursor.offset, part, None, came, root=cursor.root,
         )  # fmt: skip
         origin = cursor.origin if self._placed else b""
         self._store.put(ordered(came) + origin + ordered(self._number()), row, came)
@@ -143,7 +143,7 @@ class EventsInOrder:
                     return False
                 store.delete(row, came)
                 cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
-                cursor.origin = row[8:-8]
+                cursor.origin, cursor.root = row[8:-8], event.root
                 if event.stamp < came:
                     cursor.frontier = came + delay
                 self._give(*self._read(event), event.stamp, event.headers)

@@ -13,6 +13,7 @@ from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.join_side import Side
 from streamkit.engine.operators.results import giver
 from streamkit.engine.operators.window_rows import moments, ordered, time_of
+from streamkit.engine.roots import among_equals, made
 from streamkit.engine.site import Site
 from streamkit.records import Headers
 from streamkit.serde import Serde
@@ -35,6 +36,8 @@ class IntervalJoin:
         )
         self._sides = (self._left, self._right)
         self._placed = any(map(asks_for_places, site.nodes))
+        self._name, self._drawn = node.name, node in site.drawn
+        self._writes = (node.parent.gives.encode, node.right.parent.gives.encode)
         for side, alone in zip(self._sides, kind.alone, strict=True):
             if not alone:
                 side.coarse()
@@ -55,14 +58,20 @@ class IntervalJoin:
         # The right events that a left one meets are up to `before` earlier: those see it later.
         earlier, later = (other.keep, mine.keep + 1)
         is_left = number == 0
-        cursor, placed = self._cursor, self._placed
+        cursor, placed, drawn = self._cursor, self._placed, self._drawn
+        name, own_row = self._name, mine.store.get
+        write, other_write = self._writes[number], self._writes[1 - number]
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             data = enter(key, value, stamp, headers)
             if data is None:
                 return
-            origin, own = cursor.origin, ordered(stamp)
-            rows, met = moments(data), False
+            origin, root, own = cursor.origin, cursor.root, ordered(stamp)
+            rows, met, which = moments(data), False, ""
+            if drawn:
+                here = own_row(rows + own) or ()
+                equals = [each[1] for each in here] if marked else here
+                which = among_equals([*equals, value], write)[-1]
             for row, events in scan(rows + ordered(stamp - earlier), rows + ordered(stamp + later)):
                 at, met = time_of(row[-8:]), True
                 if other_marked:
@@ -73,12 +82,18 @@ class IntervalJoin:
                 if placed:
                     # Whichever of the two came first: pairs of one time are in order by theirs.
                     cursor.origin = own + row[-8:] if is_left else row[-8:] + own
-                for event in events:
+                others = among_equals(events, other_write) if drawn else ()
+                for index, event in enumerate(events):
+                    if drawn:
+                        # Whichever of the two came first.
+                        one, two = (stamp, which), (at, others[index])
+                        pair_of = (one, two) if is_left else (two, one)
+                        cursor.root = made(name, data, *pair_of)
                     if is_left:
                         pair(key, value, event, when)
                     else:
                         pair(key, event, value, when)
-            cursor.origin = origin
+            cursor.origin, cursor.root = origin, root
             keep(data, stamp, (met, value) if marked else value)
 
         return take
@@ -114,13 +129,18 @@ class IntervalJoin:
         self.time.done(watermark)
 
     def _give_alone(self, number: int, data: bytes, stamp: int) -> None:
+        root = self._cursor.root
         self._cursor.origin = ordered(stamp) * 2
         for _, events in self._sides[number].events(data, stamp, stamp + 1):
-            for met, event in events:
+            alike = [event for _, event in events] if self._drawn else []
+            which = among_equals(alike, self._writes[number])
+            for index, (met, event) in enumerate(events):
                 if not met:
+                    if self._drawn:
+                        self._cursor.root = made(self._name, data, number, stamp, which[index])
                     left, right = (event, None) if number == 0 else (None, event)
                     self._pair(self._read_key(data), left, right, stamp)
-        self._cursor.origin = b""
+        self._cursor.origin, self._cursor.root = b"", root
 
     @property
     def due(self) -> int | None:

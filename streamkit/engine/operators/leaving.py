@@ -16,6 +16,7 @@ from streamkit.engine.failed import told
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered
+from streamkit.engine.roots import nth
 from streamkit.engine.site import Site
 from streamkit.engine.waiting import Answer, Call, Event
 from streamkit.errors import FunctionError
@@ -99,6 +100,8 @@ class Leaving:
                     return False
                 # By itself, as it may be the first that is given after a restart.
                 cursor.part = paired(event.ordinal, given)
+                if event.root:
+                    cursor.root = nth(event.root, given)
                 self._forward(event.key, result, event.stamp, event.headers)
                 given += 1
             cursor.frontier = None

@@ -12,7 +12,7 @@ from streamkit.serde import Serde
 
 def build(node: Repartition, key: Serde, site: Site) -> Forward:
     outlet, delay = site.outlet(node.topic), site.delays[node]
-    to = (outlet, node.key, node.value, site.cursor, delay)
+    to = (outlet, node.key, node.value, site.cursor, delay, node.drawn)
     if not node.placed:
         return HandOver(*to).give
     return HandOverFrom(*to, site.number, _of(node, site)).give

@@ -22,6 +22,7 @@ from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered, giver
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
+from streamkit.engine.roots import made
 from streamkit.engine.site import Site, ignore
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
@@ -72,6 +73,7 @@ class Timers:
             self._try = failing.step(lambda *due: gather(call(_timer(*due))), forward)
             self._try_again, failing.again = failing.again, self._again
         self._site = site
+        self._drawn = node in site.drawn
         held = (one.step for one in site.nodes if isinstance(one, InOrder))
         self._direct = node.parent not in held
         """Whether the step's events bring time as they come."""
@@ -138,7 +140,7 @@ class Timers:
         while (due := min(self._past(data, names, passed), default=None)) is not None:
             at, name, looked = due
             self._store.delete(_due(looked, data, name), at)
-            names |= self._call_for(data, name, at)
+            names |= self._call_for(data, name, at, cursor.root or cursor.coordinates)
         cursor.frontier = frontier
 
     def _past(self, data: bytes, names: set[str], passed: int) -> Iterator[tuple[int, str, int]]:
@@ -238,10 +240,17 @@ class Timers:
                     return False
         return True
 
-    def _call_for(self, data: bytes, name: str, at: int) -> set[str]:
-        """Call the function for a timer that is due; the names of those that it asked for."""
+    def _call_for(self, data: bytes, name: str, at: int, of: bytes | str = "") -> set[str]:
+        """Call the function for a timer that is due; the names of those that it asked for.
+
+        `of`: the event that set it when its time was past, as others may have done before.
+        """
         self._store.delete(moments(data) + name.encode(), at)
         timer = Timer(self._key.decode(data), at, name or None)
+        cursor = self._cursor
+        root = cursor.root
+        if self._drawn:
+            cursor.root = made(self._function.name, data, name, at, of)
         if self._failing is not None:
             self._failing.at = f"{_told(timer)}, key {timer.key!r}"
             self._try(timer.key, timer.name, at, ())
@@ -251,6 +260,7 @@ class Timers:
             except Exception as error:
                 self._cursor.fail(self._function, timer.key, error, _told(timer))
             self._give(timer.key, result, at, ())
+        cursor.root = root
         # Later than itself: or time would never go on.
         return self._set(data, at, at + 1) if self.asked else set()
 

@@ -25,6 +25,7 @@ from streamkit.engine.operators.leaving import AWAY, Enter, Leaving
 from streamkit.engine.operators.results import gathered
 from streamkit.engine.operators.waiting_rows import Mark, WaitingRows
 from streamkit.engine.performing import perform
+from streamkit.engine.roots import nth
 from streamkit.engine.script import Script
 from streamkit.engine.site import Site
 from streamkit.engine.waiting import Answer, Call, Event, Identity, Request
@@ -99,6 +100,7 @@ class WaitingStep:
         self._last: Place | None = None  # what the last event was made of
         self._likes: dict[tuple[int, str], int] = {}  # of no record: by time and key
         self._ordinal = 0
+        self._root, self._of_root = b"", 0  # that of the last event, and how many were of it
         self._parked: list[Parked] = []
 
     # An event comes.
@@ -117,7 +119,13 @@ class WaitingStep:
             number = self._likes[like] = self._likes.pop(like, -1) + 1
             if len(self._likes) > MOST_WAITING:
                 del self._likes[next(iter(self._likes))]
+        root = cursor.root
+        if root:
+            self._of_root = self._of_root + 1 if root == self._root else 0
+            self._root = root
+            cursor.root = nth(root, self._of_root)
         self._take(key, value, stamp, headers, cursor.numbered(number))
+        cursor.root = root
 
     def _take(
         self,
@@ -129,7 +137,7 @@ class WaitingStep:
         earlier: Earlier | None = None,
     ) -> None:
         event = self._event(key, value, stamp, headers, ordinal)
-        event.earlier = earlier
+        event.earlier, event.root = earlier, self._cursor.root
         if self._here and self._waits.batch is None:
             if self._waits.order == "key":
                 self._encode(event)
@@ -232,6 +240,8 @@ class WaitingStep:
         part = cursor.part
         for number, result in enumerate(self._leaving.settled(event)):
             cursor.part = paired(event.ordinal, number)  # as if it had waited
+            if event.root:
+                cursor.root = nth(event.root, number)
             self._forward(event.key, result, event.stamp, event.headers)
         cursor.part = part
         return True

@@ -84,7 +84,7 @@ class WaitingRows:
             raise self._cursor.unreadable(what, error) from error
         return Event(
             number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
-            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept),
+            kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept), kept.root,
         )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _row(
     return WaitingRow(
         event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
         event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
-        _stands(event.earlier), given,
+        _stands(event.earlier), given, event.root,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.steps import Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.engine.headers import window_identity
+from streamkit.engine.roots import made
 from streamkit.engine.site import Site
 from streamkit.errors import SerdeError
 from streamkit.serde import Serde
@@ -20,10 +21,12 @@ class Results:
     of several results of one window is later.
     """
 
-    __slots__ = ("_forward", "_key", "_name", "_outlets", "_result")
+    __slots__ = ("_cursor", "_drawn", "_forward", "_key", "_name", "_outlets", "_result")
 
     def __init__(self, node: WindowFold, key: Serde, site: Site) -> None:
         self._name = node.name
+        self._cursor = site.cursor
+        self._drawn = node in site.drawn
         self._key = key
         self._result = node.fold.result
         self._forward = site.after(node, key)
@@ -32,7 +35,15 @@ class Results:
     def give(self, key: Any, state: Any, start: int, end: int, count: int) -> None:
         """The value of a window's state."""
         value = state if self._result is None else self._result(state)
-        self._forward(key, value, end - 1, window_identity(self._name, start, end, count))
+        identity = window_identity(self._name, start, end, count)
+        if not self._drawn:
+            self._forward(key, value, end - 1, identity)
+            return
+        cursor = self._cursor
+        root = cursor.root
+        cursor.root = made(self._name, self._key.encode(key), start, end, count)
+        self._forward(key, value, end - 1, identity)
+        cursor.root = root
 
     def give_encoded(self, data: bytes, state: Any, start: int, end: int, count: int) -> None:
         """The same, of a key as the store has it."""

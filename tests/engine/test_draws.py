@@ -1,0 +1,187 @@
+"""What is drawn depends on what an event goes back to, and not on when it came, or between whom."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from streamkit import App, Context, State, Timer, dlq, session, tumbling
+from streamkit.dsl.nodes.outputs import Repartition
+from streamkit.testing import TestRun
+
+PARTITIONS = 3
+
+
+class Item(Struct):
+    n: int
+    k: str
+
+
+def drawn(item: Item, seen: State[int], context: Context) -> str:
+    return f"{item.n} {item.k} {context.uuid()} {context.random()}"
+
+
+def plain(a: Any, b: Any) -> None:
+    a.by("k", name="last").process(name="end", to="out")(drawn)
+
+
+def several_of_one(a: Any, b: Any) -> None:
+    plain(a.flat_map(twice), b)
+
+
+def twice(item: Item) -> list[Item]:
+    return [item, item]
+
+
+def after_another(a: Any, b: Any) -> None:
+    def next_of(item: Item) -> str:
+        return str(item.n % 3)
+
+    counted = a.by("k", name="first").window(tumbling("20ms")).aggregate(name="all")(total)
+    plain(counted.by(next_of, name="second"), b)
+
+
+def total(sofar: Item | None, item: Item) -> Item:
+    return item if sofar is None else Item(sofar.n + item.n, item.k)
+
+
+def of_a_session(a: Any, b: Any) -> None:
+    windowed = a.by("k", name="k").window(session("4ms", grace="9ms"))
+    windowed.count(name="counted").process(name="end", to="out")(lone)
+
+
+def lone(count: int, seen: State[int], context: Context) -> str:
+    return f"{count} {context.uuid()}"
+
+
+def met(a: Any, b: Any) -> None:
+    within = a.by("k", name="k").join(b.by("k", name="l"), within="5ms", how="outer", name="met")
+
+    @within
+    def both(one: Item | None, other: Item | None, context: Context) -> str:
+        return f"{one} {other} {context.uuid()}"
+
+    both.to("out")
+
+
+def met_and_handed_over(a: Any, b: Any) -> None:
+    near = a.by("k", name="k").join(b.by("k", name="l"), within="5ms", how="left", name="met")
+
+    @near
+    def both(one: Item, other: Item | None) -> Item:
+        return Item(one.n * 100 + (other.n if other else 0), str(one.n % 2))
+
+    plain(both, b)
+
+
+def nearest(a: Any, b: Any) -> None:
+    found = a.by("k", name="k").join_as_of(
+        b.by("k", name="l"), tolerance="9ms", direction="nearest", how="left", name="near"
+    )
+
+    @found
+    def both(one: Item, other: Item | None, context: Context) -> str:
+        # Of several at one time the one that came last is taken.
+        return f"{one} {other is None} {context.uuid()}"
+
+    both.to("out")
+
+
+def waited_for(a: Any, b: Any) -> None:
+    @a.by("k", name="k").process(name="waits", order="key", concurrency=4)
+    async def waits(item: Item, context: Context) -> Item:
+        return Item(item.n, f"{item.k} {context.uuid()}")
+
+    waits.process(name="end", to="out")(drawn)
+
+
+def set_aside(a: Any, b: Any) -> None:
+    @a.by("k", name="k").process(name="fails", on_error=dlq("dead"))
+    def fails(item: Item, seen: State[int], context: Context) -> Iterator[Item]:
+        yield Item(item.n, f"{item.k} {context.uuid()}")
+        if item.n % 3 == 0:
+            raise ValueError
+        yield item
+
+    fails.process(name="end", to="out")(drawn)
+
+
+def timed(a: Any, b: Any) -> None:
+    @a.by("k", name="k").process(name="waits")
+    def waits(item: Item, context: Context) -> Item:
+        context.timer(item.k, after="5ms")
+        return item
+
+    waits.process(name="end", to="out")(drawn)
+
+    @waits.on_timer(name="fired")
+    def fired(timer: Timer) -> Item:
+        return Item(0, str(timer.name))
+
+    fired.process(name="behind", to="fired-out")(drawn)
+
+
+SHAPES = (
+    plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,
+    waited_for, set_aside, timed,
+)  # fmt: skip
+
+
+def app_of(shape: Callable[[Any, Any], None]) -> App:
+    app = App("r")
+    shape(*[app.stream(name, Item, out_of_order="3ms") for name in "ab"])
+    return app
+
+
+def results(app: App, seed: int | None) -> Counter[tuple[Any, ...]]:
+    """Of what is sent at once, or, by a seed, mixed and with crashes."""
+    dice = Random(seed)
+    options: Any = {} if seed is None else {"members": 1 + seed % 3, "batch": 1 + seed}
+    with TestRun(app.topology(), PARTITIONS, **options) as t:
+        if seed is not None:
+            t.shuffle(seed)
+        for n in range(80):
+            # Two are alike, but for where they are; some are late.
+            item, late = Item(n // 2, "xyz"[n // 2 % 3]), 20 * (n % 26 < 2)
+            at = {"partition": n * 7 // 4 % PARTITIONS, "timestamp": max(0, n // 2 - late)}
+            if (topic := "ab"[n // 6 % 2]) in t._backend.topics():
+                t.send(topic, item, **at)
+            if seed is not None and dice.random() < 0.3:
+                getattr(t, dice.choice(["step", "step", "run", "commit", "crash"]))()
+        t.run()
+        t.finish(10_000)
+        topics = [topic for topic in ("out", "fired-out", "dead") if topic in t._backend.topics()]
+        return Counter(
+            (topic, r.key, r.value, r.timestamp, dict(r.headers).get("__streamkit.errors.root"))
+            for topic in topics
+            for r in t.topic(topic)
+        )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ids_are_the_same_however_events_were_mixed(shape: Callable[[Any, Any], None]) -> None:
+    app = app_of(shape)
+    handed = [n for sub in app.topology().subtopologies for n in sub.nodes]
+    assert all(node.drawn for node in handed if isinstance(node, Repartition))
+    at_once = results(app, None)
+    assert at_once
+    assert max(at_once.values()) == 1  # no two are alike
+    for seed in (0, 4):
+        again = results(app, seed)
+        assert again == at_once, (again - at_once, at_once - again)
+
+
+def test_who_draws_nothing_hands_over_nothing_for_it() -> None:
+    app = App("r")
+    items = app.stream("a", Item)
+    items.by("k", name="k").window(tumbling("1s")).count(to="out")
+    items.process(to="ids")(an_id)  # it draws, but not behind what is handed over
+    handed = [n for sub in app.topology().subtopologies for n in sub.nodes]
+    assert [node.drawn for node in handed if isinstance(node, Repartition)] == [False]
+
+
+def an_id(item: Item, context: Context) -> str:
+    return str(context.uuid())
