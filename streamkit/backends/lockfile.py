@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 from weakref import WeakSet
 
 from streamkit.errors import StorageFailed
@@ -38,8 +39,10 @@ class LockFile:
     def lock(self) -> None:
         """Wait for the lock; aloud, when that takes long."""
         if not self.try_lock():
-            with _lockable(self.path):
+            try:
                 wait_for(str(self.path), self._fd)
+            except OSError as error:
+                self._raise_unlockable(error)
             self.held = True
 
     def try_lock(self) -> bool:
@@ -72,11 +75,19 @@ class LockFile:
     def _flock(self, operation: int) -> bool:
         """Whether it was taken; False when somebody else has it."""
         try:
-            with _lockable(self.path):
-                fcntl.flock(self._fd, operation | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, operation | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            self._raise_unlockable(error)
         return True
+
+    def _raise_unlockable(self, error: OSError) -> NoReturn:
+        raise StorageFailed(
+            f"{self.path}: cannot be locked: {error.strerror}. Such locks say who lives: keep the"
+            " log on a local disk, with a file system that has flock; the system's own log may say"
+            " more"
+        ) from error
 
     def intact(self) -> bool:
         """Whether the lock is still held, and on the very file that others find at the path."""
@@ -141,19 +152,6 @@ def named(path: Path, done: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise failure(error, f"{path}: cannot be {done}") from error
-
-
-@contextmanager
-def _lockable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        raise StorageFailed(
-            f"{path}: cannot be locked: {error.strerror}. Such locks say who lives: keep the log on"
-            " a local disk, with a file system that has flock; the system's own log may say more"
-        ) from error
 
 
 def _close_all_in_child() -> None:

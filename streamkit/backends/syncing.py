@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 
 from streamkit.errors import UnknownTopic
 from streamkit.log.partition import Partition
@@ -34,11 +33,11 @@ def sync_all(partitions: Iterable[Partition], *, gone: bool = False) -> None:
 
 
 def _sync(partition: Partition, gone: bool) -> None:
-    if gone:
-        with suppress(UnknownTopic):
-            partition.sync()
-    else:
+    try:
         partition.sync()
+    except UnknownTopic:
+        if not gone:
+            raise
 
 
 def _pool() -> ThreadPoolExecutor:

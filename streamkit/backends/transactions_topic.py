@@ -83,8 +83,17 @@ class TransactionsTopic:
 
         What the block is given is up to date; it changes by `write` and `bury` alone.
         """
-        with self._lock, self._file_locked(wait=True):
-            yield self._coordinator
+        with self._lock:
+            file = self._taken()
+            try:
+                file.lock()
+                self._refresh()
+                yield self._coordinator
+            except BaseException:
+                file.close()  # not only unlocked: an interrupt may have come before it is known
+                raise
+            file.unlock()
+            self._file = file
 
     @contextmanager
     def locked_if_free(self) -> Iterator[Coordinator | None]:
@@ -96,29 +105,25 @@ class TransactionsTopic:
             yield None
             return
         try:
-            with self._file_locked(wait=False) as got:
+            file = self._taken()
+            try:
+                got = file.try_lock()
+                if got:
+                    self._refresh()
                 yield self._coordinator if got else None
+            except BaseException:
+                file.close()
+                raise
+            file.unlock()
+            self._file = file
         finally:
             self._lock.release()
 
-    @contextmanager
-    def _file_locked(self, *, wait: bool) -> Iterator[bool]:
+    def _taken(self) -> LockFile:
+        """The lock file, for one who puts it back when all went well."""
         file = self._file or LockFile(self.folder / "coordinator")
         self._file = None
-        try:
-            got = True
-            if wait:
-                file.lock()
-            else:
-                got = file.try_lock()
-            if got:
-                self._refresh()
-            yield got
-        except BaseException:
-            file.close()  # not only unlocked: an interrupt may have come before it is known
-            raise
-        file.unlock()
-        self._file = file
+        return file
 
     def cured(self) -> bool:
         """Whether somebody has looked, in this boot, for what the last power cut left behind."""

@@ -44,7 +44,7 @@ class Sequences:
         if at.last is batch:
             return at.offset
         # One store each: an interrupt comes before it or after it.
-        self._places[place] = at._replace(tried=batch)
+        self._places[place] = _At(at.sequence, at.last, at.offset, batch)
         try:
             stamped = codec.of_producer(
                 batch, *self.producer, at.sequence, transactional=self._transactional

@@ -24,13 +24,14 @@ from streamkit.log.segment import Tally
 from streamkit.log.segments import Segments
 from streamkit.log.sync import raise_sticky
 from streamkit.records import TopicPartition
-from streamkit.transactions.markers import Marker, encode_marker, read_marker
+from streamkit.transactions.markers import Marker, encode_marker
+from streamkit.transactions.producers import Draft
 from streamkit.transactions.txnindex import ENTRY_BYTES, Aborted, encode_entries
 
 BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
-_OF_PRODUCERS = TRANSACTIONAL | CONTROL
+OF_PRODUCERS = TRANSACTIONAL | CONTROL
 
 
 class Appended(NamedTuple):
@@ -94,11 +95,10 @@ class Appender:
         """
         if block.troubled or not self.tail_checked:
             end = self._sound(block, end)
+        draft, first = None, end.end_offset
         produced = _have_producers(batches)
         if produced:
-            batches, first = self._unknown(end, batches, sequenced)
-        else:
-            first = end.end_offset
+            batches, first, draft = self._unknown(end, batches, sequenced)
         while batches:
             count = self.fitting(end, batches)
             if together and count < len(batches):
@@ -106,10 +106,14 @@ class Appender:
             if count == 0:
                 end = self._roll(block, end)
             elif count == len(batches):
-                return Appended(self._write(block, end, batches, produced), first)
+                if produced and draft is None:
+                    draft = self._followed(end, batches)
+                return Appended(self._write(block, end, batches, draft), first)
             else:
-                end = self._write(block, end, batches[:count], produced)
-                batches = batches[count:]
+                some, batches = batches[:count], batches[count:]
+                draft = self._followed(end, some) if produced else None
+                end = self._write(block, end, some, draft)
+                draft = None
         return Appended(end, first)
 
     def append_marker(
@@ -153,7 +157,8 @@ class Appender:
             checked = [encoded(marker)]
         if self.fitting(end, checked) == 0:
             end = self._roll(block, end)
-        self._write(block, end, checked, True, marker)
+        ended = draft.follow(checked[0][1], end.end_offset, marker)
+        self._write(block, end, checked, draft, () if ended is None else (ended,))
         return True
 
     def _sound(self, block: ControlBlock, end: End) -> End:
@@ -169,8 +174,11 @@ class Appender:
 
     def _unknown(
         self, end: End, batches: Sequence[Checked], sequenced: bool
-    ) -> tuple[list[Checked], int]:
-        """The batches that are not in the log yet, and where the first of all stands or will."""
+    ) -> tuple[list[Checked], int, Draft]:
+        """The batches that are not in the log yet, and where the first of all stands or will.
+
+        And the producers as they will be then.
+        """
         draft = self._producers.at(end).draft()
         unknown: list[Checked] = []
         offsets: list[int] = []
@@ -182,7 +190,14 @@ class Appender:
             if found is None:
                 draft.follow(header, draft.end_offset)
                 unknown.append((batch, header))
-        return unknown, offsets[0]
+        return unknown, offsets[0], draft
+
+    def _followed(self, end: End, batches: Sequence[Checked]) -> Draft:
+        """The producers as they will be once these batches of data are appended."""
+        draft = self._producers.at(end).draft()
+        for _, header in batches:
+            draft.follow(header, draft.end_offset)
+        return draft
 
     def _take_back_tail(self, block: ControlBlock, end: End) -> End:
         block.dirty = True
@@ -232,13 +247,13 @@ class Appender:
         block: ControlBlock,
         end: End,
         batches: Sequence[Checked],
-        produced: bool,
-        marker: Marker | None = None,
+        draft: Draft | None,
+        aborted: Sequence[Aborted] = (),
     ) -> End:
         """One pwritev, the index entries, and then the publication of all of it.
 
-        `produced`: some of the batches may have producers. `marker`: what the only batch is, when
-        that is known; else control batches are read.
+        `draft`: the producers as they are then, unless none of the batches has one. `aborted`:
+        what transactions it aborts.
         """
         tally = Tally(
             end.active_base,
@@ -248,15 +263,9 @@ class Appender:
             end.indexed_timestamp,
             end.unindexed_bytes,
         )
-        draft = self._producers.at(end).draft() if produced else None
-        aborted: list[Aborted] = []
         buffers: list[Buffer] = []
         offset, position, epoch = end.end_offset, end.end_position, end.leader_epoch
         for batch, header in batches:
-            if draft is not None:
-                ends = marker or (read_marker(batch) if header.control else None)
-                ended = draft.follow(header, offset, ends)
-                aborted += () if ended is None else (ended,)
             buffers += stamp(batch, offset, epoch), memoryview(batch)[16:]
             size, last = header.size, offset + header.last_offset_delta
             tally.add(last, header.max_timestamp, position, size)
@@ -367,6 +376,6 @@ def _have_producers(batches: Sequence[Checked]) -> bool:
     """Whether any of them has a producer id, or should have."""
     # Not any(): this is on the way of every batch.
     for _, header in batches:
-        if header.producer_id != -1 or header.attributes & _OF_PRODUCERS:
+        if header.producer_id != -1 or header.attributes & OF_PRODUCERS:
             return True
     return False

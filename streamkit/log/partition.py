@@ -224,10 +224,10 @@ class Partition:
             raise InvalidRequiredAcks(f'{self.tp}: acks={acks!r}: it is "all" or 1')
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
-        if len(batches) == 1:
-            batch, header = self._checks.check(batches[0])
+        checked = list(map(self._checks.check, batches))
+        if len(checked) == 1 and checked[0][1].producer_id == -1:
             try:
-                end = self._quick.append(batch, header)
+                end = self._quick.append(*checked[0])
             except OutOfSpace:
                 end = None  # below there is room that is kept
             except (OSError, CorruptLog, StorageFailed) as error:
@@ -236,9 +236,8 @@ class Partition:
                 self._notify()
                 if acks == "all":
                     self._sync(end)
-                return end.end_offset - header.last_offset_delta - 1
+                return end.end_offset - checked[0][1].last_offset_delta - 1
         appender = self._appender
-        checked = list(map(self._checks.check, batches))
 
         def write(block: ControlBlock, end: End) -> tuple[End, Appended]:
             return end, appender.append(block, end, checked, sequenced=sequenced, together=together)
@@ -316,9 +315,11 @@ class Partition:
         Raises StorageFailed, also when an earlier sync of any process did.
         """
         if self._fsync == "always":
-            with self._access.explained():
-                end = self._access.believed(self._open().end())
-            self._sync(end)
+            try:
+                block = self._open()
+                self._syncer.sync(block, self._access.believed(block.end()))
+            except (OSError, CorruptLog, StorageFailed) as error:
+                self._access.explain(error)
 
     def _sync(self, end: End) -> None:
         """As `sync`, of everything before `end`."""

@@ -2,14 +2,12 @@
 
 import msgspec
 
-from streamkit.codec.header import CONTROL, TRANSACTIONAL, BatchHeader, stamp
+from streamkit.codec.header import BatchHeader, stamp
 from streamkit.log.access import Access
-from streamkit.log.append import Appender
+from streamkit.log.append import OF_PRODUCERS, Appender
 from streamkit.log.control import DIRTY_AT, End
 from streamkit.log.files import Buffer
 from streamkit.log.segments import Segments
-
-_OF_PRODUCERS = TRANSACTIONAL | CONTROL
 
 
 class Quick:
@@ -31,7 +29,7 @@ class Quick:
 
         Raises OSError, and what `Appender.append` does when a write fails.
         """
-        if header.producer_id != -1 or header.attributes & _OF_PRODUCERS:
+        if header.producer_id != -1 or header.attributes & OF_PRODUCERS:
             return None
         access, appender = self._access, self._appender
         with access.appending:
