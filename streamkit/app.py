@@ -10,6 +10,7 @@ from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.failures import OnError, Retry, failure
 from streamkit.dsl.graph import Graph
 from streamkit.dsl.guarantee import COMMIT_INTERVAL, Guarantee
+from streamkit.dsl.keywords import tells_keywords
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.schedules import Cron, Schedule, Steady, zone_of
 from streamkit.dsl.sizes import MEMORY, Size, number_of_bytes
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@tells_keywords
 class App:
     """A named set of streams, tables and functions.
 

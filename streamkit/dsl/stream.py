@@ -10,6 +10,7 @@ from streamkit.dsl.failures import OnError
 from streamkit.dsl.functions import Function, field_getter
 from streamkit.dsl.graph import Graph, check_output
 from streamkit.dsl.joins import Joins
+from streamkit.dsl.keywords import tells_keywords
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.sources import StreamSource
@@ -37,6 +38,7 @@ New = TypeVar("New")
 Q = ParamSpec("Q")
 
 
+@tells_keywords
 class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
     """Events of one type. Made by `app.stream` and by the operations on a stream."""
 
@@ -153,6 +155,7 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
         return WindowedStream(self, window, idle)
 
 
+@tells_keywords
 class Step(Stream[Out], Generic[P, R, Out]):
     """A stream that a function makes; calling it calls the function."""
 

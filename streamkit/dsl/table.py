@@ -7,6 +7,7 @@ from streamkit.dsl.cut import check_keys
 from streamkit.dsl.fit import check_fit
 from streamkit.dsl.functions import function
 from streamkit.dsl.graph import check_output
+from streamkit.dsl.keywords import tells_keywords
 from streamkit.dsl.nodes.node import StreamNode
 from streamkit.dsl.nodes.tables import (
     How,
@@ -52,6 +53,7 @@ class GlobalTable(_Rows[T], Generic[T]):
     """
 
 
+@tells_keywords
 class Table(_Rows[T], Generic[T]):
     """A table whose partition `p` is held by task `p`: it is joined by key.
 

@@ -7,6 +7,7 @@ from streamkit.dsl import aggregates as agg
 from streamkit.dsl.aggregates import Aggregate, Fold, Of
 from streamkit.dsl.decorators import Folding, Reducing
 from streamkit.dsl.fit import check_fit
+from streamkit.dsl.keywords import tells_keywords
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.together import together
 from streamkit.dsl.windows import Emit, Hopping, WindowKind, check_emit
@@ -21,6 +22,7 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
+@tells_keywords
 class WindowedStream(Generic[V]):
     """Events grouped by key and window, to be folded into one value.
 

@@ -223,6 +223,18 @@ def _declare(name: str) -> Callable[[App], object]:
     def unknown_emit(app: App) -> object:
         return app.stream("orders", Order).window(MINUTE).count(emit="always")  # type: ignore[arg-type]
 
+    def on_error_of_a_window(app: App) -> object:
+        return app.stream("orders", Order).window(MINUTE).aggregate(on_error="skip")  # type: ignore[call-arg]
+
+    def emit_of_a_total(app: App) -> object:
+        return app.stream("orders", Order).count(emit="final")  # type: ignore[call-arg]
+
+    def misspelt(app: App) -> object:
+        return app.stream("orders", Order).process(on_eror="skip")  # type: ignore[call-overload]
+
+    def of_the_app(app: App) -> object:
+        return app.table("orders", Order, tiem="at")  # type: ignore[call-arg]
+
     return {k: v for k, v in locals().items() if callable(v)}[name]
 
 
@@ -247,11 +259,24 @@ def _declare(name: str) -> Callable[[App], object]:
         ("other_key", "keys are str.*'customers' int"),
         ("unknown_how", "'inner' or 'left'"),
         ("unknown_emit", "'final', 'update' or every"),
+        (
+            "on_error_of_a_window",
+            r"^WindowedStream.aggregate\(\) takes no on_error=; it is for aggregate, filter, "
+            "flat_map, join, map, process, reduce of Stream; on_timer of Step; .*before or after$",
+        ),
+        ("emit_of_a_total", r"^Stream.count\(\) takes no emit=; .* sum, top_k of WindowedStream$"),
+        ("misspelt", r"^Stream.process\(\) takes no on_eror=; did you mean 'on_error'\?$"),
+        ("of_the_app", r"^App.table\(\) takes no tiem=; there are: key, topic, type_$"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_declared(what: str, message: str) -> None:
     with pytest.raises(TopologyError, match=message):
         _declare(what)(App("shop"))
+
+
+def test_what_an_operation_itself_fails_with_stays_what_it_is() -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'n'"):
+        App("shop").stream("orders", Order).top_k()  # type: ignore[call-arg]
 
 
 def test_what_can_only_be_seen_whole_is_refused_with_the_topology() -> None:
