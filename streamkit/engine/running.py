@@ -16,8 +16,8 @@ from streamkit.engine.restore import Restoring
 from streamkit.engine.rows import Rows
 from streamkit.engine.settings import OnMissing
 from streamkit.engine.state.beside import Beside
+from streamkit.engine.state.cache import Cache
 from streamkit.engine.state.shared import SharedRows
-from streamkit.engine.state.store import Store
 from streamkit.engine.task import Task
 from streamkit.errors import OffsetOutOfRange, RecordTooLarge
 from streamkit.records import Columns, TopicPartition
@@ -358,7 +358,7 @@ class Running:
         for store in self._own_stores():
             store.close()
 
-    def _own_stores(self) -> Iterator[Store]:
+    def _own_stores(self) -> Iterator[Cache]:
         yield from self.task.stores.values()
         yield from self.task.merged.values()
         for rows in self.task.ahead_rows.values():

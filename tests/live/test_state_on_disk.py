@@ -80,7 +80,7 @@ def counts(log):
 def test_counts_are_right_whatever_the_budget_and_however_often_it_is_started(
     log, memory, monkeypatch
 ):
-    monkeypatch.setattr("streamkit.engine.state.store._FEW", 50)
+    monkeypatch.setattr("streamkit.engine.state.cache._FEW", 50)
     sent = []
     for turn in range(4):
         sent += [KEYS[(n * 7 + turn * n) % len(KEYS)] for n in range(900)]
@@ -149,13 +149,13 @@ _KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-import streamkit.engine.state.store as store
+import streamkit.engine.state.cache as cache
 import streamkit.engine.state.disk as disk
 from streamkit.backends.locate import open_backend
 from streamkit.engine.live import run
 from streamkit.engine.settings import Settings
 from test_state_on_disk import counting
-store._FEW, disk._TOGETHER, disk.FLUSH_AFTER = 50, 16, 0.0
+cache._FEW, disk._TOGETHER, disk.FLUSH_AFTER = 50, 16, 0.0
 threading.Timer(float(sys.argv[3]), os.kill, [os.getpid(), signal.SIGKILL]).start()
 with open_backend(Path(sys.argv[1])) as log:
     run(counting().topology(), log, settings=Settings(memory=50_000, commit_interval=0.005))

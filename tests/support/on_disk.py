@@ -14,9 +14,9 @@ from streamkit.records import TopicPartition
 from streamkit.testing import TestRun
 
 _SMALL = {
-    "streamkit.engine.state.store._CHUNK": 3,
-    "streamkit.engine.state.store._FEW": 4,
-    "streamkit.engine.state.store._MOST_PENDING": 12,
+    "streamkit.engine.state.cache._CHUNK": 3,
+    "streamkit.engine.state.cache._FEW": 4,
+    "streamkit.engine.state.cache._MOST_PENDING": 12,
     "streamkit.engine.state.disk._TOGETHER": 3,
     "streamkit.engine.state.versions._LOOKED_AT": 2,
 }

@@ -1,6 +1,6 @@
 """One limit of memory for all the stores of a process."""
 
-from streamkit.engine.state.store import Store
+from streamkit.engine.state.cache import Cache
 
 _GOAL = 0.9
 """Of the limit: what is gone down to once it is passed, so that it is not passed at once again."""
@@ -16,7 +16,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """In bytes."""
-        self._sizes: dict[Store, int] = {}
+        self._sizes: dict[Cache, int] = {}
         self._used = 0
 
     @property
@@ -29,17 +29,17 @@ class Budget:
         """Whether more is used than the limit, since nothing more can go: commit, and it may."""
         return self._used > self.limit
 
-    def tell(self, store: Store) -> None:
+    def tell(self, store: Cache) -> None:
         """Look at a store again, and have stores make room if all take too much."""
         self._look(store)
         if self._used > self.limit:
             self._relieve()
 
-    def forget(self, store: Store) -> None:
+    def forget(self, store: Cache) -> None:
         """The store is closed."""
         self._used -= self._sizes.pop(store, 0)
 
-    def _look(self, store: Store) -> None:
+    def _look(self, store: Cache) -> None:
         size = store.size
         self._used += size - self._sizes.get(store, 0)
         self._sizes[store] = size

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from streamkit.engine.state.store import Store
+from streamkit.engine.state.cache import Cache
 from streamkit.errors import SerdeError
 from streamkit.records import Columns
 from streamkit.serde import Serde
@@ -40,19 +40,13 @@ read_mark = msgspec.json.Decoder(Mark).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Nowhere:
-    """Whoever looks up rows does not change them."""
-
-    offset = -1
-
-
-class TableStore(Store, ABC):
+class TableStore(Cache, ABC):
     """See the module. What rows are kept under, those say that are made of it."""
 
     def __init__(self, topic: str, value: Serde, *, at_once: bool) -> None:
         """`at_once`: what is taken may be left to the backing at once. Else once it is settled:
         then a process that begins at the last commit finds no row that was taken after it."""
-        super().__init__(topic, value, Nowhere())
+        super().__init__(topic, value)
         self.topic = topic
         self.positions: dict[int, int] = {}
         self._at_once = at_once

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamkit.clock import ManualClock
-from streamkit.engine.state import store as store_module
+from streamkit.engine.state import cache as cache_module
 from streamkit.engine.state.disk import Disk, open_disk
 from streamkit.engine.state.expiring import ExpiringStore
 from streamkit.engine.state.store import Store
@@ -26,7 +26,7 @@ class Time:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_FEW", 10)
+    monkeypatch.setattr(cache_module, "_FEW", 10)
 
 
 def _disk(folder: Path, end: int = 1 << 62) -> Disk:

@@ -25,9 +25,9 @@ from hypothesis.stateful import (
 from streamkit.clock import ManualClock
 from streamkit.engine.hot import order
 from streamkit.engine.rows import Rows
+from streamkit.engine.state import cache as cache_module
 from streamkit.engine.state import disk as disk_module
 from streamkit.engine.state import expiring
-from streamkit.engine.state import store as store_module
 from streamkit.engine.state.budget import Budget
 from streamkit.engine.state.disk import Disk, open_disk
 from streamkit.engine.state.expiring import ExpiringStore
@@ -290,9 +290,9 @@ class Machine(RuleBasedStateMachine):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds so small that a few rows pass them."""
-    monkeypatch.setattr(store_module, "_CHUNK", 3)
-    monkeypatch.setattr(store_module, "_FEW", 4)
-    monkeypatch.setattr(store_module, "_MOST_PENDING", 12)
+    monkeypatch.setattr(cache_module, "_CHUNK", 3)
+    monkeypatch.setattr(cache_module, "_FEW", 4)
+    monkeypatch.setattr(cache_module, "_MOST_PENDING", 12)
     monkeypatch.setattr(order, "_LONGEST", 4)
     monkeypatch.setattr(expiring, "_LOOKED_AT", 3)
     monkeypatch.setattr(disk_module, "_TOGETHER", 3)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.clock import ManualClock
-from streamkit.engine.state import store as store_module
+from streamkit.engine.state import cache as cache_module
 from streamkit.engine.state.disk import open_disk
 from streamkit.engine.state.expiring import new_store
 from streamkit.engine.state.store import Store
@@ -63,7 +63,7 @@ def _do(cells: Any, acts: list[Any], stamp: int) -> list[Any]:
 @given(steps=STEPS, on_disk=st.booleans())
 def test_what_is_undone_was_never_done(ttl: int | None, steps: list[Any], on_disk: bool) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(store_module, "_FEW", 2)
+        patch.setattr(cache_module, "_FEW", 2)
         times = [Time(), Time()]
         stores = [new_store("log", serde_for(list[int]), At(), ttl, time) for time in times]
         if on_disk:
