@@ -113,6 +113,17 @@ def test_at_least_once_shows_results_at_once_and_twice_after_a_crash_but_state_i
         assert t.values("counts")[-1] == (2, 2)
 
 
+def test_how_far_time_has_come_by_finish_outlives_a_crash() -> None:
+    app = App("shop")
+    app.stream("events", int).window(tumbling("10ms", grace="0s")).count(to="windows")
+    with app.test(partitions=1) as t:
+        t.finish(100)
+        t.crash()
+        t.send("events", 1, key="a", timestamp=5)
+        t.run()
+        assert len(t.topic("shop-events-count-late")) == 1
+
+
 def test_members_share_the_tasks_and_who_comes_or_goes_takes_its_state_along() -> None:
     with shop().test(partitions=4, members=2) as t:
         for number in range(20):
