@@ -80,6 +80,10 @@ class Step:
     kind: Any = None
     fails: Fails | None = None
 
+    @property
+    def sets_aside(self) -> bool:
+        return self.fails is not None and self.fails.then != "skip"
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -97,6 +101,22 @@ class Spec:
     """The topics that a source fills. It chooses partitions by keys, so that there are no nulls."""
     sinks: frozenset[int] = frozenset()
     """The streams that go to sinks."""
+    retried: bool = False
+    """Whether what is set aside comes again in the end, one step's after the other's."""
+
+    def mended(self) -> list[int]:
+        """The steps that are given again what they have set aside. Functions in other processes
+        stay as they are."""
+        return [
+            number
+            for number, step in enumerate(self.steps, len(SOURCES))
+            if self.retried and step.sets_aside and step.op != "workers"
+        ]
+
+    def set_aside_again(self) -> set[str]:
+        """The topics of events that may come again before their turn, while the first waits."""
+        steps = {number: self.steps[number - len(SOURCES)] for number in self.mended()}
+        return {f"dead{n}" for n, step in steps.items() if step.fails and step.fails.pause}
 
 
 @dataclass
@@ -189,6 +209,8 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         made, step = stream, Step(op, on, fails=fails)
         if fails is not None and fails.pause == "key":
             made = replace(stream, raw=False)  # keys overtake each other
+        if step.sets_aside:
+            made = replace(made, raw=False)  # what comes again does so in the order of its key
         if fails is not None or op in ("sum", "async", "batch", "batched", "workers"):
             made = replace(made, placed=False)
         if op == "process":
@@ -225,7 +247,8 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     sourced = draw(st.frozensets(st.sampled_from(SOURCES))) if not nulls else frozenset()
     sinks = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=2))
     late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
-    return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks)
+    retried = draw(st.booleans())
+    return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried)
 
 
 # The functions, for both.
@@ -279,9 +302,16 @@ def send(item: Item, context: Context) -> None:
 
 class Trouble:
     """What goes wrong in the functions of one app; with `passing`, also what helps to do again.
-    Each call is told to `slow`."""
+    Each call is told to `slow`. Nothing is bad for steps that are `mended`."""
 
-    def __init__(self, trips: Collection[int], passing: bool, slow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        trips: Collection[int],
+        passing: bool,
+        slow: Callable[[], None],
+        mended: Collection[int],
+    ) -> None:
+        self.mended = mended
         self._trips = trips
         self._passing = passing
         self._slow = slow
@@ -290,7 +320,7 @@ class Trouble:
     def meet(self, number: int, fails: Fails | None, *several: int) -> None:
         """A function of step `number` has been given these."""
         self._slow()
-        if fails is not None and any(bad(n) for n in several):
+        if fails is not None and number not in self.mended and any(bad(n) for n in several):
             raise ValueError(f"{several} are bad")
         self.pass_by(number, fails, *several)
 
@@ -325,10 +355,12 @@ def build(
     passing: bool = True,
     slow: Callable[[], None] = lambda: None,
     world: World | None = None,
+    mended: Collection[int] = (),
 ) -> App:
     """The app; the stream number `n` is written to `out<n>`, and by its sink `k<n>` from there or
     from elsewhere; what its step sets aside to `dead<n>`. Without `passing` nothing fails that goes
-    well when it is done again. `slow` is called by functions."""
+    well when it is done again, and for steps that are `mended` by then nothing else. `slow` is
+    called by functions."""
     app = App("r")
     order = f"{spec.out_of_order}ms"
     world = world or World()
@@ -341,7 +373,7 @@ def build(
     ]
     tables: dict[str, Any] = {name: app.table(name, int) for name in TABLES}
     tables[GLOBAL] = app.global_table(GLOBAL, int)
-    trouble = Trouble(spec.trips, passing, slow)
+    trouble = Trouble(spec.trips, passing, slow, mended)
     for number, step in enumerate(spec.steps, len(SOURCES)):
         made = _declare(streams, tables, step, number, trouble, close_after_idle)
         sink = world.sink(exactly=number % 4 < 2)
@@ -413,7 +445,9 @@ def _declare(
 
             return some
         case "async":
-            return _asynchronous(stream, step, name, meet, on_error)
+            return _asynchronous(
+                stream, step, name, meet, on_error, lambda: number not in trouble.mended
+            )
         case "batch":
 
             @stream.process(name=name, batch=3, within="30ms", on_error=on_error)
@@ -512,7 +546,12 @@ def _made_table(left: Any, right: Any, looks: Looks, number: int) -> Any:
 
 
 def _asynchronous(
-    stream: Any, step: Step, name: str, meet: Callable[[int], None], on_error: Any
+    stream: Any,
+    step: Step,
+    name: str,
+    meet: Callable[[int], None],
+    on_error: Any,
+    is_bad: Callable[[], bool],
 ) -> Any:
     wait: Waits = step.kind
     process = stream.process(
@@ -526,7 +565,7 @@ def _asynchronous(
     async def one(item: Item, context: Context) -> Item:
         send(item, context)
         await asyncio.sleep(item.n % 4)
-        if step.fails is not None and item.n % 20 == 2:
+        if step.fails is not None and item.n % 20 == 2 and is_bad():
             await asyncio.sleep(60)  # too long
         meet(item.n)
         return Item(mapped(item.n), item.k)

@@ -35,6 +35,8 @@ class Event:
     frontier: int = BEFORE_ALL
 
 
+AFTER_ALL = 10**9
+
 Found = dict[str, Counter[tuple[str | None, int, int]]]
 """Topic → (key, n, time) of what is in it, and how often."""
 
@@ -66,6 +68,7 @@ class Model:
         self._rows = rows
         self._partitions = partitions
         self._handed = handed
+        self._mended = spec.mended()
         self._ordered = ordered
         for number, step in enumerate(spec.steps, len(sources)):
             made = self._step(step, number)
@@ -121,7 +124,8 @@ class Model:
     def _passed(
         self, step: Step, number: int, events: list[Event], fails: Callable[[Event], bool]
     ) -> list[Event]:
-        """The events that a step does not fail for, nor sets aside behind one of their key."""
+        """The events that a step does not fail for, nor sets aside behind one of their key. Behind
+        them come those that it is given again, when all time has passed."""
         if step.fails is None or step.op == "batch":
             return events
         keys: set[str | None] = set()
@@ -135,6 +139,8 @@ class Model:
                 passed.append(event)
         if step.fails.then != "skip":
             self.found[f"dead{number}"] = _counted(dead)
+        if number in self._mended:
+            passed += [replace(event, frontier=AFTER_ALL) for event in dead]
         return passed
 
     def _look_up(self, step: Step, number: int, events: list[Event]) -> list[Event]:

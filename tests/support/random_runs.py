@@ -174,10 +174,26 @@ def end(t: TestRun, finish: Callable[[], None]) -> None:
 
 
 def finish(t: TestRun, spec: Spec, by_itself: bool) -> Callable[[], None]:
-    """What closes all that is open."""
-    if by_itself and all(step.op not in ("timer", "quiet") for step in spec.steps):
+    """What closes all that is open: for a time that is known, where something comes later."""
+    if (
+        by_itself
+        and not spec.mended()
+        and all(step.op not in ("timer", "quiet") for step in spec.steps)
+    ):
         return t.finish
     return lambda: t.finish(END)
+
+
+def retry(t: TestRun, spec: Spec, mended: set[int], dice: Random | None = None) -> None:
+    """Mend one step after the other, and have it given again what it has set aside, all of it
+    once, whatever happens meanwhile."""
+    for number in spec.mended():
+        mended.add(number)
+        while t.retry(f"s{number}"):
+            assert t.retry(f"s{number}") == 0
+            for _ in range(0 if dice is None else dice.randrange(5)):
+                act(t, (dice.choice(["step", "step", "commit", "crash", "rebalance"]), 3))
+            end(t, lambda: None)
 
 
 def is_told_alike(one: Any) -> bool:
