@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from streamkit.backends.base import Membership
 from streamkit.backends.coordinator import TransactionCoordinator, marked_in
@@ -21,8 +23,7 @@ logger = logging.getLogger(__name__)
 Committed: TypeAlias = Mapping[TopicPartition, CommittedOffset]
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(msgspec.Struct, frozen=True):
     """Where the transactions of a producer stand, as one value: an interrupt can't split it.
 
     `topic_ids`: of the topics of `partitions`. `begun`: the log may know of an open transaction.

@@ -73,7 +73,7 @@ class Access:
                     block = self.block or self.open()
                     try:
                         block.lock()
-                        if not block.gone:
+                        if not block.file.gone:
                             if block.dirty:
                                 self._finish_replacement(block)
                             return write(block, block.end() or self.believed(None))
@@ -91,7 +91,7 @@ class Access:
             except FileNotFoundError:
                 self.raise_gone()
         block = self.block or self.open()
-        if block.gone:  # half a microsecond; else a reader of a lost file would wait for ever
+        if block.file.gone:  # half a microsecond; else a reader of a lost file would wait for ever
             self._reopen(block)
             block = self.open()
         return block.end() or self.believed(None)
@@ -113,7 +113,7 @@ class Access:
                 block = self.open()
                 try:
                     block.lock()
-                    if not block.gone:
+                    if not block.file.gone:
                         if block.dirty:
                             self._finish_replacement(block)
                         yield block

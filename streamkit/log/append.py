@@ -352,7 +352,7 @@ class Appender:
             self._segments.file(end.active_base).sync()
             self._files.fsync_dir(self._segments.directory)
         except OSError as error:
-            if block.gone:  # deleted meanwhile: nothing has failed
+            if block.file.gone:  # deleted meanwhile: nothing has failed
                 raise
             block.errno = error.errno or errno.EIO  # as in `Syncer`: a second try proves nothing
             raise_sticky(block, self._segments)

@@ -19,7 +19,8 @@ class ControlBlock:
 
     def __init__(self, file: OpenFile, *, writable: bool) -> None:
         """Map the file, which must have its full size."""
-        self._file = file
+        self.file = file
+        """If it is `gone`, so is the partition: a lock on it keeps nobody out."""
         self.lock = file.lock
         """Wait for the append lock."""
         self.unlock = file.unlock
@@ -27,11 +28,6 @@ class ControlBlock:
         self.page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
         self._seen: tuple[int, End] | None = None
         self._seen_synced: tuple[int, Synced] | None = None
-
-    @property
-    def gone(self) -> bool:
-        """The file was removed, and with it the partition: a lock on it keeps nobody out."""
-        return self._file.gone
 
     def end(self) -> End | None:
         """What is published; None when the block is not valid and has to be rebuilt."""
@@ -98,4 +94,4 @@ class ControlBlock:
     def abandon(self) -> None:
         """Close everything now, whoever still holds this object. For a forked child only."""
         self.page.close()
-        self._file.abandon()
+        self.file.abandon()

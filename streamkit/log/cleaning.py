@@ -169,7 +169,7 @@ class Cleaner:
         try:
             yield from self._cleaned_round(config, memory)
         except FileNotFoundError:
-            if self._block().gone:
+            if self._block().file.gone:
                 raise  # with the whole partition
             logger.info("%s: a round of compaction given up: segments were removed", self._tp)
 
@@ -362,7 +362,7 @@ class Cleaner:
     def _note(self) -> None:
         """Note how far the partition is clean, unless it was deleted meanwhile."""
         with self._root_locked():
-            if not self._block().gone:
+            if not self._block().file.gone:
                 note_cleaned(self._files, self._root, self._tp, self._clean_to)
 
     @contextmanager

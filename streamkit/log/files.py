@@ -25,10 +25,7 @@ class Files(Protocol):
     def pread(self, fd: int, size: int, position: int) -> bytes: ...
     def pwritev(self, fd: int, buffers: Sequence[Buffer], position: int) -> int: ...
     def size(self, fd: int) -> int: ...
-    def links(self, fd: int) -> int:
-        """How many names the open file still has; 0 when it was unlinked."""
-        ...
-
+    def stat(self, fd: int) -> os.stat_result: ...
     def truncate(self, fd: int, size: int) -> None: ...
     def allocate(self, fd: int, size: int) -> None:
         """Give the file real blocks: a store into a mapped hole of a full disk is a SIGBUS."""
@@ -80,6 +77,7 @@ class RealFiles:
     pread = staticmethod(os.pread)
     pwritev = staticmethod(os.pwritev)
     truncate = staticmethod(os.ftruncate)
+    stat = staticmethod(os.fstat)
     flock = staticmethod(fcntl.flock)
     exists = staticmethod(os.path.exists)
     listdir = staticmethod(os.listdir)
@@ -92,10 +90,6 @@ class RealFiles:
     @staticmethod
     def size(fd: int) -> int:
         return os.fstat(fd).st_size
-
-    @staticmethod
-    def links(fd: int) -> int:
-        return os.fstat(fd).st_nlink
 
     @staticmethod
     def measure(path: str) -> tuple[int, int]:
@@ -240,7 +234,7 @@ class OpenFile:
     @property
     def gone(self) -> bool:
         """The file was unlinked: a lock on it keeps nobody out."""
-        return self._files.links(self._fd) == 0
+        return self._files.stat(self._fd).st_nlink == 0
 
     def allocate(self, size: int) -> None:
         self._files.allocate(self._fd, size)

@@ -147,7 +147,7 @@ class ReadOnlyEnd:
         self._walked = None
 
     def end(self) -> End | None:
-        if self._block is None or self._block.gone:
+        if self._block is None or self._block.file.gone:
             self._block = self._believable_block()
         return self._block.end() if self._block is not None else self._walk().end
 

@@ -40,7 +40,7 @@ class Quick:
                 if (
                     end is None
                     or block.troubled
-                    or block.gone
+                    or block.file.gone
                     or not appender.tail_checked
                     or end.end_position == 0
                     or end.unindexed_bytes > appender.config.index_interval_bytes

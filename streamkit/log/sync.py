@@ -124,7 +124,7 @@ class Syncer:
             if rolled:
                 block.flush()
         except OSError as error:
-            if block.gone:  # deleted meanwhile: nothing has failed
+            if block.file.gone:  # deleted meanwhile: nothing has failed
                 return
             # The kernel may have dropped the pages and marked them clean: a second fsync would
             # succeed and prove nothing. So nobody tries, until the log was walked again.
