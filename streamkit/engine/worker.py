@@ -18,6 +18,7 @@ from streamkit.clock import Clock
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.bell import Bell
 from streamkit.engine.callers import Callers, LiveCallers
+from streamkit.engine.coming import Coming
 from streamkit.engine.committing import commit
 from streamkit.engine.growth import refuse_growth
 from streamkit.engine.hot.moment import FOREVER, NEVER
@@ -80,8 +81,7 @@ class Worker:
         self._place = Place(backend, topology.app, ids=ids)
         self._others = Others(topology, layout, self._place, clock)
         self._running: dict[Unit, Running] = {}
-        self._coming: dict[Unit, Running] = {}
-        """Tasks of ours that are not at work yet: restored, or waiting for who had them before."""
+        self._coming = Coming(backend, topology.app, clock)
         self._retired = Stats()
         self._reports = Reports(clock, on_progress)
         self._bell = bell
@@ -184,8 +184,9 @@ class Worker:
 
     def _let_go(self) -> None:
         """Of the stores, before another member opens them."""
-        for one in (*self._running.values(), *self._coming.values()):
+        for one in self._running.values():
             one.close()
+        self._coming.close()
         self._shared.close()
 
     @property
@@ -222,7 +223,7 @@ class Worker:
 
     def _turn(self, stop: Event) -> bool:
         busy = self._follow()
-        busy |= self._restore()
+        busy |= self._coming.restore(RESTORE, self._goes_to_work)
         for one in self._order(list(self._running.values())):
             if stop.is_set():
                 break
@@ -253,56 +254,26 @@ class Worker:
         ownership = self._member.poll()
         for unit in self._running.keys() - ownership.owned:
             self._retire(unit)
-        for unit in self._coming.keys() - ownership.owned:
-            self._coming.pop(unit).close()
+        self._coming.drop(self._coming.units - ownership.owned)
         if ownership.revoking:
             if not self._running.keys().isdisjoint(ownership.revoking):
                 self._commit()
             for unit in ownership.revoking & self._running.keys():
                 self._retire(unit)
-            for unit in ownership.revoking & self._coming.keys():
-                self._coming.pop(unit).close()
+            self._coming.drop(ownership.revoking & self._coming.units)
             self._member.release(ownership.revoking)
         self._reports.taking(ownership.left_by, ownership.owned)
-        gained = ownership.owned - ownership.revoking - self._running.keys() - self._coming.keys()
+        gained = ownership.owned - ownership.revoking - self._running.keys() - self._coming.units
         if gained:
             limits = self._place.limits()
             for unit in sorted(gained):
-                self._coming[unit] = self._make(unit, self._place, limits)
+                self._coming.add(self._make(unit, self._place, limits))
         return bool(gained or ownership.revoking)
 
-    def _restore(self) -> bool:
-        """Bring tasks that come a bit further; those that are complete go to work."""
-        if not self._coming:
-            return False
-        self._begin_coming()
-        busy = False
-        until = self._clock.monotonic() + RESTORE
-        for unit, one in list(self._coming.items()):
-            if one.begun:
-                before = one.restoring.left
-                complete = one.restore(until)
-                one.tidy()
-                if complete:
-                    self._running[unit] = self._coming.pop(unit)
-                    self._reports.taken(unit, one.restoring.total)
-                    self._uncommitted = busy = True
-                else:
-                    busy |= one.restoring.left < before
-        return busy
-
-    def _begin_coming(self) -> None:
-        waiting = [one for one in self._coming.values() if not one.begun]
-        if not waiting:
-            return
-        # In this order: what is pending may be committed before the second is asked for.
-        pending = self._backend.pending(self._topology.app)
-        committed = self._backend.committed(self._topology.app)
-        for one in waiting:
-            if pending.isdisjoint(one.committing):
-                one.begin(committed)
-                for text in one.missing:
-                    logger.warning("%s", text)
+    def _goes_to_work(self, one: Running) -> None:
+        self._running[one.unit] = one
+        self._reports.taken(one.unit, one.restoring.total)
+        self._uncommitted = True
 
     def _make(self, unit: Unit, place: Place, limits: Mapping[str, Limits]) -> Running:
         calls = self._callers.of_task()
@@ -343,7 +314,6 @@ class Worker:
         for unit in list(self._running):
             self._retire(unit)
         self._let_go()
-        self._coming.clear()
         self._uncommitted = False
         self._outputs.drop()
 
@@ -351,7 +321,6 @@ class Worker:
         """As another member. Whoever has the tasks now begins at the last commit, and so do we."""
         self.close()
         self._running.clear()
-        self._coming.clear()
         self._uncommitted = False
         self._open()
 
@@ -447,8 +416,7 @@ class Worker:
             )
 
     def _report(self, last: bool = False) -> None:
-        coming = [one for one in self._coming.values() if one.begun]
-        self._reports.restoring([one.restoring for one in coming])
+        self._reports.restoring(self._coming.restoring)
         if self._reports.due(last):
             lag = sum(one.lag for one in self._running.values())
             self._reports.tell(len(self._running), *self.counts(), lag)
