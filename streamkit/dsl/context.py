@@ -81,15 +81,15 @@ class Context:
     ) -> None:
         """Point to another event. The engine calls it before each function that has a Context.
 
-        `root`: what the event goes back to, where that is not the record. Else `ordinal`: its
-        number among those made of the record, where they may come by themselves; `part`: that of
-        the one which those are made of that come together.
+        `root`: what the event goes back to, where that is not the record. `ordinal`: its number
+        among those made of the record, where they may come by themselves, and more than once;
+        `part`: that of the one which those are made of that come together.
         """
-        if root:
+        if ordinal is not None:
+            self._draws = 0 if root else ordinal << 20
+        elif root:
             if root != self._root:
                 self._draws = 0
-        elif ordinal is not None:
-            self._draws = ordinal << 20
         elif self._root or offset != self.offset or topic != self.topic or part != self._part:
             self._draws = (part or 0) << 20
         self._part, self._root = part, root

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from streamkit import App, Context, State, Timer, dlq, session, tumbling
+from streamkit import App, Context, State, Timer, dlq, retry, session, tumbling
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.testing import TestRun
 
@@ -98,6 +98,20 @@ def waited_for(a: Any, b: Any) -> None:
     waits.process(name="end", to="out")(drawn)
 
 
+def tried_again(a: Any, b: Any) -> None:
+    met = set()  # in the first run: later ones meet no failure
+
+    @a.by("k", name="k").process(name="again", on_error=retry(1, backoff="1ms", pause="key"))
+    def again(item: Item, context: Context) -> Item:
+        made = Item(item.n, f"{item.k} {context.uuid()}")
+        if item.n % 3 == 0 and item.n not in met:
+            met.add(item.n)
+            raise ConnectionError
+        return made
+
+    again.process(name="end", to="out")(drawn)
+
+
 def set_aside(a: Any, b: Any) -> None:
     @a.by("k", name="k").process(name="fails", on_error=dlq("dead"))
     def fails(item: Item, seen: State[int], context: Context) -> Iterator[Item]:
@@ -126,7 +140,7 @@ def timed(a: Any, b: Any) -> None:
 
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,
-    waited_for, set_aside, timed,
+    waited_for, tried_again, set_aside, timed,
 )  # fmt: skip
 
 
@@ -152,6 +166,7 @@ def results(app: App, seed: int | None) -> Counter[tuple[Any, ...]]:
             if seed is not None and dice.random() < 0.3:
                 getattr(t, dice.choice(["step", "step", "run", "commit", "crash"]))()
         t.run()
+        t.advance("1s")
         t.finish(10_000)
         topics = [topic for topic in ("out", "fired-out", "dead") if topic in t._backend.topics()]
         return Counter(
