@@ -19,7 +19,18 @@ from typing import (
 from streamkit.records import Record
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from msgspec import Struct
+
     from streamkit.dsl.stream import Step
+
+
+class Framed(Protocol):
+    """What pyarrow's RecordBatch and polars' DataFrame have, and no list."""
+
+    @property
+    def schema(self) -> Any: ...
+
 
 V = TypeVar("V")
 """Values of the stream."""
@@ -28,12 +39,24 @@ T = TypeVar("T")
 A = TypeVar("A")
 """What a window's events are folded into."""
 Out = TypeVar("Out")
+Plain = TypeVar(
+    "Plain",
+    bound="Struct | DataclassInstance | str | bytes | float | dict[Any, Any] | list[Any]",
+)
+"""What most functions give, and none that gives many or is async. It comes first: of functions that
+fit nowhere a type checker tells what the first of several ways would be."""
 P = ParamSpec("P")
+F = TypeVar("F", bound=Framed)
 Many: TypeAlias = Iterable[Out | None] | None
 """What is given for a batch."""
 
 
 class Processing(Protocol[V]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, P], Plain | None], /
+    ) -> "Step[Concatenate[V, P], Plain | None, Plain]": ...
+
     @overload
     def __call__(
         self, fn: Callable[Concatenate[V, P], AsyncIterator[Out]], /
@@ -80,6 +103,16 @@ class Batching(Protocol[V]):
 
     @overload
     def __call__(
+        self, fn: Callable[Concatenate[list[V], P], Many[Out]], /
+    ) -> "Step[Concatenate[list[V], P], Many[Out], Out]": ...
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[list[Record[V]], P], Many[Out]], /
+    ) -> "Step[Concatenate[list[Record[V]], P], Many[Out], Out]": ...
+
+    @overload
+    def __call__(
         self, fn: Callable[Concatenate[list[V], P], Coroutine[Any, Any, Many[Out]]], /
     ) -> "Step[Concatenate[list[V], P], Coroutine[Any, Any, Many[Out]], Out]": ...
 
@@ -90,19 +123,16 @@ class Batching(Protocol[V]):
 
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[list[V], P], Many[Out]], /
-    ) -> "Step[Concatenate[list[V], P], Many[Out], Out]": ...
-
-    @overload
-    def __call__(
-        self, fn: Callable[Concatenate[list[Record[V]], P], Many[Out]], /
-    ) -> "Step[Concatenate[list[Record[V]], P], Many[Out], Out]": ...
-
-    @overload
-    def __call__(self, fn: Callable[..., Any], /) -> "Step[..., Any, Any]": ...
+        self, fn: Callable[Concatenate[F, P], Any], /
+    ) -> "Step[Concatenate[F, P], Any, Any]": ...
 
 
 class Joining(Protocol[V, T]):
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Plain | None], /
+    ) -> "Step[Concatenate[V, T, P], Plain | None, Plain]": ...
+
     @overload
     def __call__(
         self, fn: Callable[Concatenate[V, T, P], Iterator[Out]], /
@@ -126,6 +156,11 @@ class Joining(Protocol[V, T]):
 
 class Meeting(Protocol[V, T]):
     """An event of each of two streams; only of one where the other may be None."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[V, T, P], Plain | None], /
+    ) -> "Step[Concatenate[V, T, P], Plain | None, Plain]": ...
 
     @overload
     def __call__(

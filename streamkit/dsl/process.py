@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from streamkit.dsl.chain import Chain
-from streamkit.dsl.decorators import Batching, Processing
+from streamkit.dsl.decorators import Batching, Plain, Processing
 from streamkit.dsl.durations import Duration
 from streamkit.dsl.failures import OnError
 from streamkit.dsl.nodes.node import StreamNode
@@ -31,6 +31,10 @@ P = ParamSpec("P")
 class Processes(Chain[V], Generic[V]):
     """Part of Stream: one event to none, one or many."""
 
+    @overload
+    def process(
+        self, fn: Callable[Concatenate[V, P], Plain | None], /
+    ) -> "Step[Concatenate[V, P], Plain | None, Plain]": ...
     @overload
     def process(
         self, fn: "Callable[Concatenate[V, P], AsyncIterator[Out]]", /

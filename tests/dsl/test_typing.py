@@ -38,7 +38,9 @@ class Visit(msgspec.Struct):
     customer: str
     page: str
 
-class Frame: ...
+class Frame:
+    @property
+    def schema(self) -> dict[str, type]: return {}
 
 class Large(Order):
     by: str
@@ -237,9 +239,21 @@ reveal_type(totals.by(str))
 reveal_type(each.by(str))
 reveal_type(frames.by(str))
 orders.process(batch=10, order="key")
+@orders.process(batch=10)
+def others(customers: list[Customer]) -> list[str]:
+    return []
+@orders.process(batch=10)
+def records(records: list[Record[Customer]]) -> list[str]:
+    return []
+@orders.process(batch=10)
+def alone(order: Order) -> list[str]:
+    return []
 """,
         [
             (18, "error"),
+            (19, 'expected "Callable[[list[Order]], Iterable[str | None] | None]"'),
+            (22, "error"),
+            (25, "error"),
             (14, "Stream[str]"),
             (15, "Stream[float]"),
             (16, "Stream[Customer]"),
@@ -252,10 +266,21 @@ orders.process(batch=10, order="key")
 def big(order: Order, context: Context) -> Customer | None:
     return None
 @orders.process
-def wrong(order: Customer) -> None: ...
+def wrong(order: Customer) -> Visit: return Visit("", "")
 reveal_type(big.by(str))
+@orders.process
+def data(order: Order) -> Options: return Options("")
+reveal_type(data.by(str))
+@orders.process
+def rows(order: Order) -> tuple[str, int]: return "", 1
+reveal_type(rows.by(str))
 """,
-        [(5, "error"), (7, "Stream[Customer]")],
+        [
+            (5, 'expected "Callable[[Order], Visit | None]"'),
+            (7, "Stream[Customer]"),
+            (10, "Stream[Options]"),
+            (13, "Stream[tuple[str, int]]"),
+        ],
     ),
     "aggregate": (
         """
@@ -446,8 +471,14 @@ reveal_type(app.stream("tombstones", Order | None))
 @orders.process()
 def f(order: Customer) -> Customer:
     return order
+@orders.join(customers)
+def g(order: Order, row: City) -> str:
+    return row.city
 """,
-        [(2, "error")],
+        [
+            (2, 'expected "Callable[[Order], Customer | None]"'),
+            (5, 'expected "Callable[[Order, Customer], str | None]"'),
+        ],
     ),
     "wrong_chain": (
         """
