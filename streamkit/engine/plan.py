@@ -301,17 +301,27 @@ def _unread(topology: Topology, before: Manifest, backend: Backend) -> Iterator[
             if key is not None and value is not None
         ]
         name = topic.removeprefix(f"{app}-")
+        least = "at least " if backend.end(at) - place.offset > LOOK_AT else ""
         if topic not in topology.internal:
             if unread:
-                text = f"is not read any more; {at} has {len(unread):,} events left"
-                advice = "let the code before it come to the end: streamkit run --until-end"
+                events = f"{len(unread):,} event{'' if len(unread) == 1 else 's'}"
+                text = f"is not read any more; {at} has {least}{events} left"
+                advice = (
+                    "let the code before it come to the end: streamkit run --until-end; with "
+                    "--accept they stay where they are, and are never processed"
+                )
                 yield Change("orphaned", name, text, Risk.UNSAFE, topic, advice)
             continue
         serde = types[topic][1]
-        for key, value in unread:
-            why = _unreadable(serde, value)
-            if why is not None:
-                text = f"what {at} still has, of key {key!r}, cannot be read: {why}"
-                advice = "let the type read it, or let the code before it come to the end"
-                yield Change("changed", name, text, Risk.UNSAFE, topic, advice)
-                break
+        wrong = [(key, why) for key, value in unread if (why := _unreadable(serde, value))]
+        if wrong:
+            key, why = wrong[0]
+            text = (
+                f"{least}{len(wrong):,} of the {len(unread):,} events that {at} still has cannot "
+                f"be read, and a run stops at the first of them, of key {key!r}: {why}"
+            )
+            advice = (
+                "let the type read them, or let the code before it come to the end: streamkit run "
+                "--until-end; --forget loses all that the topic still has"
+            )
+            yield Change("unreadable", name, text, Risk.UNSAFE, topic, advice)

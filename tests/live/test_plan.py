@@ -259,18 +259,28 @@ def test_events_on_their_way_that_nobody_would_read_any_more_are_not_left_silent
     found = plan(windowed(by="city", name="towns").topology(), log)
     texts = {change.subject: change.text for change in found.unsafe}
     assert (
-        "is not read any more; shop-orders-by-customer-repartition-0 has"
+        "is not read any more; shop-orders-by-customer-repartition-0 has 1 event left"
         in (texts["orders-by-customer-repartition"])
     )
+    assert "never processed" in found.unsafe[-1].advice
 
 
 def test_events_on_their_way_that_the_new_type_does_not_read_are_named(log):
     to_the_end(windowed(), log)
     topic = TopicPartition("shop-orders-by-customer-repartition", 0)
-    log.append(topic, [b'{"amount": 3}'], keys=[b"ada"])
-    found = plan(windowed().topology(), log)
-    (change,) = found.unsafe
-    assert re.search("of key b'ada', cannot be read: .*customer", change.text)
+    some = [b'{"amount": 3}', msgspec.json.encode(ORDER), b"{}"]
+    log.append(topic, some, keys=[b"ada"] * 3)
+    before = stored("shop", log)
+    (change,) = plan(windowed().topology(), log).unsafe
+    assert change.text.startswith(f"2 of the 3 events that {topic} still has cannot be read, and a")
+    assert re.search("of key b'ada': .*customer", change.text)
+    with pytest.raises(
+        UnsafeChange, match=r"(?s)2 of the 3 .* --forget orders-by-customer-repartition"
+    ):
+        to_the_end(windowed(), log, accept=True)
+    assert stored("shop", log) == before
+    forget(windowed().topology(), log, ["orders-by-customer-repartition"])
+    to_the_end(windowed(), log)
 
 
 def test_an_app_waits_for_what_is_not_there_without_losing_what_it_keeps(log):
