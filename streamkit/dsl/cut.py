@@ -16,7 +16,6 @@ from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
 from streamkit.dsl.nodes.tables import TableNode, name_of
-from streamkit.dsl.readback import check_read_back
 from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
 from streamkit.serde import Serde, Untyped, type_name, without_none
@@ -41,7 +40,6 @@ def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) ->
     _check_stores(app, subs)
     _check_dead_letters(subs)
     _refuse_circles(app, nodes)
-    check_read_back(app, nodes, tables, _described)
     topology = Topology(app, subs)
     for topic in (*topology.internal, *topology.ticks):
         if topic in (*topology.sources, *topology.sinks):
@@ -309,7 +307,7 @@ def _refuse_circles(app: str, nodes: tuple[Node, ...]) -> None:
             if topic in path:
                 way = " -> ".join([*path[path.index(topic) :], topic])
                 raise TopologyError(
-                    f"{_described(node)} writes to {topic}, of which it is made: {way} is an "
+                    f"{described(node)} writes to {topic}, of which it is made: {way} is an "
                     "endless loop; write to another topic, or, where the loop is meant and ends, "
                     "with Context.send"
                 )
@@ -325,7 +323,7 @@ def _sources_of(node: Node) -> list[Node]:
     return [source for each in above for source in _sources_of(each)] if above else [node]
 
 
-def _described(node: Node) -> str:
+def described(node: Node) -> str:
     """The step whose events are written, as messages print it."""
     if isinstance(node, StreamNode):
         return repr(node.name)

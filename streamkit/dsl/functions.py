@@ -1,6 +1,7 @@
 """A user's function and what it wants to be given, read from its annotations."""
 
 import inspect
+import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -13,7 +14,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from types import NoneType, UnionType
+from types import FrameType, NoneType, UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from streamkit.dsl.context import Context
@@ -205,6 +206,14 @@ _FRAMES: dict[tuple[str, str], Literal["arrow", "polars"]] = {
     ("pyarrow", "RecordBatch"): "arrow",
     ("polars", "DataFrame"): "polars",
 }
+
+
+def place_of_caller() -> str:
+    """The line of the user's that is at work, as messages print it: `app.py:12`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("streamkit."):
+        frame = frame.f_back
+    return "" if frame is None else f"{_file(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def _file(path: str) -> str:

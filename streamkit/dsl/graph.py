@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from streamkit.dsl.connectors import AppConnector, Attach, Kind, connector_name
-from streamkit.dsl.cut import build
+from streamkit.dsl.cut import build, described
+from streamkit.dsl.functions import place_of_caller
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
+from streamkit.dsl.readback import check_read_back
 from streamkit.dsl.topology import Topology
 from streamkit.errors import InvalidTopic, TopologyError
 from streamkit.serde import serde_for
@@ -43,6 +45,8 @@ class Graph:
         self.connectors: list[AppConnector] = []
         self.nodes: list[Node] = []
         self.tables: list[TableSource] = []
+        self._declared: dict[str, str] = {}
+        """Of the topics that are read: by which line of the user's."""
         self._changes: dict[TableSource, StreamSource] = {}
 
     def add(self, node: N) -> N:
@@ -82,6 +86,7 @@ class Graph:
     def topology(self) -> Topology:
         """The app as data. Raises TopologyError when its parts do not fit together."""
         built = build(self.app, tuple(self.nodes), tuple(self.tables))
+        check_read_back(self.app, self.nodes, self.tables, described, self._declared)
         return replace(built, connectors=tuple(self.connectors))
 
     def _check_source(self, topic: str) -> None:
@@ -92,6 +97,7 @@ class Graph:
                 f"topic {topic!r} is declared twice in app {self.app!r}; keep the stream or table "
                 "in a variable and use it again"
             )
+        self._declared[topic] = place_of_caller()
 
     def _check_name(self, node: Node, what: str) -> None:
         if node.name == "<lambda>":

@@ -3,7 +3,7 @@
 Doubt passes: what is refused could not be read, whatever the values are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import inspect
@@ -39,10 +39,12 @@ def check_read_back(
     nodes: Sequence[Node],
     tables: Sequence[TableSource],
     described: Callable[[Node], str],
+    declared: Mapping[str, str],
 ) -> None:
     """Raises TopologyError when records of a topic could not be read by the app that writes them.
 
-    `described`: the step that a node's records are of.
+    `described`: the step that a node's records are of. `declared`: where it is said that topics are
+    read.
     """
     readers: dict[str, Source] = {n.topic: n for n in nodes if isinstance(n, StreamSource)}
     readers |= {table.topic: table for table in tables}
@@ -60,15 +62,27 @@ def check_read_back(
                 why = None if written is None else unreadable(written.type, read.type)
                 if why is not None:
                     assert written is not None
-                    raise TopologyError(_told(source, described(node), what, written, read, why))
+                    where = declared.get(source.topic)
+                    raise TopologyError(
+                        _told(source, where, described(node), what, written, read, why)
+                    )
 
 
-def _told(source: Source, writer: str, what: str, written: Serde, read: Serde, why: str) -> str:
+def _told(
+    source: Source,
+    where: str | None,
+    writer: str,
+    what: str,
+    written: Serde,
+    read: Serde,
+    why: str,
+) -> str:
     kind = "stream"
     if isinstance(source, TableSource):
         kind = "global_table" if source.everywhere else "table"
     (mine, _), (others, _) = without_none(read.type), without_none(written.type)
     reads = f"app.{kind}({source.topic!r}, {type_name(without_none(source.value.type)[0])})"
+    reads += f" ({where})" if where else ""
     declared = f"key={type_name(others)}" if what == "keys" else type_name(others)
     return (
         f"{source.topic}: {writer} writes {what} of type {type_name(others)} there, and {reads} "

@@ -171,16 +171,21 @@ def wrong(app: App, what: str) -> None:
         (
             "stream",
             r"^big: big \(test_readback.py:\d+\) writes values of type Order there, and "
-            r"app.stream\('big', Customer\) reads Customer: Order has no 'name', which Customer "
-            "needs. Declare it with Order, or write to another topic$",
+            r"app.stream\('big', Customer\) \(test_readback.py:\d+\) reads Customer: "
+            "Order has no 'name', which Customer needs. "
+            "Declare it with Order, or write to another topic$",
         ),
-        ("table", r"stream 'orders' writes .* app.table\('latest', Customer\) reads Customer"),
+        (
+            "table",
+            r"stream 'orders' writes .* app.table\('latest', Customer\) \(test_.*:\d+\) reads",
+        ),
         ("global", r"big \(test_readback.py:\d+\) writes .* app.global_table\('latest', Customer"),
         ("late", r"'n' writes values of type Order there"),
         (
             "key",
             r"^numbered: stream 'orders' writes keys of type int there, and "
-            r"app.stream\('numbered', Order\) reads Customer: .* Declare it with key=int, or",
+            r"app.stream\('numbered', Order\) \(test_readback.py:\d+\) reads Customer: "
+            ".* Declare it with key=int, or",
         ),
     ],
 )
