@@ -33,11 +33,8 @@ def _telling(owner: str, operation: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return operation(*args, **kwargs)
-        except TypeError as error:
-            # Of the call itself, not of what it does.
-            at = error.__traceback__
-            if at is not None and at.tb_next is None:
-                _refuse(owner, operation, kwargs)
+        except TypeError:
+            _refuse(owner, operation, kwargs)
             raise
 
     call.tells_keywords = True  # type: ignore[attr-defined]
