@@ -125,3 +125,18 @@ def test_what_expires_later_because_it_was_written_again_leaves_a_tombstone() ->
     time.watermark = 200
     rows = store.changes()
     assert (list(rows.keys), list(rows.values)) == ([b"k"], [None])
+
+
+def test_the_first_and_last_are_not_those_that_only_the_disk_still_has(tmp_path: Path) -> None:
+    disk = _disk(tmp_path)
+    disk.write(dict.fromkeys(KEYS, b"1"), 50)
+    store = Store("log", serde_for(int), At())
+    store.attach(disk)
+    for key in (*KEYS[:3], *KEYS[-2:]):
+        store.delete(key, 0)
+    store.put(KEYS[20], 2, 0)
+    assert store.first(b"", b"9") == (KEYS[3], 1)
+    assert store.last(b"", b"9") == (KEYS[-3], 1)
+    assert store.first(KEYS[0], KEYS[3]) is None is store.last(KEYS[0], KEYS[3])
+    assert store.last(KEYS[5], KEYS[21]) == (KEYS[20], 2)
+    store.close()
