@@ -1,0 +1,104 @@
+"""The append in one function: to the byte what the others write."""
+
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamkit.codec import encode
+from streamkit.log.directory import Log
+from streamkit.log.quick import Quick
+from streamkit.records import TopicPartition
+
+TP = TopicPartition("events", 0)
+CONFIG = {"segment.bytes": "1024", "index.interval.bytes": "150", "segment.ms": "100"}
+
+
+class Still:
+    """A clock that stands where it is put."""
+
+    ms = 1_000_000
+
+    def now(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1000
+
+
+class Long(Quick):
+    """Leaves every append to the others."""
+
+    def append(self, batch, header):
+        return None
+
+
+appends = st.lists(
+    st.tuples(
+        st.lists(st.binary(max_size=60), min_size=1, max_size=5),
+        st.integers(1_000_000, 1_000_300),
+        st.sampled_from([None, None, None, 7]),
+        st.integers(0, 60),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(appends=appends)
+def test_it_leaves_the_files_and_the_control_block_that_the_long_way_leaves(
+    appends, tmp_path_factory
+):
+    counted = Counted()
+    roots = [tmp_path_factory.mktemp("log") for _ in range(2)]
+    for root, kind in zip(roots, (counted, Long), strict=True):
+        fill(root, kind, appends)
+    quick, long = (bytes_below(root) for root in roots)
+    assert quick == long
+    if sum(producer is None for _, _, producer, _ in appends) > 10:
+        assert counted.appended, "the quick way was never taken"
+
+
+class Counted:
+    """Makes those that count what they appended."""
+
+    def __init__(self) -> None:
+        self.appended = 0
+
+    def __call__(self, *args):
+        made = Quick(*args)
+        append = made.append
+
+        def counting(batch, header):
+            end = append(batch, header)
+            self.appended += end is not None
+            return end
+
+        made.append = counting
+        return made
+
+
+def fill(root: Path, kind, appends) -> None:
+    clock = Still()
+    with Log.open(root, fsync="never", clock=clock) as log:
+        log.create_topic("events", config=CONFIG)
+        partition = log.partition(TP)
+        partition._quick = kind(partition._access, partition._appender, partition._segments)
+        sequence = 0
+        for values, time, producer, pause in appends:
+            clock.ms += pause
+            kwargs = {}
+            if producer is not None:
+                kwargs = {"producer_id": 7, "producer_epoch": 0, "base_sequence": sequence}
+                kwargs["transactional"] = True
+                sequence += len(values)
+            partition.append([encode(values, timestamps=time, **kwargs)])
+
+
+def bytes_below(root: Path) -> dict[str, bytes]:
+    folder = root / "events-0"
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != "partition.metadata"
+    }
