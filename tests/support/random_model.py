@@ -14,6 +14,7 @@ from random_apps import (
     Waits,
     bad,
     both,
+    in_vain,
     kept,
     mapped,
     row_of,
@@ -138,7 +139,8 @@ class Model:
             else:
                 passed.append(event)
         if step.fails.then != "skip":
-            self.found[f"dead{number}"] = _counted(dead)
+            again = number in self._mended and in_vain(number)
+            self.found[f"dead{number}"] = _counted(dead * 2 if again else dead)
         if number in self._mended:
             passed += [replace(event, frontier=AFTER_ALL) for event in dead]
         return passed
