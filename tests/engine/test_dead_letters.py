@@ -216,6 +216,49 @@ def test_what_is_given_up_holds_up_nothing() -> None:
         assert run.values("out") == [[2]]
 
 
+def test_what_is_given_up_before_its_turn_goes_back_and_keeps_its_place() -> None:
+    broken = Broken({1})
+    with started(shop(broken, "key")) as run:
+        for number in (1, 2, 3):
+            run.send("numbers", number, key="a")
+        run.run()
+        broken.numbers.clear()
+        _, second, _ = letters(run).waiting()
+        choice = Choice(at=frozenset([(second.at.partition, second.offset)]))
+        letters(run).give_back(choice, discard=True, clock=run.clock)
+        run.run()
+        assert sorted(dead.value for dead in letters(run).waiting()) == [b"1", b"2", b"3"]
+        assert run.retry() == 3
+        run.run()
+        assert run.values("out")[-1] == [1, 2, 3]
+
+
+def test_what_came_back_and_waits_for_an_answer_has_come_back_after_a_crash_too() -> None:
+    app, broken = App("shop"), Broken({1})
+
+    @app.stream("numbers", int).process(
+        name="asked", to="out", order="key", on_error=dlq(mode="key")
+    )
+    async def asked(number: int) -> int:
+        await asyncio.sleep(1)
+        broken.check(number)
+        return number
+
+    with app.test(1) as run:
+        for number in (1, 2):
+            run.send("numbers", number, key="a")
+        run.run()
+        broken.numbers.clear()
+        assert run.retry() == 2
+        run.step()
+        run.commit()
+        run.crash()
+        run.send("numbers", 3, key="a")
+        run.run()
+        assert run.values("out") == [1, 2, 3]
+        assert list(letters(run).waiting()) == []
+
+
 def test_records_of_a_stream_come_back_as_bytes_and_are_decoded() -> None:
     def declared(type_: Any, mode: Any) -> App:
         app = App("shop")
