@@ -66,10 +66,10 @@ PATHS = (
         "filter-map",
         "filter + map, typed JSON",
         {
-            "ours": 500_000,
-            "loop": 500_000,
-            "bytewax_log": 500_000,
-            "bytewax": 500_000,
+            "ours": 1_000_000,
+            "loop": 1_000_000,
+            "bytewax_log": 1_000_000,
+            "bytewax": 1_000_000,
             "quixstreams": 200_000,
         },
         {"bytewax_log": 1.0, "quixstreams": 3.0},
@@ -78,8 +78,8 @@ PATHS = (
         "windowed-count",
         "windowed count, final results",
         {
-            "ours": 500_000,
-            "loop": 500_000,
+            "ours": 1_000_000,
+            "loop": 1_000_000,
             "bytewax_log": 100_000,
             "bytewax": 100_000,
             "quixstreams": 50_000,
@@ -89,7 +89,7 @@ PATHS = (
     Path(
         "keyed-count",
         "count of each key, each with its changes",
-        {"ours": 500_000, "loop": 500_000, "bytewax_log": 200_000, "bytewax": 200_000},
+        {"ours": 1_000_000, "loop": 1_000_000, "bytewax_log": 200_000, "bytewax": 200_000},
         {"bytewax_log": 1.0},
     ),
     Path(
@@ -101,7 +101,7 @@ PATHS = (
     Path(
         "table-join",
         "join with a table of 1,000 rows",
-        {"ours": 500_000, "loop": 500_000, "bytewax_log": 500_000, "bytewax": 500_000},
+        {"ours": 1_000_000, "loop": 1_000_000, "bytewax_log": 1_000_000, "bytewax": 1_000_000},
         {"bytewax_log": 1.0},
     ),
     Path(

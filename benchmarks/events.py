@@ -162,10 +162,10 @@ def expected(path: str, count: int) -> Summary:
 def _running(count: int) -> Summary:
     counts: dict[str, int] = {}
     total = 0
-    for order in orders(count):
+    for order in chain(orders(count), closing_orders(count)):
         counts[order.user] = so_far = counts.get(order.user, 0) + 1
         total += so_far
-    return Summary(count, total)
+    return Summary(count + USERS, total)
 
 
 def _as_of(count: int) -> Summary:
@@ -207,13 +207,16 @@ def _sessions(count: int) -> int:
 
 
 def summary(path: str, values: list[bytes], count: int) -> Summary:
-    """The summary of what did come out, as JSON values of `Invoice` or `Count`."""
+    """The summary of what did come out: JSON of a `Pair`, `Invoice`, running count or `Count`."""
     if path in ("interval-join", "as-of-join"):
         pairs = [msgspec.json.decode(value, type=Pair) for value in values]
         return Summary(len(pairs), sum(abs(each.paid - each.unpaid) for each in pairs))
     if path in ("filter-map", "table-join"):
         nets = [msgspec.json.decode(value, type=Invoice).net for value in values]
         return Summary(len(nets), sum(round(net * 100) for net in nets))
+    if path == "keyed-count":
+        running = [msgspec.json.decode(value, type=int) for value in values]
+        return Summary(len(running), sum(running))
     counts = [msgspec.json.decode(value, type=Count) for value in values]
     # Some engines close the closing orders' windows at the end of the input, some do not.
     closed = [each.count for each in counts if each.start <= _end(count)]

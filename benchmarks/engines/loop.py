@@ -115,7 +115,7 @@ def keyed_count() -> Step:
             assert value is not None
             order = decode(value)
             counts[order.user] = count = counts.get(order.user, 0) + 1
-            values.append(encode(Count(order.user, order.at, count)))
+            values.append(encode(count))
             timestamps.append(order.at)
         return list(columns.keys), values, timestamps
 

@@ -50,11 +50,7 @@ def windowed_count(app: App, orders: Stream[Order]) -> object:
 
 
 def keyed_count(app: App, orders: Stream[Order]) -> object:
-    @orders.count().process(to=OUT)
-    def named(count: Record[int]) -> Count:
-        return Count(count.key, count.timestamp, count.value)
-
-    return named
+    return orders.count(to=OUT)
 
 
 def sessions(app: App, orders: Stream[Order]) -> object:
