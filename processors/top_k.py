@@ -62,6 +62,6 @@ def top_k(
     window = tumbling(every, grace=grace)
     known = stream.filter(called(f"{label}-about", about))
     totals = known.by(item, name=f"{label}-items").window(window)
-    counted: Stream[Ranked] = totals.aggregate()(called(f"{label}-totals", add))
+    counted: Stream[Ranked] = totals.aggregate(any_order=True)(called(f"{label}-totals", add))
     ranked = counted.by(everywhere, name=f"{label}-all").window(tumbling(every))
-    return ranked.aggregate()(called(label, rank))
+    return ranked.aggregate(any_order=True)(called(label, rank))

@@ -32,7 +32,8 @@ class Fold:
     gives what there is then, of type `state`; it may change what it is given in place. `merge`
     makes one state of two, of which the first is of earlier events; None: it cannot. `result`
     makes of a state the value that is given, of type `returns`; None: it is the value. `code` are
-    the user's functions in it, besides `function`.
+    the user's functions in it, besides `function`. `by_order`: it may come to something else where
+    events come in another order.
     """
 
     function: Function
@@ -41,6 +42,7 @@ class Fold:
     merge: Callable[[Any, Any], Any] | None = None
     result: Callable[[Any], Any] | None = None
     code: tuple[Callable[..., Any], ...] = ()
+    by_order: bool = False
 
     def __str__(self) -> str:
         return f"{self.function.described}: {type_name(self.state)}"
@@ -185,7 +187,7 @@ def _outermost(name: str, of: Of[Any], beyond: Callable[[int, int], bool]) -> Ag
 
         state = tuple[int, part] | None  # type: ignore[valid-type]
         call = built_in(add, _call(name, of), where, is_timed=True)
-        return Fold(call, state, part | None, _kept(merge), result, _code(of))
+        return Fold(call, state, part | None, _kept(merge), result, _code(of), by_order=True)
 
     return Aggregate(_label(name, of), fold)
 
@@ -274,12 +276,14 @@ def collect(limit: int, of: Of[Any] = None) -> Aggregate[list[Any]]:
 
         call = built_in(add, _call("collect", of, limit), where)
         kept: Any = list.__class_getitem__(part)
-        return Fold(call, kept, kept, merge, list, _code(of))
+        return Fold(call, kept, kept, merge, list, _code(of), by_order=True)
 
     return Aggregate(_label("collect", of), fold)
 
 
-def reduced(call: Callable[..., Any], type_: Any, name: str | None = None) -> Fold:
+def reduced(
+    call: Callable[..., Any], type_: Any, name: str | None = None, *, any_order: bool = False
+) -> Fold:
     """A fold with a function that makes one event of two: the first is taken as it is."""
     fn = function(call, leading=2, name=name)
     if fn.extras or fn.wants_record:
@@ -291,7 +295,7 @@ def reduced(call: Callable[..., Any], type_: Any, name: str | None = None) -> Fo
 
     takes = (("sofar", known), ("event", known))
     made = Function(add, fn.name, fn.where, False, (), known, False, takes)
-    return Fold(made, known, known, call, code=(call,))
+    return Fold(made, known, known, call, code=(call,), by_order=not any_order)
 
 
 def folded(
@@ -300,6 +304,7 @@ def folded(
     merge: Callable[..., Any] | None = None,
     *,
     window: bool = False,
+    any_order: bool = False,
 ) -> Fold:
     """A user's own fold: from what there is so far, None at first, and an event.
 
@@ -314,7 +319,8 @@ def folded(
         merging = function(merge, leading=2)
         if merging.extras or merging.wants_record:
             raise TopologyError(f"merge= {merging.described}: it takes two states, nothing else")
-    return Fold(fn, fn.returns, fn.returns, merge, code=() if merge is None else (merge,))
+    code = () if merge is None else (merge,)
+    return Fold(fn, fn.returns, fn.returns, merge, code=code, by_order=not any_order)
 
 
 # What aggregates are made of.

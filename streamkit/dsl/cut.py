@@ -10,7 +10,14 @@ from typing import Any
 
 from streamkit.dsl.circles import steps_to_cut_off
 from streamkit.dsl.nodes.drawn import drawn_behind
-from streamkit.dsl.nodes.in_order import InOrder, comes_as_read, goes_by_time, is_plain
+from streamkit.dsl.nodes.in_order import (
+    InOrder,
+    comes_as_read,
+    comes_mixed,
+    goes_by_order,
+    goes_by_time,
+    is_plain,
+)
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
@@ -94,10 +101,10 @@ def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
 
 
 def _placed(nodes: tuple[Node, ...]) -> set[Node]:
-    """Behind which, or before which, order matters if trees are cut there: steps that go by time
-    come to know it of nothing else."""
+    """Behind which, or before which, order matters if trees are cut there: steps that go by it come
+    to know it of nothing else."""
     found: set[Node] = set()
-    for step in filter(None, map(goes_by_time, nodes)):
+    for step in filter(None, (goes_by_time(node) or goes_by_order(node) for node in nodes)):
         found.add(step)
         node = step.above
         while node is not None and is_plain(node):
@@ -219,13 +226,17 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
 
 
 def _put_in_order(streams: list[StreamSource], children: _Tree) -> None:
-    """Have steps that go by time be given their events in that order.
+    """Have steps that go by time be given their events in that order, and those that go by the
+    order of events if that is another one in every run.
 
     One stream as it is read from outside brings time with its events: there is nothing to wait for.
     """
-    for step in [step for step in map(goes_by_time, children) if step is not None]:
-        if len(streams) == 1 and comes_as_read(step, children):
-            continue
+    alone = len(streams) == 1
+    timed = [step for step in map(goes_by_time, children) if step is not None]
+    steps = [step for step in timed if not (alone and comes_as_read(step, children))]
+    folds = [fold for fold in map(goes_by_order, children) if fold is not None]
+    steps += [fold for fold in folds if comes_mixed(fold, children)]
+    for step in steps:
         before = next(node for node, after in children.items() if step in after)
         held = InOrder(step.parent, step)
         children[before] = tuple(held if node is step else node for node in children[before])

@@ -63,7 +63,9 @@ def together(
     call = built_in(
         add_timed if is_timed else add, f"aggregates({', '.join(called)})", where, is_timed=is_timed
     )
-    return Fold(call, kept, made, merge, result, tuple(one for fold in folds for one in fold.code))
+    code = tuple(one for fold in folds for one in fold.code)
+    by_order = any(fold.by_order for fold in folds)
+    return Fold(call, kept, made, merge, result, code, by_order=by_order)
 
 
 def _struct(fields: dict[str, Any]) -> Any:

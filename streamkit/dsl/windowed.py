@@ -48,6 +48,7 @@ class WindowedStream(Generic[V]):
         to: str | None = None,
         emit: Emit = "final",
         merge: Callable[[Any, Any], Any] | None = None,
+        any_order: bool = False,
         name: str | None = None,
     ) -> "Folding[V]":
         """Decorate a function from what there is so far (None at first) and an event to what there
@@ -56,10 +57,13 @@ class WindowedStream(Generic[V]):
         For sessions, `merge` makes one of what two sessions have come to, the earlier one first.
         Without it sessions keep their events, and fold them when a result is given; as sliding
         windows always do. Such a function is given values (and the Window), in order of time.
+
+        Behind `by` final results are made of events in order of time, so that they are the same in
+        every run. `any_order` says that the function comes to the same in any order, and saves it.
         """
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
-            fold = agg.folded(call, name, merge, window=True)
+            fold = agg.folded(call, name, merge, window=True, any_order=any_order)
             given = (fold.state, "what it returned before")
             check_fit(fold.function, [given, self._stream._given])
             return self._fold(fold, call, fold.function.name, to, emit)
@@ -70,7 +74,12 @@ class WindowedStream(Generic[V]):
     def reduce(self, fn: Callable[[V, V], V], /) -> "Step[[V, V], V, V]": ...
     @overload
     def reduce(
-        self, *, to: str | None = None, emit: Emit = "final", name: str | None = None
+        self,
+        *,
+        to: str | None = None,
+        emit: Emit = "final",
+        any_order: bool = False,
+        name: str | None = None,
     ) -> "Reducing[V]": ...
     def reduce(
         self,
@@ -78,12 +87,16 @@ class WindowedStream(Generic[V]):
         *,
         to: str | None = None,
         emit: Emit = "final",
+        any_order: bool = False,
         name: str | None = None,
     ) -> Any:
-        """Decorate a function that makes one event of two; the first is taken as it is."""
+        """Decorate a function that makes one event of two; the first is taken as it is.
+
+        `any_order`: see `aggregate`.
+        """
 
         def decorate(call: Callable[..., Any]) -> "Step[..., Any, Any]":
-            fold = agg.reduced(call, self._stream._value.type, name)
+            fold = agg.reduced(call, self._stream._value.type, name, any_order=any_order)
             check_fit(fold.function, [self._stream._given, self._stream._given])
             return self._fold(fold, call, fold.function.name, to, emit)
 

@@ -29,14 +29,14 @@ def made(name: str, *parts: Any) -> bytes:
     return b"%s:%s" % (name.encode(), _digest(repr(parts).encode()))
 
 
-def among_equals(events: Iterable[Any], encode: Callable[[Any], bytes | None]) -> list[str]:
+def among_equals(events: Iterable[Any], encode: Callable[[Any], bytes | None]) -> list[bytes]:
     """A name of each of the events of one key and time, whatever order they came in."""
     count: dict[bytes, int] = {}
     names = []
     for event in events:
         data = _digest(encode(event) or b"")
         count[data] = number = count.get(data, -1) + 1
-        names.append(f"{data.decode()}.{number}")
+        names.append(b"%s.%d" % (data, number))
     return names
 
 

@@ -42,7 +42,7 @@ def test_a_key_change_before_a_window_cuts_the_app_in_two() -> None:
     app = App("shop")
     orders = app.stream("orders", Order)
 
-    @orders.by("customer").window(MINUTE).aggregate(to="totals")
+    @orders.by("customer").window(MINUTE).aggregate(to="totals", any_order=True)
     def total(sofar: int | None, order: Order) -> int:
         return (sofar or 0) + order.amount
 

@@ -64,6 +64,29 @@ def goes_by_time(node: Node) -> Process | WindowFold | None:
     return node if isinstance(node, WindowFold) and isinstance(node.emit, Every) else None
 
 
+def goes_by_order(node: Node) -> WindowFold | None:
+    """A node whose results come when time has passed its events, and depend on their order."""
+    is_one = isinstance(node, WindowFold) and node.emit == "final" and node.fold.by_order
+    return node if is_one else None  # type: ignore[return-value]
+
+
+def comes_mixed(node: Node, nodes: Collection[Any]) -> bool:
+    """Whether a node among these is given events that were handed over, in whatever order others
+    came between them."""
+    for above in (node.above, *node.also_after()):
+        if above is None:
+            continue
+        if above not in nodes:
+            return True
+        # What comes of time comes in order of time.
+        in_order = isinstance(above, OnTimer) or (
+            isinstance(above, WindowFold) and above.emit == "final"
+        )
+        if not in_order and comes_mixed(above, nodes):
+            return True
+    return False
+
+
 def comes_as_read(node: StreamNode, nodes: Collection[Any]) -> bool:
     """Whether a node among these is given the events of a topic from outside, as they are read and
     of the time they bear."""

@@ -11,7 +11,7 @@ are the same, or there are none, that in which they are given here.
 from collections.abc import Callable
 from typing import Any
 
-from streamkit.dsl.nodes.in_order import InOrder, first_before, meets
+from streamkit.dsl.nodes.in_order import InOrder, first_before, goes_by_order, meets
 from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.waiting import WaitingRow
 from streamkit.engine.hot.moment import NEVER
@@ -43,6 +43,8 @@ def _acting(node: InOrder, site: Site) -> Callable[[int], bool]:
         timers = timers_of(node.step, site)
         assert timers is not None, "or its events would not be kept"
         return timers.reach
+    if goes_by_order(node.step) is not None:
+        return lambda came: True  # what it gives is due once all have been given
     (windows,) = (timed for timed, one in site.timed if one is node.step)
 
     def advance(came: int) -> bool:

@@ -59,6 +59,7 @@ class IntervalJoin:
         earlier, later = (other.keep, mine.keep + 1)
         is_left = number == 0
         cursor, placed, drawn = self._cursor, self._placed, self._drawn
+        told = placed or drawn
         name, own_row = self._name, mine.store.get
         write, other_write = self._writes[number], self._writes[1 - number]
 
@@ -67,8 +68,8 @@ class IntervalJoin:
             if data is None:
                 return
             origin, root, own = cursor.origin, cursor.root, ordered(stamp)
-            rows, met, which = moments(data), False, ""
-            if drawn:
+            rows, met, which = moments(data), False, b""
+            if told:
                 here = own_row(rows + own) or ()
                 equals = [each[1] for each in here] if marked else here
                 which = among_equals([*equals, value], write)[-1]
@@ -79,16 +80,17 @@ class IntervalJoin:
                         put(row, [(True, each[1]) for each in events], at)
                     events = [each[1] for each in events]
                 when = max(at, stamp)
-                if placed:
-                    # Whichever of the two came first: pairs of one time are in order by theirs.
-                    cursor.origin = own + row[-8:] if is_left else row[-8:] + own
-                others = among_equals(events, other_write) if drawn else ()
+                others = among_equals(events, other_write) if told else ()
                 for index, event in enumerate(events):
-                    if drawn:
-                        # Whichever of the two came first.
-                        one, two = (stamp, which), (at, others[index])
-                        pair_of = (one, two) if is_left else (two, one)
-                        cursor.root = made(name, data, *pair_of)
+                    if told:
+                        # Whichever of the two came first: pairs of one time are in order by theirs,
+                        # and then by what they are.
+                        one, two = (own, which), (row[-8:], others[index])
+                        first, second = (one, two) if is_left else (two, one)
+                        if placed:
+                            cursor.origin = first[0] + second[0] + first[1] + second[1]
+                        if drawn:
+                            cursor.root = made(name, data, first, second)
                     if is_left:
                         pair(key, value, event, when)
                     else:
@@ -130,12 +132,14 @@ class IntervalJoin:
 
     def _give_alone(self, number: int, data: bytes, stamp: int) -> None:
         root = self._cursor.root
-        self._cursor.origin = ordered(stamp) * 2
         for _, events in self._sides[number].events(data, stamp, stamp + 1):
-            alike = [event for _, event in events] if self._drawn else []
+            told = self._drawn or self._placed
+            alike = [event for _, event in events] if told else []
             which = among_equals(alike, self._writes[number])
             for index, (met, event) in enumerate(events):
                 if not met:
+                    if self._placed:
+                        self._cursor.origin = ordered(stamp) * 2 + which[index]
                     if self._drawn:
                         self._cursor.root = made(self._name, data, number, stamp, which[index])
                     left, right = (event, None) if number == 0 else (None, event)

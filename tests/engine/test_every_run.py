@@ -1,4 +1,5 @@
-"""What is drawn depends on what an event goes back to, and not on when it came, or between whom."""
+"""What is drawn, and what is folded in order, depends on events, and not on when they were read, or
+between whom."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,7 +9,21 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from streamkit import App, Context, State, Timer, dlq, retry, session, tumbling
+from streamkit import (
+    App,
+    Context,
+    State,
+    Timer,
+    count,
+    dlq,
+    first,
+    hopping,
+    last,
+    retry,
+    session,
+    sliding,
+    tumbling,
+)
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.testing import TestRun
 
@@ -138,6 +153,49 @@ def timed(a: Any, b: Any) -> None:
     fired.process(name="behind", to="fired-out")(drawn)
 
 
+def windowed(a: Any, window: Any) -> Any:
+    return a.by("k", name="k").window(window)
+
+
+def collected(a: Any, b: Any) -> None:
+    windowed(a, hopping("4ms", "2ms")).collect(50, "n", to="out")
+
+
+def reduced_by_another_key(a: Any, b: Any) -> None:
+    again = a.by("n", name="n").by("k", name="k").window(tumbling("4ms", grace="9ms"))
+    again.reduce(to="out", name="both")(in_order)
+
+
+def in_order(one: Item, other: Item) -> Item:
+    return Item(one.n * 31 % 999_983 + other.n, other.k)
+
+
+def folded_in_sessions(a: Any, b: Any) -> None:
+    @windowed(a, session("2ms", grace="9ms")).aggregate(to="out")
+    def told(sofar: str | None, item: Item) -> str:
+        return f"{sofar} {item.n}"
+
+
+def what_has_met_is_folded(a: Any, b: Any) -> None:
+    near = a.by("k", name="k").join(b.by("k", name="l"), within="5ms", how="left", name="met")
+
+    @near
+    def both(one: Item, other: Item | None) -> Item:
+        return Item(one.n * 100 + (other.n if other else 0), one.k)
+
+    @both.window(sliding("4ms")).aggregate(to="out")
+    def told(sofar: str | None, item: Item) -> str:
+        return f"{sofar} {item.n}"
+
+
+def first_and_last(a: Any, b: Any) -> None:
+    parts = {"one": first("n"), "other": last("n"), "all": count()}
+    windowed(a, tumbling("4ms")).aggregates(**parts, to="out", name="some")
+
+
+ORDERED = (
+    collected, reduced_by_another_key, folded_in_sessions, what_has_met_is_folded, first_and_last,
+)  # fmt: skip
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,
     waited_for, tried_again, set_aside, timed,
@@ -150,8 +208,8 @@ def app_of(shape: Callable[[Any, Any], None]) -> App:
     return app
 
 
-def results(app: App, seed: int | None) -> Counter[tuple[Any, ...]]:
-    """Of what is sent at once, or, by a seed, mixed and with crashes."""
+def results(app: App, seed: int | None, together: int = 2) -> Counter[tuple[Any, ...]]:
+    """Of what is sent at once, or, by a seed, mixed and with crashes; so many of one time."""
     dice = Random(seed)
     options: Any = {} if seed is None else {"members": 1 + seed % 3, "batch": 1 + seed}
     with TestRun(app.topology(), PARTITIONS, **options) as t:
@@ -160,7 +218,8 @@ def results(app: App, seed: int | None) -> Counter[tuple[Any, ...]]:
         for n in range(80):
             # Two are alike, but for where they are; some are late.
             item, late = Item(n // 2, "xyz"[n // 2 % 3]), 20 * (n % 26 < 2)
-            at = {"partition": n * 7 // 4 % PARTITIONS, "timestamp": max(0, n // 2 - late)}
+            time = max(0, n // together - late)
+            at = {"partition": n * 7 // 4 % PARTITIONS, "timestamp": time}
             if (topic := "ab"[n // 6 % 2]) in t._backend.topics():
                 t.send(topic, item, **at)
             if seed is not None and dice.random() < 0.3:
@@ -170,7 +229,13 @@ def results(app: App, seed: int | None) -> Counter[tuple[Any, ...]]:
         t.finish(10_000)
         topics = [topic for topic in ("out", "fired-out", "dead") if topic in t._backend.topics()]
         return Counter(
-            (topic, r.key, r.value, r.timestamp, dict(r.headers).get("__streamkit.errors.root"))
+            (
+                topic,
+                r.key,
+                repr(r.value),
+                r.timestamp,
+                dict(r.headers).get("__streamkit.errors.root"),
+            )
             for topic in topics
             for r in t.topic(topic)
         )
@@ -186,6 +251,18 @@ def test_ids_are_the_same_however_events_were_mixed(shape: Callable[[Any, Any], 
     assert max(at_once.values()) == 1  # no two are alike
     for seed in (0, 4):
         again = results(app, seed)
+        assert again == at_once, (again - at_once, at_once - again)
+
+
+@pytest.mark.parametrize("shape", ORDERED)
+def test_what_is_folded_is_the_same_however_events_were_mixed(
+    shape: Callable[[Any, Any], None],
+) -> None:
+    app = app_of(shape)
+    at_once = results(app, None, together=7)
+    assert at_once
+    for seed in (0, 4):
+        again = results(app, seed, together=7)
         assert again == at_once, (again - at_once, at_once - again)
 
 
