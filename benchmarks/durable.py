@@ -5,17 +5,19 @@ waiting for the disk is what it is about. What a disk takes for a sync changes f
 the next by more than what is compared here. So candidates take turns append by append, each going
 first as often as the other, and what counts is how long one append takes at the median.
 
-Many processes are compared with one, and beside it as many processes are that append to files of
-their own with nothing but the codec: what those gain over one of them is all that the disk and the
-processors have to give.
+Many processes are compared with one, and beside it as many processes are that append with nothing
+but the codec: to files of their own, or to one by turns, where one sync serves all that wait. What
+those gain over one of them is all that the disk and the processors have to give.
 """
 
+import mmap
 import os
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from fcntl import LOCK_EX, LOCK_UN, flock
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -31,6 +33,8 @@ APPENDS = 2000
 PAIR_SECONDS = 5.0
 """Two candidates take so many turns, or as many as fit into this time."""
 TRANSACTION = 500
+
+POSITION = struct.Struct("=Q")
 
 PROCESSES = 8
 PROCESS_SECONDS = 0.5
@@ -64,6 +68,32 @@ class Writes:
 
     def __del__(self) -> None:
         os.close(self._fd)
+
+
+class SharedWrites:
+    """The same by several processes into one file: a lock to write, and one to sync for all."""
+
+    def __init__(self, path: Path) -> None:
+        self._data, self._write, self._sync = (
+            os.open(f"{path}{name}", os.O_CREAT | os.O_RDWR) for name in ("", ".write", ".sync")
+        )
+        os.ftruncate(self._write, mmap.PAGESIZE)
+        self._page = mmap.mmap(self._write, mmap.PAGESIZE)
+        """Two positions: up to where it is written, and up to where it is synced."""
+
+    def __call__(self) -> None:
+        batch = codec.encode([VALUE], timestamps=time.time_ns() // 1_000_000)
+        flock(self._write, LOCK_EX)
+        (at,) = POSITION.unpack_from(self._page, 0)
+        end = at + os.pwrite(self._data, batch, at)
+        POSITION.pack_into(self._page, 0, end)
+        flock(self._write, LOCK_UN)
+        flock(self._sync, LOCK_EX)
+        if POSITION.unpack_from(self._page, POSITION.size)[0] < end:
+            (written,) = POSITION.unpack_from(self._page, 0)
+            os.fdatasync(self._data)
+            POSITION.pack_into(self._page, POSITION.size, written)
+        flock(self._sync, LOCK_UN)
 
 
 class TransactionsOf:
@@ -122,8 +152,9 @@ with open_backend(sys.argv[1]) as log:
 WRITER = """
 import sys
 from pathlib import Path
-from benchmarks.durable import Writes, repeat
-repeat(Writes(Path(sys.argv[1]), 1), float(sys.argv[2]))
+from benchmarks.durable import SharedWrites, Writes, repeat
+file = Path(sys.argv[1])
+repeat(SharedWrites(file) if sys.argv[3] else Writes(file, 1), float(sys.argv[2]))
 """
 
 
@@ -148,11 +179,12 @@ def appenders(log: Backend, seconds: float, partitions: Sequence[int]) -> float:
     )
 
 
-def writers(file: Path, seconds: float, processes: int) -> float:
-    """The same of processes that write into a plain file each."""
+def writers(file: Path, seconds: float, processes: int, *, shared: bool = False) -> float:
+    """The same of bare processes that write into a plain file each, or all into a `shared` one."""
+    names = ("raw-of-all" if shared else f"raw-of-{number}" for number in range(processes))
     return together(
-        [sys.executable, "-c", WRITER, str(file.with_name(f"raw-of-{number}")), str(seconds)]
-        for number in range(processes)
+        [sys.executable, "-c", WRITER, str(file.with_name(name)), str(seconds), "shared" * shared]
+        for name in names
     )
 
 
@@ -195,7 +227,8 @@ def measure(scale: float) -> list[Row]:
                 "same": partial(appenders, log, seconds, same),
                 "own": partial(appenders, log, seconds, own),
                 "raw alone": partial(writers, file, seconds, 1),
-                "raw": partial(writers, file, seconds, PROCESSES),
+                "raw own": partial(writers, file, seconds, PROCESSES),
+                "raw same": partial(writers, file, seconds, PROCESSES, shared=True),
             },
             PROCESS_ROUNDS if scale >= 1 else 1,
         )
@@ -209,8 +242,10 @@ def measure(scale: float) -> list[Row]:
         )
         for size in SIZES
     ]
-    gained = f"bare processes with a file each: {got['raw'] / got['raw alone']:.2f} x of one"
-    for name, where in (("same", "same partition"), ("own", "own partitions")):
+    for name, where, bare in (
+        ("same", "same partition", "one file"),
+        ("own", "own partitions", "a file each"),
+    ):
         path = f"durable append, {PROCESSES} processes, {where}"
         rows.append(
             Row(path=path, ours=got[name], beside="one process", theirs=got["alone"], goal=3.0)
@@ -219,9 +254,9 @@ def measure(scale: float) -> list[Row]:
             Row(
                 path=path,
                 ours=got[name],
-                beside=f"{PROCESSES} bare processes, a file each",
-                theirs=got["raw"],
-                note=gained,
+                beside=f"{PROCESSES} bare processes, {bare}",
+                theirs=got[f"raw {name}"],
+                note=f"they are {got[f'raw {name}'] / got['raw alone']:.2f} x of one",
             )
         )
     rows.append(
