@@ -10,9 +10,21 @@ from uuid import UUID
 import pytest
 from msgspec import Struct
 
-from streamkit import App, Context, Timer, dlq, every, session, sliding, tumbling
+from streamkit import (
+    App,
+    Context,
+    FunctionError,
+    State,
+    Timer,
+    dlq,
+    every,
+    session,
+    sliding,
+    tumbling,
+)
 from streamkit.dsl.stream import Stream
 from streamkit.engine.finishing import Finishing
+from streamkit.testing import TestRun
 
 KEYS = "abcde"
 
@@ -50,7 +62,7 @@ def wide(stream: Stream[Any], kind: str) -> Stream[Any]:
             idle = "3s" if kind == "idle" else None
             window = stream.window(tumbling("6s"), close_after_idle=idle)
         case "sliding" | "sliding changes":
-            window = stream.window(sliding("3s"))
+            window = stream.window(sliding("3s", grace="4s"))
         case "sessions" | "session changes":
             window = stream.window(session("2s"))
         case "interval":
@@ -149,6 +161,8 @@ def play(kind: str, seed: int | None) -> dict[str, dict[Any, list[Any]]]:
     with app_of(kind, slow).test(partitions=2) as t:
         for number in range(30):
             at = number * 900 + (number % 4) * 100
+            if kind in JUMPS:
+                at += number // 10 * 20_000
             t.send("orders", Order(number), key=KEYS[number % 5], timestamp=at)
         if seed is not None:
             slow.tasks = lambda: t.tasks
@@ -174,6 +188,10 @@ def play(kind: str, seed: int | None) -> dict[str, dict[Any, list[Any]]]:
         found = {topic: by_key(t.topic(topic)) for topic in TOPICS}
         assert sum(len(each) for topic in found.values() for each in topic.values()) > 30
         return found
+
+
+JUMPS = ("sliding", "sliding changes", "sessions", "session changes")
+"""Of these little closes at once as long as time goes on in small steps."""
 
 
 def by_key(records: list[Any]) -> dict[Any, list[Any]]:
@@ -265,3 +283,37 @@ def test_ids_are_different_of_what_came_of_silence_too() -> None:
             t.crash()
         ids = t.values("out")
         assert len(ids) == len(set(ids)) == 4
+
+
+@pytest.mark.parametrize("kind", ["tumbling", "timers", "async batch"])
+def test_what_fails_after_others_had_their_turn_is_given_whole_when_it_is_mended(kind: str) -> None:
+    def given(slow: Slow, broken: list[int]) -> TestRun:
+        app = App("shop")
+
+        @wide(app.stream("orders", Order), kind).process(name="taken", to="out")
+        def taken(value: Any, context: Context, seen: State[int]) -> str:
+            seen.set(seen.get(0) + 1)
+            slow.waits()
+            if slow.calls in broken:
+                broken.remove(slow.calls)
+                raise ValueError("not this one")
+            return f"{value} {context.key} {seen.get()}"
+
+        run = app.test(1)
+        for number in range(12):
+            run.send("orders", Order(number), key=KEYS[number % 5], timestamp=number * 100)
+        run.send("orders", Order(12), key="z", timestamp=60_000)
+        return run
+
+    with given(Slow(), []) as t:
+        t.run()
+        whole = t.values("out")
+        assert len(whole) > 3
+    slow = Slow()
+    with given(slow, [2, 4, 5]) as t:
+        slow.tasks = lambda: t.tasks
+        for _ in range(3):
+            with pytest.raises(FunctionError, match="not this one"):
+                t.run()
+        t.run()
+        assert t.values("out") == whole
