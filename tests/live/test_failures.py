@@ -12,7 +12,8 @@ from streamkit.backends.values import CommittedOffset
 from streamkit.engine import worker
 from streamkit.engine.live import run
 from streamkit.engine.operators import waiting
-from streamkit.errors import FunctionError, InvalidRecord, RecordTooLarge, SerdeError
+from streamkit.engine.transaction import WorkTransaction
+from streamkit.errors import FunctionError, InvalidRecord, OutOfSpace, RecordTooLarge, SerdeError
 from streamkit.records import TopicPartition
 
 
@@ -133,6 +134,26 @@ def test_what_is_in_the_state_is_not_said_to_be_skipped_with_a_record(log, kind)
     # The last window is open.
     expected = [n for n in range(9 if kind == "window" else 10) if n != 5]
     assert [int(r.value) for r in read(log, "amounts")] == expected
+
+
+def test_a_commit_that_fails_beside_a_record_is_told_with_it_and_all_is_done_again(
+    log, monkeypatch
+):
+    publish(log, [order(n) for n in range(10)])
+    with monkeypatch.context() as full:
+
+        def refuses(*_, **__):
+            raise OutOfSpace("the disk is full")
+
+        full.setattr(WorkTransaction, "commit", refuses)
+        with pytest.raises(FunctionError, match="orders-0@5") as error:
+            drain(log, plain())
+    assert "could not be committed either: the disk is full" in advice(error)
+    assert "skip the record" not in advice(error) and not read(log, "amounts")
+    with pytest.raises(FunctionError) as error:
+        drain(log, plain())
+    assert "--to offset:6" in advice(error)
+    assert [int(r.value) for r in read(log, "amounts")] == list(range(5))
 
 
 def test_what_cannot_be_done_again_before_a_stop_is_left_to_the_next_run(log, monkeypatch):
