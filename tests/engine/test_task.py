@@ -332,6 +332,11 @@ def test_headers_and_keys_go_along_and_to_can_give_another_key() -> None:
     app = App("a")
     events = app.stream("in", Event)
     events.filter(lambda event: event.n).to("out", key="n").to("same")
+
+    def of_both(record: Record[Event]) -> str:
+        return f"{record.key}-{record.value.n}"
+
+    events.by(of_both).to("both")
     task = _task(app)
     columns = Columns([0], [5], [b"k"], [b'{"n":3}'], [(("trace", b"1"),)])
     task.feed(TopicPartition("in", 0), columns)
@@ -339,6 +344,7 @@ def test_headers_and_keys_go_along_and_to_can_give_another_key() -> None:
     rows = task.drain().rows
     assert (rows["out"].keys, rows["out"].headers) == ([b"3"], [(("trace", b"1"),)])
     assert rows["same"].keys == [b"k"]
+    assert (rows["both"].keys, rows["both"].headers) == ([b"k-3"], [(("trace", b"1"),)])
 
 
 def test_a_repartitioned_event_that_is_behind_takes_along_how_far_time_was() -> None:
