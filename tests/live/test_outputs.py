@@ -90,9 +90,16 @@ def test_markers_go_everywhere_after_the_rows(log, given):
     assert [r.value for r in found if r.partition == partition_for(b"a", 3)] == [b"1", None]
 
 
-def test_many_records_are_cut_into_batches_that_a_topic_takes(log, given):
-    given(Drained({"out": rows(*[(b"k", b"x" * 1000) for _ in range(3000)])}))
-    assert [r.timestamp for r in records(log)] == list(range(3000))
+@pytest.mark.parametrize("headers", [False, True])
+def test_many_records_are_cut_into_batches_that_a_topic_takes(log, given, headers):
+    some = rows(*[(b"k", b"x" * 1000) for _ in range(3000)])
+    if headers:
+        noted = [(("n", b"%d" % n),) for n in range(3000)]
+        some = Rows(some.keys, some.values, some.timestamps, noted)
+    given(Drained({"out": some}))
+    found = records(log)
+    assert [r.timestamp for r in found] == list(range(3000))
+    assert not headers or [dict(r.headers)["n"] for r in found] == [b"%d" % n for n in range(3000)]
 
 
 def test_a_topic_that_takes_less_than_before_gets_smaller_batches(log, transaction, member):
