@@ -20,6 +20,8 @@ logger = logging.getLogger("streamkit.engine")
 
 PATIENCE = 2.0
 """Seconds for which a transaction is open before it is worth a line that it is waited for."""
+STILL = 10.0
+"""Seconds for which they have committed nothing before it is worth a line that they are."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class Others:
         self._place = place
         self._clock = clock
         self._held: dict[TopicPartition, _Held] = {}
+        self._left: dict[TopicPartition, int] = {}  # what they have not read, and where they are
+        self._left_since: float | None = None  # None: that was told
         writes = frozenset((*topology.sinks, *topology.internal))
         handed = (
             topic
@@ -58,25 +62,30 @@ class Others:
         """Whether they have processed and committed all there is, and what they hand over can be
         read. `here`: the tasks that are not theirs.
 
-        What stays open for long where they hand over is told, with how long that may take.
+        What stays open for long where they hand over is told, with how long that may take, and
+        when nothing comes of them.
         """
         # In this order: what they have committed, they have given before.
-        reached = self._have_read_all(here) and not self._keep_back()
-        if not reached:
-            self._tell()
-        return reached
+        left = self._not_read(here)
+        if not left and not self._keep_back():
+            return True
+        now = self._clock.monotonic()
+        self._tell_open(now)
+        self._tell_left(left, now)
+        return False
 
-    def _have_read_all(self, here: Container[Unit]) -> bool:
+    def _not_read(self, here: Container[Unit]) -> dict[TopicPartition, int]:
+        """What they have still to process, and where they are there."""
         elsewhere = list(self._elsewhere(here))
         if not elsewhere:
-            return True
+            return {}
         committed = self._place.backend.committed(self._topology.app)
-        return all(
-            at in committed
-            and committed[at].offset >= self._place.end(at)
-            and not is_waiting(committed[at].metadata, at)
-            for at in elsewhere
-        )
+        found = {at: committed[at].offset if at in committed else -1 for at in elsewhere}
+        return {
+            at: offset
+            for at, offset in found.items()
+            if offset < self._place.end(at) or is_waiting(committed[at].metadata, at)
+        }
 
     def _elsewhere(self, here: Container[Unit]) -> Iterator[TopicPartition]:
         for sub in self._topology.subtopologies:
@@ -91,9 +100,26 @@ class Others:
         backend = self._place.backend
         return any(backend.end(at) < backend.offsets(at).log_end for at in self._handed)
 
-    def _tell(self) -> None:
+    def _tell_left(self, left: dict[TopicPartition, int], now: float) -> None:
+        """Once each time that they stand still."""
+        if left != self._left:
+            self._left, self._left_since = left, now
+        elif left and self._left_since is not None and now - self._left_since >= STILL:
+            self._left_since = None
+            first, *others = sorted(left)
+            more = f" and {len(others)} more partitions" if others else ""
+            logger.warning(
+                "the end waits for other processes of the app, which have %s%s to read and have "
+                "committed nothing for %.0f s: they are slow or stopped. Who they are: streamkit "
+                "groups describe %s",
+                first,
+                more,
+                STILL,
+                self._topology.app,
+            )
+
+    def _tell_open(self, now: float) -> None:
         """Once of each transaction that stays open."""
-        now = self._clock.monotonic()
         late: list[TopicPartition] = []
         for at in self._handed:
             range_ = self._place.backend.offsets(at)

@@ -10,10 +10,12 @@ from streamkit import App, State, tumbling
 from streamkit.backends.locate import open_backend
 from streamkit.backends.memory.backend import MemoryBackend
 from streamkit.backends.memory.log import MemoryLog
+from streamkit.backends.values import CommittedOffset
 from streamkit.clock import ManualClock, SystemClock
 from streamkit.codec import encode
 from streamkit.engine import others, restore, worker
 from streamkit.engine.patience import IDLE_AFTER
+from streamkit.engine.place import Place
 from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
 from streamkit.engine.transaction import WorkTransaction
@@ -414,3 +416,18 @@ def test_whose_tasks_are_taken_over_is_told_with_how_long_it_took(tmp_path, cloc
             said,
         )
         one.close()
+
+
+def test_others_that_stand_still_before_the_end_are_told_once_each_time(
+    log, clock, monkeypatch, caplog
+):
+    monkeypatch.setattr(others, "STILL", 0.01)
+    topology = counting()
+    layout = create_topics(topology, log)
+    known = others.Others(topology, layout, Place(log, "shop"), clock)
+    publish(log)
+    for moved in range(2):
+        assert not any(known.at_end(()) for _ in range(30))
+        assert len(caplog.messages) == moved + 1
+        assert "events-0 and 3 more partitions to read" in caplog.messages[-1]
+        log.commit("shop", {TopicPartition("events", 1): CommittedOffset(moved)})
