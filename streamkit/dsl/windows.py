@@ -48,6 +48,10 @@ class Hopping:
         first = timestamp - self.size + self.every
         return range(first - first % self.every, last + 1, self.every)
 
+    def missed_at(self, timestamp: int) -> int:
+        """How far time has to have come for an event of that time to be in none of them."""
+        return timestamp - timestamp % self.every + self.size + self.grace
+
 
 @dataclass(frozen=True, slots=True)
 class Sliding:
@@ -69,6 +73,10 @@ class Session:
 
     gap: int
     grace: int = 0
+
+    def missed_at(self, timestamp: int) -> int:
+        """How far time has to have come for an event of that time to be in none."""
+        return timestamp + 1 + self.grace
 
 
 WindowKind: TypeAlias = Hopping | Sliding | Session

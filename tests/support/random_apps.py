@@ -125,7 +125,8 @@ class Stream:
     `ordered` when the events of a key come in one order; `placed` when that of its events of one
     time is known, or none of them is late. `alone` when `n` alone tells its events apart, which
     that of windows does not; `same` when nothing tells some apart, as pairs of these: whether the
-    timers that they set are one depends on whether the first fires before."""
+    timers that they set are one depends on whether the first fires before; `told` when the model
+    knows the order of all its events of a key."""
 
     keyed: bool
     raw: bool = True
@@ -133,6 +134,7 @@ class Stream:
     placed: bool = True
     alone: bool = True
     same: bool = False
+    told: bool = True
 
 
 ATTEMPTS = 2
@@ -212,7 +214,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         if step.sets_aside:
             made = replace(made, raw=False)  # what comes again does so in the order of its key
         if fails is not None or op in ("sum", "async", "batch", "batched", "workers"):
-            made = replace(made, placed=False)
+            made = replace(made, placed=False, told=False)
         if op == "process":
             step = replace(step, kind=draw(st.sampled_from(["value", "many"])))
         elif op == "async":
@@ -224,12 +226,13 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         elif op == "by":
             made = replace(made, keyed=True, raw=False, ordered=stream.raw and apart)
         elif op == "window":
-            step = replace(step, kind=draw(st.sampled_from(WINDOWS)))
-            made = Stream(True, False, True, alone=False)
+            by_order = int(stream.told and draw(st.booleans()))
+            step = replace(step, kind=draw(st.sampled_from(WINDOWS)), other=by_order)
+            made = Stream(True, False, True, alone=False, told=False)
         elif op in ("timer", "quiet"):
             after = AFTER if op == "timer" else AFTER[1:]
             step = replace(step, kind=draw(st.sampled_from(after)))
-            made = replace(made, raw=False, ordered=False, placed=False)
+            made = replace(made, raw=False, ordered=False, placed=False, told=False)
         elif op in ("within", "as_of"):
             if op == "as_of":
                 others = [n for n in others if streams[n].ordered]
@@ -238,7 +241,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             step = replace(step, other=other, kind=kind)
             alone = stream.alone and streams[other].alone
             same = stream.same or streams[other].same or not alone
-            made = Stream(True, False, False, alone=alone, same=same)
+            made = Stream(True, False, False, alone=alone, same=same, told=False)
         streams.append(made)
         steps.append(step)
     first = len(SOURCES)
@@ -283,6 +286,11 @@ def both(left: int | None, right: int | None) -> int:
 
 def added(one: Item, other: Item) -> Item:
     return Item((one.n + other.n) % BIG, max(one.k, other.k))
+
+
+def chained(one: Item, other: Item) -> Item:
+    """The same of what comes in another order is something else."""
+    return Item((one.n * 3 + other.n) % BIG, other.k)
 
 
 def last_of(item: Item) -> str:
@@ -517,11 +525,12 @@ def _declare(
             return quiet
         case "window":
             windowed = stream.window(step.kind, close_after_idle=close_after_idle)
+            together, merge = (chained, None) if step.other else (added, added)
 
-            @windowed.aggregate(name=name, merge=added)
+            @windowed.aggregate(name=name, merge=merge, any_order=merge is not None)
             def fold(sofar: Item | None, item: Item) -> Item:
                 meet(item.n)
-                return item if sofar is None else added(sofar, item)
+                return item if sofar is None else together(sofar, item)
 
             return fold
         case "table" | "left_table":

@@ -3,17 +3,20 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import join_model
 from random_apps import (
     BIG,
     SENT,
+    Item,
     Looks,
     Spec,
     Step,
     Waits,
     bad,
     both,
+    chained,
     in_vain,
     kept,
     mapped,
@@ -24,7 +27,7 @@ from random_apps import (
 from window_model import BEFORE_ALL, Arrival, windows
 
 from streamkit.codec import partition_for
-from streamkit.dsl.windows import WindowKind
+from streamkit.dsl.windows import Hopping
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Model:
                 return _gathered(events, step.kind, delay, ordered=name in self._ordered)
             case "window":
                 self.delays[-1] = delay + step.kind.grace
-                return self._window(step.kind, events, delay, name)
+                return self._window(step, events, delay, name)
         others, other_delay = self.streams[step.other], self.delays[step.other]
         if f"{name}-left" in self._handed:
             events, delay = _handed_over(events, delay), 0
@@ -203,13 +206,20 @@ class Model:
                 were[key] = row
         return found
 
-    def _window(self, kind: WindowKind, events: list[Event], delay: int, name: str) -> list[Event]:
-        found, late = windows(kind, _arrivals(events, delay))
+    def _window(self, step: Step, events: list[Event], delay: int, name: str) -> list[Event]:
+        found, late = windows(step.kind, _arrivals(events, delay))
         self.found[f"r-{name}-late"] += _counted([events[id] for id in late])
         results = []
         for key, start, end in sorted(found, key=lambda window: (window[2], window[0])):
-            inside = [events[id] for id in found[key, start, end]]
+            inside = [events[id] for id in sorted(found[key, start, end])]
             n, k = sum(each.n for each in inside) % BIG, max(each.k for each in inside)
+            if step.other:
+                if name in self._ordered:
+                    inside.sort(key=lambda event: max(event.time, event.frontier - delay))
+                if not isinstance(step.kind, Hopping):  # it is folded when it is given
+                    inside.sort(key=lambda event: event.time)
+                made = reduce(chained, (Item(each.n, each.k) for each in inside))
+                n, k = made.n, made.k
             results.append(Event(key, n, k, end - 1))
         return results
 

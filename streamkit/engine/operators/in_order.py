@@ -14,6 +14,7 @@ from typing import Any
 from streamkit.dsl.nodes.in_order import InOrder, first_before, goes_by_order, meets
 from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.dsl.windows import Sliding
 from streamkit.engine.hot.moment import NEVER
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
@@ -80,6 +81,11 @@ class EventsInOrder:
         first = first_before(node, site.nodes)
         self._placed = first is None or meets(first)
         self._keyed = node.step.is_keyed
+        self._missed_at: Callable[[int], int] | None = None
+        """Of windows that go by the order of what is in them; of sliding ones all is in some."""
+        fold = goes_by_order(node.step)
+        if fold is not None and not isinstance(fold.window, Sliding):
+            self._missed_at = fold.window.missed_at
         self._next: int | None = None
 
     def take(self, key: Any, value: Any, stamp: int, headers: Headers) -> None:
@@ -91,6 +97,10 @@ class EventsInOrder:
             came = frontier - time.delay
         if came < 0:
             raise cursor.timeless(self._node.step.name)
+        missed_at = self._missed_at
+        if missed_at is not None and came > stamp and self.time.is_late(missed_at(stamp)):
+            self._give(key, value, stamp, headers)  # there is nothing that it could come before
+            return
         if frontier != NEVER and (came < time.watermark or came <= time.closed):
             # The wall clock had time go on without it: its turn is past.
             self._give(key, value, stamp, headers)
