@@ -123,8 +123,10 @@ class Turn:
                     return False
             if self._answers.pause is not None:
                 self._attempt.waits = True
+                before = self._answers.left
                 self.gone_on += self._answers.go_on(self._decisions.own)
                 self._attempt.waits = False
+                self._left_since(before)
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn = True
@@ -161,23 +163,35 @@ class Turn:
         return True
 
     def _take_answers(self, step: Left | Cut) -> bool:
+        before = self._answers.left
         try:
-            return self._answers.take(step)
+            done = self._answers.take(step)
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn |= self._answers.torn
             self._attempt.waits = True
             raise
+        self._left_since(before)
+        return done
 
     def _give_answers(self) -> int:
         """Give the results that are there; how many events may be processed then."""
+        before = self._answers.left
         try:
-            return self._answers.give(self._decisions.own)
+            room = self._answers.give(self._decisions.own)
         except BaseException:
             self._attempt.take_back()
             self._attempt.torn |= self._answers.torn
             self._attempt.waits = True
             raise
+        self._left_since(before)
+        return 0 if self._cursor.enough else room
+
+    def _left_since(self, before: int) -> None:
+        """At an end, what was still open because something waited before it closes when that has
+        left: now, and not behind the next record, after which there may be no end any more."""
+        if self._answers.left != before and not self.is_interrupted:
+            self._ending.finish()
 
     # Records.
 

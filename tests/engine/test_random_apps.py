@@ -13,7 +13,20 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, example, given, reject, settings
 from hypothesis import strategies as st
 from on_disk import on_disk
-from random_apps import LOOKS, SENT, SOURCES, TICK, WINDOWS, WITHIN, Item, Spec, Step, build, specs
+from random_apps import (
+    AS_OF,
+    LOOKS,
+    SENT,
+    SOURCES,
+    TICK,
+    WINDOWS,
+    WITHIN,
+    Item,
+    Spec,
+    Step,
+    build,
+    specs,
+)
 from random_connectors import Beside, World
 from random_model import Event, Found, Model
 from random_runs import (
@@ -375,6 +388,25 @@ def goes_on(task: Task, callers: TrialCallers) -> bool:
     members=st.integers(1, 3),
     batch=st.integers(1, 6),
     seed=st.integers(0, 99),
+)
+@example(  # what waits at an end leaves before the next record, behind which there is no end
+    spec=Spec(
+        (
+            Step("as_of", 1, kind=AS_OF[0]),
+            Step("by", 2),
+            Step("batch", 3),
+            Step("window", 4, kind=WINDOWS[0]),
+        ),
+        out_of_order=0,
+        apart=False,
+        nulls=False,
+    ),
+    chosen=[("a", "a", 0, "x"), ("b", "a", 0, "x"), ("finish", 0), ("a", "a", 0, "x")],
+    table=[],
+    partitions=1,
+    members=1,
+    batch=1,
+    seed=0,
 )
 def test_a_replay_with_the_journal_gives_the_same_bytes_whatever_the_clock_decided(
     spec: Spec,
