@@ -18,7 +18,7 @@ if os.environ.get("STREAMKIT_PURE"):
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from random_apps import Spec, build, specs
-from random_runs import Bell, Interrupted, act, end, fill, moves, planned, table_rows
+from random_runs import Bell, Interrupted, act, end, fill, moves, planned, retry, table_rows
 
 from streamkit.codec import BACKEND
 from streamkit.engine.hot import steps
@@ -72,7 +72,9 @@ def main(count: int) -> None:
     ) -> None:
         try:
             bell = Bell(seed)
-            topology = build(spec, close_after_idle="8s", slow=bell.slow).topology()
+            mended: set[int] = set()
+            app = build(spec, close_after_idle="8s", slow=bell.slow, mended=mended)
+            topology = app.topology()
         except TopologyError:
             reject()
         with Interrupted(topology, partitions, members=members, batch=batch) as t:
@@ -82,6 +84,7 @@ def main(count: int) -> None:
             for one in planned(spec, chosen, partitions):
                 act(t, one)
             end(t, lambda: None)
+            retry(t, spec, mended)
             print(digest(t))
 
     write()
