@@ -207,7 +207,10 @@ def upserted(log: Backend, topic: str) -> dict[Any, Any]:
 
 
 def state(log: Backend) -> dict[Any, Any]:
-    """What a restore would find."""
+    """What a restore would find; of events that wait for their turn, how many.
+
+    Those tell where they stand in a repartition topic, which depends on upstream tasks' turns.
+    """
     found: dict[Any, Any] = defaultdict(dict)
     committed = log.committed("shop")
     for topic in log.topics():
@@ -216,7 +219,8 @@ def state(log: Backend) -> dict[Any, Any]:
                 at = TopicPartition(topic, record.partition)
                 if at in committed and record.offset < committed[at].offset:
                     found[topic][record.key] = record.value
-    return {t: {k: v for k, v in rows.items() if v is not None} for t, rows in found.items()}
+    kept = {t: {k: v for k, v in rows.items() if v is not None} for t, rows in found.items()}
+    return {t: len(rows) if "-held-" in t else rows for t, rows in kept.items()}
 
 
 def outcome(log: Backend) -> Any:
