@@ -72,7 +72,7 @@ def windowed(window=None, *, by="customer", name=None, emit="final", type_=Sum, 
 
     spent.__annotations__ |= {"total": type_ | None, "return": type_}
     stream = app.stream("orders", Order).by(by).window(window)
-    stream.aggregate(to="spent", emit=emit, name=name)(spent)
+    stream.aggregate(to="spent", emit=emit, any_order=True, name=name)(spent)
     return app
 
 
