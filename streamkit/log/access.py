@@ -72,13 +72,13 @@ class Access:
                 while True:
                     block = self.block or self.open()
                     try:
-                        block.lock()
+                        block.file.lock()
                         if not block.file.gone:
                             if block.dirty:
                                 self._finish_replacement(block)
                             return write(block, block.end() or self.believed(None))
                     finally:
-                        block.unlock()
+                        block.file.unlock()
                     self._reopen(block)
         except (OSError, CorruptLog, StorageFailed) as error:
             self.explain(error)
@@ -112,7 +112,7 @@ class Access:
             while True:
                 block = self.open()
                 try:
-                    block.lock()
+                    block.file.lock()
                     if not block.file.gone:
                         if block.dirty:
                             self._finish_replacement(block)
@@ -120,7 +120,7 @@ class Access:
                         return
                 finally:
                     # Not held, unlocking does nothing: so an interrupt cannot come in between.
-                    block.unlock()
+                    block.file.unlock()
                 self._reopen(block)
 
     def _finish_replacement(self, block: ControlBlock) -> None:

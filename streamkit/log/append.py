@@ -67,12 +67,12 @@ class Appender:
         self._clock = clock
         self.tail_checked = False
         self.configure(config)
+        self._rolls = config, -1, 0
+        """By these configs, the age in ms at which a segment ends."""
 
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append on."""
         self.config = config
-        self._rolls = -1, 0
-        """A segment, and the age in ms at which it ends."""
 
     def forget(self) -> None:
         """Look at the files again before the next append."""
@@ -224,11 +224,13 @@ class Appender:
                 total += header.size
             if total > room and total <= config.segment_bytes:
                 return 0  # all of them in the next segment, published at once
-            if self._rolls[0] != end.active_base:
-                self._rolls = end.active_base, config.roll_ms(self._tp, end.active_base)
+            rolls = self._rolls
+            if rolls[0] is not config or rolls[1] != end.active_base:
+                rolls = config, end.active_base, config.roll_ms(self._tp, end.active_base)
+                self._rolls = rolls
             age = self._clock.now() - end.segment_created
             # Begun in a time to come, by a clock that was wrong: else it would not end until then.
-            if age >= self._rolls[1] or age < -AHEAD:
+            if age >= rolls[2] or age < -AHEAD:
                 return 0
             if end.index_bytes >= config.segment_index_bytes:
                 return 0
@@ -274,7 +276,7 @@ class Appender:
         base = end.active_base
         block.dirty = True
         try:
-            self._segments.file(base).write(buffers, end.end_position)
+            self._segments.current.file(base).write(buffers, end.end_position)
             if tally.index:  # the other one gets an entry only then, too
                 self._segments.add_entries(base, tally, end.index_bytes, end.timeindex_bytes)
             if aborted or (draft is not None and end.producers_end < 0):

@@ -21,10 +21,6 @@ class ControlBlock:
         """Map the file, which must have its full size."""
         self.file = file
         """If it is `gone`, so is the partition: a lock on it keeps nobody out."""
-        self.lock = file.lock
-        """Wait for the append lock."""
-        self.unlock = file.unlock
-        """Let go of the append lock; not held, it does nothing."""
         self.page: mmap.mmap = file.map(PAGE_BYTES, writable=writable)
         self._seen: tuple[int, End] | None = None
         self._seen_synced: tuple[int, Synced] | None = None

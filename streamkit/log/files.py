@@ -5,8 +5,9 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from streamkit.log.waits import wait_for
@@ -167,13 +168,17 @@ class OpenFile:
     keeps its object.
     """
 
-    __slots__ = ("_fd", "_files", "path")
+    __slots__ = ("_fd", "_files", "path", "unlock")
 
     def __init__(self, files: Files, path: str, flags: int) -> None:
         self._fd = -1
         self._files = files
         self.path = path
         self._fd = files.open(path, flags | os.O_CLOEXEC)
+        # No function of Python's own: the first thing one does is to look for signals, and an
+        # interrupt there would leave the lock with a process that goes on without it.
+        self.unlock: Callable[[], None] = partial(files.flock, self._fd, fcntl.LOCK_UN)
+        """Let go of the flock; not held, it does nothing."""
 
     def read(self, size: int, position: int) -> bytes:
         """Up to `size` bytes: fewer where the file ends."""
@@ -220,10 +225,6 @@ class OpenFile:
             return False
         return True
 
-    def unlock(self) -> None:
-        """Let go of the flock; not held, it does nothing."""
-        self._files.flock(self._fd, fcntl.LOCK_UN)
-
     def share(self) -> None:
         """Take a share of the record lock, which programs in other languages know as well.
 
@@ -246,10 +247,16 @@ class OpenFile:
         """Close it now, whoever still holds this object. For a forked child: it has one thread."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            self.unlock = _nothing  # the number may be another file's by then
             self._files.close(fd)
 
     def __del__(self) -> None:
-        self.abandon()
+        if getattr(self, "_fd", -1) >= 0:  # an interrupt may have come before it has one
+            self.abandon()
+
+
+def _nothing() -> None:
+    return
 
 
 def _without(buffers: list[Buffer], written: int) -> list[Buffer]:

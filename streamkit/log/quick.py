@@ -35,7 +35,7 @@ class Quick:
         with access.appending:
             block = access.block or access.open()
             try:
-                block.lock()
+                block.file.lock()
                 end = block.end()
                 if (
                     end is None
@@ -64,11 +64,11 @@ class Quick:
                 buffers = (stamp(batch, offset, end.leader_epoch), memoryview(batch)[16:])
                 block.page[DIRTY_AT] = 1
                 try:
-                    self._segments.file(end.active_base).write(buffers, position)
+                    self._segments.current.file(end.active_base).write(buffers, position)
                 except OSError as error:
                     appender.take_back(block, end, error)
                 block.publish(after)
                 block.page[DIRTY_AT] = 0
                 return after
             finally:
-                block.unlock()
+                block.file.unlock()

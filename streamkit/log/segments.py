@@ -26,12 +26,8 @@ class Segments:
         self.directory = directory
         self._files = files
         self._flags = os.O_RDWR if writable else os.O_RDONLY
-        self._use(View(files, directory, self._flags, None))
-
-    def _use(self, view: View) -> None:
-        self._view = view
-        self.file = view.file
-        """The file of a segment, kept open: as `View.file`."""
+        self.current = View(files, directory, self._flags, None)
+        """The segments as they were listed last: for who needs no list, only the file of one."""
 
     def view(self, end: End) -> View:
         """The segments that exist by `end`, with their files.
@@ -40,15 +36,14 @@ class Segments:
         be gone by then, replaced or removed by another process: that raises FileNotFoundError, and
         is to be tried again with `relist` and a new view.
         """
-        view = self._view
+        view = self.current
         if view.key != key_of(end):
-            view = View(self._files, self.directory, self._flags, end)
-            self._use(view)
+            self.current = view = View(self._files, self.directory, self._flags, end)
         return view
 
     def relist(self) -> None:
         """Let go of all files; they are listed and opened again when needed."""
-        self._use(View(self._files, self.directory, self._flags, None))
+        self.current = View(self._files, self.directory, self._flags, None)
 
     close = relist
 
@@ -62,6 +57,10 @@ class Segments:
 
     def path(self, base: int, suffix: str = LOG) -> str:
         return os.path.join(self.directory, file_name(base, suffix))
+
+    def file(self, base: int, suffix: str = LOG, *, create: bool = False) -> OpenFile:
+        """The file, kept open. Raises FileNotFoundError."""
+        return self.current.file(base, suffix, create=create)
 
     def read(self, base: int, position: int, size: int) -> bytes:
         return self.file(base).read(size, position)
@@ -112,16 +111,16 @@ class Segments:
         transactions is a lost one.
         """
         if not txnindex:
-            self._view.forget(base, TXNINDEX)
+            self.current.forget(base, TXNINDEX)
             with suppress(FileNotFoundError):
                 self._files.unlink(self.path(base, TXNINDEX))
         for suffix in (*((TXNINDEX,) if txnindex else ()), INDEX, TIMEINDEX, LOG):
             # Not kept open: it is not published yet. If this process is interrupted now, the next
             # appender removes the file, and makes another one of that name.
-            self._view.forget(base, suffix)
+            self.current.forget(base, suffix)
             path = self.path(base, suffix)
             OpenFile(self._files, path, self._flags | os.O_CREAT).truncate(0)
-        self._view.trusted.discard(base)
+        self.current.trusted.discard(base)
 
     def add_entries(self, base: int, tally: Tally, index_at: int, timeindex_at: int) -> None:
         """Write the entries that `tally` has collected behind those there are."""
@@ -160,12 +159,12 @@ class Segments:
             self._files.unlink(self.path(base, INDEX))
         for suffix, data in ((TIMEINDEX, tally.timeindex), (INDEX, tally.index)):
             # Opened by its name: what is open already may have been replaced.
-            self._view.forget(base, suffix)
+            self.current.forget(base, suffix)
             file = OpenFile(self._files, self.path(base, suffix), self._flags | os.O_CREAT)
             file.truncate(0)
             if data:
                 file.write([data], 0)
-        self._view.trusted.discard(base)
+        self.current.trusted.discard(base)
 
     def add_aborted(self, base: int, entries: bytes, at: int) -> None:
         """Write entries of the index of aborted transactions; it is made if it is not there."""

@@ -68,7 +68,7 @@ class Syncer:
             newest = block.end() or end
             try:
                 if synced is not None and synced.base == newest.active_base:
-                    self._bring(block, newest, [self._segments.file(synced.base)])
+                    self._bring(block, newest, [self._segments.current.file(synced.base)])
                 else:
                     since = synced.base if synced is not None else -1
                     self._bring(block, newest, self._since(since, newest), rolled=True)

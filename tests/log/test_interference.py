@@ -1,7 +1,9 @@
 """What happens between two system calls of one process because of another, or of a user."""
 
 import errno
+import fcntl
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from streamkit.errors import (
 )
 from streamkit.log.control import DIRTY_AT
 from streamkit.log.directory import Log
-from streamkit.log.files import RealFiles
+from streamkit.log.files import RealFiles, UnsyncedFiles
 from streamkit.log.index import OFFSET_ENTRY, TIME_ENTRY
 from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
@@ -81,6 +83,62 @@ def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_o
         mine.append([batch(values[3])], acks=1)
         for partition in (mine, theirs):
             assert everything(partition) == list(enumerate(values))
+
+
+class Interrupt:
+    """A profile function: Ctrl-C at the `at`-th of the instants at which Python looks for it.
+
+    Those are where a function of Python begins and where one of C has ended.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, frame, event, arg) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_name not in ("abandon", "__del__"):
+            self.left -= 1
+            if self.left == 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+
+def locked(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+@pytest.mark.parametrize("values", [[b"a"], [b"a", b"b"]], ids=["one batch", "two"])
+def test_an_append_that_is_interrupted_anywhere_leaves_no_lock_with_who_goes_on(
+    tmp_path, everything, values
+):
+    with Log.open(tmp_path, files=UnsyncedFiles(), maintenance=False) as log:
+        log.create_topic("events")
+        partition = log.partition(TP)
+        partition.append([batch(b"0")])
+        batches = [batch(value) for value in values]
+        at, interrupted = 0, True
+        while interrupted:
+            at += 1
+            before = len(everything(partition))
+            sys.setprofile(Interrupt(at))
+            try:
+                partition.append(batches)
+                interrupted = False
+            except KeyboardInterrupt:
+                # In here: what an exception refers to is still alive.
+                folder = tmp_path / "events-0"
+                assert [locked(path) for path in (folder / "control", folder)] == [False, False]
+            finally:
+                sys.setprofile(None)
+            after = [value for _, value in everything(partition)][before:]
+            assert after == values if not interrupted else after in ([], values)
+        assert at > 40
 
 
 @pytest.mark.parametrize(

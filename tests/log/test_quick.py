@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.codec import encode
+from streamkit.log.config import TopicConfig
 from streamkit.log.directory import Log
 from streamkit.log.quick import Quick
 from streamkit.records import TopicPartition
@@ -24,6 +25,34 @@ class Still:
 
     def monotonic(self) -> float:
         return self.ms / 1000
+
+
+def test_configs_that_come_in_the_middle_of_an_append_count_from_the_next_one_on(
+    tmp_path, monkeypatch
+):
+    clock = Still()
+    with Log.open(tmp_path, fsync="never", clock=clock, maintenance=False) as log:
+        log.create_topic("events")
+        partition = log.partition(TP)
+        for _ in range(2):
+            partition.append([encode([b"x"], timestamps=0)])
+        partition.configure(TopicConfig.parse({"segment.ms": "1000"}))
+
+        roll_ms = TopicConfig.roll_ms
+
+        def meanwhile(*args):  # as another thread does that looks at the topics
+            monkeypatch.undo()
+            partition.configure(TopicConfig.parse({"segment.ms": "100"}))
+            return roll_ms(*args)
+
+        clock.ms += 10
+        batch = encode([b"x"], timestamps=0)
+        monkeypatch.setattr(TopicConfig, "roll_ms", meanwhile)
+        partition.append([batch])
+        assert partition.published().active_base == 0
+        clock.ms += 200
+        partition.append([batch])
+        assert partition.published().active_base == 3
 
 
 class Long(Quick):

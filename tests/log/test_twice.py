@@ -89,7 +89,7 @@ def test_closing_one_drops_no_lock_of_the_other(root, logs, how):
     third = Log.open(root, fsync="never", maintenance=False)
     third.partition(TP).append([value()])
     block = one.partition(TP)._open()
-    block.lock()
+    block.file.lock()
     assert is_locked(other)
     if how == "close":
         third.close()
@@ -100,7 +100,7 @@ def test_closing_one_drops_no_lock_of_the_other(root, logs, how):
     assert is_locked(fourth), "the append lock is held on"
     with pytest.raises(LogInUse):
         repair(root, now=0)
-    block.unlock()
+    block.file.unlock()
     for thread in is_locked.threads:  # type: ignore[attr-defined]
         thread.join(30)
     assert one.partition(TP).end_offset == 5
