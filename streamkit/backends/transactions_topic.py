@@ -45,6 +45,8 @@ class TransactionsTopic:
         self._partitions: list[Partition] = []
         self._positions: list[int] = []
         self._file: LockFile | None = None
+        self._busy: LockFile | None = None
+        """The one that is used just now, or whose user was interrupted on the way out."""
         self._coordinator = Coordinator()
         self._cured = False
         self._announced = False
@@ -89,11 +91,10 @@ class TransactionsTopic:
                 file.lock()
                 self._refresh()
                 yield self._coordinator
+                self._put_back(file)
             except BaseException:
                 file.close()  # not only unlocked: an interrupt may have come before it is known
                 raise
-            file.unlock()
-            self._file = file
 
     @contextmanager
     def locked_if_free(self) -> Iterator[Coordinator | None]:
@@ -111,19 +112,25 @@ class TransactionsTopic:
                 if got:
                     self._refresh()
                 yield self._coordinator if got else None
+                self._put_back(file)
             except BaseException:
                 file.close()
                 raise
-            file.unlock()
-            self._file = file
         finally:
             self._lock.release()
 
     def _taken(self) -> LockFile:
         """The lock file, for one who puts it back when all went well."""
+        left, self._busy = self._busy, None
+        if left is not None:
+            left.close()  # a traceback may keep it alive, and with it the lock
         file = self._file or LockFile(self.folder / "coordinator")
-        self._file = None
+        self._file, self._busy = None, file
         return file
+
+    def _put_back(self, file: LockFile) -> None:
+        file.unlock()
+        self._file, self._busy = file, None
 
     def cured(self) -> bool:
         """Whether somebody has looked, in this boot, for what the last power cut left behind."""

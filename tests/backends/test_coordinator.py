@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 from faulty_files import FaultyFiles
+from interrupts import Interrupt
 
 from streamkit.backends.coordinator import TransactionCoordinator
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
 from streamkit.backends.lockfile import LockFile
 from streamkit.backends.offsets_topic import OffsetsTopic
+from streamkit.backends.transactions_topic import TransactionsTopic
 from streamkit.clients.admin import Admin
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.clients.start import place
+from streamkit.clock import SystemClock
 from streamkit.codec import columns, encode
 from streamkit.errors import ProducerFenced, StorageFailed
 from streamkit.log.directory import Log
@@ -621,3 +624,27 @@ def test_a_partition_that_cannot_be_looked_at_keeps_nobody_from_beginning(root, 
             log._coordinator.settle()
             assert damaged.stable_offset == damaged.end_offset
             assert cured.exists()
+
+
+@pytest.mark.parametrize("way", ["locked", "locked_if_free"])
+def test_a_coordinator_that_is_interrupted_anywhere_can_be_it_again_at_once(root, way):
+    with Log.open(root, fsync="never", maintenance=False) as log:
+        topic = TransactionsTopic(log, SystemClock())
+        topic.make()
+        be_it = getattr(topic, way)
+        at, interrupted = 0, True
+        while interrupted:
+            at += 1
+            sys.setprofile(Interrupt(at))
+            try:
+                with be_it():
+                    pass
+                interrupted = False
+            except KeyboardInterrupt:
+                sys.setprofile(None)
+                # In here, as by who closes a producer: what the exception refers to still lives.
+                with topic.locked_if_free() as coordinator:
+                    assert coordinator is not None, at
+            finally:
+                sys.setprofile(None)
+        assert at > 20

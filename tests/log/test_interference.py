@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from interrupts import Interrupt
 
 from streamkit.codec import columns, encode
 from streamkit.errors import (
@@ -83,23 +84,6 @@ def test_a_roll_that_was_interrupted_and_made_by_another_is_not_written_to_its_o
         mine.append([batch(values[3])], acks=1)
         for partition in (mine, theirs):
             assert everything(partition) == list(enumerate(values))
-
-
-class Interrupt:
-    """A profile function: Ctrl-C at the `at`-th of the instants at which Python looks for it.
-
-    Those are where a function of Python begins and where one of C has ended.
-    """
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, frame, event, arg) -> None:
-        if event in ("call", "c_return") and frame.f_code.co_name not in ("abandon", "__del__"):
-            self.left -= 1
-            if self.left == 0:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
 
 
 def locked(path: Path) -> bool:
