@@ -221,7 +221,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             step = replace(step, kind=draw(st.sampled_from(WAITS)))
             made = made if step.kind.order == "partition" else replace(made, raw=False)
         elif op.endswith("table"):
-            looks = LOOKS + GLOBALLY if stream.keyed else GLOBALLY
+            looks = LOOKS + GLOBALLY * 2 if stream.keyed else GLOBALLY
             step = replace(step, kind=draw(st.sampled_from(looks)))
         elif op == "by":
             made = replace(made, keyed=True, raw=False, ordered=stream.raw and apart)

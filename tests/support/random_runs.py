@@ -38,7 +38,7 @@ class Gap:
 
 table_rows = st.lists(
     st.tuples(
-        st.sampled_from((*TABLES, *TABLES, GLOBAL)),
+        st.sampled_from((*TABLES, GLOBAL, GLOBAL)),
         st.sampled_from(KEYS + "xy"),
         st.none() | st.integers(1, 1 << 20),
         st.integers(0, 60),
