@@ -4,7 +4,7 @@ Doubt passes: what is refused could not be read, whatever the values are.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from msgspec import inspect
 
@@ -93,29 +93,37 @@ def _told(
 def unreadable(written: Any, read: Any) -> str | None:
     """Why no value of one type, as it is written, can be read as the other; None: some may be."""
     (written, _), (read, _) = without_none(written), without_none(read)
-    known = (Untyped, bytes, Any, object, None)
-    if written == read or read is str or any(one in known for one in (written, read)):
-        return None  # bytes and text take whatever there is
-    wanted = inspect.type_info(read)
-    expected = _kind(wanted)
-    if written is str:
-        if expected in ("an object", "an array"):
-            return (
-                f"text is no {type_name(read)} (text that is JSON has to be written as bytes, by a "
-                "function that returns them)"
-            )
+    # Bytes and text take whatever there is, and may have whatever is wanted in them.
+    known = (Untyped, bytes, str, Any, object, None)
+    if written == read or any(one in known for one in (written, read)):
         return None
-    given = inspect.type_info(written)
-    found = _kind(given)
-    if expected is None or found is None:
-        return None
-    if expected != found:
-        return f"the one is {found} in JSON, the other {expected}"
-    if not isinstance(wanted, _RECORDS) or not isinstance(given, _RECORDS):
+    wanted, given = _type_info(read), _type_info(written)
+    if wanted is None or given is None:
         return None
     # An instance of a subclass has more fields; it is written with all of them.
-    whys = [_lack(each, wanted) for each in _with_subclasses(given)]
+    whys = [_misfit(each, wanted) for each in _with_subclasses(given)]
     return whys[0] if all(whys) else None
+
+
+def _type_info(type_: Any) -> inspect.Type | None:
+    """None: nothing is known of it, as of a union that can only be written."""
+    try:
+        return inspect.type_info(type_)
+    except (TypeError, NameError, AttributeError):
+        return None
+
+
+def _misfit(given: inspect.Type | None, wanted: inspect.Type) -> str | None:
+    if given is None:
+        return None
+    found, expected = _kind(given), _kind(wanted)
+    if found is None or expected is None:
+        return None
+    if found != expected:
+        return f"the one is {found} in JSON, the other {expected}"
+    if found == "an object" and isinstance(given, _RECORDS) and isinstance(wanted, _RECORDS):
+        return _lack(given, wanted)
+    return None
 
 
 def _kind(type_: inspect.Type) -> str | None:
@@ -125,28 +133,33 @@ def _kind(type_: inspect.Type) -> str | None:
     return next((kind for kind, types in _KINDS.items() if isinstance(type_, types)), None)
 
 
-def _with_subclasses(given: Any) -> Iterator[Any]:
+def _with_subclasses(given: inspect.Type) -> Iterator[inspect.Type | None]:
     yield given
-    for each in given.cls.__subclasses__():
-        try:
-            yield from _with_subclasses(inspect.type_info(each))
-        except (TypeError, NameError, AttributeError):
-            yield None  # nothing is known of what it has
+    if isinstance(given, inspect.TypedDictType):
+        yield None  # any other that has its keys is one too
+    elif isinstance(given, _RECORDS):
+        cls: Any = get_origin(given.cls) or given.cls
+        for each in cls.__subclasses__():
+            known = _type_info(each)
+            if known is None:
+                yield None
+            else:
+                yield from _with_subclasses(known)
 
 
 def _lack(given: Any, wanted: Any) -> str | None:
     """Why no such record is one of those wanted; None: it may be."""
-    if given is None or _kind(given) == "an array":
-        return None
     has = {field.encode_name: field for field in given.fields}
     needs = {field.encode_name: field for field in wanted.fields}
     names = type_name(given.cls), type_name(wanted.cls)
-    if missing := [name for name, field in needs.items() if field.required and name not in has]:
+    tag = getattr(given, "tag", None)
+    written = has.keys() if tag is None else {*has, given.tag_field}
+    if missing := [n for n, field in needs.items() if field.required and n not in written]:
         return f"{names[0]} has no {', '.join(map(repr, missing))}, which {names[1]} needs"
-    if getattr(wanted, "tag", None) is not None:
-        tag = getattr(given, "tag", None)
-        if tag is not None and (given.tag_field, tag) != (wanted.tag_field, wanted.tag):
-            return f"{names[0]} is written with the tag {tag!r}, {names[1]} has {wanted.tag!r}"
+    other = getattr(wanted, "tag", None)
+    # One that is not there is not asked for.
+    if None not in (tag, other) and given.tag_field == wanted.tag_field and tag != other:
+        return f"{names[0]} is written with the tag {tag!r}, {names[1]} has {other!r}"
     if getattr(wanted, "forbid_unknown_fields", False):
         sure = [name for name, field in has.items() if field.required and name not in needs]
         if sure:

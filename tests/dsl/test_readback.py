@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -43,6 +43,29 @@ class Exactly(msgspec.Struct, forbid_unknown_fields=True):
     amount: int
 
 
+class Packed(Amount, array_like=True):
+    pass
+
+
+T = TypeVar("T")
+
+
+class Box(msgspec.Struct, Generic[T]):
+    held: T
+
+
+class Crate(Box[int]):
+    name: str
+
+
+class Kind(msgspec.Struct):
+    type: str
+
+
+class OtherField(msgspec.Struct, tag="order", tag_field="kind"):
+    customer: str
+
+
 class Loose(msgspec.Struct):
     name: str = ""
 
@@ -72,6 +95,10 @@ class Row(TypedDict):
     amount: int
 
 
+class Long(Row):
+    customer: str
+
+
 class Pair(NamedTuple):
     one: int
 
@@ -89,12 +116,10 @@ ORDER = Order("ada", 1)
         (Order, bool, ORDER, "true or false"),
         (int, Order, 1, "the one is a number"),
         (int, dict[str, int], 1, "the one is a number"),
-        (str, Order, "ada", "text is no Order .*as bytes"),
-        (str, list[int], "ada", "text is no"),
+        (Box[int], Reason, Box(1), "no 'reason'"),
         (Order, Exactly, ORDER, "Order has 'customer', which Exactly forbids"),
         (Tagged, OtherTag, Tagged("ada"), "tag 'Tagged', OtherTag has 'OtherTag'"),
         (Renamed, Data, Renamed("ada"), "no 'customer'"),
-        (Row, Order, Row(amount=1), "Row has no 'customer'"),
         (Data, Row, Data("ada"), "Data has no 'amount'"),
         (Pair, Order, Pair(1), "the one is an array"),
         (Listed, Amount, Listed(1), "the one is an array"),
@@ -135,6 +160,13 @@ def test_what_is_refused_cannot_be_read(written: Any, read: Any, value: Any, why
         (Data, Tagged, Data("ada")),
         (list[int], Pair, [1]),
         (Listed, Pair, Listed(1)),
+        (str, Order, '{"customer": "ada", "amount": 1}'),
+        (str, list[int], "[1]"),
+        (Row, Order, Long(amount=1, customer="ada")),
+        (Box[int], Customer, Crate(1, "ada")),
+        (Amount, list[int], Packed(1)),
+        (Tagged, Kind, Tagged("ada")),
+        (Tagged, OtherField, Tagged("ada")),
     ],
 )
 def test_what_may_be_read_passes(written: Any, read: Any, value: Any) -> None:
