@@ -60,7 +60,9 @@ def remove_folder(files: Files, path: str) -> None:
     """Remove a partition's directory; one that is gone is fine."""
     if not files.exists(path):
         return
-    if not is_deleted(path):
+    if is_deleted(path):
+        _end_appends(files, path)
+    else:
         path = set_aside(files, path)
         files.fsync_dir(os.path.dirname(path))
     _remove(files, path)
@@ -70,15 +72,31 @@ def set_aside(files: Files, path: str) -> str:
     """Rename a partition's directory as Kafka does before it removes it; returns the new name.
 
     To be on stable storage before it is emptied: a power cut that kept the old name and lost the
-    topic's id would leave records that nobody knows of, and that are never removed. The control
-    file goes at once: who still has it mapped sees at the next append that the partition is no
-    more.
+    topic's id would leave records that nobody knows of, and that are never removed.
     """
-    with suppress(FileNotFoundError):
-        files.unlink(os.path.join(path, CONTROL))
     renamed = _deleted_name(path)
     files.rename(path, renamed)
+    _end_appends(files, renamed)
     return renamed
+
+
+def _end_appends(files: Files, path: str) -> None:
+    """Remove the control file: who still has it mapped sees at the next append that it is gone.
+
+    Under the append lock: who has that, a stopped process perhaps, has looked already, and may be
+    about to open a file by its name. By then it could be that of a topic which was made again.
+    """
+    name = os.path.join(path, CONTROL)
+    try:
+        control = OpenFile(files, name, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        control.lock()
+        with suppress(FileNotFoundError):
+            files.unlink(name)
+    finally:
+        control.unlock()
 
 
 def _deleted_name(path: str) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from interrupts import Interrupt
@@ -36,6 +37,8 @@ class InterruptedFiles(RealFiles):
         self.before_open: Callable[[str], None] = lambda path: None
         self.before_listing: Callable[[], None] = lambda: None
         self.after_truncate: Callable[[], None] = lambda: None
+        self.waits = Event()
+        """Set when somebody has to wait for a lock."""
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:  # type: ignore[override]
         self.before_open(path)
@@ -48,6 +51,11 @@ class InterruptedFiles(RealFiles):
     def truncate(self, fd: int, size: int) -> None:  # type: ignore[override]
         os.ftruncate(fd, size)
         self.after_truncate()
+
+    def flock(self, fd: int, operation: int) -> None:  # type: ignore[override]
+        if operation == fcntl.LOCK_EX:
+            self.waits.set()
+        fcntl.flock(fd, operation)
 
 
 @pytest.fixture
@@ -142,9 +150,10 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
 ):
     # Else finished segments are synced meanwhile, and may leave nothing to do for `sync`.
     monkeypatch.setattr(Partition, "_sync_rolled", lambda partition: None)
+    theirs = InterruptedFiles()
     with (
         Log.open(tmp_path, files=interrupted, maintenance=False) as one,
-        Log.open(tmp_path) as other,
+        Log.open(tmp_path, files=theirs) as other,
     ):
         one.create_topic("events", 1, CONFIG)
         partition = one.partition(TP)
@@ -152,15 +161,56 @@ def test_a_topic_deleted_under_its_user_is_an_unknown_topic_and_no_broken_disk(
             partition.append([batch(b"%d" % number * 300, number)], acks=1)
         partition.close()
         assert partition.end_offset == 9
+        deleting = Thread(target=other.delete_topic, args=("events",))
 
         def delete(path: str) -> None:
             if Path(path).name.startswith("0"):  # a segment or an index
                 interrupted.before_open = lambda path: None
-                other.delete_topic("events")
+                deleting.start()
+                while deleting.is_alive() and not theirs.waits.wait(0.001):
+                    pass
 
         interrupted.before_open = delete
         with pytest.raises(UnknownTopic, match="events-0: deleted"):
             use(partition)
+        deleting.join(30)
+        assert "events" not in one.topics()
+
+
+@pytest.mark.parametrize("values", [[b"old"], [b"old", b"older"]], ids=["one batch", "two"])
+def test_an_append_that_was_stopped_writes_nothing_to_a_topic_that_was_made_again(
+    tmp_path, interrupted, everything, values
+):
+    theirs = InterruptedFiles()
+    with (
+        Log.open(tmp_path, files=interrupted, maintenance=False) as one,
+        Log.open(tmp_path, files=theirs) as other,
+    ):
+        one.create_topic("events")
+        partition = one.partition(TP)
+        partition.append([batch(b"old" * 30)], acks=1)
+        partition._segments.relist()
+        new = [b"%d" % number * 99 for number in range(5)]
+
+        def make_again() -> None:
+            other.delete_topic("events")
+            other.create_topic("events")
+            for value in new:
+                other.partition(TP).append([batch(value)])
+
+        making = Thread(target=make_again)
+
+        def stop(path: str) -> None:
+            interrupted.before_open = lambda path: None
+            making.start()
+            while making.is_alive() and not theirs.waits.wait(0.001):
+                pass
+
+        interrupted.before_open = stop
+        with pytest.raises(UnknownTopic):
+            partition.append([batch(value) for value in values], acks=1)
+        making.join(30)
+        assert everything(other.partition(TP)) == list(enumerate(new))
 
 
 def test_who_waits_for_a_deleted_partition_does_not_open_its_half_made_successor(
