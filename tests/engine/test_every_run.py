@@ -278,3 +278,33 @@ def test_who_draws_nothing_hands_over_nothing_for_it() -> None:
 
 def an_id(item: Item, context: Context) -> str:
     return str(context.uuid())
+
+
+@pytest.mark.parametrize("keyed_anew", [False, True])
+def test_what_comes_of_timers_that_one_record_sets_too_late_more_than_once_is_told_apart(
+    keyed_anew: bool,
+) -> None:
+    app = App("r")
+    items = app.stream("a", Item)
+    if keyed_anew:
+        items = items.by("k", name="k")
+
+    @items.flat_map(twice).process
+    def sets(item: Item, context: Context) -> None:
+        if item.n == 1:
+            for name in "ab":
+                context.timer(name, at=3)
+
+    @sets.on_timer
+    def fires(timer: Timer) -> Item:
+        return Item(0, timer.name or "")
+
+    fires.process(name="here", to="here")(an_id)
+    fires.by("k", name="last").process(name="there", to="there")(an_id)
+    with app.test(partitions=1) as t:
+        for n, time in ((0, 5), (1, 2)):
+            t.send("a", Item(n, "x"), key="x", timestamp=time)
+        t.run()
+        t.finish()
+        for topic in ("here", "there"):
+            assert len(set(t.values(topic))) == len(t.values(topic)) == 4

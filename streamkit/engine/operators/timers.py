@@ -22,7 +22,7 @@ from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.failing import Failing
 from streamkit.engine.operators.results import gathered, giver
 from streamkit.engine.operators.window_rows import BY_TIME, moments, ordered, time_of
-from streamkit.engine.roots import made
+from streamkit.engine.roots import made, nth
 from streamkit.engine.site import Site, ignore
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
@@ -74,6 +74,9 @@ class Timers:
             self._try_again, failing.again = failing.again, self._again
         self._site = site
         self._drawn = node in site.drawn
+        self._last: Any = None  # what the last event was made of
+        self._count = 0
+        """Of the last event among those that were made of the same."""
         held = (one.step for one in site.nodes if isinstance(one, InOrder))
         self._direct = node.parent not in held
         """Whether the step's events bring time as they come."""
@@ -87,24 +90,30 @@ class Timers:
     def after(self, step: Forward) -> Forward:
         """The step that sets them, and what it asked for done."""
         asked, take, cursor, before = self.asked, self._take, self._cursor, self._before
+        of, drawn = self._of, self._drawn
 
         def with_timers(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             if self._next <= stamp and cursor.frontier is None:
                 before(stamp)
+            if drawn:
+                place = cursor.root or cursor.place
+                self._count = self._count + 1 if place == self._last else 0
+                self._last = place
             step(key, value, stamp, headers)
             if asked:
-                take(key, stamp)
+                take(key, stamp, of() if drawn else b"")
 
         return with_timers
 
     def after_again(self, again: Again) -> Again:
         """The same, of an event that had been set aside."""
-        asked, take = self.asked, self._take
+        asked, take, cursor = self.asked, self._take, self._cursor
 
-        def with_timers(key: Any, value: Any, stamp: int, letter: Any) -> bool:
+        def with_timers(key: Any, value: Any, stamp: int, letter: Letter) -> bool:
             done = again(key, value, stamp, letter)
             if asked:
-                take(key, stamp)
+                of = letter.root or nth(cursor.coordinates.encode(), letter.ordinal)
+                take(key, stamp, of)
             return done
 
         return with_timers
@@ -121,8 +130,15 @@ class Timers:
                 self._fire(until, whole=True)
                 self._cursor.frontier = None
 
-    def _take(self, key: Any, stamp: int) -> None:
-        """Raises SerdeError, and DataError for an event without a key."""
+    def _of(self) -> bytes:
+        """What the event at hand goes back to, and which it is of those that do."""
+        cursor = self._cursor
+        if cursor.root:
+            return nth(cursor.root, self._count)
+        return nth(cursor.coordinates.encode(), cursor.numbered(self._count))
+
+    def _take(self, key: Any, stamp: int, of: bytes) -> None:
+        """Raises SerdeError, and DataError for an event without a key. `of`: what that is."""
         data, cursor = self._encoded(key), self._cursor
         names = self._set(data, stamp, 0)
         frontier = cursor.frontier
@@ -140,7 +156,7 @@ class Timers:
         while (due := min(self._past(data, names, passed), default=None)) is not None:
             at, name, looked = due
             self._store.delete(_due(looked, data, name), at)
-            names |= self._call_for(data, name, at, cursor.root or cursor.coordinates)
+            names |= self._call_for(data, name, at, of)
         cursor.frontier = frontier
 
     def _past(self, data: bytes, names: set[str], passed: int) -> Iterator[tuple[int, str, int]]:
@@ -240,7 +256,7 @@ class Timers:
                     return False
         return True
 
-    def _call_for(self, data: bytes, name: str, at: int, of: bytes | str = "") -> set[str]:
+    def _call_for(self, data: bytes, name: str, at: int, of: bytes = b"") -> set[str]:
         """Call the function for a timer that is due; the names of those that it asked for.
 
         `of`: the event that set it when its time was past, as others may have done before.
