@@ -169,8 +169,8 @@ class SqlSink:
             if config.delete_enabled:
                 return key, True
             raise DataError(
-                f"{record.coordinates}: a record without a value; with delete.enabled = true it "
-                "deletes the row of its key"
+                f"{record.coordinates}: a record without a value; with pk.mode = record_key and "
+                "delete.enabled = true it deletes the row of its key"
             )
         row = object_of(record) | key
         if not row:

@@ -390,7 +390,8 @@ def test_events_are_kept_until_the_last_window_that_they_are_in_is_closed() -> N
     assert {end - 1: ids for (_, _, end), ids in found.items()} == {0: [0], 5: [0, 5], 6: [5, 6]}
 
 
-def test_a_retraction_passes_the_functions_after_a_window() -> None:
+@pytest.mark.parametrize("kind", ["table", "global_table"])
+def test_a_retraction_passes_functions_and_lookups_after_a_window(kind: str) -> None:
     app = App("w")
     events = app.stream("events", Event, time="time", out_of_order="9ms")
     counts = events.window(session("4ms")).count(emit="update", name="w")
@@ -399,16 +400,21 @@ def test_a_retraction_passes_the_functions_after_a_window() -> None:
     def many(count: int) -> bool:
         return count > 0
 
-    @many.process(to="out")
-    def named(count: int) -> str:
+    @many.process
+    def told(count: int) -> str:
         return f"{count} events"
 
+    @told.join(getattr(app, kind)("names", str), how="left", to="out")
+    def named(text: str, name: str | None) -> str:
+        return f"{text} of {name}"
+
     with app.test(partitions=1) as t:
+        t.send("names", "Ada", key="a", timestamp=0)
         for number, time in enumerate((10, 15, 12)):
             t.send("events", Event(number, "a", time), key="a")
         t.run()
         values = [record.value for record in t.topic("out")]
-    assert values == ["1 events", "1 events", None, "3 events"]
+    assert values == ["1 events of Ada", "1 events of Ada", None, "3 events of Ada"]
 
 
 def test_an_event_that_is_late_for_some_of_its_windows_is_in_the_others_and_told_once() -> None:

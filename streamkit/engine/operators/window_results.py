@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.steps import Filter, FlatMap, Map, Process
@@ -64,7 +65,7 @@ def _written(node: Node, site: Site) -> Iterator[To]:
     for after in site.following(node):
         if isinstance(after, To) and after.rekey is None:
             yield after
-        elif isinstance(after, Map | FlatMap | Filter | Process):
+        elif isinstance(after, Map | FlatMap | Filter | Process | Join):
             yield from _written(after, site)
 
 
