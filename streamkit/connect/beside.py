@@ -91,8 +91,6 @@ class Connectors:
         self._thread.join()
         self._thread = None
         assert self._worker is not None
-        for status in self._worker.statuses():
-            _log.info("%s ended: %d records, %d bad", status.name, status.records, status.bad)
         if self._error is not None:
             raise self._error
 

@@ -167,6 +167,8 @@ class Worker:
             self._stop_runners(self._runners.values())
             member.leave()
             self._report()
+            for status in self.statuses():
+                _log.info("%s ended: %d records, %d bad", status.name, status.records, status.bad)
         self._raise_failures()
         if idle:
             self._raise_missing()

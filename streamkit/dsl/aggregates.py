@@ -6,10 +6,10 @@ looks at their type. A `Fold` is pure: what there was so far and an event, to wh
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from operator import add as plus
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, get_origin
 
 from streamkit.dsl.functions import Function, field_getter, function
 from streamkit.errors import TopologyError
@@ -74,6 +74,7 @@ def sum_(of: Of[Any] = None) -> Aggregate[Any]:
 
     def fold(type_: Any, where: str) -> Fold:
         get, part = _part(of, type_, f"sum of {where}", int | float)
+        _adds_up(part, f"sum of {where}", of)
         part = int if part is bool else part
         zero = part() if part in (int, float, Decimal, timedelta) else 0
 
@@ -97,6 +98,7 @@ def mean(of: Of[Any] = None) -> Aggregate[Any]:
 
     def fold(type_: Any, where: str) -> Fold:
         get, part = _part(of, type_, f"mean of {where}", int | float)
+        _adds_up(part, f"mean of {where}", of)
         number = part in (int, float, bool, int | float)
 
         def add(sofar: Any, event: Any) -> Any:
@@ -353,6 +355,14 @@ def _part(of: Of[Any], type_: Any, what: str, untold: Any) -> tuple[Callable[[An
         raise TopologyError(f"{what}: {of!r} is neither a field's name nor a function")
     part, _ = without_none(part)
     return get, untold if part in (Untyped, Any, object) else part
+
+
+def _adds_up(part: Any, what: str, of: Of[Any]) -> None:
+    """Raises TopologyError for what can surely not be added; doubt passes."""
+    kind = get_origin(part) or part
+    if isinstance(kind, type) and issubclass(kind, (str, bytes, list, tuple, set, dict, date)):
+        told = "the event" if of is None else repr(_called(of))
+        raise TopologyError(f"{what}: {told} is {type_name(part)}, which cannot be added up")
 
 
 def _whole_part(of: Of[Any], type_: Any, what: str) -> tuple[Callable[[Any], Any], Any]:

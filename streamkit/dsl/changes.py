@@ -11,7 +11,16 @@ from streamkit.dsl.nodes.node import parked_name
 from streamkit.dsl.nodes.waiting import waiting_name
 
 What: TypeAlias = Literal[
-    "kept", "new", "changed", "unreadable", "orphaned", "returns", "gone", "waits", "grows"
+    "kept",
+    "new",
+    "changed",
+    "unreadable",
+    "orphaned",
+    "returns",
+    "gone",
+    "waits",
+    "grows",
+    "misfit",
 ]
 
 HARMLESS = frozenset(

@@ -351,7 +351,8 @@ def check_keys(stream: Serde, table: TableNode, where: str) -> None:
     if _plain(stream.type) != _plain(table.key.type):
         raise TopologyError(
             f"{where}: the stream's keys are {type_name(stream.type)}, those of table "
-            f"{name_of(table)!r} {type_name(table.key.type)}; say on= or declare the key with key="
+            f"{name_of(table)!r} {type_name(table.key.type)}; keys are text unless key= says "
+            "otherwise, as in app.table(..., key=int), or on= gives others"
         )
 
 

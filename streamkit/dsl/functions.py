@@ -247,6 +247,14 @@ def _arguments(
             f"{label} takes {len(given)} argument(s), but is given {leading}; "
             f"{'the event comes first' if leading == 1 else 'see the docs of this operation'}"
         )
+    for parameter in given[:leading]:
+        hint = hints.get(parameter.name)
+        kind = get_origin(hint) or hint
+        if kind is Context or kind in _KINDS:
+            raise TopologyError(
+                f"{label}: parameter {parameter.name!r} is annotated {type_name(kind)}, but stands "
+                "where the event is given; the event comes first"
+            )
     wants_record = _is_record(hints.get(given[event].name)) if leading else False
     extras: list[Extra] = []
     closed = False
@@ -304,8 +312,14 @@ def _extra(parameter: inspect.Parameter, hint: Any, window: bool, label: str) ->
                 f"default is a {type(given).__name__}"
             )
         ttl = given.ttl
-    else:
+    elif given is inspect.Parameter.empty:
         ttl = None
+    else:
+        raise TopologyError(
+            f"{label}: parameter {parameter.name!r} is annotated {kind.__name__}, and its default "
+            f"is {given!r}; leave it out, or give {kind.__name__}(ttl=...): what there is when "
+            "nothing is kept is said where it is asked for, as in get(0)"
+        )
     # Keys of which nothing is known are written as text, and read back as text.
     key = str if kind is not MapState or types[0] is Any else types[0]
     return Kept(parameter.name, kind, types[-1], key, ttl)

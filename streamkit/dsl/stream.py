@@ -149,6 +149,11 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
         close once its inputs have stood at their end for that long by the wall clock. An event
         that comes for one of them later is late.
         """
+        if not isinstance(window, WindowKind):
+            raise TopologyError(
+                f"window of {self.name!r}: {window!r} is no window; give it one, as "
+                'window(tumbling("5m")): there are tumbling, hopping, sliding and session'
+            )
         idle = (
             None if close_after_idle is None else milliseconds(close_after_idle, "close_after_idle")
         )

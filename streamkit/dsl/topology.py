@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamkit.dsl.connectors import AppConnector
+from streamkit.dsl.nodes.folds import RunningFold
+from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import Source, StreamSource, TableSource
+from streamkit.dsl.nodes.steps import FlatMap, Map, Process
+from streamkit.dsl.nodes.stream_joins import StreamJoin
+from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.stores import StoreSpec
 from streamkit.errors import TopologyError
-from streamkit.serde import Serde
+from streamkit.serde import Serde, Untyped
 
 CHANGELOG = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
@@ -84,6 +89,17 @@ class SubTopology:
     def repartitions(self) -> tuple[str, ...]:
         """The repartition topics it writes to."""
         return tuple(n.topic for n in self.nodes if isinstance(n, Repartition))
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The steps that say what they give, and are followed by nothing that takes it."""
+        giving = (RunningFold, WindowFold, Join, StreamJoin, Process, Map, FlatMap)
+        return tuple(
+            node.name
+            for node in self.nodes
+            if isinstance(node, giving) and not self.children.get(node)
+            if node.gives.type is not Untyped
+        )
 
     def __str__(self) -> str:
         return self.name

@@ -82,6 +82,10 @@ def run(
             tasks, sources = sum(layout.tasks.values()), ", ".join(topology.sources)
             told = "app %s on log %s: %d tasks, reading %s"
             logger.info(told, topology.app, backend.url, tasks, sources)
+            for name in (name for sub in topology.subtopologies for name in sub.unused):
+                logger.warning(
+                    "what %s gives is not used: to= (or .to(...)) writes it to a topic", name
+                )
             with _beside(companions, backend):
                 finishing = Finishing(topology, layout, backend) if finish else None
                 ending = Ending(worker, companions, finishing) if until_end else None
@@ -90,7 +94,8 @@ def run(
             worker.close()
             bell.close()
         told = (
-            "app %s ended: %d records processed here, its own included, %d events late, %d failed"
+            "app %s ended: %d records processed here, those of its own topics included, "
+            "%d events late, %d failed"
         )
         logger.info(told, topology.app, *worker.counts())
 

@@ -86,11 +86,15 @@ def accept(topology: Topology, backend: Backend, found: Plan, layout: Layout) ->
 
 
 def refuse_unsafe(found: Plan, *, accept: bool = False) -> None:
-    """Raises UnsafeChange when state would be orphaned or misread.
+    """Raises UnsafeChange when state would be orphaned or misread, and TopologyError when the
+    app's topics do not fit together.
 
     With `accept` only when it cannot be read at all: the run would stop at it, and later plans
     would hold the code against itself.
     """
+    for change in found.unsafe:
+        if change.what == "misfit":  # there is nothing to go on with
+            raise TopologyError(change.text)
     unreadable = [change for change in found.unsafe if change.what == "unreadable"]
     refused = unreadable if accept else found.unsafe
     if not refused:
@@ -208,7 +212,7 @@ def _laid_out(
         layout = topology.layout({t: n for t, n in sizes.items() if t not in kept})
     except TopologyError as error:
         if not changes or all(change.what == "grows" for change in changes):
-            changes.append(Change("changed", topology.app, str(error), Risk.UNSAFE))
+            changes.append(Change("misfit", topology.app, str(error), Risk.UNSAFE))
         return changes, Layout({}, {}, {t: n for t, n in sizes.items() if t in topology.sources})
     create = {topic: spec for topic, spec in layout.create.items() if topic not in sizes}
     return changes, replace(layout, create=create)

@@ -40,7 +40,16 @@ def wait_for_sources(
 def create_topics(topology: Topology, backend: Backend) -> Layout:
     """Create what the app writes and does not find. Raises TopologyError if parts do not fit."""
     refuse_others(topology, backend)
-    layout = topology.layout(partition_counts(backend))
+    sizes = partition_counts(backend)
+    try:
+        layout = topology.layout(sizes)
+    except TopologyError as error:
+        if sizes:
+            raise
+        raise TopologyError(
+            f"{error} (there is no topic in log {backend.url}; another is named "
+            "by --log, STREAMKIT_LOG, or the folder where the command is run)"
+        ) from None
     check_joined(topology, layout, backend)
     for name, spec in layout.create.items():
         try:

@@ -200,6 +200,24 @@ def _declare(name: str) -> Callable[[App], object]:
 
         return app.stream("orders", Order).map(f)
 
+    def size_for_a_window(app: App) -> object:
+        return app.stream("orders", Order).window("5m")  # type: ignore[arg-type]
+
+    def context_first(app: App) -> object:
+        def f(context: Context, order: Order) -> Order:
+            return order
+
+        return app.stream("orders", Order).map(f)
+
+    def initial_state(app: App) -> object:
+        def f(order: Order, seen: State[int] = 3) -> Order:  # type: ignore[assignment]
+            return order
+
+        return app.stream("orders", Order).process()(f)
+
+    def sum_of_text(app: App) -> object:
+        return app.stream("orders", Order).sum("customer")
+
     def no_event(app: App) -> object:
         def f() -> int:
             return 1
@@ -254,6 +272,10 @@ def _declare(name: str) -> Callable[[App], object]:
         ("time_of_a_record", "it takes a value and nothing else"),
         ("unknown_parameter", "parameter 'limit'"),
         ("window_outside", "parameter 'window'"),
+        ("size_for_a_window", r"window of 'orders': '5m' is no window; .*tumbling\("),
+        ("context_first", "'context' is annotated Context.*the event comes first"),
+        ("initial_state", r"'seen' is annotated State, and its default is 3; .*as in get\(0\)"),
+        ("sum_of_text", "sum of .*'orders': 'customer' is str, which cannot be added"),
         ("no_event", "takes 0 argument"),
         ("untyped_fold", "annotate what it returns"),
         ("other_key", "keys are str.*'customers' int"),
@@ -287,6 +309,27 @@ def test_what_can_only_be_seen_whole_is_refused_with_the_topology() -> None:
     stream.by(str, name="amount").window(MINUTE).count()
     with pytest.raises(TopologyError, match="annotate what the function before it returns"):
         app.topology()
+
+
+def test_steps_whose_results_nothing_takes_are_known() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    orders.count(name="forgotten")
+    orders.window(MINUTE).count(name="kept").to_table()
+    orders.window(MINUTE).count(name="by_hour").by(lambda n: "all", name="all").count(to="all")
+
+    @orders.process
+    def done(order: Order) -> None:
+        """Writes to somewhere else, say."""
+
+    @orders.process
+    def doubled(order: Order) -> int:
+        return 2 * order.amount
+
+    assert {name for sub in app.topology().subtopologies for name in sub.unused} == {
+        "forgotten",
+        "doubled",
+    }
 
 
 def test_a_step_that_feeds_itself_is_refused() -> None:

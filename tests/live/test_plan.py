@@ -12,7 +12,7 @@ from streamkit.dsl.changes import Risk
 from streamkit.engine.live import run
 from streamkit.engine.plan import APPS, forget, plan, stored
 from streamkit.engine.settings import Settings
-from streamkit.errors import GroupActive, UnsafeChange, UsageError
+from streamkit.errors import GroupActive, TopologyError, UnsafeChange, UsageError
 from streamkit.records import TopicPartition
 
 
@@ -236,6 +236,19 @@ def test_more_partitions_move_keys_away_from_their_state(log):
     assert "3 tasks instead of 2: keys move" in changes["count-seen"][1]
     with pytest.raises(UnsafeChange, match="another name="):
         to_the_end(counting("count"), log)
+
+
+def test_topics_that_do_not_fit_are_told_as_that_and_not_as_a_change_to_accept(log):
+    app = App("fresh")
+    rows = app.table("rows", str)
+    app.stream("orders", str).join(rows, to="both")(lambda order, row: row)
+    log.create_topic("rows", 3)
+    for accept in (False, True):
+        with pytest.raises(
+            TopologyError, match=r"^app 'fresh': .*orders has 2, rows has 3"
+        ) as told:
+            to_the_end(app, log, accept=accept)
+        assert type(told.value) is TopologyError
 
 
 def test_a_changelog_that_somebody_deleted_begins_empty_and_that_is_said(log):
