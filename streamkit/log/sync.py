@@ -124,8 +124,8 @@ class Syncer:
             if rolled:
                 block.flush()
         except OSError as error:
-            if block.file.gone:  # deleted meanwhile: nothing has failed
-                return
+            if block.file.gone:  # deleted meanwhile, and no disk has failed; or the file was lost
+                raise
             # The kernel may have dropped the pages and marked them clean: a second fsync would
             # succeed and prove nothing. So nobody tries, until the log was walked again.
             block.errno = error.errno or 5

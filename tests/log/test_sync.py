@@ -140,6 +140,21 @@ def test_a_failed_fsync_is_sticky_in_every_process_and_never_tried_again(tmp_pat
     assert "fdatasync" not in files.calls
 
 
+def test_a_failed_fsync_is_told_also_where_the_control_file_was_lost_meanwhile(
+    tmp_path, durable, files
+):
+    partition = durable.partition(TP)
+    partition.append([value()])
+
+    def failing(fd):
+        (tmp_path / "events-0" / "control").unlink(missing_ok=True)
+        raise OSError(5, "Input/output error")
+
+    files.fdatasync = failing
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        partition.append([value()])
+
+
 def test_after_a_reboot_a_failed_fsync_is_forgotten_and_the_log_walked(tmp_path, files, durable):
     partition = durable.partition(TP)
     partition.append([value()])
