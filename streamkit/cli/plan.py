@@ -75,7 +75,9 @@ def _print(found: "Plan", *, json: bool) -> None:
     for change in found.unsafe:
         if change.advice:
             typer.echo(f"{change.subject}: {change.advice}")
-    if found.unsafe:
+    if any(change.what == "misfit" for change in found.unsafe):
+        typer.echo("`streamkit run` refuses this, with --accept too.")
+    elif found.unsafe:
         typer.echo(
             "`streamkit run` refuses this. --accept there goes on and leaves what is not used, but "
             "not with what is unreadable; --forget here deletes it."

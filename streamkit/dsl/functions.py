@@ -116,6 +116,8 @@ def function(
     """
     if not callable(call):
         raise TopologyError(f"expected a function, got {call!r}")
+    if name is not None and not isinstance(name, str):
+        raise TopologyError(f"name={name!r}: a step is called by a text")
     code = getattr(inspect.unwrap(call), "__code__", None)  # builtins have none
     own_name = getattr(call, "__name__", type(call).__name__)
     where = f"{_file(code.co_filename)}:{code.co_firstlineno}" if code else "no source"

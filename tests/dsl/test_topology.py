@@ -209,6 +209,9 @@ def _declare(name: str) -> Callable[[App], object]:
 
         return app.stream("orders", Order).map(f)
 
+    def name_from_a_function(app: App) -> object:
+        return app.stream("orders", Order).map(len, name=lambda: "n")  # type: ignore[call-overload]
+
     def initial_state(app: App) -> object:
         def f(order: Order, seen: State[int] = 3) -> Order:  # type: ignore[assignment]
             return order
@@ -274,6 +277,7 @@ def _declare(name: str) -> Callable[[App], object]:
         ("window_outside", "parameter 'window'"),
         ("size_for_a_window", r"window of 'orders': '5m' is no window; .*tumbling\("),
         ("context_first", "'context' is annotated Context.*the event comes first"),
+        ("name_from_a_function", "^name=<function .*a step is called by a text"),
         ("initial_state", r"'seen' is annotated State, and its default is 3; .*as in get\(0\)"),
         ("sum_of_text", "sum of .*'orders': 'customer' is str, which cannot be added"),
         ("no_event", "takes 0 argument"),
