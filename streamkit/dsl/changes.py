@@ -128,6 +128,11 @@ def orphan(name: str, store: KeptStore, rows: int, heir: str | None) -> Change:
         advice = f"was it renamed? {heir}"
     elif name == waiting_name(store.step):
         advice = "events wait there: let the code before it answer them: streamkit run --until-end"
+    elif store.kind == "in order":
+        advice = (
+            "events wait there for their turn: let the code before it come to it, or to the end: "
+            "streamkit run --until-end --finish"
+        )
     elif name == parked_name(store.step):
         advice = "keys wait there: let the code before it be given back what was set aside"
     else:

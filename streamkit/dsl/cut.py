@@ -225,6 +225,9 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
     )
 
 
+_ORDERLESS = ", or, of an aggregate that comes to the same in any order, say any_order=True"
+
+
 def _put_in_order(streams: list[StreamSource], children: _Tree) -> None:
     """Have steps that go by time be given their events in that order, and those that go by the
     order of events if that is another one in every run.
@@ -237,6 +240,12 @@ def _put_in_order(streams: list[StreamSource], children: _Tree) -> None:
     folds = [fold for fold in map(goes_by_order, children) if fold is not None]
     steps += [fold for fold in folds if comes_mixed(fold, children)]
     for step in steps:
+        if step.parent.gives.type is Untyped:
+            raise TopologyError(
+                f"{step.name}: events are kept until they are given to it in order of time, but "
+                f"the type of their values is unknown; annotate what the function before it returns"
+                f"{_ORDERLESS if goes_by_order(step) is not None else ''}"
+            )
         before = next(node for node, after in children.items() if step in after)
         held = InOrder(step.parent, step)
         children[before] = tuple(held if node is step else node for node in children[before])

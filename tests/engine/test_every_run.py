@@ -25,6 +25,7 @@ from streamkit import (
     tumbling,
 )
 from streamkit.dsl.nodes.outputs import Repartition
+from streamkit.errors import TopologyError
 from streamkit.testing import TestRun
 
 PARTITIONS = 3
@@ -308,3 +309,28 @@ def test_what_comes_of_timers_that_one_record_sets_too_late_more_than_once_is_to
         t.finish()
         for topic in ("here", "there"):
             assert len(set(t.values(topic))) == len(t.values(topic)) == 4
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_what_is_kept_until_its_turn_is_of_a_known_type(timed: bool) -> None:
+    app = App("r")
+    numbers = app.stream("a", Item).by("k", name="k").map(lambda item: item.n)
+    if timed:
+
+        @numbers.process
+        def sets(number: int, context: Context) -> None:
+            context.timer(after="1s")
+
+        @sets.on_timer
+        def fires(timer: Timer) -> None: ...
+
+    else:
+        numbers.window(tumbling("1s")).aggregate(any_order=True)(added)
+        app.topology()
+        numbers.window(tumbling("1s")).aggregate(name="mixed")(added)
+    with pytest.raises(TopologyError, match=rf"^{'sets' if timed else 'mixed'}: .* is unknown"):
+        app.topology()
+
+
+def added(sofar: int | None, number: int) -> int:
+    return (sofar or 0) + number

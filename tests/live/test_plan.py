@@ -63,7 +63,9 @@ def to_the_end(app, log, *, accept=False):
     )
 
 
-def windowed(window=None, *, by="customer", name=None, emit="final", type_=Sum, app="shop"):
+def windowed(
+    window=None, *, by="customer", name=None, emit="final", type_=Sum, app="shop", any_order=True
+):
     app = App(app)
     window = window or tumbling("5m", grace="1m")
 
@@ -72,7 +74,7 @@ def windowed(window=None, *, by="customer", name=None, emit="final", type_=Sum, 
 
     spent.__annotations__ |= {"total": type_ | None, "return": type_}
     stream = app.stream("orders", Order).by(by).window(window)
-    stream.aggregate(to="spent", emit=emit, any_order=True, name=name)(spent)
+    stream.aggregate(to="spent", emit=emit, any_order=any_order, name=name)(spent)
     return app
 
 
@@ -125,6 +127,23 @@ def test_the_same_code_changes_nothing_and_is_noted_once(log):
     assert noted.topics["orders"] == 2
     assert noted.stores["spent"].settings == {"tumbling": "5m", "grace": "1m", "emit": "final"}
     assert noted.stores["spent"].keyed_by == "customer"
+
+
+def test_code_that_takes_events_in_any_order_leaves_those_that_wait_for_their_turn(log):
+    to_the_end(windowed(any_order=False), log)
+    found = plan(windowed().topology(), log)
+    assert [
+        (change.what, change.subject, change.advice)
+        for change in found.changes
+        if change.risk == Risk.UNSAFE
+    ] == [
+        (
+            "orphaned",
+            "spent-held",
+            "events wait there for their turn: let the code before it come to it, or to the end: "
+            "streamkit run --until-end --finish",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
