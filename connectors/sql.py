@@ -28,7 +28,8 @@ _DATATYPE_MISMATCH = "42804"
 def open_engine(url: str, *, create: bool) -> sa.Engine:
     """An engine for the URL, not connected yet. `create`: a missing SQLite file may be made.
 
-    Raises ConfigError for a URL that cannot be used, TransientError for a missing SQLite file.
+    Raises ConfigError for a URL that cannot be used, TransientError for a missing SQLite file, or
+    a missing directory to make it in.
     """
     try:
         parsed = sa.make_url(url)
@@ -48,9 +49,12 @@ def open_engine(url: str, *, create: bool) -> sa.Engine:
         raise ConfigError(f"connection.url: the driver is not installed: {error}{hint}") from error
     path = parsed.database
     # SQLite itself would make an empty database in place of one that is missing.
-    wanted = engine.dialect.name == "sqlite" and path not in (None, "", ":memory:") and not create
-    if wanted and not os.path.exists(str(path)):
-        raise TransientError(f"connection.url: there is no database file {path}")
+    if engine.dialect.name == "sqlite" and path not in (None, "", ":memory:"):
+        folder = os.path.dirname(str(path)) or "."
+        if create and not str(path).startswith("file:") and not os.path.isdir(folder):
+            raise TransientError(f"connection.url: there is no directory {folder}")
+        if not create and not os.path.exists(str(path)):
+            raise TransientError(f"connection.url: there is no database file {path}")
     return engine
 
 

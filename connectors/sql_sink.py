@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from streamkit.connect import CommittedOffset, Notes, SinkContext, sink
+from streamkit.connect import CommittedOffset, Notes, SinkContext, mask_url, sink
 from streamkit.connectors.json_values import key_fields_of, object_of
 from streamkit.connectors.sql import TableName, database_errors, open_engine
 from streamkit.connectors.sql_offsets import OffsetTable
@@ -72,7 +72,7 @@ class SqlSink:
         self._engine = open_engine(config.connection_url, create=True)
         self._tables: dict[str, SinkTable] = {}
         try:
-            with database_errors("connecting"):
+            with database_errors(f"connecting to {mask_url(config.connection_url)}"):
                 self._offsets = OffsetTable(self._engine, ctx.name)
         except StreamkitError:
             self._engine.dispose()

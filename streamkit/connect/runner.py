@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from threading import Event, Thread
 from typing import Protocol
 
@@ -80,8 +81,9 @@ class Runner:
                 attempt += 1
                 trouble_since = now if attempt == 1 else trouble_since
                 kind = kind_of(error)
-                if kind is Kind.TRANSIENT and self._may_retry(worked_before, now - trouble_since):
-                    self._sleep_after(error, attempt)
+                left = self._retry_seconds(worked_before) - (now - trouble_since)
+                if kind is Kind.TRANSIENT and left > 0:
+                    self._sleep_after(error, attempt, left)
                     continue
                 self._failed(error, kind)
                 if kind is not Kind.FATAL or not self.progress.proved:
@@ -98,15 +100,16 @@ class Runner:
         if self.error is None:
             self.progress.state = "stopped"
 
-    def _may_retry(self, worked_before: bool, seconds: float) -> bool:
+    def _retry_seconds(self, worked_before: bool) -> float:
         limit = self.config.shared.errors_retry_timeout
         if limit is None:
-            return worked_before or seconds < START_RETRY_SECONDS
-        return limit < 0 or seconds * 1000 < limit
+            return inf if worked_before else START_RETRY_SECONDS
+        return inf if limit < 0 else limit / 1000
 
-    def _sleep_after(self, error: BaseException, attempt: int) -> None:
+    def _sleep_after(self, error: BaseException, attempt: int, left: float) -> None:
+        """Until the next try, of which the last is when no time is `left` (seconds)."""
         longest = self.config.shared.errors_retry_delay_max_ms / 1000
-        delay = Backoff(longest=longest).delay(attempt, random.random())
+        delay = min(left, Backoff(longest=longest).delay(attempt, random.random()))
         text = self._text(error)
         self.progress.trouble("retrying", text)
         self._log.warning("%s (try %d; again in %.1f s)", text, attempt, delay)

@@ -207,11 +207,16 @@ def test_a_transient_error_is_tried_again_from_the_last_position(log: Backend) -
     assert not failures
 
 
-def test_retries_end_after_the_time_given(log: Backend) -> None:
+@pytest.mark.parametrize("longest", [10, 60_000])
+def test_retries_end_after_the_time_given(
+    log: Backend, longest: int, caplog: pytest.LogCaptureFixture
+) -> None:
     calls["never"] = lambda n: TransientError("no answer from db.example:5432")
-    options = {"case": "never", "errors.retry.timeout": 50, "errors.retry.delay.max.ms": 10}
+    options = {"case": "never", "errors.retry.timeout": 50, "errors.retry.delay.max.ms": longest}
     with pytest.raises(TransientError, match=r"connector n failed: no answer from db\.example"):
         run(config(n=NUMBERS | options), log)
+    pauses = [r.args[2] for r in caplog.records if isinstance(r.args, tuple) and "again" in r.msg]
+    assert pauses and all(isinstance(pause, float) and pause <= 0.05 for pause in pauses)
 
 
 def test_a_bad_row_stops_its_connector_and_no_other_and_stores_what_was_good(

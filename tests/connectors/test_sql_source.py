@@ -10,6 +10,7 @@ import pytest
 
 from streamkit.connect import Duration, Pause, SourceContext, SourceRecord
 from streamkit.connect.testing import read
+from streamkit.connectors.sql import open_engine
 from streamkit.connectors.sql_source import SqlSourceConfig, sql_source
 from streamkit.errors import ConfigError, DataError, FatalError, TransientError
 
@@ -245,3 +246,8 @@ def test_columns_changed_under_a_running_source_are_read_by_their_new_names(
     db.execute("INSERT INTO t VALUES (5, 0, 1)")
     assert newest() == b'{"id":5,"b":0,"c":1}'
     items.close()
+
+
+def test_a_database_whose_directory_is_missing_is_not_made_either(tmp_path: Path) -> None:
+    with pytest.raises(TransientError, match=r"there is no directory .*gone$"):
+        open_engine(f"sqlite:///{tmp_path}/gone/shop.db", create=True)
