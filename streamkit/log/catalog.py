@@ -84,7 +84,7 @@ class Catalog:
 
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopic."""
-        return _existing(self.topics(), name)
+        return _existing(self.topics(), name, self._root)
 
     def log_config(self) -> Mapping[str, str]:
         """The non-default configs of the log as a whole, by name."""
@@ -126,7 +126,7 @@ class Catalog:
         """Let the topic have `total` partitions. Raises UnknownTopic, InvalidPartitions."""
         _check_count(name, total)
         with self._changing():
-            topic = _existing(self._topics.by_name, name)
+            topic = _existing(self._topics.by_name, name, self._root)
             if total <= topic.partitions:
                 raise InvalidPartitions(
                     f"topic {name!r}: partitions can only be added, as the records of those removed"
@@ -141,7 +141,7 @@ class Catalog:
         """Set configs, or with None take them back to the default. UnknownTopic, ConfigError."""
         TopicConfig.parse({key: value for key, value in config.items() if value is not None})
         with self._changing():
-            topic = _existing(self._topics.by_name, name)
+            topic = _existing(self._topics.by_name, name, self._root)
             for key, value in config.items():
                 if value is None and key not in topic.config and key not in KNOWN:
                     raise ConfigError(f"topic config {key!r}: unknown{nearest(key, KNOWN)}")
@@ -170,7 +170,7 @@ class Catalog:
     def note_start(self, tp: TopicPartition, offset: int) -> None:
         """Note where a partition begins, for when its control block is lost."""
         with self._changing():
-            _existing(self._topics.by_name, tp.topic)
+            _existing(self._topics.by_name, tp.topic, self._root)
             note_start(self._files, self._root, tp, offset)
 
     def require_feature(self, feature: FeatureLevelRecord) -> None:
@@ -190,7 +190,7 @@ class Catalog:
     def delete(self, name: str) -> Topic:
         """Raises UnknownTopic."""
         with self._changing():
-            topic = _existing(self._topics.by_name, name)
+            topic = _existing(self._topics.by_name, name, self._root)
             # Said first, done then: a process killed in between leaves files that belong to nobody.
             self._append([RemoveTopicRecord(topic.topic_id)])
             paths = [self.directory(TopicPartition(name, n)) for n in range(topic.partitions)]
@@ -333,13 +333,14 @@ class Catalog:
                 logger.warning("%s: a deleted topic's files stay: %s", path, error.strerror)
 
 
-def _existing(topics: Mapping[str, Topic], name: str) -> Topic:
+def _existing(topics: Mapping[str, Topic], name: str, root: str) -> Topic:
     found = topics.get(name)
     if found is None:
         # Nobody means the log's own topics (`__…`) who does not write them so.
         own = str(name).startswith("__")
         known = [other for other in topics if own or not other.startswith("__")]
-        raise UnknownTopic(f"no topic {name!r}{nearest(name, known)}")
+        there = nearest(name, known) if known else f"; the log in {root} has none yet"
+        raise UnknownTopic(f"no topic {name!r}{there}")
     return found
 
 
