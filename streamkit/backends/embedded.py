@@ -66,6 +66,7 @@ class EmbeddedBackend:
         self._clock = clock or SystemClock()
         self._closing = closing if closing is not None else log.close
         self._closed = False
+        self._infos: dict[str, tuple[Topic, TopicInfo]] = {}
         self._settling = settling or Settling(log, self._clock)
         self._groups = EmbeddedGroups(log, offsets, self._settling, self._clock)
         self._members = self._groups.members
@@ -118,7 +119,11 @@ class EmbeddedBackend:
         return {name: _info(topic) for name, topic in self._log.topics().items()}
 
     def topic(self, name: str) -> TopicInfo:
-        return _info(self._log.topic(name))
+        topic = self._log.topic(name)
+        known = self._infos.get(name)  # asked for before every batch
+        if known is None or known[0] is not topic:
+            known = self._infos[name] = topic, _info(topic)
+        return known[1]
 
     def partitions(self, topic: str) -> tuple[PartitionInfo, ...]:
         every = (TopicPartition(topic, n) for n in range(self._log.topic(topic).partitions))

@@ -58,7 +58,7 @@ class Appends:
                     f"topic {name!r} was deleted and made anew since it was sent to; what is sent "
                     "now goes to the new one"
                 )
-            if info != buffer.topic.info:
+            if info is not buffer.topic.info and info != buffer.topic.info:
                 buffer.topic.follow(info)
             if self.idempotent:
                 (batch,) = batches

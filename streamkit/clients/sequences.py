@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from streamkit import codec
 from streamkit.codec.buffer import Encoded
+from streamkit.codec.header import LAYOUT
 from streamkit.records import TopicPartition
 from streamkit.transactions.producer import sequence_after
 
@@ -53,6 +54,6 @@ class Sequences:
         except Exception:
             self._places[place] = at  # as unsure as before, if it had been tried before
             raise
-        count = codec.read_header(batch).count
+        *_, count = LAYOUT.unpack_from(batch)  # of our own making: nothing to check
         self._places[place] = _At(sequence_after(at.sequence, count), batch, offset)
         return offset
