@@ -144,15 +144,19 @@ class Timers:
         frontier = cursor.frontier
         if frontier == NEVER:
             return  # time is passing: what is due has its turn
+        passed = NEVER
         if frontier is None:
             # Behind what waits, time is no further than it was for the event.
             own = self._site.own if self._direct else None
             cursor.frontier = (
                 self.time.watermark + self.time.delay if own is None else own.watermark
             )
+            if own is not None:
+                # What is due by now would be fired before the next event, or after the record.
+                passed = self._site.coming(stamp) - self.time.delay
         # What is past where the event comes from follows from the event alone: it is given as it is
         # now, and for what comes after it is as late as the event, however far the others are.
-        passed = self.time.passed(cursor.frontier)
+        passed = max(passed, self.time.passed(cursor.frontier))
         while (due := min(self._past(data, names, passed), default=None)) is not None:
             at, name, looked = due
             self._store.delete(_due(looked, data, name), at)
