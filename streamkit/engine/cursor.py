@@ -1,5 +1,7 @@
 """The record a task is at: what errors and Contexts are told by, and what is late."""
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NoReturn, TypeAlias
 
 from streamkit.dsl.functions import Function
@@ -16,13 +18,63 @@ from streamkit.errors import (
 Place: TypeAlias = tuple[str, int, int, int | None]
 """Topic, partition and offset, -1: at no record; and the `part`."""
 
-_MOST = (1 << 63) - 1
+_OF_PARTS = 1 << 62
+_MOST = _OF_PARTS - 1
 
 
 def paired(one: int, other: int) -> int:
     """Of two numbers one, which is that of no other two."""
     both = one + other
     return (both * (both + 1) // 2 + other) & _MOST
+
+
+class Numbers:
+    """Numbers the events that a step is given of one record from 0, those of each `part` alone."""
+
+    __slots__ = ("_last", "_number", "_others")
+
+    def __init__(self) -> None:
+        self._last: Place | None = None
+        self._number = -1
+        self._others: dict[int | None, int] = {}
+        """The last numbers of the record's other parts."""
+
+    def next(self, place: Place) -> int:
+        """That of an event which comes at that place."""
+        last = self._last
+        if place == last:
+            self._number += 1
+            return self._number
+        if last is None or place[:3] != last[:3]:
+            self._others.clear()
+        else:
+            self._others[last[3]] = self._number
+        self._last = place
+        self._number = self._others.pop(place[3], -1) + 1
+        return self._number
+
+    def forget(self) -> None:
+        """The next event is the first of its record."""
+        self._last = None
+
+    def marks(self, at: Place) -> tuple[int, ...]:
+        """What `begin_at` takes, if events came of that record: parts, -1 for None, and numbers."""
+        last = self._last
+        if last is None or last[:3] != at[:3]:
+            return ()
+        found = {last[3]: self._number, **self._others}
+        numbers = ((-1 if part is None else part, number) for part, number in found.items())
+        return tuple(chain.from_iterable(numbers))
+
+    def begin_at(self, at: Place, marks: Sequence[int]) -> None:
+        """As it was."""
+        numbers = {
+            None if part < 0 else part: number
+            for part, number in zip(marks[::2], marks[1::2], strict=True)
+        }
+        if numbers:
+            self._last, self._others = at, numbers
+            self._number = self._others.pop(at[3], -1)
 
 
 class Cursor(Moment):
@@ -70,7 +122,8 @@ class Cursor(Moment):
     def numbered(self, count: int) -> int:
         """The number, among all events made of the record, of one before which `count` came to a
         step here."""
-        return count if self.part is None else paired(self.part, count)
+        # A step may be given some events of a record by way of such steps, and others past them.
+        return count if self.part is None else _OF_PARTS | paired(self.part, count)
 
     @property
     def coordinates(self) -> str:

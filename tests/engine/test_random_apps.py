@@ -21,9 +21,11 @@ from random_apps import (
     TICK,
     WINDOWS,
     WITHIN,
+    Fails,
     Item,
     Spec,
     Step,
+    Waits,
     build,
     specs,
 )
@@ -50,6 +52,7 @@ from window_model import BEFORE_ALL
 from streamkit import App
 from streamkit.backends.base import Batch
 from streamkit.dsl.nodes.in_order import InOrder
+from streamkit.dsl.nodes.stream_joins import Within
 from streamkit.dsl.topology import Topology
 from streamkit.engine.headers import WATERMARK
 from streamkit.engine.journal import decode
@@ -402,6 +405,24 @@ def goes_on(task: Task, callers: TrialCallers) -> bool:
         nulls=False,
     ),
     chosen=[("a", "a", 0, "x"), ("b", "a", 0, "x"), ("finish", 0), ("a", "a", 0, "x")],
+    table=[],
+    partitions=1,
+    members=1,
+    batch=1,
+    seed=0,
+)
+@example(  # a step that is given one record's events past a step that may skip, and through it
+    spec=Spec(
+        (
+            Step("filter", 1, fails=Fails("skip", None)),
+            Step("within", 1, 2, kind=Within(3, 5, "inner", 0)),
+            Step("async", 3, kind=Waits("key", 1, False)),
+        ),
+        out_of_order=0,
+        apart=False,
+        nulls=False,
+    ),
+    chosen=[("b", "a", 0, "x"), ("b", "a", 0, "x"), ("b", "a", 0, "x")],
     table=[],
     partitions=1,
     members=1,

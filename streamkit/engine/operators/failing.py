@@ -20,7 +20,7 @@ from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.timers import Asked
 from streamkit.engine.calls import Calls
-from streamkit.engine.cursor import Place
+from streamkit.engine.cursor import Numbers, Place
 from streamkit.engine.failed import Failed, as_exception, told
 from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.hot.steps import Forward
@@ -79,8 +79,7 @@ class Failing:
         self._stores = {n: Undoable(site.store(n)) for n in own if n != parked}
         self._undoable = tuple(self._stores.values())
         self._parking = Parking(site.store(parked)) if parked in names else None
-        self._place: Place | None = None
-        self._number = 0
+        self._numbers = Numbers()
         """Of the last event among those that came of the record at that place."""
         self._root, self._of_root = b"", 0
         """The root of the last event, and how many were of it."""
@@ -146,19 +145,16 @@ class Failing:
         cursor, calls = self._cursor, self.calls
         if self._is_timed:
             return
-        place = cursor.place
-        self._number = self._number + 1 if place == self._place else 0
-        calls.ordinal = None if cursor.offset < 0 else cursor.numbered(self._number)
-        self._place = place
+        number = self._numbers.next(cursor.place)
+        calls.ordinal = None if cursor.offset < 0 else cursor.numbered(number)
 
     def marks(self, at: Place) -> tuple[int, ...]:
-        """Which event of the record at a place was the last, if it is at that."""
-        return (self._number,) if self._place == at else ()
+        """Which events of the record at a place were the last."""
+        return self._numbers.marks(at)
 
     def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
         """As it was."""
-        self._place = at
-        (self._number,) = marks
+        self._numbers.begin_at(at, marks)
 
     def _try(
         self,
@@ -355,7 +351,8 @@ class Failing:
 
     def retried(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> None:
         """Process an event that was set aside, if it is its turn. Raises to stop."""
-        self.calls.ordinal, self._place = letter.ordinal, None
+        self.calls.ordinal = letter.ordinal
+        self._numbers.forget()
         self._cursor.root = letter.root
         if letter.discarded:
             self._discard(name, data, stamp, letter)

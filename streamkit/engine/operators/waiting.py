@@ -12,7 +12,7 @@ from typing import Any
 
 from streamkit.dsl.failures import Retry
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
-from streamkit.engine.cursor import Place, paired
+from streamkit.engine.cursor import Numbers, Place, paired
 from streamkit.engine.failed import as_exception
 from streamkit.engine.hot.moment import NEVER, NodeTime
 from streamkit.engine.hot.steps import Forward
@@ -99,7 +99,7 @@ class WaitingStep:
         self._settled = NEVER
         self._last: Place | None = None  # what the last event was made of
         self._likes: dict[tuple[int, str], int] = {}  # of no record: by time and key
-        self._ordinal = 0
+        self._numbers = Numbers()
         self._root, self._of_root = b"", 0  # that of the last event, and how many were of it
         self._parked: list[Parked] = []
 
@@ -109,10 +109,10 @@ class WaitingStep:
         """Let an event wait; call the function for it if there is room."""
         cursor = self._cursor
         if (place := cursor.place) != self._last:
-            self._last, self._ordinal = place, -1
+            self._last = place
             self._likes.clear()
         if cursor.offset >= 0:
-            number = self._ordinal = self._ordinal + 1
+            number = self._numbers.next(place)
         else:
             # Made of no record. What came before a restart does not count, but for its like.
             like = stamp, repr(key)
@@ -444,14 +444,13 @@ class WaitingStep:
     # In the middle of what a record has brought about.
 
     def marks(self, at: Place) -> tuple[int, ...]:
-        """Which event of the record was the last, and how far time had come for it."""
-        return self._ordinal if self._last == at else -1, self._settled
+        """How far time had come for the record's last event, and which those were."""
+        return self._settled, *self._numbers.marks(at)
 
     def begin_at(self, at: Place, marks: tuple[int, ...]) -> None:
         """As it was."""
-        ordinal, self._settled = marks
-        if ordinal >= 0:
-            self._last, self._ordinal = at, ordinal
+        self._settled, *numbers = marks
+        self._numbers.begin_at(at, numbers)
 
 
 def _stay(event: Event) -> None:
