@@ -6,7 +6,6 @@ carried out in the partitions, in the order of docs/transactions.md.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 
@@ -69,7 +68,7 @@ class TransactionCoordinator:
                     now=self._clock.now(),
                     spare_id=self._spare_id(known),
                 )
-                self._topic.write([step], durable=True)
+                self._topic.write(step, durable=True)
                 if not step.state.decided:
                     return step, self._owners.take(transactional_id)
 
@@ -90,7 +89,8 @@ class TransactionCoordinator:
         are on stable storage, too; else what is written tells of them, and only one transaction
         back. Raises ProducerFenced, InvalidProducerId.
         """
-        with self._topic.locked() as coordinator:
+
+        def step(coordinator: Coordinator) -> None:
             known = coordinator.require(transactional_id)
             now, unsynced = self._clock.now(), None
             if marked is not None and _same(known, marked):
@@ -99,15 +99,20 @@ class TransactionCoordinator:
                 known = known.complete(now)
             step = known.add(*producer, partitions, now=now, unsynced=unsynced)
             if step is not known:
-                self._topic.write([step], durable=False)
+                self._topic.write(step, durable=False)
 
-    def topic_ids(self, partitions: Iterable[TopicPartition]) -> set[str]:
+        self._topic.as_coordinator(step)
+
+    def topic_ids(self, partitions: Iterable[TopicPartition]) -> frozenset[str]:
         """The ids of the topics that there are: one deleted and made again has another."""
-        found = set()
-        for name in {tp.topic for tp in partitions}:
-            with suppress(UnknownTopic):
-                found.add(self._log.topic(name).topic_id)
-        return found
+        found: dict[str, str] = {}
+        for tp in partitions:
+            if tp.topic not in found:
+                try:
+                    found[tp.topic] = self._log.topic(tp.topic).topic_id
+                except UnknownTopic:
+                    continue
+        return frozenset(found.values())
 
     def end(
         self,
@@ -125,7 +130,8 @@ class TransactionCoordinator:
         nothing was begun after it, as `add` was interrupted. Raises ProducerFenced,
         InvalidProducerId, InvalidTxnState.
         """
-        with self._topic.locked() as coordinator:
+
+        def step(coordinator: Coordinator) -> Transaction | None:
             known = coordinator.require(transactional_id)
             if last is not None and _same(known, last):
                 return None
@@ -135,8 +141,10 @@ class TransactionCoordinator:
                 *producer, commit=commit, now=self._clock.now(), spare_id=self._spare_id(known)
             )
             if step is not known:
-                self._topic.write([step], durable=False)
+                self._topic.write(step, durable=False)
             return step
+
+        return self._topic.as_coordinator(step)
 
     def sync(self, transactional_id: str) -> None:
         """Bring what is written about the id to stable storage."""
@@ -150,8 +158,7 @@ class TransactionCoordinator:
         """
         failed: Exception | None = None
         without: set[TopicPartition] = set()
-        todos = [(todo, tp) for todo in decided.owed() for tp in todo.partitions]
-        for todo, tp in todos:
+        for todo, tp in [(todo, tp) for todo in decided.owed() for tp in todo.partitions]:
             partition = self._partition(tp)
             if partition is None or tp in without:  # a later marker would end what is open there
                 continue
@@ -173,15 +180,19 @@ class TransactionCoordinator:
 
     def sync_partitions(self, partitions: Iterable[TopicPartition]) -> None:
         """Bring what was appended to them to stable storage; deleted ones are passed over."""
-        found = (self._partition(tp) for tp in sorted(partitions))
-        sync_all((partition for partition in found if partition is not None), gone=True)
+        found = []
+        for tp in sorted(partitions):
+            partition = self._partition(tp)
+            if partition is not None:
+                found.append(partition)
+        sync_all(found, gone=True)
 
     def complete(self, marked: Transaction) -> None:
         """Say that all markers are on stable storage, unless somebody has said so."""
         with self._topic.locked() as coordinator:
             known = coordinator.get(marked.transactional_id)
             if known is not None and _same(known, marked):
-                self._topic.write([known.complete(self._clock.now())], durable=False)
+                self._topic.write(known.complete(self._clock.now()), durable=False)
 
     # What anybody does for the others.
 
@@ -252,7 +263,7 @@ class TransactionCoordinator:
             return
         if not one.state.decided:
             one = one.fence(now=self._clock.now(), spare_id=self._spare_id(one))
-            self._topic.write([one], durable=False)
+            self._topic.write(one, durable=False)
         self._finish(one)
 
     def _finish(self, decided: Transaction) -> None:
@@ -260,7 +271,7 @@ class TransactionCoordinator:
         # It may have been written by a process that was killed before it synced it.
         self._topic.sync(decided.transactional_id)
         self._bring_in(decided)
-        self._topic.write([decided.complete(self._clock.now())], durable=False)
+        self._topic.write(decided.complete(self._clock.now()), durable=False)
 
     def _bring_in(self, one: Transaction) -> None:
         """Have all markers that it owes on stable storage. Only by the coordinator."""
@@ -344,7 +355,7 @@ class TransactionCoordinator:
         now = self._clock.now()
         opened = known.add(known.producer_id, known.producer_epoch, unsaid, now=now)
         fenced = opened.fence(now=now, spare_id=self._spare_id(opened))
-        self._topic.write([fenced], durable=False)
+        self._topic.write(fenced, durable=False)
         self._finish(fenced)
 
     def _all_partitions(self) -> Iterator[Partition]:

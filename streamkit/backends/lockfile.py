@@ -38,12 +38,16 @@ class LockFile:
 
     def lock(self) -> None:
         """Wait for the lock; aloud, when that takes long."""
-        if not self.try_lock():
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             try:
                 wait_for(str(self.path), self._fd)
             except OSError as error:
                 self._raise_unlockable(error)
-            self.held = True
+        except OSError as error:
+            self._raise_unlockable(error)
+        self.held = True
 
     def try_lock(self) -> bool:
         """Take the lock if it is free now. Raises StorageFailed where nothing can be locked."""

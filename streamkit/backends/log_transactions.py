@@ -222,8 +222,7 @@ class LogTransactions:
             )
             raise self._over from error
         # What completing it will say of the producer is known by now.
-        after = decided.complete(decided.updated_at)
-        self._at = _Standing((after.producer_id, after.producer_epoch), ended=decided)
+        self._at = _Standing(decided.following, ended=decided)
 
     def _mark(self) -> None:
         at = self._at

@@ -45,17 +45,17 @@ class Writer:
     def count(self, number: int) -> None:
         """How many elements follow; −1 for a null array."""
         if self.flexible:
-            self._uvarint(number + 1)
+            self.uvarint(number + 1)
         else:
             self.i32(number)
 
     def tags(self, fields: Mapping[int, bytes] | None = None) -> None:
         """The tagged fields that end a structure of a flexible version."""
         if self.flexible:
-            self._uvarint(len(fields or ()))
+            self.uvarint(len(fields or ()))
             for tag, raw in sorted((fields or {}).items()):
-                self._uvarint(tag)
-                self._uvarint(len(raw))
+                self.uvarint(tag)
+                self.uvarint(len(raw))
                 self._out += raw
 
     def string(self, text: str | None) -> None:
@@ -86,11 +86,12 @@ class Writer:
 
     def _length(self, size: int) -> None:
         if self.flexible:
-            self._uvarint(size + 1)
+            self.uvarint(size + 1)
         else:
             self.i16(size)
 
-    def _uvarint(self, number: int) -> None:
+    def uvarint(self, number: int) -> None:
+        """Seven bits to a byte, the lowest first."""
         while number > 0x7F:
             self._out.append(number & 0x7F | 0x80)
             number >>= 7

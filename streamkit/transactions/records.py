@@ -67,23 +67,29 @@ def encode_value(transaction: Transaction, version: int = 1) -> bytes:
     raw += _TIMES.pack(transaction.updated_at, transaction.started_at)
     if not flexible:
         return raw
-    fields = {
-        tag: layout.pack(value)
-        for tag, layout, value, default in (
-            (_PREVIOUS, _I64, transaction.previous_producer_id, NONE),
-            (_NEXT, _I64, transaction.next_producer_id, NONE),
-            (_VERSION, _I16, transaction.version, 0),
-        )
-        if value != default
-    }
+    fields: list[bytes] = []  # in the order of their tags
+    if transaction.previous_producer_id != NONE:
+        fields.append(_tag(_PREVIOUS, _I64.size) + _I64.pack(transaction.previous_producer_id))
+    if transaction.next_producer_id != NONE:
+        fields.append(_tag(_NEXT, _I64.size) + _I64.pack(transaction.next_producer_id))
+    if transaction.version:
+        fields.append(_tag(_VERSION, _I16.size) + _I16.pack(transaction.version))
     before = transaction.unsynced
     if before is not None:
-        fields[_UNSYNCED] = _OUTCOME.pack(
+        outcome = _OUTCOME.pack(
             before.producer_id, before.producer_epoch, before.commit, before.bumped
         ) + _encode_partitions(frozenset(before.partitions), True)
-    out = Writer(flexible)
-    out.tags(fields)
-    return raw + out.done()
+        fields.append(_tag(_UNSYNCED, len(outcome)) + outcome)
+    return raw + bytes((len(fields),)) + b"".join(fields)
+
+
+@lru_cache(maxsize=256)
+def _tag(tag: int, size: int) -> bytes:
+    """What stands before a tagged field of so many bytes."""
+    out = Writer(True)
+    out.uvarint(tag)
+    out.uvarint(size)
+    return out.done()
 
 
 @lru_cache(maxsize=256)  # from one step of a transaction to the next they are mostly the same

@@ -7,6 +7,11 @@ from enum import IntEnum
 class State(IntEnum):
     """The number is what `__transaction_state` holds; `title` is Kafka's name."""
 
+    resting: bool
+    """No transaction is open or waits to be finished."""
+    decided: bool
+    """The outcome is fixed; the markers are not all known to be written."""
+
     EMPTY = 0
     ONGOING = 1
     PREPARE_COMMIT = 2
@@ -20,16 +25,11 @@ class State(IntEnum):
     def title(self) -> str:
         return self.name.title().replace("_", "")
 
-    @property
-    def resting(self) -> bool:
-        """No transaction is open or waits to be finished."""
-        return self in (State.EMPTY, State.COMPLETE_COMMIT, State.COMPLETE_ABORT)
 
-    @property
-    def decided(self) -> bool:
-        """The outcome is fixed; the markers are not all known to be written."""
-        return self in (State.PREPARE_COMMIT, State.PREPARE_ABORT)
-
+# Asked for several times in every transaction.
+for _state in State:
+    _state.resting = _state in (State.EMPTY, State.COMPLETE_COMMIT, State.COMPLETE_ABORT)
+    _state.decided = _state in (State.PREPARE_COMMIT, State.PREPARE_ABORT)
 
 _FROM_REST = {
     State.EMPTY: "a producer begins",

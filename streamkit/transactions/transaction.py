@@ -171,7 +171,9 @@ class Transaction(msgspec.Struct, frozen=True):
         ProducerFenced, and InvalidTxnState when nothing was begun or it ended the other way.
         """
         raised = version >= 2
-        again = raised and (producer_id, epoch) == self._before_the_end()
+        again = False
+        if producer_id != self.producer_id or epoch != self.producer_epoch:
+            again = raised and (producer_id, epoch) == self._before_the_end()
         if producer_id != self.producer_id and not again:
             raise self._foreign(producer_id)
         if epoch != self.producer_epoch and not again:
@@ -229,17 +231,28 @@ class Transaction(msgspec.Struct, frozen=True):
 
     def owed(self) -> list[RollForward]:
         """The markers that a power cut may have left unwritten, in the order to write them in."""
-        return [one for one in (self.unsynced, self.roll_forward()) if one is not None]
+        owed = [] if self.unsynced is None else [self.unsynced]
+        mine = self.roll_forward()
+        if mine is not None:
+            owed.append(mine)
+        return owed
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """Id and epoch that a decided transaction's producer goes on with, once it is complete."""
+        if self.next_producer_id != NONE:
+            return self.next_producer_id, 0
+        return self.producer_id, self.producer_epoch
 
     def complete(self, now: int) -> "Transaction":
         """All markers are on stable storage, those of what was `unsynced` as well."""
         commit = self.state is State.PREPARE_COMMIT
-        rotated = self.next_producer_id != NONE
+        producer_id, epoch = self.following
         return self._to(
             State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT,
             now,
-            producer_id=self.next_producer_id if rotated else self.producer_id,
-            producer_epoch=0 if rotated else self.producer_epoch,
+            producer_id=producer_id,
+            producer_epoch=epoch,
             next_producer_id=NONE,
             partitions=frozenset(),
             unsynced=None,

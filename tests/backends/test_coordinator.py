@@ -435,7 +435,7 @@ class TestInOneProcess:
             from msgspec.structs import replace
 
             worn = replace(coordinator.require("app"), producer_epoch=2**15 - 4)
-            topic.write([worn], durable=True)
+            topic.write(worn, durable=True)
         with Producer(log, transactional_id="app") as producer:
             for number in range(6):
                 with producer.transaction() as transaction:
