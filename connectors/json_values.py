@@ -10,12 +10,17 @@ from streamkit.records import Record
 _decode = msgspec.json.Decoder().decode
 
 
-def object_of(record: Record[bytes | None]) -> dict[str, Any]:
-    """The value as a JSON object. Raises SerdeError."""
+def value_of(record: Record[bytes | None]) -> Any:
+    """The value, which is JSON. Raises SerdeError."""
     try:
-        value = _decode(record.value or b"")
+        return _decode(record.value or b"")
     except (msgspec.MsgspecError, RecursionError) as error:
         raise SerdeError(f"{record.coordinates}: the value is not JSON: {error}") from error
+
+
+def object_of(record: Record[bytes | None]) -> dict[str, Any]:
+    """The value as a JSON object. Raises SerdeError."""
+    value = value_of(record)
     if not isinstance(value, dict):
         raise SerdeError(
             f"{record.coordinates}: expected a JSON object, found {type(value).__name__}"
@@ -24,7 +29,8 @@ def object_of(record: Record[bytes | None]) -> dict[str, Any]:
 
 
 def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of the key: one name is the key itself as text, several are a JSON object's.
+    """The fields of the key: one name is the key itself as text, several are a JSON object's, or
+    the elements of an array, as a tuple becomes one.
 
     Raises SerdeError.
     """
@@ -40,6 +46,8 @@ def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[
         fields = _decode(key)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise SerdeError(f"{record.coordinates}: the key is not JSON: {error}") from error
+    if isinstance(fields, list) and len(fields) == len(names):
+        return dict(zip(names, fields, strict=True))
     if not isinstance(fields, dict) or not all(name in fields for name in names):
         raise SerdeError(f"{record.coordinates}: expected a key with the fields {', '.join(names)}")
     return {name: fields[name] for name in names}

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from streamkit.connect import CommittedOffset, Notes, SinkContext, mask_url, sink
-from streamkit.connectors.json_values import key_fields_of, object_of
+from streamkit.connectors.json_values import key_fields_of, object_of, value_of
 from streamkit.connectors.sql import TableName, database_errors, open_engine
 from streamkit.connectors.sql_offsets import OffsetTable
 from streamkit.connectors.sql_table import SinkTable
+from streamkit.connectors.window_values import is_of_a_window, window_fields_of
 from streamkit.errors import ConfigError, DataError, StreamkitError
 from streamkit.records import Record, TopicPartition
 
@@ -22,6 +23,12 @@ _Changes: TypeAlias = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 """The rows to write, and the keys to delete before that."""
 
 _Ends: TypeAlias = dict[TopicPartition, int]
+
+_PLAIN_VALUE = "value"
+"""The column of a window's result that is no object."""
+
+_WINDOW = ("window_start", "window_end")
+"""The columns of a window's start and end."""
 
 _IN_DATABASE = "in the database"
 """The note beside our committed offsets: the database's own offset is what counts."""
@@ -32,34 +39,79 @@ class SqlSinkConfig:
     """Options of SqlSink.
 
     `connection.url`: SQLAlchemy's form. `table.name.format`: the table of a topic.
-    `insert.mode`: `insert`, or `upsert` (PostgreSQL, SQLite), which needs `pk.mode`.
+    `insert.mode`: `insert`, or `upsert` (PostgreSQL, SQLite), which needs `pk.mode`; None: `upsert`
+    with pk.mode `window`, else `insert`.
     `pk.mode`: where the primary key comes from: `record_value`, or `record_key` (one of
     `pk.fields`: the key as text; several: a JSON object). `pk.fields`: its columns.
+    `window`, for the results of windows: the key, as with record_key, and the window's start. What
+    is given again of a window replaces its row, and what is taken back of a session deletes it.
+    `window.fields`: the columns of a window's start, and, if there are two, of its end, instead of
+    `window_start` and `window_end`.
     `delete.enabled`: a record with a key and no value deletes the row (needs record_key).
     `auto.create`: make a missing table. `auto.evolve`: add missing columns. Column types come
     from the first values: whole numbers, floats, booleans, text, JSON.
     """
 
     connection_url: str = field(metadata={"secret": True})
-    insert_mode: Literal["insert", "upsert"] = "insert"
-    pk_mode: Literal["none", "record_key", "record_value"] = "none"
+    insert_mode: Literal["insert", "upsert"] | None = None
+    pk_mode: Literal["none", "record_key", "record_value", "window"] = "none"
     pk_fields: tuple[str, ...] = ()
+    window_fields: tuple[str, ...] = ()
     table_name_format: str = "${topic}"
     delete_enabled: bool = False
     auto_create: bool = True
     auto_evolve: bool = True
 
     def __post_init__(self) -> None:
-        if self.insert_mode == "upsert" and self.pk_mode == "none":
+        if self.upserts and self.pk_mode == "none":
             raise ConfigError('insert.mode = "upsert" needs pk.mode and pk.fields')
         if self.pk_mode != "none" and not self.pk_fields:
             raise ConfigError(f"pk.mode = {self.pk_mode!r} needs pk.fields")
         if self.pk_fields and self.pk_mode == "none":
             raise ConfigError("pk.fields needs pk.mode")
-        if self.delete_enabled and (self.pk_mode != "record_key" or self.insert_mode != "upsert"):
+        if self.pk_mode == "window":
+            self._check_window()
+            return
+        if self.window_fields:
+            raise ConfigError('window.fields needs pk.mode = "window"')
+        if self.delete_enabled and (self.pk_mode != "record_key" or not self.upserts):
             raise ConfigError(
                 'delete.enabled needs pk.mode = "record_key" and insert.mode = "upsert"'
             )
+
+    def _check_window(self) -> None:
+        if not self.upserts:
+            raise ConfigError(
+                'pk.mode = "window" has one row for each key and window, which results replace: '
+                "leave out insert.mode"
+            )
+        if len(self.window_columns) > 2:
+            raise ConfigError("window.fields names two columns: of a window's start, of its end")
+        names = (*self.pk_fields, *self.window_columns)
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"{twice!r} stands twice in pk.fields and window.fields")
+
+    @property
+    def upserts(self) -> bool:
+        if self.insert_mode is None:
+            return self.pk_mode == "window"
+        return self.insert_mode == "upsert"
+
+    @property
+    def window_columns(self) -> tuple[str, ...]:
+        return self.window_fields or _WINDOW
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of the primary key."""
+        if self.pk_mode != "window":
+            return self.pk_fields
+        return (*self.pk_fields, self.window_columns[0])
+
+    @property
+    def deletes(self) -> bool:
+        """Whether a record without a value deletes a row."""
+        return self.delete_enabled or self.pk_mode == "window"
 
 
 @sink(config=SqlSinkConfig)
@@ -116,7 +168,7 @@ class SqlSink:
         with self._engine.begin() as connection:
             for topic, (rows, deleted) in changes:
                 table = self._table(topic)
-                if self._config.insert_mode == "upsert":
+                if self._config.upserts:
                     table.delete(connection, deleted)
                     table.upsert(connection, rows)
                 else:
@@ -137,8 +189,8 @@ class SqlSink:
             self._tables[topic] = SinkTable(
                 self._engine,
                 name,
-                self._config.pk_fields,
-                upsert=self._config.insert_mode == "upsert",
+                self._config.keys,
+                upsert=self._config.upserts,
                 create=self._config.auto_create,
                 evolve=self._config.auto_evolve,
             )
@@ -147,12 +199,12 @@ class SqlSink:
     def _changes(self, records: Sequence[Record[bytes | None]]) -> _Changes:
         """The rows to write, and the keys to delete before that; every key once in upsert mode."""
         rows = [self._row(record) for record in records]
-        if self._config.insert_mode == "insert":
+        if not self._config.upserts:
             return [row for row, _ in rows], []
         written: dict[tuple[Any, ...], dict[str, Any]] = {}
         deleted: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row, deletes in rows:
-            key = tuple(row[name] for name in self._config.pk_fields)
+            key = tuple(row[name] for name in self._config.keys)
             if deletes:
                 written.pop(key, None)
                 deleted[key] = row
@@ -164,24 +216,45 @@ class SqlSink:
     def _row(self, record: Record[bytes | None]) -> tuple[dict[str, Any], bool]:
         """The columns of a record, and whether it is a deletion. Raises DataError."""
         config = self._config
-        key = key_fields_of(record, config.pk_fields) if config.pk_mode == "record_key" else {}
+        key: dict[str, Any] = {}
+        if config.pk_mode in ("record_key", "window"):
+            key = key_fields_of(record, config.pk_fields)
+        if config.pk_mode == "window":
+            key |= window_fields_of(record, config.window_columns)
         if record.value is None:
-            if config.delete_enabled:
+            if config.deletes:
                 return key, True
-            raise DataError(
-                f"{record.coordinates}: a record without a value; with pk.mode = record_key and "
-                "delete.enabled = true it deletes the row of its key"
-            )
-        row = object_of(record) | key
+            raise DataError(f"{record.coordinates}: a record without a value; {_deleting(record)}")
+        value = self._result(record) if config.pk_mode == "window" else object_of(record)
+        row = key | value | key  # its columns first, and its values in any case
         if not row:
             raise DataError(f"{record.coordinates}: an object without fields makes no row")
         for name in config.pk_fields:
-            value = row.get(name)
-            if value is None:
+            found = row.get(name)
+            if found is None:
                 raise DataError(f"{record.coordinates}: the primary key field {name!r} is missing")
-            if isinstance(value, dict | list):
+            if isinstance(found, dict | list):
                 raise DataError(
                     f"{record.coordinates}: the primary key field {name!r} is "
-                    f"{'an array' if isinstance(value, list) else 'an object'}: no key of a row"
+                    f"{'an array' if isinstance(found, list) else 'an object'}: no key of a row"
                 )
         return row, False
+
+    def _result(self, record: Record[bytes | None]) -> dict[str, Any]:
+        """The columns of a window's result. Raises DataError."""
+        value = value_of(record)
+        if isinstance(value, dict):
+            return value
+        if _PLAIN_VALUE in (*self._config.pk_fields, *self._config.window_columns):
+            raise DataError(
+                f"{record.coordinates}: a value that is no object goes to the column "
+                f"{_PLAIN_VALUE!r}, but pk.fields or window.fields has that name for another"
+            )
+        return {_PLAIN_VALUE: value}
+
+
+def _deleting(record: Record[bytes | None]) -> str:
+    """What to say so that a record without a value deletes a row."""
+    if is_of_a_window(record):
+        return "what a window takes back deletes the row with pk.mode = window"
+    return "with pk.mode = record_key and delete.enabled = true it deletes the row of its key"

@@ -1,6 +1,7 @@
 """A table that a sink writes: made and widened to fit the rows, written by insert or upsert."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -211,13 +212,18 @@ def _type_of(value: Any) -> sa.types.TypeEngine[Any] | None:
         return sa.Double()
     if isinstance(value, str):
         return sa.Text()
+    if isinstance(value, datetime):
+        return sa.DateTime(timezone=True)
     return sa.JSON()
 
 
 def _plain(value: Any) -> Any:
-    """A value that every driver takes: objects and arrays as JSON text."""
+    """A value that every driver takes: objects and arrays as JSON text, times as ISO 8601."""
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode()
+    if isinstance(value, datetime):
+        # As long for all of them, so that texts have the order of times.
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise DataError(f"{value} is too large for a database's whole numbers")
     return value

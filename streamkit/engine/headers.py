@@ -31,11 +31,33 @@ ROOT = "__streamkit.root"
 WATERMARK = "__streamkit.watermark"
 
 _encode = msgspec.json.Encoder().encode
+_decode_window = msgspec.json.Decoder(tuple[str, int, int, int]).decode
 
 
 def window_identity(store: str, start: int, end: int, sequence: int) -> Headers:
     """What makes a window's result this one: an upsert or a diff goes by it."""
     return ((WINDOW, _encode((store, start, end, sequence))),)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowNote:
+    """Which window a result is of, by the step that gave it. Times in ms, `end` exclusive."""
+
+    store: str
+    start: int
+    end: int
+    sequence: int
+
+
+def window_of(headers: Headers) -> WindowNote | None:
+    """The window that a record is the result of, the innermost of several; None: of none.
+
+    Raises msgspec.DecodeError when it is no such header.
+    """
+    for name, data in reversed(headers):
+        if name == WINDOW:
+            return WindowNote(*_decode_window(data or b""))
+    return None
 
 
 def late_note(store: str, start: int, end: int, watermark: int) -> Any:

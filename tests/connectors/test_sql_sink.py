@@ -108,6 +108,64 @@ def test_a_row_deleted_and_written_again_keeps_nothing_of_the_old_one(path: Path
     assert rows(path, "SELECT id, a, b FROM events") == [("0", 2, None)]
 
 
+WINDOWS: dict[str, object] = {"pk_mode": "window", "pk_fields": ("user",)}
+
+
+def of_window(
+    offset: int, start: int, end: int, value: bytes | None, key: bytes = b"a"
+) -> Record[bytes | None]:
+    header = b'["spent",%d,%d,1]' % (start, end)
+    return Record("events", 0, offset, end - 1, key, value, (("__streamkit.window", header),))
+
+
+def test_windows_have_a_row_each_which_the_latest_result_replaces_and_a_retraction_deletes(
+    path: Path,
+) -> None:
+    with opened(SqlSink, config(path, **WINDOWS)) as sink:
+        sink.resume(PARTITION, START)
+        sink.write([of_window(0, 0, 9, None)])  # before there is a table
+        sink.write([of_window(1, 1000, 1500, b"1"), of_window(2, 1700, 2000, b"1")])
+        sink.write([of_window(3, 1700, 2000, None), of_window(4, 1000, 2000, b"3")])
+        sink.write([of_window(5, 1000, 2000, b"1", b"b")])
+    at = "1970-01-01T00:00:0"
+    assert sorted(rows(path, "SELECT user, window_start, window_end, value FROM events")) == [
+        ("a", f"{at}1.000Z", f"{at}2.000Z", 3),
+        ("b", f"{at}1.000Z", f"{at}2.000Z", 1),
+    ]
+
+
+def test_columns_of_windows_have_the_names_that_are_said(path: Path) -> None:
+    named = config(path, pk_mode="window", pk_fields=("user", "shop"), window_fields=("hour",))
+    with opened(SqlSink, named) as sink:
+        sink.resume(PARTITION, START)
+        sink.write([of_window(0, 0, 9, b'{"n":1}', b'["a",7]')])  # a tuple
+        sink.write([of_window(1, 0, 9, b'{"n":2,"user":"x"}', b'{"shop":7,"user":"a"}')])
+    names = 'user, shop, "hour", n'
+    assert rows(path, f"SELECT {names} FROM events") == [("a", 7, "1970-01-01T00:00:00.000Z", 2)]
+
+
+def test_what_is_no_result_of_a_window_is_refused_with_its_place(path: Path) -> None:
+    bad = Record("events", 0, 7, 0, b"a", b"1", (("__streamkit.window", b"[]"),))
+    named = config(path, **(WINDOWS | {"window_fields": ("value",)}))
+    with (
+        opened(SqlSink, config(path, **WINDOWS)) as sink,
+        opened(SqlSink, named) as other,
+        opened(SqlSink, upsert(path)) as taking,
+    ):
+        sink.resume(PARTITION, START)
+        for record, message in (
+            (records([b"{}"])[0], "events-0@0: no header __streamkit.window"),
+            (bad, "events-0@7: the header __streamkit.window"),
+            (of_window(1, 0, 1 << 60, b"{}"), "beyond the year 9999"),
+        ):
+            with pytest.raises(DataError, match=message):
+                sink.write([record])
+        with pytest.raises(DataError, match="events-0@0: a value that is no object"):
+            other.write([of_window(0, 0, 9, b"1")])
+        with pytest.raises(DataError, match=r"deletes the row with pk\.mode = window"):
+            taking.write([of_window(0, 0, 9, None)])
+
+
 REFUSED = {
     "not an object": (b"[1]", "expected a JSON object, found list"),
     "not JSON": (b"{", "not JSON"),
@@ -170,6 +228,11 @@ def test_a_missing_table_is_made_only_where_that_is_allowed(path: Path) -> None:
         ({"pk_mode": "record_key"}, "needs pk.fields"),
         ({"pk_fields": ("a",)}, "pk.fields needs pk.mode"),
         ({"delete_enabled": True}, "delete.enabled needs"),
+        ({"window_fields": ("at",)}, 'window.fields needs pk.mode = "window"'),
+        ({"pk_mode": "window"}, "needs pk.fields"),
+        (WINDOWS | {"insert_mode": "insert"}, "leave out insert.mode"),
+        (WINDOWS | {"window_fields": ("a", "b", "c")}, "names two columns"),
+        (WINDOWS | {"window_fields": ("at", "user")}, "'user' stands twice"),
     ],
 )
 def test_options_that_do_not_fit_together_are_a_config_error(

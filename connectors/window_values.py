@@ -1,0 +1,38 @@
+"""The window that a record is the result of, as columns."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from streamkit.engine.headers import WINDOW, window_of
+from streamkit.errors import DataError, SerdeError
+from streamkit.records import Record
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def is_of_a_window(record: Record[bytes | None]) -> bool:
+    return any(name == WINDOW for name, _ in record.headers)
+
+
+def window_fields_of(record: Record[bytes | None], names: Sequence[str]) -> dict[str, datetime]:
+    """The window's start under the first name, its end under the second, if there is one.
+
+    Raises DataError and SerdeError.
+    """
+    try:
+        window = window_of(record.headers)
+    except msgspec.MsgspecError as error:
+        raise SerdeError(f"{record.coordinates}: the header {WINDOW}: {error}") from error
+    if window is None:
+        raise DataError(
+            f"{record.coordinates}: no header {WINDOW}: pk.mode = window is for the results of "
+            "windows, as they are or as functions after the window make others of them"
+        )
+    times = (window.start, window.end)
+    try:
+        moments = [_EPOCH + timedelta(milliseconds=time) for time in times[: len(names)]]
+    except OverflowError:
+        raise DataError(f"{record.coordinates}: a window {times} beyond the year 9999") from None
+    return dict(zip(names, moments, strict=True))
