@@ -158,7 +158,8 @@ class TransactionCoordinator:
         """
         failed: Exception | None = None
         without: set[TopicPartition] = set()
-        for todo, tp in [(todo, tp) for todo in decided.owed() for tp in todo.partitions]:
+        todos = [(todo, tp) for todo in decided.owed() for tp in todo.partitions]
+        for todo, tp in todos:
             partition = self._partition(tp)
             if partition is None or tp in without:  # a later marker would end what is open there
                 continue

@@ -44,12 +44,13 @@ def seal(
     control: bool = False,
 ) -> bytes:
     """The batch at base offset 0 around `count` encoded records of offset deltas 0, 1, 2 …"""
-    attributes = codec_number(compression)
+    attributes, payload = 0, records
+    if compression != "none":
+        attributes, payload = codec_number(compression), compress(compression, records)
     if transactional:
         attributes |= TRANSACTIONAL
     if control:
         attributes |= CONTROL
-    payload = compress(compression, records)
     size = HEADER_BYTES + len(payload)
     require_room(len(payload), "none")
     try:

@@ -1,7 +1,8 @@
 """What this process knows of a partition's producers: loaded when it is asked for, then kept up."""
 
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 from streamkit.clock import Clock
 from streamkit.log.control import End
@@ -20,8 +21,7 @@ CHECK_SECONDS = 600.0
 """How often to look for producers to forget, besides at every roll."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True, gc=False):
     """Up to where the log was followed: a byte in a segment, as long as nobody rewrites it."""
 
     base: int
@@ -56,6 +56,15 @@ class ProducerState:
 
     def at(self, end: End) -> Producers:
         """The producers as of the published end."""
+        place = self._place
+        if (
+            self._producers is not None
+            and self._producers.end_offset == end.end_offset
+            and place.position == end.end_position
+            and place.base == end.active_base
+            and place.rewrites == end.rewrites
+        ):
+            return self._producers  # nothing has happened since
         # Taken out while it is changed: an interrupt in the middle leaves nothing half done.
         found, self._producers = self._producers, None
         if found is None or found.end_offset > end.end_offset:
@@ -76,7 +85,8 @@ class ProducerState:
         assert found is not None, "a draft is of a state"
         found.adopt(draft)
         now = self._clock.monotonic()
-        self._alive.update(dict.fromkeys(draft.changed, now))
+        for producer_id in draft.changed:
+            self._alive[producer_id] = now
         if now - self._checked >= CHECK_SECONDS:
             self._expire(found, end)
         self._keep(found, end)

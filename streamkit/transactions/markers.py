@@ -7,12 +7,14 @@ The batch has the producer's id and epoch and no sequence. Control records of ot
 Kafka has some and may get more, end no transaction.
 """
 
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 
 import msgspec
 
-from streamkit.codec import encode, read_header
+from streamkit.codec import HEADER_BYTES, encode, read_header
+from streamkit.codec.batch import seal
 from streamkit.codec.buffer import Buffer
 from streamkit.codec.pure import control_records
 from streamkit.errors import InvalidRecord, MalformedBatch
@@ -39,22 +41,31 @@ def encode_marker(
         raise InvalidRecord(
             f"a marker of producer {producer_id} with epoch {producer_epoch}; neither is negative"
         )
-    try:
-        value = _VALUE.pack(_VERSION, marker.coordinator_epoch)
-    except StructError:
-        raise InvalidRecord(
-            f"a marker of coordinator epoch {marker.coordinator_epoch}; it has 32 bits"
-        ) from None
-    return encode(
-        [value],
-        keys=[_KEY.pack(_VERSION, _COMMIT if marker.commit else _ABORT)],
-        timestamps=timestamp,
+    return seal(
+        _record(marker.commit, marker.coordinator_epoch),
+        count=1,
+        base_timestamp=timestamp,
+        max_timestamp=timestamp,
+        compression="none",
         producer_id=producer_id,
         producer_epoch=producer_epoch,
         transactional=True,
         control=True,
         leader_epoch=leader_epoch,
     )
+
+
+@lru_cache(maxsize=64)  # one log has nearly always the same two
+def _record(commit: bool, coordinator_epoch: int) -> bytes:
+    """The one record, as it stands behind a batch's header."""
+    try:
+        value = _VALUE.pack(_VERSION, coordinator_epoch)
+    except StructError:
+        raise InvalidRecord(
+            f"a marker of coordinator epoch {coordinator_epoch}; it has 32 bits"
+        ) from None
+    key = _KEY.pack(_VERSION, _COMMIT if commit else _ABORT)
+    return encode([value], keys=[key], timestamps=0)[HEADER_BYTES:]
 
 
 def read_marker(buf: Buffer, position: int = 0) -> Marker | None:

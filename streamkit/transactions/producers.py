@@ -17,6 +17,7 @@ from collections.abc import Container, Iterable, Iterator
 import msgspec
 
 from streamkit.codec import BatchHeader
+from streamkit.codec.header import CONTROL, TRANSACTIONAL
 from streamkit.errors import (
     CoordinatorFenced,
     InvalidProducerEpoch,
@@ -182,7 +183,7 @@ class Draft:
         as clients of transaction version 2 do. Raises InvalidProducerEpoch, OutOfOrderSequence,
         InvalidTxnState, and InvalidRecord when the header contradicts itself.
         """
-        if header.producer_id == NONE and not (header.transactional or header.control):
+        if header.producer_id == NONE and not header.attributes & (TRANSACTIONAL | CONTROL):
             return None
         self._require_sense(header, sequenced)
         entry = self.get(header.producer_id)
@@ -194,7 +195,8 @@ class Draft:
                     " here, expected 0; abort the transaction and send it again"
                 )
             return None
-        if epoch == entry.epoch and sequenced:
+        same = epoch == entry.epoch
+        if same and sequenced and entry.batches:
             last = last_sequence(header)
             for batch in entry.batches:
                 if batch.last_sequence == last and batch.offset_delta == header.last_offset_delta:
@@ -206,7 +208,7 @@ class Draft:
             )
         if sequenced:
             expected = 0
-            if epoch == entry.epoch and entry.last_sequence >= 0:
+            if same and entry.last_sequence >= 0:
                 expected = sequence_after(entry.last_sequence, 1)
             if first != expected:
                 raise OutOfOrderSequence(
@@ -288,7 +290,7 @@ class Draft:
         if header.producer_id < 0:
             return None
         entry = self.get(header.producer_id) or Producer(header.producer_id)
-        if header.control:
+        if header.attributes & CONTROL:
             if marker is not None:
                 return self._end(entry, header, base_offset, marker)
             if header.count == 0:
@@ -304,7 +306,7 @@ class Draft:
             open_from = NONE
         # A batch that compaction has emptied keeps its header for the sequence alone: its
         # transaction was decided long ago, and the marker may be gone.
-        if open_from < 0 and header.transactional and header.count > 0:
+        if open_from < 0 and header.attributes & TRANSACTIONAL and header.count > 0:
             open_from = base_offset
             self.opened[open_from] = header.producer_id
         known = entry.batches if entry.epoch == header.producer_epoch else ()
@@ -342,7 +344,7 @@ class Draft:
             self.closed.add(first)
 
     def _require_sense(self, header: BatchHeader, sequenced: bool) -> None:
-        if header.control:
+        if header.attributes & CONTROL:
             problem = "control batches are written by coordinators only"
         elif header.producer_id < 0:
             problem = "a transactional batch has a producer id, and none is negative"
