@@ -10,6 +10,7 @@ from streamkit.dsl.functions import place_of_caller
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.readback import check_read_back
+from streamkit.dsl.retractions import check_retractions
 from streamkit.dsl.topology import Topology
 from streamkit.errors import InvalidTopic, TopologyError
 from streamkit.serde import serde_for
@@ -87,6 +88,7 @@ class Graph:
         """The app as data. Raises TopologyError when its parts do not fit together."""
         built = build(self.app, tuple(self.nodes), tuple(self.tables))
         check_read_back(self.app, self.nodes, self.tables, described, self._declared)
+        check_retractions(built, self.nodes)
         return replace(built, connectors=tuple(self.connectors))
 
     def _check_source(self, topic: str) -> None:

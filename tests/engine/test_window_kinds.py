@@ -17,7 +17,7 @@ from streamkit.dsl.windowed import WindowedStream
 from streamkit.dsl.windows import Window, WindowKind, every, hopping, session, sliding, tumbling
 from streamkit.engine.rows import Position
 from streamkit.engine.task import Task
-from streamkit.errors import DataError
+from streamkit.errors import DataError, TopologyError
 from streamkit.records import Columns, Record, TopicPartition
 from streamkit.testing import TestRun
 
@@ -415,6 +415,44 @@ def test_a_retraction_passes_functions_and_lookups_after_a_window(kind: str) -> 
         t.run()
         values = [record.value for record in t.topic("out")]
     assert values == ["1 events of Ada", "1 events of Ada", None, "3 events of Ada"]
+
+
+def _early_sessions(app: App, **options: Any) -> Stream[int]:
+    events = app.stream("events", Event, time="time", out_of_order="9ms")
+    return events.window(session("4ms")).count(emit="update", name="w", **options)
+
+
+def test_what_sessions_take_back_is_refused_where_functions_are_waited_for() -> None:
+    app = App("w")
+
+    @_early_sessions(app).filter
+    def many(count: int) -> bool:
+        return count > 0
+
+    @many.process
+    async def told(count: int) -> str:
+        return f"{count} events"
+
+    assert app.topology()  # nothing is written
+    told.map(str.upper, name="loud").to("out")
+    with pytest.raises(TopologyError, match=r"told .* stands between them and 'out'.* int \| None"):
+        app.topology()
+
+
+def test_what_sessions_take_back_is_none_where_their_topic_is_read() -> None:
+    app = App("w")
+    _early_sessions(app, to="counts")
+
+    @app.stream("counts", int | None).process(to="out")
+    async def told(count: int | None) -> str:
+        return f"{count} events"
+
+    with app.test(partitions=1) as t:
+        for number, time in enumerate((10, 15, 12)):
+            t.send("events", Event(number, "a", time), key="a")
+        t.run()
+        values = [record.value for record in t.topic("out")]
+    assert values == ["1 events", "1 events", "None events", "3 events"]
 
 
 def test_an_event_that_is_late_for_some_of_its_windows_is_in_the_others_and_told_once() -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import To
-from streamkit.dsl.nodes.steps import Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.windows import WindowFold
+from streamkit.dsl.retractions import PASSED
 from streamkit.engine.headers import window_identity
 from streamkit.engine.roots import made
 from streamkit.engine.site import Site
@@ -65,7 +64,7 @@ def _written(node: Node, site: Site) -> Iterator[To]:
     for after in site.following(node):
         if isinstance(after, To) and after.rekey is None:
             yield after
-        elif isinstance(after, Map | FlatMap | Filter | Process | Join):
+        elif isinstance(after, PASSED):
             yield from _written(after, site)
 
 
