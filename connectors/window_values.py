@@ -1,15 +1,14 @@
 """The window that a record is the result of, as columns."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
+from streamkit.dsl.instants import moment
 from streamkit.engine.headers import WINDOW, window_of
 from streamkit.errors import DataError, SerdeError
 from streamkit.records import Record
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_of_a_window(record: Record[bytes | None]) -> bool:
@@ -32,7 +31,7 @@ def window_fields_of(record: Record[bytes | None], names: Sequence[str]) -> dict
         )
     times = (window.start, window.end)
     try:
-        moments = [_EPOCH + timedelta(milliseconds=time) for time in times[: len(names)]]
+        moments = [moment(time) for time in times[: len(names)]]
     except OverflowError:
         raise DataError(f"{record.coordinates}: a window {times} beyond the year 9999") from None
     return dict(zip(names, moments, strict=True))

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.errors import SerdeError
 from streamkit.serde import Serde, serde_for
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+_SHOWN = 80
+"""Characters of a value in a message."""
 D = TypeVar("D")
 
 
@@ -47,7 +50,7 @@ class Place:
 class _Kept:
     """Where the values are: by hand in a dictionary, in an app in a store of its task."""
 
-    __slots__ = ("_cells", "_keys", "_place", "ttl")
+    __slots__ = ("_cells", "_class", "_keys", "_name", "_place", "_values", "ttl")
 
     def __init__(self, *, ttl: Duration | None = None) -> None:
         """`ttl`: what was not written for so long, in event time, is forgotten."""
@@ -55,12 +58,31 @@ class _Kept:
         self._cells: Cells = _Loose()
         self._place = Place()
         self._keys: Serde = serde_for(str)
+        self._class: type | None = None
+        """Of values that need no check; None: nobody knows."""
 
-    def bind(self, cells: Cells, place: Place, keys: Serde) -> None:
+    def bind(self, cells: Cells, place: Place, name: str, keys: Serde, values: Serde) -> None:
         """Work with what others provide. `keys`: of the entries of a MapState."""
         self._cells = cells
         self._place = place
+        self._name = name
         self._keys = keys
+        self._values = values
+        self._class = None if values.quick is None else values.quick[0]
+
+    def _put(self, row: bytes, value: Any, stamp: int) -> None:
+        """Raises SerdeError here, where the function is at work, and not at a commit later."""
+        if type(value) is not self._class and self._class is not None:
+            self._check(value)
+        self._cells.put(row, value, stamp)
+
+    def _check(self, value: Any) -> None:
+        try:
+            self._values.encode(value)
+        except SerdeError as error:
+            text = repr(value)
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            raise SerdeError(f"state {self._name!r}: {error}: {shown}") from error
 
 
 class State(_Kept, Generic[T]):
@@ -83,7 +105,7 @@ class State(_Kept, Generic[T]):
 
     def set(self, value: T) -> None:
         """Keep a value. None is `delete`."""
-        self._cells.put(self._place.key, value, self._place.stamp)
+        self._put(self._place.key, value, self._place.stamp)
 
     def delete(self) -> None:
         """Forget the key."""
@@ -115,8 +137,9 @@ class ListState(_Kept, Generic[T]):
         if item is None:
             raise TypeError("a ListState keeps no None")
         prefix, span = self._span()
-        stamp = span.latest = max(span.latest, self._place.stamp)
-        self._cells.put(prefix + _number(span.end), item, stamp)
+        stamp = max(span.latest, self._place.stamp)
+        self._put(prefix + _number(span.end), item, stamp)
+        span.latest = stamp
         span.end += 1
         self._cells.put(prefix, span, stamp)
 
@@ -165,7 +188,7 @@ class ListState(_Kept, Generic[T]):
         prefix, span = self._span()
         # With a ttl it keeps its time: the first items have to be the first to go.
         stamp = self._place.stamp if self.ttl is None else 0
-        self._cells.put(prefix + _number(range(span.start, span.end)[at]), item, stamp)
+        self._put(prefix + _number(range(span.start, span.end)[at]), item, stamp)
 
     def __iter__(self) -> Iterator[T]:
         """Items in order; appended ones are seen as well."""
@@ -229,7 +252,7 @@ class MapState(_Kept, MutableMapping[K, V], Generic[K, V]):
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._cells.put(self._row(key), value, self._place.stamp)
+        self._put(self._row(key), value, self._place.stamp)
 
     def __delitem__(self, key: K) -> None:
         row = self._row(key)
@@ -284,7 +307,7 @@ class Kept:
         """What the function is given."""
         state = self.kind()
         state.ttl = self.ttl
-        state.bind(cells, place, serde_for(self.key))
+        state.bind(cells, place, self.parameter, serde_for(self.key), serde_for(self.type))
         return state
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Events of a step, or records of a stream, that were, since it was asked last; `what` became
-    of them. `step` is what it is called in messages.
+    """Events of a step, or records of a stream, that were, since it was asked last; they are set
+    aside in a topic, or, without one, skipped. `step` is what it is called in messages.
 
     `first` and `last` say which event that was and what was wrong, `trace` how it came to that with
     the first.
@@ -14,10 +14,15 @@ class Failed:
 
     step: str
     count: int
-    what: str
+    topic: str | None
     first: str
     last: str
     trace: str
+
+    @property
+    def done(self) -> str:
+        """What became of them."""
+        return "skipped" if self.topic is None else f"set aside in {self.topic}"
 
 
 def text_of(error: BaseException) -> str:

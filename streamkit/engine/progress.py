@@ -93,8 +93,8 @@ class Reports:
         if known is None:
             self._failures[failed.step] = _Failures(now)
             trace = f"\n{failed.trace.rstrip()}" if failed.trace else ""
-            text = "%s has failed (%s): %s%s"
-            logger.warning(text, failed.step, failed.what, failed.first, trace)
+            text = "%s: an event was %s: %s%s"
+            logger.warning(text, failed.step, failed.done, failed.first, trace)
             failed = replace(failed, count=failed.count - 1)
             known = self._failures[failed.step]
         known.waiting += failed.count
@@ -105,8 +105,9 @@ class Reports:
     def _tell_failures(self, known: "_Failures", now: float) -> None:
         failed = known.last
         if failed is not None and known.waiting:
-            text = "%s has failed for %d more (%s), last: %s"
-            logger.warning(text, failed.step, known.waiting, failed.what, failed.last)
+            text = "%s: %s %s, the last: %s"
+            count = "1 more was" if known.waiting == 1 else f"{known.waiting:,} more were"
+            logger.warning(text, failed.step, count, failed.done, failed.last)
             known.told, known.waiting = now, 0
 
     def late(self, late: TooLate) -> None:

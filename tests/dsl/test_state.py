@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamkit.app import App
 from streamkit.dsl.functions import function
 from streamkit.dsl.state import ListRows, ListState, MapState, Place, Span, State
 from streamkit.errors import TopologyError
@@ -110,7 +111,7 @@ def test_items_and_spans_are_told_apart(item: bytes) -> None:
 @given(st.lists(st.tuples(st.binary(max_size=3), st.text(max_size=2)), max_size=20))
 def test_the_entries_of_a_key_are_not_another_keys(pairs: list[tuple[bytes, str]]) -> None:
     place, state = Place(), MapState[str, int]()
-    state.bind(state._cells, place, serde_for(str))
+    state.bind(state._cells, place, "seen", serde_for(str), serde_for(int))
     model: dict[bytes, dict[str, int]] = {}
     for at, (key, entry) in enumerate(pairs):
         place.key = key
@@ -119,6 +120,38 @@ def test_the_entries_of_a_key_are_not_another_keys(pairs: list[tuple[bytes, str]
     for key, entries in model.items():
         place.key = key
         assert dict(state) == entries
+
+
+@pytest.mark.parametrize("kind", [State, ListState, MapState])
+def test_a_value_of_another_type_is_refused_where_it_is_kept(
+    kind: type[Any],
+) -> None:
+    app, shown = App("a"), "x" * 70
+
+    def keep(value: Any, kept: Any) -> Any:
+        match kept:
+            case State():
+                kept.set(value)
+                return kept.get()
+            case ListState():
+                kept.append(value)
+                kept[0] = value
+                return list(kept)
+            case _:
+                kept["x"] = value
+                return dict(kept)
+
+    of = {State: State[float], ListState: ListState[float], MapState: MapState[str, float]}[kind]
+    keep.__annotations__ = {"value": Any, "kept": of, "return": Any}
+    app.stream("in", Any).process(keep, to="out", on_error="dlq")
+    with app.test(partitions=1) as t:
+        for value in (1.5, shown, 2):
+            t.send("in", value, key="k")
+        t.run()
+        assert len(t.topic("out")) == 2
+        (letter,) = t.topic("a-dlq")
+    told = dict(letter.headers)["__streamkit.errors.exception.message"]
+    assert told == f"state 'kept': expected float, got str: '{shown}'".encode()
 
 
 def test_what_a_function_keeps_is_read_from_its_signature() -> None:

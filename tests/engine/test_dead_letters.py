@@ -25,7 +25,7 @@ from streamkit import (
     retry,
     tumbling,
 )
-from streamkit.engine.dead_letters import Choice, DeadLetters
+from streamkit.engine.dead_letters import Choice, Dead, DeadLetters
 from streamkit.testing import TestRun
 
 
@@ -71,6 +71,11 @@ def started(app: App, partitions: int = 1) -> TestRun:
 
 def letters(run: TestRun, topic: str = "shop-dlq") -> DeadLetters:
     return DeadLetters(run._backend, [topic], None)
+
+
+def give_back(run: TestRun, dead: Dead, *, discard: bool = False) -> None:
+    choice = Choice(at=frozenset([(dead.at.partition, dead.offset)]))
+    letters(run).give_back(choice, discard=discard, clock=run.clock)
 
 
 def test_what_fails_comes_back_when_it_is_asked_for() -> None:
@@ -189,9 +194,9 @@ def test_whoever_comes_back_before_its_turn_goes_to_the_others() -> None:
             run.send("numbers", number, key="a")
         run.run()
         broken.numbers.clear()
-        places = [(dead.at.partition, dead.offset) for dead in letters(run).waiting()]
-        for place in (places[2], places[0]):
-            letters(run).give_back(Choice(at=frozenset([place])), clock=run.clock)
+        first, _, third = letters(run).waiting()
+        give_back(run, third)
+        give_back(run, first)
         run.run()
         assert run.values("out") == [[1]]
         run.send("numbers", 4, key="a")  # two are still before it
@@ -209,28 +214,31 @@ def test_what_is_given_up_holds_up_nothing() -> None:
             run.send("numbers", number, key="a")
         run.run()
         first, _ = letters(run).waiting()
-        choice = Choice(at=frozenset([(first.at.partition, first.offset)]))
-        letters(run).give_back(choice, discard=True, clock=run.clock)
+        give_back(run, first, discard=True)
         assert run.retry() == 1
         run.run()
         assert run.values("out") == [[2]]
 
 
-def test_what_is_given_up_before_its_turn_goes_back_and_keeps_its_place() -> None:
+def test_who_is_given_up_before_its_turn_has_left_the_row() -> None:
     broken = Broken({1})
     with started(shop(broken, "key")) as run:
-        for number in (1, 2, 3):
+        for number in range(1, 6):
             run.send("numbers", number, key="a")
         run.run()
         broken.numbers.clear()
-        _, second, _ = letters(run).waiting()
-        choice = Choice(at=frozenset([(second.at.partition, second.offset)]))
-        letters(run).give_back(choice, discard=True, clock=run.clock)
+        for dead in list(letters(run).waiting())[1::2]:
+            give_back(run, dead, discard=True)
+        last = list(letters(run).waiting())[-1]
+        give_back(run, last, discard=True)
         run.run()
-        assert sorted(dead.value for dead in letters(run).waiting()) == [b"1", b"2", b"3"]
-        assert run.retry() == 3
+        assert [dead.value for dead in letters(run).waiting()] == [b"1", b"3"]
+        assert run.retry() == 2
         run.run()
-        assert run.values("out")[-1] == [1, 2, 3]
+        assert run.values("out")[-1] == [1, 3]
+        run.send("numbers", 6, key="a")  # nobody is before it any more
+        run.run()
+        assert run.values("out")[-1] == [1, 3, 6]
 
 
 def test_what_came_back_and_waits_for_an_answer_has_come_back_after_a_crash_too() -> None:

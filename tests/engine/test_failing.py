@@ -57,14 +57,14 @@ def test_a_record_that_fails_is_skipped_counted_and_told(
         (task,) = run.tasks
         assert task.stats.skipped == {"half": 2}
         said, *others = caplog.messages
-        assert said.startswith("step half has failed (skipped): numbers-0@1: ValueError: 1 is odd")
+        assert said.startswith("step half: an event was skipped: numbers-0@1: ValueError: ")
         assert "raise ValueError" in said
         assert others == []  # for a while
         run.advance("1m")
         run.send("numbers", 5)
         run.run()
         assert caplog.messages[1:] == [
-            "step half has failed for 2 more (skipped), last: numbers-0@5: ValueError: 5 is odd"
+            "step half: 2 more were skipped, the last: numbers-0@5: ValueError: 5 is odd"
         ]
 
 

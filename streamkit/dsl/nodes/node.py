@@ -113,7 +113,7 @@ class Node:
         letters = self.dead_letters
         if letters is None or not letters.by_key:
             return ()
-        return (StoreSpec(parked_name(self.name), serde_for(tuple[int, int, str])),)
+        return (StoreSpec(parked_name(self.name), serde_for(tuple[int, int, str, list[int]])),)
 
     def outputs(self) -> tuple[OutputSpec, ...]:
         """The topics it writes to; here those of the events it fails for."""

@@ -391,24 +391,25 @@ class Failing:
             self._parking.done(name, stamp)
 
     def _discard(self, name: bytes | None, data: bytes | None, stamp: int, letter: Letter) -> None:
-        """Give up an event that was set aside, if it is its turn."""
-        parking, earlier = self._parking, letter.earlier
-        before = None if parking is None else parking.turn(name, earlier.behind)
-        if before is not None and before > 0:
-            headers, behind = letter.headers, earlier.behind
-            self._set_aside(name, data, stamp, headers, None, earlier.attempts, behind)
-            return
+        """Give up an event that was set aside: nobody behind it waits for it any more."""
         self.skipped += 1
-        if before == 0 and parking is not None and name is not None:
+        parking, behind = self._parking, letter.earlier.behind
+        before = None if parking is None else parking.turn(name, behind)
+        if before is None or before < 0:
+            return
+        assert parking is not None and name is not None and behind is not None
+        if before == 0:
             parking.done(name, stamp)
+        else:
+            parking.leave(name, behind, stamp)
 
     # Told.
 
     def _note(self, error: Exception) -> None:
-        what = "skipped" if self._outlet is None else f"in {self._outlet.topic}"
+        topic = None if self._outlet is None else self._outlet.topic
         text = f"{self._origin}: {told(error)}"
         if self._failed is None:
-            self._failed = Failed(self._told, 1, what, text, text, trace_of(error))
+            self._failed = Failed(self._told, 1, topic, text, text, trace_of(error))
         else:
             self._failed = replace(self._failed, count=self._failed.count + 1, last=text)
 

@@ -149,7 +149,7 @@ class Store(Cache):
             return Rows([], [], [])
         young, keys = self._young, list(changed)
         kept = self._values([young.get(key) for key in keys])
-        values = written(self._serde, self.changelog, keys, kept)
+        values = written(self._serde, self.changelog, keys, kept, changed.values())
         if self._backing is not None:
             self._told.append(self._kept(keys, values, changed))
         self._measure(keys)

@@ -1,7 +1,10 @@
 """What a store's values are in its changelog."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
+from streamkit.dsl.instants import LATEST_TIME, moment
 from streamkit.errors import SerdeError
 from streamkit.serde import Serde
 
@@ -12,9 +15,13 @@ _EXACT = (int, float, bool, str, bytes)
 
 
 def written(
-    serde: Serde, changelog: str, keys: list[bytes], values: list[Any]
+    serde: Serde,
+    changelog: str,
+    keys: list[bytes],
+    values: list[Any],
+    stamps: Iterable[int] = (),
 ) -> list[bytes | None]:
-    """Values as they go to the changelog.
+    """Values as they go to the changelog; `stamps` are the times of the events they were kept for.
 
     Raises SerdeError when one is not of the type that was declared. They are read back to know:
     what could not be restored would stop the app for good, once it is committed.
@@ -33,8 +40,15 @@ def written(
                 read(data)
         except SerdeError as error:
             raise SerdeError(
-                f"state for {changelog}, key {key!r}: {error}; a function kept a value that is not "
-                "of the type it declares"
+                f"state for {changelog}, key {key!r}{_at(stamps, len(encoded))}: {error}; a "
+                "function kept a value that is not of the type it declares"
             ) from error
         encoded.append(data)
     return encoded
+
+
+def _at(stamps: Iterable[int], number: int) -> str:
+    """Which event a value was kept for, as far as it is known when it is written."""
+    stamp = next(islice(stamps, number, None), -1)
+    known = 0 <= stamp <= LATEST_TIME
+    return f", of an event of {moment(stamp):%Y-%m-%dT%H:%M:%S.%f} UTC" if known else ""

@@ -10,6 +10,7 @@ from streamkit.engine.state import cache as cache_module
 from streamkit.engine.state.disk import Disk, open_disk
 from streamkit.engine.state.expiring import ExpiringStore
 from streamkit.engine.state.store import Store
+from streamkit.errors import SerdeError
 from streamkit.records import Columns
 from streamkit.serde import serde_for
 
@@ -96,8 +97,10 @@ def test_rows_ahead_of_the_position_are_not_used_when_the_group_was_reset_to_bef
 
 def test_a_value_of_another_type_than_declared_is_refused_with_its_key() -> None:
     store = Store("shop-changelog", serde_for(list[int]), At())
-    store.put(b"k", ["a"], 0)
-    with pytest.raises(Exception, match=r"state for shop-changelog, key b'k': .* the type it decl"):
+    store.put(b"i", [1], 0)
+    store.put(b"k", ["a"], 1_500)
+    of = r"key b'k', of an event of 1970-01-01T00:00:01.500000 UTC: .* the type it decl"
+    with pytest.raises(SerdeError, match=f"state for shop-changelog, {of}"):
         store.changes()
 
 
