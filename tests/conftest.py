@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import ast
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -37,8 +38,18 @@ class AsPython:
         return spec_from_file_location(name, source)
 
 
+# Tests start hundreds of processes: none of them is to compile the whole package anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if os.environ.get("STREAMKIT_PURE"):
     sys.meta_path.insert(0, AsPython())  # type: ignore[arg-type]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are no garbage, and to look through them took a minute in all."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
