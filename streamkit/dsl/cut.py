@@ -12,11 +12,12 @@ from streamkit.dsl.circles import steps_to_cut_off
 from streamkit.dsl.nodes.drawn import drawn_behind
 from streamkit.dsl.nodes.in_order import (
     InOrder,
+    chooses,
     comes_as_read,
     comes_mixed,
     goes_by_order,
     goes_by_time,
-    is_plain,
+    is_of_one,
 )
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
@@ -103,11 +104,16 @@ def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
 def _placed(nodes: tuple[Node, ...]) -> set[Node]:
     """Behind which, or before which, order matters if trees are cut there: steps that go by it come
     to know it of nothing else."""
-    found: set[Node] = set()
-    for step in filter(None, (goes_by_time(node) or goes_by_order(node) for node in nodes)):
-        found.add(step)
-        node = step.above
-        while node is not None and is_plain(node):
+    ends: list[Node] = [
+        step for node in nodes if (step := goes_by_time(node) or goes_by_order(node)) is not None
+    ]
+    ends += [
+        side for join in map(chooses, nodes) if join is not None for side in (join, join.right)
+    ]
+    found = set(ends)
+    for end in ends:
+        node = end.above
+        while node is not None and is_of_one(node):
             found.add(node)
             node = node.above
     return found

@@ -208,4 +208,5 @@ class Answers:
     def _return_to(self, event: Event) -> None:
         self._enter(event.topic, event.partition)
         cursor = self._cursor
-        cursor.offset, cursor.part, cursor.root = event.offset, event.ordinal, event.root
+        cursor.offset, cursor.part = event.offset, event.ordinal
+        cursor.origin, cursor.root = event.origin, event.root

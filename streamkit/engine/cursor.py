@@ -107,7 +107,7 @@ class Cursor(Moment):
         self.frontier = None
         self.offset = -1
         self.part = None
-        self.root = b""
+        self.origin = self.root = b""
 
     def go_to(self, place: Place) -> None:
         """Go to another record."""

@@ -21,12 +21,12 @@ _LONG = 96
 def nth(root: bytes, number: int) -> bytes:
     """Of those that were made of an event, the one of that number."""
     made = b"%s.%d" % (root, number)
-    return made if len(made) <= _LONG else _digest(made)
+    return made if len(made) <= _LONG else digest(made)
 
 
 def made(name: str, *parts: Any) -> bytes:
     """What a step made of something that these tell from all else there."""
-    return b"%s:%s" % (name.encode(), _digest(repr(parts).encode()))
+    return b"%s:%s" % (name.encode(), digest(repr(parts).encode()))
 
 
 def among_equals(events: Iterable[Any], encode: Callable[[Any], bytes | None]) -> list[bytes]:
@@ -34,11 +34,12 @@ def among_equals(events: Iterable[Any], encode: Callable[[Any], bytes | None]) -
     count: dict[bytes, int] = {}
     names = []
     for event in events:
-        data = _digest(encode(event) or b"")
+        data = digest(encode(event) or b"")
         count[data] = number = count.get(data, -1) + 1
         names.append(b"%s.%d" % (data, number))
     return names
 
 
-def _digest(data: bytes) -> bytes:
+def digest(data: bytes) -> bytes:
+    """What tells bytes from all others, in 32 letters."""
     return blake2b(data, digest_size=16).hexdigest().encode()

@@ -36,7 +36,8 @@ class Event:
 
     `frontier` is that of its partition when it was behind it, `held` how far time had come for the
     step. Of the events that a step was given of one record it is number `ordinal`; `root` tells it
-    from others where the record does not. `earlier` is of one that had been set aside.
+    from others where the record does not, and `origin` its place among those of its time. `earlier`
+    is of one that had been set aside.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Event:
     encoded: bytes | None = None
     earlier: Earlier | None = None
     root: bytes = b""
+    origin: bytes = b""
 
     @property
     def identity(self) -> Identity:

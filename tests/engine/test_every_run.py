@@ -100,8 +100,7 @@ def nearest(a: Any, b: Any) -> None:
 
     @found
     def both(one: Item, other: Item | None, context: Context) -> str:
-        # Of several at one time the one that came last is taken.
-        return f"{one} {other is None} {context.uuid()}"
+        return f"{one} {other} {context.uuid()}"
 
     both.to("out")
 
@@ -194,8 +193,84 @@ def first_and_last(a: Any, b: Any) -> None:
     windowed(a, tumbling("4ms")).aggregates(**parts, to="out", name="some")
 
 
+def the_last_before(a: Any, b: Any) -> None:
+    near = a.by("k", name="k").join_as_of(b.by("k", name="l"), tolerance="9ms", name="near")
+
+    @near
+    def both(one: Item, other: Item) -> Item:
+        return Item(one.n * 100 + other.n, one.k)
+
+    both.window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def the_first_after_what_was_waited_for(a: Any, b: Any) -> None:
+    rights = waiting(b.by("k", name="l"), order="key", concurrency=4)
+    near = a.by("k", name="k").join_as_of(
+        rights, tolerance="9ms", direction="forward", how="left", name="near"
+    )
+
+    @near
+    def both(one: Item, other: Item | None) -> str:
+        return f"{one} {other}"
+
+    both.to("out")
+
+
+def what_was_waited_for_is_folded(a: Any, b: Any) -> None:
+    kept = waiting(a.by("k", name="k"), order="key", concurrency=4)
+    kept.window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def keys_overtake_each_other(a: Any, b: Any) -> None:
+    kept = waiting(a.by("n", name="n"), order="key", concurrency=4)
+    kept.by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def keys_of_windows_overtake_each_other(a: Any, b: Any) -> None:
+    totals = a.by("n", name="n").window(tumbling("4ms")).aggregate(name="all")(total)
+    kept = waiting(totals, order="key", concurrency=4)
+    kept.filter(any_one).by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def batches_are_folded(a: Any, b: Any) -> None:
+    kept = a.by("k", name="k").process(name="waits", batch=3, within="5ms")(as_they_are)
+    kept.window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def what_was_tried_again_is_folded(a: Any, b: Any) -> None:
+    met = set()
+
+    @a.by("k", name="k").process(name="again", on_error=retry(1, backoff="1ms", pause="partition"))
+    def again(item: Item, seen: State[int]) -> Item:
+        if item.n % 3 == 0 and item.n not in met:
+            met.add(item.n)
+            raise ConnectionError
+        return item
+
+    again.window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def waiting(stream: Any, **options: Any) -> Any:
+    @stream.process(name="waits", **options)
+    async def waits(item: Item) -> Item:
+        return item
+
+    return waits
+
+
+def any_one(item: Item) -> bool:
+    return True
+
+
+def as_they_are(items: list[Item]) -> list[Item]:
+    return items
+
+
 ORDERED = (
     collected, reduced_by_another_key, folded_in_sessions, what_has_met_is_folded, first_and_last,
+    the_last_before, the_first_after_what_was_waited_for, what_was_waited_for_is_folded,
+    keys_overtake_each_other, keys_of_windows_overtake_each_other, batches_are_folded,
+    what_was_tried_again_is_folded,
 )  # fmt: skip
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,

@@ -29,7 +29,7 @@ def within(kind: Within, lefts: list[Arrival], rights: list[Arrival]) -> list[Pa
 
 
 def as_of(kind: AsOf, lefts: list[Arrival], rights: list[Arrival]) -> list[Pair]:
-    """What each event meets in the end."""
+    """What each event meets in the end, in the order in which that is decided."""
     pairs: list[Pair] = []
     for left in in_time(lefts, kind.grace):
         chosen = None
@@ -46,7 +46,17 @@ def as_of(kind: AsOf, lefts: list[Arrival], rights: list[Arrival]) -> list[Pair]
                 chosen = right
         if chosen is not None or kind.how == "left":
             pairs.append((left, chosen))
-    return pairs
+
+    def decided(pair: Pair) -> tuple[int, ...]:
+        left, right = pair
+        assert left is not None
+        if kind.direction != "forward":
+            return (left.time,)
+        if right is None:
+            return left.time + kind.tolerance, 1, left.time
+        return right.time, 0, left.time
+
+    return sorted(pairs, key=decided)
 
 
 def _rank(left: Arrival, right: Arrival) -> tuple[int, int]:

@@ -103,6 +103,8 @@ class Spec:
     """The streams that go to sinks."""
     retried: bool = False
     """Whether what is set aside comes again in the end, one step's after the other's."""
+    grain: int = 1
+    """Times are multiples of it, in ms: of larger ones many events are of one time."""
 
     def mended(self) -> list[int]:
         """The steps that are given again what they have set aside. Functions in other processes
@@ -126,7 +128,8 @@ class Stream:
     time is known, or none of them is late. `alone` when `n` alone tells its events apart, which
     that of windows does not; `same` when nothing tells some apart, as pairs of these: whether the
     timers that they set are one depends on whether the first fires before; `told` when the model
-    knows the order of all its events of a key."""
+    knows the order of all its events of a key; `made` when that is in the order in which they come,
+    and not by a place of each, which goes along."""
 
     keyed: bool
     raw: bool = True
@@ -135,6 +138,7 @@ class Stream:
     alone: bool = True
     same: bool = False
     told: bool = True
+    made: bool = False
 
 
 ATTEMPTS = 2
@@ -203,7 +207,8 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             ops += ["timer"] * 2 * (not stream.same) + ["quiet"] * 2 * stream.placed
             others = [n for n, each in enumerate(streams) if each.keyed]
             ops += ["within"] * 3
-            if stream.ordered and any(streams[n].ordered for n in others):
+            known = [n for n in others if streams[n].ordered or streams[n].told]
+            if known and (stream.ordered or stream.told):
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
         allowed = [fails for fails in MAY_FAIL.get(op, ()) if stream.ordered or fails.then != "key"]
@@ -212,8 +217,9 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         if fails is not None and fails.pause == "key":
             made = replace(stream, raw=False)  # keys overtake each other
         if step.sets_aside:
-            made = replace(made, raw=False)  # what comes again does so in the order of its key
-        if fails is not None or op in ("sum", "async", "batch", "batched", "workers"):
+            # What comes again does so in the order of its key.
+            made = replace(made, raw=False, placed=False)
+        if op == "batched":
             made = replace(made, placed=False, told=False)
         if op == "process":
             step = replace(step, kind=draw(st.sampled_from(["value", "many"])))
@@ -224,24 +230,26 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             looks = LOOKS + GLOBALLY * 2 if stream.keyed else GLOBALLY
             step = replace(step, kind=draw(st.sampled_from(looks)))
         elif op == "by":
-            made = replace(made, keyed=True, raw=False, ordered=stream.raw and apart)
+            ordered, told = stream.raw and apart, stream.told and not stream.made
+            made = replace(made, keyed=True, raw=False, ordered=ordered, told=told, made=False)
         elif op == "window":
             by_order = int(stream.told and draw(st.booleans()))
             step = replace(step, kind=draw(st.sampled_from(WINDOWS)), other=by_order)
-            made = Stream(True, False, True, alone=False, told=False)
+            made = Stream(True, False, True, alone=False, made=True)
         elif op in ("timer", "quiet"):
             after = AFTER if op == "timer" else AFTER[1:]
             step = replace(step, kind=draw(st.sampled_from(after)))
             made = replace(made, raw=False, ordered=False, placed=False, told=False)
         elif op in ("within", "as_of"):
             if op == "as_of":
-                others = [n for n in others if streams[n].ordered]
+                others = known
             other = draw(st.sampled_from(others))
             kind = draw(st.sampled_from(WITHIN if op == "within" else AS_OF))
             step = replace(step, other=other, kind=kind)
             alone = stream.alone and streams[other].alone
             same = stream.same or streams[other].same or not alone
-            made = Stream(True, False, False, alone=alone, same=same, told=False)
+            told = op == "as_of" and stream.told
+            made = Stream(True, False, told, alone=alone, same=same, told=told, made=True)
         streams.append(made)
         steps.append(step)
     first = len(SOURCES)
@@ -250,8 +258,8 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     sourced = draw(st.frozensets(st.sampled_from(SOURCES))) if not nulls else frozenset()
     sinks = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=2))
     late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
-    retried = draw(st.booleans())
-    return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried)
+    retried, grain = draw(st.booleans()), draw(st.sampled_from([1, 12]))
+    return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain)
 
 
 # The functions, for both.

@@ -111,6 +111,7 @@ def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
             plan.append(move)
         else:
             topic, key, time, other = move
+            time -= time % spec.grain
             partition = partition_for(key.encode(), partitions)
             if spec.nulls and number % 3 == 0:
                 key, partition = None, number % partitions

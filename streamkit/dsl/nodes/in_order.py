@@ -3,7 +3,7 @@ tells that order."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
@@ -11,9 +11,9 @@ from streamkit.dsl.nodes.node import Node, StreamNode
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
-from streamkit.dsl.nodes.stream_joins import StreamJoin, Within
+from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin, Within
 from streamkit.dsl.nodes.timers import OnTimer
-from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.dsl.nodes.waiting import Waiting, WaitingRow
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.stores import StoreSpec
 from streamkit.dsl.windows import Every
@@ -53,7 +53,14 @@ _ROWS = serde_for(WaitingRow)
 
 _SAME_TIME = (Process, Map, FlatMap, Filter, By, Join, RunningFold)
 """Nodes whose results come with their event, and bear its time."""
-_PLAIN = (Process, Map, FlatMap, Filter, By, Join)
+_OF_ONE = (*_SAME_TIME, Waiting)
+"""Nodes whose results are each of one event, and have its place among those of its time."""
+
+Place: TypeAlias = Literal["read", "handed", "met", "made", "waited"]
+"""What tells the place of an event among those of its time: where it was `read`; of one that was
+`handed` over, what came with it; of two that have `met`, these; of others that they are `made` in
+their order, and where they were `waited` for behind that, and so come in another, what tells that.
+"""
 
 
 def goes_by_time(node: Node) -> Process | WindowFold | None:
@@ -96,25 +103,39 @@ def comes_as_read(node: StreamNode, nodes: Collection[Any]) -> bool:
     return isinstance(above, StreamSource) and above in nodes and above.upstream is None
 
 
-def is_plain(node: Node | None) -> bool:
-    """Whether what a node gives of an event depends on that one alone."""
-    return isinstance(node, _PLAIN) and not node.stores()
+def chooses(node: Node) -> StreamJoin | None:
+    """A join that takes one of several events of one time, by their order."""
+    is_one = isinstance(node, StreamJoin) and isinstance(node.kind, AsOf)
+    return node if is_one else None  # type: ignore[return-value]
 
 
-def meets(node: Node | None) -> bool:
-    """Whether a node gives pairs as the second of the two comes."""
-    return isinstance(node, StreamJoin) and isinstance(node.kind, Within)
+def is_of_one(node: Node | None) -> bool:
+    """Whether what a node gives is each of one event, whose place it has."""
+    return isinstance(node, _OF_ONE)
 
 
 def asks_for_places(node: Node) -> bool:
     """Whether a node wants to know the places of events among those of their time."""
-    return isinstance(node, InOrder) or (isinstance(node, Repartition) and node.placed)
+    if isinstance(node, InOrder) or chooses(node) is not None:
+        return True
+    return isinstance(node, Repartition) and node.placed
 
 
-def first_before(node: Node, nodes: Collection[Any]) -> Node | None:
-    """The first node above one that is not plain: in its order events come; None: it is not among
-    `nodes`, and those that come were handed over."""
-    above = node.above
-    while above in nodes and is_plain(above):
-        above = above.above  # type: ignore[union-attr]  # a plain node is one
-    return above if above in nodes else None
+def place_of(node: Node, nodes: Collection[Any]) -> Place:
+    """What tells the places of the events that a node among these is given."""
+    above, waited = node.above, False
+    while above in nodes and is_of_one(above):
+        waited = waited or isinstance(above, Waiting)
+        above = above.above  # type: ignore[union-attr]  # it is a node
+    if above not in nodes:
+        return "handed"
+    if isinstance(above, StreamSource):
+        return "read"
+    if isinstance(above, StreamJoin) and isinstance(above.kind, Within):
+        return "met"  # given as the second of the two comes
+    return "waited" if waited else "made"
+
+
+def bears_its_place(place: Place) -> bool:
+    """Whether the `origin` of the event at hand is its place."""
+    return place not in ("read", "made")

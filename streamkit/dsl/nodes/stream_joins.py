@@ -83,8 +83,7 @@ class RightSide(Node):
 
     def stores(self) -> tuple[StoreSpec, ...]:
         """Its events, by key and time, and when something is due for them."""
-        marked = isinstance(self.kind, Within) and self.kind.alone[1]
-        return (StoreSpec(f"{self.name}-right", _rows(self.parent.gives, marked)),)
+        return (StoreSpec(f"{self.name}-right", _rows(self.parent.gives, self.kind, 1)),)
 
     def outputs(self) -> tuple[OutputSpec, ...]:
         return (self.late,)
@@ -130,8 +129,7 @@ class StreamJoin(StreamNode):
 
     def stores(self) -> tuple[StoreSpec, ...]:
         """The events of its left side, by key and time, and when something is due for them."""
-        marked = isinstance(self.kind, Within) and self.kind.alone[0]
-        rows = _rows(self.parent.gives, marked)
+        rows = _rows(self.parent.gives, self.kind, 0)
         return (StoreSpec(f"{self.name}-left", rows), *StreamNode.stores(self))
 
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -144,10 +142,14 @@ class StreamJoin(StreamNode):
         return (self.right,)
 
 
-def _rows(events: Serde, marked: bool) -> Serde:
-    """Keys and times, where a row says until when events are kept; else events, `marked` with
-    whether they have met one of the other side."""
+def _rows(events: Serde, kind: Kind, side: int) -> Serde:
+    """Keys and times, where a row says until when events are kept; else events: with their places
+    among those of their time, or, if those that met nothing are given, with whether they have."""
     event: Any = events.type
-    one: Any = tuple[bool, event] if marked else event
+    one: Any = event
+    if isinstance(kind, AsOf):
+        one = tuple[bytes, event]
+    elif kind.alone[side]:
+        one = tuple[bool, event]
     cell: Any = dict[str, list[int]] | list[one]
     return serde_for(cell)

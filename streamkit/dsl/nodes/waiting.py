@@ -43,7 +43,8 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ms. `batch`: the number of the first event of the batch it is in, once that is complete.
     `earlier`, of one that had been set aside: how often it was tried, and its place behind which.
     `given`, of the first of a call: the results of so many of its events, and so many of the next.
-    `root`: what tells it from others where it is not that record.
+    `root`: what tells it from others where it is not that record, and `origin` its place among
+    those of its time.
     """
 
     key: bytes | None
@@ -62,6 +63,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     earlier: tuple[int, str | None, int] | None = None
     given: tuple[int, int] = (0, 0)
     root: bytes = b""
+    origin: bytes = b""
 
 
 def waiting_name(step: str) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from streamkit.dsl.functions import Function
+from streamkit.dsl.nodes.in_order import Place
 from streamkit.engine.cursor import Cursor
 from streamkit.engine.headers import FRONTIER, ORIGIN, ROOT, WATERMARK
 from streamkit.engine.hot.outlet import Outlet
@@ -277,7 +278,8 @@ class HandOverFrom(HandOver):
     """The same with the place of each event.
 
     Of one that is `read` here that is where; of one that was `handed` over itself, its own; of two
-    that have `met` their times, then the task; of others the task, which gives them in their order.
+    that have `met`, and of what was `waited` for, that and then the task; of others the task, which
+    gives them in their order.
     """
 
     __slots__ = ("_number", "_of")
@@ -291,7 +293,7 @@ class HandOverFrom(HandOver):
         delay: int,
         drawn: bool,
         number: int,
-        of: Literal["read", "handed", "met", "made"],
+        of: Place,
     ) -> None:
         super().__init__(outlet, key, value, cursor, delay, drawn)
         self._number = _PARTITION.pack(number)
@@ -300,6 +302,6 @@ class HandOverFrom(HandOver):
     def origin(self) -> bytes:
         if self._of == "read":
             return self._number + _OFFSET.pack(self._cursor.offset)
-        if self._of == "met":
-            return self._cursor.origin + self._number
-        return self._cursor.origin if self._of == "handed" else self._number
+        if self._of == "handed":
+            return self._cursor.origin
+        return self._number if self._of == "made" else self._cursor.origin + self._number

@@ -7,6 +7,7 @@ nearest, when it has passed the tolerance.
 
 from typing import Any
 
+from streamkit.dsl.nodes.in_order import bears_its_place, place_of
 from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen
@@ -20,7 +21,7 @@ from streamkit.serde import Serde
 
 class AsOfJoin:
     """Keeps events of the left side until they are decided, those of the right while they may be
-    chosen: of several at one time the one that came last."""
+    chosen: of several at one time the last. Each with its place among those of its time."""
 
     def __init__(self, node: StreamJoin, kind: AsOf, site: Site) -> None:
         self.time = time = site.time(node)
@@ -32,6 +33,7 @@ class AsOfJoin:
         self._give = giver(node.function, site.after(node, node.keys), site.cursor)
         self._name, self._drawn = node.name, node in site.drawn
         self._write = node.parent.gives.encode
+        self._placed = [bears_its_place(place_of(side, site.nodes)) for side in (node, node.right)]
         # A right event is needed by left ones up to the tolerance later, until they are decided.
         keep = {"backward": 1, "forward": 0, "nearest": 2}[kind.direction] * kind.tolerance
         self._left = Side(f"{node.name}-left", node.late, site, time, kind.grace, kind.ahead)
@@ -41,19 +43,19 @@ class AsOfJoin:
 
     def left(self, key: Serde) -> Forward:
         """The step of the events of the left stream."""
-        return self._step(self._left, key)
+        return self._step(self._left, key, self._placed[0])
 
     def right(self, key: Serde) -> Forward:
         """The step of the events of the right stream."""
-        return self._step(self._right, key)
+        return self._step(self._right, key, self._placed[1])
 
-    def _step(self, side: Side, key: Serde) -> Forward:
-        enter, keep = side.entrance(key), side.keeper()
+    def _step(self, side: Side, key: Serde, placed: bool) -> Forward:
+        enter, keep, cursor = side.entrance(key), side.keeper(placed=placed), self._cursor
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             data = enter(key, value, stamp, headers)
             if data is not None:
-                keep(data, stamp, value)
+                keep(data, stamp, (cursor.origin if placed else b"", value))
 
         return take
 
@@ -97,7 +99,7 @@ class AsOfJoin:
         kind = self._kind
         for _, rights in self._right.events(data, at, at + 1):
             for stamp, lefts in self._left.events(data, at - kind.tolerance, at + kind.exact):
-                self._give_all(data, lefts, stamp, rights[-1], at)
+                self._give_all(data, lefts, stamp, rights[-1][1], at)
                 self._left.forget(data, stamp)
 
     def _decide(self, data: bytes, stamp: int) -> None:
@@ -122,17 +124,19 @@ class AsOfJoin:
             # Whatever is not decided is later, and will not choose those before the latest.
             for at, _ in before[:-1]:
                 self._right.forget(data, at)
-        return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1])
+        return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1][1])
 
-    def _give_all(self, data: bytes, lefts: list[Any], came: int, right: Any, stamp: int) -> None:
+    def _give_all(
+        self, data: bytes, lefts: list[tuple[bytes, Any]], came: int, right: Any, stamp: int
+    ) -> None:
         """The results of left events that came at one time."""
         if right is None and self._kind.how == "inner":
             return
         key = self._read_key(data)
         cursor = self._cursor
         root = cursor.root
-        which = among_equals(lefts, self._write) if self._drawn else ()
-        for index, left in enumerate(lefts):
+        which = among_equals([left for _, left in lefts], self._write) if self._drawn else ()
+        for index, (_, left) in enumerate(lefts):
             if self._drawn:
                 cursor.root = made(self._name, data, came, which[index])
             try:

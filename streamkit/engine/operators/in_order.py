@@ -11,7 +11,7 @@ are the same, or there are none, that in which they are given here.
 from collections.abc import Callable
 from typing import Any
 
-from streamkit.dsl.nodes.in_order import InOrder, first_before, goes_by_order, meets
+from streamkit.dsl.nodes.in_order import InOrder, bears_its_place, goes_by_order, place_of
 from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.waiting import WaitingRow
 from streamkit.dsl.windows import Sliding
@@ -78,8 +78,7 @@ class EventsInOrder:
         self._store = site.store(node.name)
         self._give = give
         self._before = before
-        first = first_before(node, site.nodes)
-        self._placed = first is None or meets(first)
+        self._placed = bears_its_place(place_of(node, site.nodes))
         self._keyed = node.step.is_keyed
         self._missed_at: Callable[[int], int] | None = None
         """Of windows that go by the order of what is in them; of sliding ones all is in some."""

@@ -1,6 +1,7 @@
 """The events of one of two streams that are joined, kept as long as others may meet them.
 
-    "k" length of key, key, ordered(time)  → [event ...], of that key and time, as they came
+    "k" length of key, key, ordered(time)  → [event ...], of that key and time, as they came or
+                                           by their places
     "t" ordered(until) key, ordered(time)  → {key: [time ...] ...}, of what is kept until then
 
 What is kept until a time goes when no event of that time is in time any more: when the watermark is
@@ -8,7 +9,9 @@ What is kept until a time goes when no event of that time is in time any more: w
 them, so that none becomes long. Keys are in them as text, of as many letters as they have bytes.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from streamkit.dsl.nodes.node import OutputSpec
@@ -23,6 +26,7 @@ _TOGETHER = 64
 """What one row has at most; it is written again whenever some is added."""
 _LATEST = 64
 """Rows to which is added at once."""
+_place = itemgetter(0)
 
 
 class Side:
@@ -86,8 +90,9 @@ class Side:
 
         return enter
 
-    def keeper(self) -> Callable[[bytes, int, Any], None]:
-        """To be called with the encoded key and the time of an event, and what to keep of it."""
+    def keeper(self, *, placed: bool = False) -> Callable[[bytes, int, Any], None]:
+        """To be called with the encoded key and the time of an event, and what to keep of it;
+        `placed`: which begins with its place among those of its key and time."""
         get, put, keep, grain = self.store.get, self.store.put, self.keep, self.grain
         wake, wait, latest = self._time.wake, 1 + self._grace, self._latest
 
@@ -95,7 +100,10 @@ class Side:
             row = moments(data) + ordered(stamp)
             events = get(row)
             if events is not None:
-                events.append(event)
+                if placed:
+                    insort(events, event, key=_place)
+                else:
+                    events.append(event)
                 put(row, events, stamp)
                 return
             put(row, [event], stamp)

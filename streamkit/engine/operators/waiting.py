@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from streamkit.dsl.failures import Retry
+from streamkit.dsl.nodes.in_order import asks_for_places, bears_its_place, place_of
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow, waiting_name
 from streamkit.engine.cursor import Numbers, Place, paired
 from streamkit.engine.failed import as_exception
@@ -25,7 +26,7 @@ from streamkit.engine.operators.leaving import AWAY, Enter, Leaving
 from streamkit.engine.operators.results import gathered
 from streamkit.engine.operators.waiting_rows import Mark, WaitingRows
 from streamkit.engine.performing import perform
-from streamkit.engine.roots import nth
+from streamkit.engine.roots import digest, nth
 from streamkit.engine.script import Script
 from streamkit.engine.site import Site
 from streamkit.engine.waiting import Answer, Call, Event, Identity, Request
@@ -80,6 +81,11 @@ class WaitingStep:
             site.cursor,
             self._kept_marks,
         )
+        place = place_of(node, site.nodes)
+        asked = any(map(asks_for_places, site.nodes))
+        self._placed = asked and bears_its_place(place)
+        # Keys overtake each other behind what gave them in its order: there they get one of theirs.
+        self._by_key = asked and place == "made" and waits.order == "key"
         self._start = site.start
         self._forward = site.after(node, key)
         self._gathered = gathered(function)
@@ -138,6 +144,8 @@ class WaitingStep:
     ) -> None:
         event = self._event(key, value, stamp, headers, ordinal)
         event.earlier, event.root = earlier, self._cursor.root
+        if self._placed:
+            event.origin = self._cursor.origin
         if self._here and self._waits.batch is None:
             if self._waits.order == "key":
                 self._encode(event)
@@ -177,6 +185,8 @@ class WaitingStep:
         except SerdeError as error:
             what = f"event that waits for {self._function.described}"
             raise self._cursor.unwritable(what, error) from error
+        if self._by_key:
+            event.origin = digest(event.data or b"")
 
     def _lane(self, event: Event) -> bytes | None:
         if self._waits.order == "key":
@@ -237,13 +247,14 @@ class WaitingStep:
             return False
         self._leaving.begin(call, answer, _stay)
         cursor = self._cursor
-        part = cursor.part
+        part, origin = cursor.part, cursor.origin
+        cursor.origin = event.origin
         for number, result in enumerate(self._leaving.settled(event)):
             cursor.part = paired(event.ordinal, number)  # as if it had waited
             if event.root:
                 cursor.root = nth(event.root, number)
             self._forward(event.key, result, event.stamp, event.headers)
-        cursor.part = part
+        cursor.part, cursor.origin = part, origin
         return True
 
     def _attempt(self, call: Call) -> Answer:

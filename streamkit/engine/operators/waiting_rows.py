@@ -85,6 +85,7 @@ class WaitingRows:
         return Event(
             number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
             kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept), kept.root,
+            kept.origin,
         )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def _row(
     return WaitingRow(
         event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
         event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
-        _stands(event.earlier), given, event.root,
+        _stands(event.earlier), given, event.root, event.origin,
     )  # fmt: skip
 
 
