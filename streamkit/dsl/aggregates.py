@@ -22,6 +22,11 @@ R = TypeVar("R", covariant=True)
 Of: TypeAlias = str | Callable[[V], Any] | None
 """What of an event: a field, what a function makes of it, or the event itself."""
 
+_NUMBER: Any = int | float
+"""What has to be a number where nobody says what it is."""
+_SHOWN = 80
+"""Characters of a value in a message."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
@@ -73,7 +78,7 @@ def sum_(of: Of[Any] = None) -> Aggregate[Any]:
     """The sum of a field; 0 when there is nothing to add. None is skipped, here and below."""
 
     def fold(type_: Any, where: str) -> Fold:
-        get, part = _part(of, type_, f"sum of {where}", int | float)
+        get, part = _part(of, type_, f"sum of {where}", _NUMBER)
         _adds_up(part, f"sum of {where}", of)
         part = int if part is bool else part
         zero = part() if part in (int, float, Decimal, timedelta) else 0
@@ -97,9 +102,9 @@ def mean(of: Of[Any] = None) -> Aggregate[Any]:
     """The arithmetic mean of a field; None when it has no value in any event."""
 
     def fold(type_: Any, where: str) -> Fold:
-        get, part = _part(of, type_, f"mean of {where}", int | float)
+        get, part = _part(of, type_, f"mean of {where}", _NUMBER)
         _adds_up(part, f"mean of {where}", of)
-        number = part in (int, float, bool, int | float)
+        number = part in (int, float, bool, _NUMBER)
 
         def add(sofar: Any, event: Any) -> Any:
             value = get(event)
@@ -120,7 +125,7 @@ def mean(of: Of[Any] = None) -> Aggregate[Any]:
         def result(state: Any) -> Any:
             return None if state is None else state[0] / state[1]
 
-        total = int | float if number else part
+        total = _NUMBER if number else part
         state = tuple[total, int] | None  # type: ignore[valid-type]
         returns = float if number else part
         call = built_in(add, _call("mean", of), where)
@@ -141,7 +146,7 @@ def max_(of: Of[Any] = None) -> Aggregate[Any]:
 
 def _extreme(name: str, of: Of[Any], better: Callable[[Any, Any], Any]) -> Aggregate[Any]:
     def fold(type_: Any, where: str) -> Fold:
-        get, part = _part(of, type_, f"{name} of {where}", int | float)
+        get, part = _part(of, type_, f"{name} of {where}", _NUMBER)
 
         def add(sofar: Any, event: Any) -> Any:
             value = get(event)
@@ -211,7 +216,7 @@ def quantile(part: float, of: Of[Any] = None, *, accuracy: float = 0.01) -> Aggr
     bins = Bins(accuracy)
 
     def fold(type_: Any, where: str) -> Fold:
-        get, _ = _part(of, type_, f"quantile of {where}", float)
+        get, _ = _part(of, type_, f"quantile of {where}", _NUMBER)
 
         def add(sofar: Any, event: Any) -> Any:
             value = get(event)
@@ -231,7 +236,7 @@ def top_k(n: int, by: Of[Any] = None) -> Aggregate[list[Any]]:
     _at_least_one(n, "top_k")
 
     def fold(type_: Any, where: str) -> Fold:
-        get, _ = _part(by, type_, f"top_k of {where}", int | float)
+        get, _ = _part(by, type_, f"top_k of {where}", Any)
         known = _known(type_, f"top_k of {where}")
 
         def add(sofar: list[Any] | None, event: Any) -> list[Any]:
@@ -354,7 +359,28 @@ def _part(of: Of[Any], type_: Any, what: str, untold: Any) -> tuple[Callable[[An
     else:
         raise TopologyError(f"{what}: {of!r} is neither a field's name nor a function")
     part, _ = without_none(part)
-    return get, untold if part in (Untyped, Any, object) else part
+    if part not in (Untyped, Any, object):
+        return get, part
+    return (_numbers(get, what, of) if untold == _NUMBER else get), untold
+
+
+def _numbers(get: Callable[[Any], Any], what: str, of: Of[Any]) -> Callable[[Any], Any]:
+    """The same, where it is looked at whether it is a number, as nothing says that it is."""
+
+    def number(event: Any) -> Any:
+        value = get(event)
+        if value is None or isinstance(value, (int, float)):
+            return value
+        gives = "is" if of is None or isinstance(of, str) else "gives"
+        whose = f"{'the event' if of is None else repr(_called(of))} {gives}"
+        text = repr(value)
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise TypeError(
+            f"{what}: {whose} {shown}, of type {type_name(type(value))}, where a number is "
+            "needed; make it one in a step before, whose on_error= says what becomes of others"
+        )
+
+    return number
 
 
 def _adds_up(part: Any, what: str, of: Of[Any]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import ddsketch
@@ -253,3 +254,15 @@ def test_what_cannot_work_is_refused_when_it_is_declared(
 ) -> None:
     with pytest.raises(TopologyError, match=said):
         declare()
+
+
+@pytest.mark.parametrize("aggregate", [sum_, mean, min_, max_, partial(quantile, 0.5)])
+def test_what_turns_out_to_be_no_number_is_told_with_what_to_do(aggregate: Any) -> None:
+    add = aggregate(lambda event: event["v"]).fold(dict, "orders").function.call
+    assert add(add(None, {"v": None}), {"v": 1}) is not None
+    with pytest.raises(
+        TypeError, match=r"of orders: 'lambda' gives '1\.5', of type str.*on_error="
+    ):
+        add(None, {"v": "1.5"})
+    by_tuple = top_k(1, lambda event: (event["v"], 1)).fold(dict, "orders").function.call
+    assert by_tuple(None, {"v": "x"})
