@@ -13,6 +13,8 @@ def tree(app: Outline) -> str:
         lines.append(f"  {one.kind} {one.name}: {way}")
     for part in app.parts:
         lines += ["", f"sub-topology {part.name}"]
+        tables = dict.fromkeys(topic for step in part.steps for topic in step.joins)
+        lines += [f"  table {topic}{_type_of(app, topic)}" for topic in tables]
         for step in part.first():
             lines += _step(app, part, step, "  ", "  ")
         if part.journal is not None:

@@ -39,6 +39,8 @@ def check_topic_name(name: str) -> None:
         raise InvalidTopic(f"topic name {name!r}: the log keeps its topics and configs there")
 
 
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": HOUR, "d": 24 * HOUR}
+_TIMED = re.compile(rf"([0-9]+) ?({'|'.join(_UNITS)})\Z")
 _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
 
 
@@ -51,6 +53,19 @@ def _number(low: int, high: int) -> Callable[[str], int]:
         if not low <= number <= high:
             raise ValueError(f"not between {low} and {high}")
         return number
+
+    return parse
+
+
+def _milliseconds(low: int, high: int) -> Callable[[str], int]:
+    number = _number(low, high)
+
+    def parse(value: str) -> int:
+        timed = _TIMED.match(value.strip())
+        if timed is None:
+            return number(value)
+        ms = int(timed[1]) * _UNITS[timed[2]]
+        raise ValueError(f"it is in milliseconds, without a unit: {ms}")
 
     return parse
 
@@ -184,21 +199,21 @@ class TopicConfig:
 KNOWN: Mapping[str, tuple[str, Callable[[str], int | float | str]]] = {
     "cleanup.policy": ("cleanup_policy", _cleanup),
     "compression.type": ("compression_type", _choice(*COMPRESSIONS)),
-    "delete.retention.ms": ("delete_retention_ms", _number(0, MAX_LONG)),
+    "delete.retention.ms": ("delete_retention_ms", _milliseconds(0, MAX_LONG)),
     "index.interval.bytes": ("index_interval_bytes", _number(0, MAX_INT)),
-    "max.compaction.lag.ms": ("max_compaction_lag_ms", _number(1, MAX_LONG)),
+    "max.compaction.lag.ms": ("max_compaction_lag_ms", _milliseconds(1, MAX_LONG)),
     "max.message.bytes": ("max_message_bytes", _number(0, MAX_INT)),
-    "message.timestamp.after.max.ms": ("timestamp_after_max_ms", _number(0, MAX_LONG)),
-    "message.timestamp.before.max.ms": ("timestamp_before_max_ms", _number(0, MAX_LONG)),
+    "message.timestamp.after.max.ms": ("timestamp_after_max_ms", _milliseconds(0, MAX_LONG)),
+    "message.timestamp.before.max.ms": ("timestamp_before_max_ms", _milliseconds(0, MAX_LONG)),
     "message.timestamp.type": ("timestamp_type", _choice("CreateTime", "LogAppendTime")),
     "min.cleanable.dirty.ratio": ("min_cleanable_dirty_ratio", _fraction),
-    "min.compaction.lag.ms": ("min_compaction_lag_ms", _number(0, MAX_LONG)),
+    "min.compaction.lag.ms": ("min_compaction_lag_ms", _milliseconds(0, MAX_LONG)),
     "retention.bytes": ("retention_bytes", _number(-1, MAX_LONG)),
-    "retention.ms": ("retention_ms", _number(-1, MAX_LONG)),
+    "retention.ms": ("retention_ms", _milliseconds(-1, MAX_LONG)),
     "segment.bytes": ("segment_bytes", _number(MIN_SEGMENT_BYTES, MAX_INT)),
     "segment.index.bytes": ("segment_index_bytes", _number(12, MAX_INDEX_BYTES)),
-    "segment.jitter.ms": ("segment_jitter_ms", _number(0, MAX_LONG)),
-    "segment.ms": ("segment_ms", _number(1, MAX_LONG)),
+    "segment.jitter.ms": ("segment_jitter_ms", _milliseconds(0, MAX_LONG)),
+    "segment.ms": ("segment_ms", _milliseconds(1, MAX_LONG)),
 }
 
 _LEVEL = "a batch is compressed at the codec's own level, by whoever produces it"

@@ -71,6 +71,7 @@ def test_a_tree_has_what_each_sub_topology_reads_does_keeps_and_writes() -> None
           journal → shop-orders-journal
 
         sub-topology shop-orders-by-customer-repartition
+          table customers: Customer
           shop-orders-by-customer-repartition: Order
           ├─ join named, with table customers, left  [named (test_drawing.py)]
           │  └─ → named: str

@@ -47,6 +47,7 @@ def test_configs_are_parsed():
         ("compression.type", "none", "not one of producer, uncompressed"),
         ("message.timestamp.type", "Now", "not one of CreateTime"),
         ("retention.ms", "-2", "not between -1"),
+        ("retention.ms", "1h", "it is in milliseconds, without a unit: 3600000"),
         ("min.cleanable.dirty.ratio", "1.5", "not between 0 and 1"),
         ("min.cleanable.dirty.ratio", "half", "not a number"),
         ("min.cleanable.dirty.ratio", "0.2_5", "not a number"),
