@@ -150,17 +150,22 @@ class TransactionCoordinator:
         """Bring what is written about the id to stable storage."""
         self._topic.sync(transactional_id)
 
-    def mark(self, decided: Transaction) -> None:
+    def mark(
+        self,
+        decided: Transaction,
+        opened: Mapping[TopicPartition, Partition] = MappingProxyType({}),
+    ) -> None:
         """Write the markers of a decided transaction: from each on, readers see the outcome.
 
-        And before them those of the one before, if a power cut may have taken them. Raises the
-        first LogError once all partitions that can have their marker have it.
+        And before them those of the one before, if a power cut may have taken them. `opened`: what
+        `sync_partitions` has found just now. Raises the first LogError once all partitions that can
+        have their marker have it.
         """
         failed: Exception | None = None
         without: set[TopicPartition] = set()
         todos = [(todo, tp) for todo in decided.owed() for tp in todo.partitions]
         for todo, tp in todos:
-            partition = self._partition(tp)
+            partition = opened.get(tp) or self._partition(tp)
             if partition is None or tp in without:  # a later marker would end what is open there
                 continue
             try:
@@ -179,14 +184,20 @@ class TransactionCoordinator:
         if failed is not None:
             raise failed
 
-    def sync_partitions(self, partitions: Iterable[TopicPartition]) -> None:
-        """Bring what was appended to them to stable storage; deleted ones are passed over."""
-        found = []
+    def sync_partitions(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Partition]:
+        """Bring what was appended to them to stable storage; deleted ones are passed over.
+
+        Those that there are.
+        """
+        found = {}
         for tp in sorted(partitions):
             partition = self._partition(tp)
             if partition is not None:
-                found.append(partition)
-        sync_all(found, gone=True)
+                found[tp] = partition
+        sync_all(found.values(), gone=True)
+        return found
 
     def complete(self, marked: Transaction) -> None:
         """Say that all markers are on stable storage, unless somebody has said so."""

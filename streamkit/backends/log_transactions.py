@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
+from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
@@ -15,6 +16,7 @@ from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.backends.values import CommittedOffset, Unit
 from streamkit.errors import LogError, OutcomeUnknown, StreamkitError, TransactionError, UsageError
 from streamkit.groups.offsets import OffsetCommit
+from streamkit.log.partition import Partition
 from streamkit.records import TopicPartition
 from streamkit.transactions.transaction import Transaction
 
@@ -136,7 +138,8 @@ class LogTransactions:
         self._require_use()
         if not self._at.begun:
             return
-        self._coordinator.sync_partitions({*self._at.partitions, *self._at.unsynced, *after})
+        synced = {*self._at.partitions, *self._at.unsynced, *after}
+        opened = self._coordinator.sync_partitions(synced)
         interrupted: BaseException | None = None
         while self._at.begun:
             try:
@@ -154,7 +157,7 @@ class LogTransactions:
                     raise
                 interrupted = error
         try:
-            self._mark()
+            self._mark(opened)
         except (StreamkitError, OSError) as error:
             logger.warning(
                 "a transaction of %r is committed, but not all of it can be read yet: %s",
@@ -224,10 +227,10 @@ class LogTransactions:
         # What completing it will say of the producer is known by now.
         self._at = _Standing(decided.following, ended=decided)
 
-    def _mark(self) -> None:
+    def _mark(self, opened: Mapping[TopicPartition, Partition] = MappingProxyType({})) -> None:
         at = self._at
         if at.ended is not None and not at.marked:
-            self._coordinator.mark(at.ended)
+            self._coordinator.mark(at.ended, opened)
             self._at = replace(at, marked=True)
 
     def _bring_in(self) -> None:

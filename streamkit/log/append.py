@@ -134,30 +134,28 @@ class Appender:
         """
         end = self._sound(block, end)
 
-        def encoded(marker: Marker) -> Checked:
-            batch = encode_marker(
-                marker,
-                producer_id=producer_id,
-                producer_epoch=producer_epoch,
-                timestamp=self._clock.now(),
-            )
-            return batch, check(batch)
-
         draft = self._producers.at(end).draft()
         if coordinator_epoch is None:
             coordinator_epoch = draft.coordinator_epoch(producer_id)
         marker = Marker(commit, coordinator_epoch)
-        checked = [encoded(marker)]
-        header = checked[0][1]
+        now = self._clock.now()
+        batch = encode_marker(
+            marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp=now
+        )
+        header = check(batch)
         if not draft.check_marker(header, marker, bumped=bumped):
             return False
         if marker.commit and draft.holds_earlier(header, bumped=bumped):
             # What is committed has nothing here: with that one open, nothing was let in.
             marker = Marker(False, coordinator_epoch)
-            checked = [encoded(marker)]
+            batch = encode_marker(
+                marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp=now
+            )
+            header = check(batch)
+        checked = ((batch, header),)
         if self.fitting(end, checked) == 0:
             end = self._roll(block, end)
-        ended = draft.follow(checked[0][1], end.end_offset, marker)
+        ended = draft.follow(header, end.end_offset, marker)
         self._write(block, end, checked, draft, () if ended is None else (ended,))
         return True
 
