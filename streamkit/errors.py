@@ -284,3 +284,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if 0 < len(names) <= 12:
         return f"; there are: {', '.join(names)}"
     return ""
+
+
+def counted(number: int, what: str) -> str:
+    """How many there are, as people write it: `1 record`, `2,000 records`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

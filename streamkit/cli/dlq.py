@@ -8,7 +8,7 @@ import typer
 
 from streamkit.cli.output import iso, note, print_json, print_table, text_of
 from streamkit.cli.settings import open_log
-from streamkit.errors import ConfigError, UsageError
+from streamkit.errors import ConfigError, UsageError, counted
 
 if TYPE_CHECKING:
     from streamkit.engine.dead_letters import Choice, Dead, DeadLetters, Done
@@ -180,7 +180,7 @@ def _give_back(
     if not counts:
         note("nothing waits" if choice.step is None else f"nothing waits of {choice.step}")
     for (app, step), number in sorted(counts.items()):
-        events = "1 event" if number == 1 else f"{number:,} events"
+        events = counted(number, "event")
         if discard:
             print(f"{events} of {step}: given up")
         else:

@@ -10,6 +10,7 @@ import typer
 
 from streamkit.cli.output import is_terminal, note, print_json, print_table
 from streamkit.cli.settings import settings_of
+from streamkit.errors import counted
 
 if TYPE_CHECKING:
     from streamkit.fsck.check import Progress, Report
@@ -62,7 +63,7 @@ def fsck(
     if not json:
         _print(report)
         note(
-            f"{len(report.partitions)} partitions, {report.batches:,} batches,"
+            f"{counted(len(report.partitions), 'partition')}, {report.batches:,} batches,"
             f" {report.bytes / 1e6:,.1f} MB in {seconds:.1f} s"
             f" ({report.bytes / 1e6 / seconds:,.0f} MB/s): {_verdict(report)}"
         )

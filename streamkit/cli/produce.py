@@ -9,7 +9,14 @@ import typer
 
 from streamkit.cli.output import note
 from streamkit.cli.settings import open_log
-from streamkit.errors import ConfigError, InvalidRecord, LogError, OutOfSpace, StreamkitError
+from streamkit.errors import (
+    ConfigError,
+    InvalidRecord,
+    LogError,
+    OutOfSpace,
+    StreamkitError,
+    counted,
+)
 
 
 def produce(
@@ -46,7 +53,7 @@ def produce(
                         if not found:
                             raise InvalidRecord(
                                 f"{source}:{number}: no {key_separator!r} between a key and a"
-                                f" value; the {count:,} lines before it have been produced"
+                                f" value; {counted(count, 'line')} before it went to {topic}"
                             )
                     try:
                         producer.send(topic, line, key=key)
@@ -65,7 +72,7 @@ def produce(
                 f"the first {count:,} lines of {source} have been produced: go on after them"
             ]
             raise stopped
-    note(f"{count:,} record{'' if count == 1 else 's'} to {topic}")
+    note(f"{counted(count, 'record')} to {topic}")
 
 
 def _lines(file: Path | None) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import typer
 
 from streamkit.cli.output import iso, note, print_json, print_table
 from streamkit.cli.settings import open_log
-from streamkit.errors import ConfigError, TopicExists, UsageError
+from streamkit.errors import ConfigError, TopicExists, UsageError, counted
 from streamkit.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def alter(
     with open_log(context) as log:
         if partitions is not None:
             log.add_partitions(name, partitions)
-            note(f"{name}: {partitions} partitions")
+            note(f"{name}: {counted(partitions, 'partition')}")
         if changes:
             log.alter_topic(name, changes)
             told = (f"{k} = {'(default)' if v is None else v}" for k, v in changes.items())

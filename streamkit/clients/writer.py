@@ -15,7 +15,7 @@ from streamkit.clients.halves import halves
 from streamkit.clients.sent_topics import SentTopics
 from streamkit.clock import Clock
 from streamkit.codec.buffer import Encoded
-from streamkit.errors import RecordTooLarge, StreamkitError, UsageError
+from streamkit.errors import RecordTooLarge, StreamkitError, UsageError, counted
 from streamkit.records import TopicPartition
 
 _RETRY_SECONDS = 1.0
@@ -76,7 +76,7 @@ class Writer:
     def left(self) -> str:
         """What still waits, in words; nothing: "". For who has the lock."""
         return ", ".join(
-            f"{_records(number)} sent to {buffer.partition}"
+            f"{counted(number, 'record')} sent to {buffer.partition}"
             for buffer in self.waiting
             if (number := _count(buffer.unwritten) + len(buffer.builder))
         )
@@ -179,7 +179,7 @@ class Writer:
                 refused = refused or error
                 self.spoiled = self.spoiled or error
             except (StreamkitError, OSError) as error:
-                where = f"{_records(_count(buffer.unwritten))} sent to {buffer.partition}"
+                where = f"{counted(_count(buffer.unwritten), 'record')} sent to {buffer.partition}"
                 if isinstance(error, UsageError):
                     buffer.unwritten.clear()
                     error.add_note(f"given up: {where}")
@@ -324,7 +324,3 @@ class Writer:
 
 def _count(batches: Iterable[Encoded]) -> int:
     return sum(codec.read_header(batch).count for batch in batches)
-
-
-def _records(number: int) -> str:
-    return f"{number} record{'s' if number != 1 else ''}"

@@ -13,6 +13,7 @@ from streamkit.connect.runner import Runner
 from streamkit.connect.status import ConnectorStatus
 from streamkit.connect.worker import Worker
 from streamkit.dsl.topology import Topology
+from streamkit.errors import counted
 
 _log = logging.getLogger("streamkit.connect")
 
@@ -122,4 +123,4 @@ class Connectors:
 
 def _told(status: ConnectorStatus) -> str:
     behind = f", {status.lag:,} behind" if status.lag else ""
-    return f"{status.name} {status.state}, {status.records:,} records{behind}"
+    return f"{status.name} {status.state}, {counted(status.records, 'record')}{behind}"

@@ -23,7 +23,7 @@ from streamkit.connect.sink_task import SinkTask
 from streamkit.connect.source_task import SourceTask
 from streamkit.connect.status import ConnectorStatus, Progress
 from streamkit.connect.topics import guess
-from streamkit.errors import ConfigError, ConnectError, StreamkitError, UnknownTopic
+from streamkit.errors import ConfigError, ConnectError, StreamkitError, UnknownTopic, counted
 
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.05
@@ -168,7 +168,8 @@ class Worker:
             member.leave()
             self._report()
             for status in self.statuses():
-                _log.info("%s ended: %d records, %d bad", status.name, status.records, status.bad)
+                records = counted(status.records, "record")
+                _log.info("%s ended: %s, %d bad", status.name, records, status.bad)
         self._raise_failures()
         if idle:
             self._raise_missing()

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from streamkit.dsl.manifest import KeptConnector, KeptStore, Manifest
 from streamkit.dsl.nodes.node import parked_name
 from streamkit.dsl.nodes.waiting import waiting_name
+from streamkit.errors import counted
 
 What: TypeAlias = Literal[
     "kept",
@@ -168,8 +169,8 @@ def changed(name: str, old: KeptStore, new: KeptStore) -> Change:
     safe: list[str] = []
     if new.partitions and old.partitions and old.partitions != new.partitions:
         unsafe.append(
-            f"{new.partitions} tasks instead of {old.partitions}: keys move, and their state does "
-            "not move with them"
+            f"{counted(new.partitions, 'task')} instead of {old.partitions}: keys move, and their "
+            "state does not move with them"
         )
     if old.keyed_by != new.keyed_by:
         by_topics = {old.keyed_by.startswith("the key of "), new.keyed_by.startswith("the key of ")}

@@ -18,7 +18,7 @@ from streamkit.dsl.nodes.steps import FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import StreamJoin
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.stores import StoreSpec
-from streamkit.errors import TopologyError
+from streamkit.errors import TopologyError, counted
 from streamkit.serde import Serde, Untyped
 
 CHANGELOG = {"cleanup.policy": "compact"}
@@ -253,7 +253,8 @@ class Topology:
                 for store in sub.stores:
                     if sizes.get(store.changelog, count) != count:
                         raise TopologyError(
-                            f"{store.changelog} has {sizes[store.changelog]} partitions, but "
+                            f"{store.changelog} has "
+                            f"{counted(sizes[store.changelog], 'partition')}, but "
                             f"{sub.name} has {count} now; the state of store {store.name!r} would "
                             "be read by the wrong tasks: give the store another name= or take "
                             "back the change of partitions"

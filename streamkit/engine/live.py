@@ -20,7 +20,7 @@ from streamkit.engine.settings import Settings
 from streamkit.engine.signals import stop_on_signals
 from streamkit.engine.topics import create_topics, refuse_others, wait_for_sources
 from streamkit.engine.worker import Worker
-from streamkit.errors import StreamkitError
+from streamkit.errors import StreamkitError, counted
 
 logger = logging.getLogger("streamkit.engine")
 
@@ -80,8 +80,8 @@ def run(
         )
         try:
             tasks, sources = sum(layout.tasks.values()), ", ".join(topology.sources)
-            told = "app %s on log %s: %d tasks, reading %s"
-            logger.info(told, topology.app, backend.url, tasks, sources)
+            told = "app %s on log %s: %s, reading %s"
+            logger.info(told, topology.app, backend.url, counted(tasks, "task"), sources)
             for name in (name for sub in topology.subtopologies for name in sub.unused):
                 logger.warning(
                     "what %s gives is not used: to= (or .to(...)) writes it to a topic", name
@@ -94,10 +94,10 @@ def run(
             worker.close()
             bell.close()
         told = (
-            "app %s ended: %d records processed here, those of its own topics included, "
-            "%d events late, %d failed"
+            "app %s ended: %s processed here, those of its own topics included, %s late, %d failed"
         )
-        logger.info(told, topology.app, *worker.counts())
+        records, late, failed = worker.counts()
+        logger.info(told, topology.app, counted(records, "record"), counted(late, "event"), failed)
 
 
 def _work(

@@ -21,6 +21,7 @@ from streamkit.errors import (
     TopologyError,
     UnsafeChange,
     UsageError,
+    counted,
     nearest,
 )
 from streamkit.records import TopicPartition
@@ -204,7 +205,7 @@ def _laid_out(
     for topic in topology.sources:
         had = before.topics.get(topic, 0) if before is not None else 0
         if had and sizes.get(topic, had) != had:
-            text = f"has {sizes[topic]} partitions instead of {had}: its keys move"
+            text = f"has {counted(sizes[topic], 'partition')} instead of {had}: its keys move"
             changes.append(Change("grows", topic, text, Risk.SAFE, topic))
     kept = {store.changelog for sub in topology.subtopologies for store in sub.stores}
     try:
@@ -308,7 +309,7 @@ def _unread(topology: Topology, before: Manifest, backend: Backend) -> Iterator[
         least = "at least " if backend.end(at) - place.offset > LOOK_AT else ""
         if topic not in topology.internal:
             if unread:
-                events = f"{len(unread):,} event{'' if len(unread) == 1 else 's'}"
+                events = counted(len(unread), "event")
                 text = f"is not read any more; {at} has {least}{events} left"
                 advice = (
                     "let the code before it come to the end: streamkit run --until-end; with "

@@ -9,6 +9,7 @@ from streamkit.clock import Clock
 from streamkit.engine.failed import Failed
 from streamkit.engine.late import TooLate
 from streamkit.engine.restore import Restoring
+from streamkit.errors import counted
 
 logger = logging.getLogger("streamkit.engine")
 
@@ -129,7 +130,7 @@ class Reports:
                 known.told, known.waiting = now, None
 
     def _say_late(self, late: TooLate, more: str) -> None:
-        events = f"{late.count:,} {more}event{'' if late.count == 1 else 's'}"
+        events = counted(late.count, f"{more}event")
         text = "step %s: %s came too late, the first %s; in %s"
         logger.warning(text, late.step, events, late.first, late.topic)
 
@@ -161,12 +162,12 @@ class Reports:
         units = sorted(known.taken)
         more = f" and {len(units) - _NAMED:,} more" if len(units) > _NAMED else ""
         logger.info(
-            "took over from %s, which has gone: %s%s; %s records of state and tables restored, "
+            "took over from %s, which has gone: %s%s; %s of state and tables restored, "
             "at work after %.1f s",
             who,
             ", ".join(map(str, units[:_NAMED])),
             more,
-            f"{known.restored:,}",
+            counted(known.restored, "record"),
             self._clock.monotonic() - known.began,
         )
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streamkit.errors import counted
 from streamkit.history.cycles import cycles
 from streamkit.history.evidence import Anomaly, evidence
 from streamkit.history.operations import Operation, Send
@@ -25,7 +26,7 @@ class Report:
 
     def __str__(self) -> str:
         kinds = Counter(anomaly.kind for anomaly in self.anomalies)
-        lines = [f"{self.operations} operations, {self.records} records sent"]
+        lines = [f"{counted(self.operations, 'operation')}, {counted(self.records, 'record')} sent"]
         lines += [f"{count} × {kind}" for kind, count in sorted(kinds.items())]
         lines += [f"{len(self.allowed)} × G0 or G1c-ww, which is allowed"] if self.allowed else []
         lines += ["no anomaly"] if not kinds else []

@@ -17,11 +17,11 @@ def test_several_files_are_one_history(tmp_path, capsys):
     writer.write_text(SENT)
     reader.write_text(READ % '[0,"a"]')
     assert main([str(writer), str(reader)]) == 0
-    assert capsys.readouterr().out == "2 operations, 1 records sent\nno anomaly\n"
+    assert capsys.readouterr().out == "2 operations, 1 record sent\nno anomaly\n"
     reader.write_text(READ % "")
     assert main([str(writer), str(reader)]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "2 operations, 1 records sent",
+        "2 operations, 1 record sent",
         "1 × lost-write",
         "lost-write: 'a' was at p@0; read from start to end, it is not there",
         "    w:1 ok [0.000000 to 0.000000 s] send 'a' to p@0",
