@@ -1,5 +1,6 @@
 """From a url to an open log."""
 
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # who only describes an app, or asks for help, opens no log
 
 DEFAULT_PATH = "./streamkit-data"
 
+_log = logging.getLogger("streamkit.log")
 _ADDRESS = re.compile(r"[\w.-]+:\d+(,[\w.-]+:\d+)*")
 
 
@@ -91,15 +93,19 @@ def _shared(path: Path, *, read_only: bool, create: bool) -> "EmbeddedBackend":
         from streamkit.backends.embedded import EmbeddedBackend
         from streamkit.backends.offsets_topic import OffsetsTopic
         from streamkit.backends.settling import Settling
+        from streamkit.log.checkpoints import META_PROPERTIES
         from streamkit.log.directory import Log
 
     key = (os.path.realpath(path), read_only)
     with _logs_lock:
         opened = _logs.get(key)
         if opened is None:
+            is_new = not os.path.lexists(os.path.join(path, META_PROPERTIES))
             log = Log.open(path, create=create, read_only=read_only)
             clock = SystemClock()
             opened = _logs[key] = _Open(log, OffsetsTopic(log, clock), Settling(log, clock))
+            if is_new:  # whoever is in a wrong folder has it from here
+                _log.info("there was no log at %s: made one", os.path.abspath(path))
         opened.uses += 1
 
     def closing() -> None:

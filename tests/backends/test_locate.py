@@ -64,6 +64,15 @@ def test_nothing_is_made_when_it_is_not_to_be(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_a_log_was_made_is_told_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO", "streamkit"):
+        for _ in range(2):
+            with open_backend("here"):
+                pass
+    assert caplog.messages == [f"there was no log at {tmp_path / 'here'}: made one"]
+
+
 def test_a_log_open_for_reading_refuses_every_write(tmp_path):
     with open_backend(tmp_path) as log:
         log.create_topic("t")
