@@ -28,7 +28,6 @@ class Context:
         "_part",
         "_root",
         "_send",
-        "_timer",
         "headers",
         "key",
         "offset",
@@ -59,7 +58,6 @@ class Context:
         self._name = name
         self._send = send
         self._asked = asked
-        self._timer = ""
         self._draws = 0
         self._part: int | None = None
         self._root = b""
@@ -112,10 +110,11 @@ class Context:
         self.at(topic, partition, offset, None, -1, (), part=part)
         self._draws = drawn
 
-    def at_timer(self, timer: Timer) -> None:
-        """Point to a timer: it comes of no record, and its draws depend on itself alone."""
-        self.at("", -1, -1, timer.key, timer.timestamp, ())
-        self._draws, self._timer = 0, timer.name or ""
+    def at_timer(self, timer: Timer, root: bytes) -> None:
+        """Point to a timer: it comes of no record, and its draws depend on itself alone, and, where
+        its time was past as it was set, on the event that set it: both are in `root`."""
+        self.at("", -1, -1, timer.key, timer.timestamp, (), root=root)
+        self._draws = 0
 
     def now(self) -> datetime:
         """The event's time. The wall clock would give another answer in a replay."""
@@ -178,8 +177,7 @@ class Context:
 
     def _draw(self) -> bytes:
         self._draws += 1
-        # Key and time too: a timer has no record.
         at = (self._root,) if self._root else (self.topic, self.partition, self.offset)
         where = (*at, self.key, self.timestamp)
-        seed = "\0".join(map(repr, (self._name + self._timer, *where, self._draws)))
+        seed = "\0".join(map(repr, (self._name, *where, self._draws)))
         return blake2b(seed.encode(), digest_size=16).digest()

@@ -106,12 +106,12 @@ class Calls:
         """To be called with a timer that is due; `asked` takes those that are asked for."""
         call = function.call
         prepare, extras = self._prepare(function, key, asked)
-        contexts = [extra for extra in extras if isinstance(extra, Context)]
+        contexts, cursor = [extra for extra in extras if isinstance(extra, Context)], self._cursor
 
         def of_timer(timer: Timer) -> Any:
             prepare(timer.key, timer.timestamp, ())
             for context in contexts:
-                context.at_timer(timer)
+                context.at_timer(timer, cursor.root)
             return call(timer, *extras)
 
         return of_timer

@@ -365,13 +365,16 @@ def test_what_comes_of_timers_that_one_record_sets_more_than_once_is_told_apart(
     if keyed_anew:
         items = items.by("k", name="k")
 
+    drawn = set()
+
     @items.flat_map(twice).process
     def sets(item: Item, context: Context) -> None:
         for name in "ab":
             context.timer(name, at=3 + 2 * item.n)
 
     @sets.on_timer
-    def fires(timer: Timer) -> Item:
+    def fires(timer: Timer, context: Context) -> Item:
+        drawn.add(context.uuid())
         return Item(0, timer.name or "")
 
     fires.process(name="here", to="here")(an_id)
@@ -383,6 +386,7 @@ def test_what_comes_of_timers_that_one_record_sets_more_than_once_is_told_apart(
         t.finish()
         for topic in ("here", "there"):
             assert len(set(t.values(topic))) == len(t.values(topic)) == 8
+    assert len(drawn) == 8
 
 
 @pytest.mark.parametrize("timed", [False, True])
