@@ -464,16 +464,19 @@ def test_a_group_that_is_reset_reads_its_inputs_again_and_not_what_it_handed_on(
             handed_on = len(
                 [r for r in read(log, "shop-events-by-kind-repartition") if r.key is not None]
             )
-            reset = ("groups", "reset", "shop", "--to", "earliest")
-            done = subprocess.run(
-                [sys.executable, "-m", "streamkit", "--log", url, *reset],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            assert "app 'shop' keeps state (" in done.stderr
-            assert "not reset with it" in done.stderr and "new name" in done.stderr
+            said = [
+                subprocess.run(
+                    [sys.executable, "-m", "streamkit", "--log", url, "groups", "reset", *to],
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                ).stderr
+                for to in (("shop", "--to", "latest"), ("shop", "--to", "earliest"))
+            ]
+            assert "keeps state" not in said[0], "it reads nothing again"
+            assert "app 'shop' keeps state (" in said[1]
+            assert "not reset with it" in said[1] and "new name" in said[1]
         assert handed_on == 200
         committed = log.committed("shop")
         assert {c.offset for p, c in committed.items() if p.topic == "events"} == {0}

@@ -16,6 +16,7 @@ from streamkit.codec import encode
 from streamkit.engine import others, restore, worker
 from streamkit.engine.patience import IDLE_AFTER
 from streamkit.engine.place import Place
+from streamkit.engine.running import Running
 from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
 from streamkit.engine.transaction import WorkTransaction
@@ -142,13 +143,18 @@ def test_a_task_that_is_taken_away_in_the_middle_of_its_restore_is_whole_elsewhe
     for _ in range(5):
         two.turn()
     assert not two.running
-    three = started()
+    coming, closed, close = list(two._coming._tasks.values()), [], Running.close
+    monkeypatch.setattr(Running, "close", lambda one: (closed.append(one), close(one)))
+    rest = [one, started(), started()]
     publish(log)
     for _ in range(5):
-        one.turn(), two.turn(), three.turn()
+        for each in (two, *rest):
+            each.turn()
+    gone = [each for each in coming if each.unit not in two._coming.units]
+    assert gone and all(each in closed for each in gone)  # what they had on disk is for others
     two.close()
-    work(one, three)
-    assert len(one.running) + len(three.running) == PARTITIONS
+    work(*rest)
+    assert sum(len(each.running) for each in rest) == PARTITIONS
     assert highest(log) == expected(31)
 
 
