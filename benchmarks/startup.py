@@ -58,16 +58,15 @@ ALL = "from streamkit import *"
 PEERS = ("bytewax.operators", "quixstreams")
 
 
-def imports(rounds: int) -> list[Row]:
+def imports(rounds: int, bytecode: str) -> list[Row]:
     """The interpreter's own start is taken off, as it is nobody's."""
     installed = [peer for peer in PEERS if find_spec(peer.partition(".")[0]) is not None]
     codes = ["pass", LAZY, ALL, *(f"import {peer}" for peer in installed)]
-    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as bytecode:
-        runs: dict[str, Callable[[], float]] = {
-            code: partial(interpreter, code, bytecode) for code in codes
-        }
-        medians(runs, 1)  # compiles
-        took = medians(runs, rounds)
+    runs: dict[str, Callable[[], float]] = {
+        code: partial(interpreter, code, bytecode) for code in codes
+    }
+    medians(runs, 1)  # compiles
+    took = medians(runs, rounds)
     bare = took["pass"]
     more = {code: max(took[code] - bare, 0.1) for code in codes}
     note = f"on top of `python -c pass`, {bare:.0f} ms"
@@ -107,14 +106,13 @@ CLOSED = "backend.close()"
 KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def opening(rounds: int, partitions: int) -> list[Row]:
+def opening(rounds: int, partitions: int, bytecode: str) -> list[Row]:
     """Opening a log in a fresh process; also looking up where every partition ends."""
     name = f"open a log of {partitions:,} partitions"
-    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as bytecode:
-        _opened_after(CLOSED, 1, 1, LOADED, bytecode)  # compiles
-        opened, looked = _opened_after(CLOSED, rounds, partitions, LOADED, bytecode)
-        fresh, _ = _opened_after(CLOSED, rounds, partitions, "", bytecode)
-        _, recovered = _opened_after(KILLED, 1, partitions, LOADED, bytecode)
+    _opened_after(CLOSED, 1, 1, LOADED, bytecode)  # compiles
+    opened, looked = _opened_after(CLOSED, rounds, partitions, LOADED, bytecode)
+    fresh, _ = _opened_after(CLOSED, rounds, partitions, "", bytecode)
+    _, recovered = _opened_after(KILLED, 1, partitions, LOADED, bytecode)
     known, each = "its topics are known", "each partition opened"
     return [
         _row(name, opened, "limit", LIMIT, known, 1.0),
@@ -169,7 +167,9 @@ def _row(
 
 def measure(scale: float) -> Sequence[Row]:
     rounds = max(1, round(ROUNDS * scale))
-    return [*imports(rounds), *opening(rounds, max(1, round(PARTITIONS * scale)))]
+    partitions = max(1, round(PARTITIONS * scale))
+    with tempfile.TemporaryDirectory(prefix="streamkit-bench-") as bytecode:
+        return [*imports(rounds, bytecode), *opening(rounds, partitions, bytecode)]
 
 
 if __name__ == "__main__":
