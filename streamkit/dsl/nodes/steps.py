@@ -9,45 +9,35 @@ from streamkit.serde import Serde
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Process(StreamNode):
+class _Made(StreamNode):
+    """What a function makes of an event."""
+
+    parent: StreamNode
+    function: Function
+    value: Serde
+    failure: Failure | None = None
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+
+class Process(_Made):
     """A function from an event to nothing (None), one value, or many (an iterator)."""
 
-    parent: StreamNode
-    function: Function
-    value: Serde
-    failure: Failure | None = None
-
-    @property
-    def name(self) -> str:
-        return self.function.name
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Map(StreamNode):
+class Map(_Made):
     """A function from an event to exactly one value."""
 
-    parent: StreamNode
-    function: Function
-    value: Serde
-    failure: Failure | None = None
-
-    @property
-    def name(self) -> str:
-        return self.function.name
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FlatMap(StreamNode):
+class FlatMap(_Made):
     """A function from an event to an iterable of values."""
 
-    parent: StreamNode
-    function: Function
-    value: Serde
-    failure: Failure | None = None
-
-    @property
-    def name(self) -> str:
-        return self.function.name
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
