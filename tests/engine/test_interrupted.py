@@ -142,9 +142,12 @@ def app_of(kind: str, slow: Slow) -> App:
 
     taken.to("out")
 
-    @taken.process(name="asked", order="key", to="answers")
+    @taken.process(name="asked", order="key")
     async def asked(value: list[str], context: Context) -> str:
-        return f"{value[0]} {drawn(context)}"
+        return f"{value[2]} {value[0]} {drawn(context)}"
+
+    # Under a key that is said, as what sessions take back could not pass.
+    asked.to("answers", key=lambda answer: answer.split(" ")[0])
 
     # What follows in other tasks is told of time, and of no more time than it may be.
     taken.by(lambda value: "all", name="all").window(tumbling("5s")).count(to="counts")
