@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if SOAK else 240)]
 
 APP = """
 from msgspec import Struct
-from streamkit import App, State
+from streamkit import App, State, session
 
 class Row(Struct):
     number: int
@@ -36,7 +37,7 @@ class Seen(Struct):
 app = App("kills")
 rows = app.source(
     "FileSource", Row, to="rows", path="drop", key_fields=["number"], poll_interval="10ms",
-    partitions=3,
+    partitions=3, time="number",
 )
 
 @rows.process(to="seen")
@@ -52,6 +53,17 @@ def odd(row: Row) -> bool:
     return row.number % 2 == 1
 
 odd.sink("FileSink", path="odd")
+
+@rows.filter
+def few(row: Row) -> bool:
+    return row.number % 10 == 0 and row.number // 400 % 2 == 0
+
+def lane(row: Row) -> str:
+    return str(row.number // 10 % 4)
+
+# What is early becomes one as the other partitions are read.
+lanes = few.by(lane).window(session("50ms")).count(emit="update", to="lanes", name="lanes")
+lanes.sink("SqlSink", connection_url="sqlite:///lanes.db", pk_mode="window", pk_fields=["lane"])
 """
 
 
@@ -87,6 +99,10 @@ def start(home: Path, *options: str) -> "subprocess.Popen[bytes]":
             stdout=messages,
             stderr=messages,
         )
+
+
+def in_ms(at: str) -> int:
+    return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 def in_files(folder: Path) -> list[dict[str, int]]:
@@ -131,6 +147,13 @@ def test_each_row_comes_out_once_after_many_kills(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "out.db")
     table = db.execute("SELECT number, times FROM seen").fetchall()
     db.close()
+    db = sqlite3.connect(tmp_path / "lanes.db")
+    lanes = db.execute("SELECT lane, window_start, value FROM lanes").fetchall()
+    db.close()
+    few = [n for n in range(0, writer.written, 10) if n // 400 % 2 == 0]
+    bursts = Counter((str(n // 10 % 4), n // 400 * 400 + n % 40) for n in few)
+    assert {(lane, in_ms(start)): count for lane, start, count in lanes} == bursts
+    assert len(lanes) == len(bursts)
     files = in_files(tmp_path / "files")
     assert Counter(number for number, _ in table) == once
     assert Counter(row["number"] for row in files) == once
