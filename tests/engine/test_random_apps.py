@@ -158,6 +158,16 @@ def same(found: Found, want: Found, spec: Spec, *, exactly: bool = True) -> None
         assert found[topic] == there, f"{topic}: {dict(more)} should be {dict(missing)}"
 
 
+def crowded() -> list[Any]:
+    """Many events of one time and key, from several partitions, that are handed over in turns."""
+    chosen: list[Any] = []
+    for n in range(40):
+        chosen.append(("ab"[n % 2], "abcdefgh"[n * 5 % 8], n, "xy"[n // 3 % 2]))
+        if n % 3 == 0:
+            chosen.append((["run", "step", "step", "crash"][n % 4], n % 4))
+    return chosen
+
+
 @examples(100)
 @given(
     spec=specs(),
@@ -209,6 +219,51 @@ def same(found: Found, want: Found, spec: Spec, *, exactly: bool = True) -> None
     seed=1,
     by_itself=True,
     guarantee="at_least_once",
+)
+@example(  # of several of one time the last is met, although answers come as they do
+    spec=Spec(
+        (
+            Step("by", 0),
+            Step("by", 1),
+            Step("async", 3, kind=Waits("key", 3, False)),
+            Step("as_of", 2, 4, kind=AS_OF[0]),
+            Step("window", 5, 1, kind=WINDOWS[0]),
+        ),
+        out_of_order=2,
+        apart=False,
+        nulls=False,
+        grain=12,
+    ),
+    chosen=crowded(),
+    table=[],
+    partitions=3,
+    members=2,
+    batch=2,
+    seed=0,
+    by_itself=True,
+    guarantee="exactly_once",
+)
+@example(  # keys overtake each other, and what is tried again is overtaken
+    spec=Spec(
+        (
+            Step("async", 0, kind=Waits("key", 3, False)),
+            Step("by", 2),
+            Step("process", 3, kind="value", fails=Fails("skip", "partition")),
+            Step("window", 4, 1, kind=WINDOWS[0]),
+        ),
+        out_of_order=2,
+        apart=False,
+        nulls=False,
+        grain=12,
+    ),
+    chosen=crowded(),
+    table=[],
+    partitions=3,
+    members=2,
+    batch=2,
+    seed=0,
+    by_itself=True,
+    guarantee="exactly_once",
 )
 def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
     spec: Spec,

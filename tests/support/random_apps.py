@@ -189,10 +189,16 @@ MAY_FAIL = {
 
 @st.composite
 def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
-    """Those with results that depend on the clock as well, if `wild`."""
-    nulls, apart = draw(st.booleans()), draw(st.booleans())
+    """Those with results that depend on the clock as well, if `wild`. A third are of events that
+    come mixed, many of one time."""
+    nulls, apart, mixed = draw(st.booleans()), draw(st.booleans()), draw(st.integers(0, 2)) == 0
+    apart = apart and not mixed
     streams = [Stream(not nulls) for _ in SOURCES]
     steps = []
+    if mixed:
+        handed = Stream(True, raw=False, ordered=False)
+        streams += [handed] * len(SOURCES)
+        steps += [Step("by", number) for number in range(len(SOURCES))]
     for _ in range(draw(st.integers(1, 3)) + draw(st.integers(1, 4))):
         last = len(streams) - 1
         on = draw(st.just(last) | st.integers(0, last))
@@ -200,6 +206,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         ops = ["filter", "map", "flat_map", "process", "process", *["by"] * 3]
         ops += ["async", "async", "batch", "workers", *["batched"] * wild]
         ops += ["table", "left_table"]
+        ops += ["async", "batch", *["window"] * 4] * (mixed and stream.keyed)
         others = []
         if stream.keyed:
             ops += ["window"] * 4 + ["table", "left_table", "left_table"]
@@ -233,7 +240,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             ordered, told = stream.raw and apart, stream.told and not stream.made
             made = replace(made, keyed=True, raw=False, ordered=ordered, told=told, made=False)
         elif op == "window":
-            by_order = int(stream.told and draw(st.booleans()))
+            by_order = int(stream.told and (mixed or draw(st.booleans())))
             step = replace(step, kind=draw(st.sampled_from(WINDOWS)), other=by_order)
             made = Stream(True, False, True, alone=False, made=True)
         elif op in ("timer", "quiet"):
@@ -258,7 +265,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     sourced = draw(st.frozensets(st.sampled_from(SOURCES))) if not nulls else frozenset()
     sinks = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=2))
     late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
-    retried, grain = draw(st.booleans()), draw(st.sampled_from([1, 12]))
+    retried, grain = draw(st.booleans()), 20 if mixed else 1
     return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain)
 
 

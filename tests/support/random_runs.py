@@ -16,7 +16,7 @@ from streamkit.errors import FunctionError
 from streamkit.testing import TestRun
 
 END = 10_000
-KEYS = "abcd"
+KEYS = "adgw"  # of all partitions, if there are two or three
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ table_rows = st.lists(
 )
 moves = st.lists(
     st.one_of(
-        *[
+        *[  # of one strategy only the first would count
             st.tuples(
                 st.sampled_from(SOURCES),
                 st.sampled_from(KEYS),
                 st.integers(0, 60),
                 st.sampled_from("xyz"),
             )
-        ]
-        * 3,
+            for _ in range(3)
+        ],
         st.tuples(
             st.sampled_from(
                 [
@@ -112,12 +112,14 @@ def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
         else:
             topic, key, time, other = move
             time -= time % spec.grain
-            partition = partition_for(key.encode(), partitions)
-            if spec.nulls and number % 3 == 0:
-                key, partition = None, number % partitions
-            k = f"{partition}{other}" if spec.apart else other
-            # Numbers that are far apart: what is made of some can be told from all others.
-            plan.append(Sent(topic, key, partition, Item((number + 1) ** 7, k), time))
+            keys = (key,) if spec.grain == 1 else KEYS  # many of one time, or one
+            for at, key in enumerate(keys, number * len(keys) + 1):
+                partition = partition_for(key.encode(), partitions)
+                if spec.nulls and number % 3 == 0:
+                    key, partition = None, at % partitions
+                k = f"{partition}{other}" if spec.apart else other
+                # Numbers that are far apart: what is made of some can be told from all others.
+                plan.append(Sent(topic, key, partition, Item(at**7, k), time))
     return plan
 
 
