@@ -107,7 +107,6 @@ def run(
         def work() -> None:
             # In here, as all of this takes a while, and may be stopped as well.
             from streamkit.backends.locate import open_backend
-            from streamkit.engine.live import run as run_live
 
             loaded = load_app(app)
             url = (settings.log if settings.log_asked else None) or loaded.log
@@ -134,6 +133,9 @@ def run(
                 on_line=None if board is None else board.line,
             )
             with open_backend(url) as log, others, drained(stop, seconds):
+                # Only now: the others have begun, and load the same meanwhile.
+                from streamkit.engine.live import run as run_live
+
                 run_live(
                     loaded.topology(),
                     log,

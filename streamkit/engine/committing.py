@@ -25,11 +25,11 @@ def commit(
     appends raise.
     """
     place.refuse_successors()
-    given = outputs.prepare()
+    running = list(running)
+    given = outputs.prepare(at for one in running for at in one.changing)
     offsets: dict[TopicPartition, CommittedOffset] = {}
     owned: list[Unit] = []
     inputs: list[TopicPartition] = []
-    running = list(running)
     for one in running:
         changed = one.checkpoint()
         if changed:

@@ -1,7 +1,7 @@
 """What tasks give out, on its way to the log: each record to the partition that its key says."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeAlias
 
 from streamkit import codec
@@ -98,7 +98,7 @@ class Outputs:
                 self._fill_one(topic, number, rows)
         self._append_due()
         if self._held >= HELD_BYTES:
-            self._append_full(())
+            self._append_full()
         self._giving = False
 
     def keep(self, name: str, number: int, rows: Rows) -> int:
@@ -113,16 +113,19 @@ class Outputs:
         waiting.extend(topic.take_out())
         end = 0
         while waiting:
-            end = self._append(waiting, ())
+            end = self._append(waiting)
         return end
 
-    def prepare(self) -> Collection[TopicPartition]:
-        """Append all that was given, for a commit; gives what has to be synced before that."""
+    def prepare(self, changing: Iterable[TopicPartition] = ()) -> Collection[TopicPartition]:
+        """Append all that was given, for a commit; gives what has to be synced before that.
+
+        `changing`: where changes of state are to be kept after it.
+        """
         for topic in self._topics.values():
             self._full.extend(topic.take_out())
-        self._append_full(
-            {TopicPartition(topic.info.name, number) for topic, number, _ in self._full}
-        )
+        full = (TopicPartition(topic.info.name, number) for topic, number, _ in self._full)
+        self.transaction.expect({*full, *changing})
+        self._append_full()
         unsynced, self._unsynced = self._unsynced, set()
         return unsynced
 
@@ -188,14 +191,14 @@ class Outputs:
             if topic.at_once:
                 self._due.extend(topic.take_out())
         while self._due:
-            self._append(self._due, ())
+            self._append(self._due)
 
-    def _append_full(self, soon: Collection[TopicPartition]) -> None:
+    def _append_full(self) -> None:
         while self._full:
-            self._append(self._full, soon)
+            self._append(self._full)
         self._held = 0
 
-    def _append(self, waiting: deque[Batch], soon: Collection[TopicPartition]) -> int:
+    def _append(self, waiting: deque[Batch]) -> int:
         """Append the first batch that waits; the offset after it."""
         topic, number, batch = waiting[0]
         at = TopicPartition(topic.info.name, number)
@@ -205,7 +208,7 @@ class Outputs:
                 end = self._backend.append_encoded(at, batch, acks=1)
                 self._unsynced.add(at)
             else:
-                end = self.transaction.append(topic.info.topic_id, at, batch, soon)
+                end = self.transaction.append(topic.info.topic_id, at, batch)
         except RecordTooLarge:
             # The topic takes less in one batch than it did, or than others do.
             parts = halves(batch, topic.compression)

@@ -288,6 +288,12 @@ class Running:
 
     # Committing.
 
+    @property
+    def changing(self) -> Iterator[TopicPartition]:
+        """Where `checkpoint` is about to keep changes of state, as far as is known."""
+        for topic in {*self.task.changing, *self._undone}:
+            yield self._place.partition(TopicPartition(topic, self.task.number))
+
     def checkpoint(self) -> dict[TopicPartition, CommittedOffset]:
         """Append the changes of state, and give the offsets to commit that are new.
 

@@ -1,6 +1,6 @@
 """What an operator is built with, once per task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from streamkit.dsl.nodes.drawn import drawn_behind
@@ -51,6 +51,10 @@ class Kept(Protocol):
 
     def stored(self, key: bytes) -> bytes | None:
         """A key's value as the changelog should have it; None: it has none."""
+
+    @property
+    def changed(self) -> Collection[bytes]:
+        """Keys that `changes` is about to give, as far as is known."""
 
     def changes(self) -> Rows:
         """What changed since the last call, each key once with the value it has now."""

@@ -451,6 +451,14 @@ class Task:
             drained.everywhere.update(self._markers.news())
         return drained
 
+    @property
+    def changing(self) -> list[str]:
+        """The topics that the next checkpoint has changes for, as far as is known."""
+        changing = [topic for topic, store in self._stores.items() if store.changed]
+        if self._decisions.own and self.subtopology.journal is not None:
+            changing.append(self.subtopology.journal)
+        return changing
+
     def checkpoint(self) -> Checkpoint:
         """What to commit now: every input's position, and all changes of state since last time.
 

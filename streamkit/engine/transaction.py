@@ -26,17 +26,18 @@ class WorkTransaction:
         self.begun = False
         """Whether there is something to commit."""
         self.broken = False
+        self._soon: Iterable[TopicPartition] = ()
 
-    def append(
-        self,
-        topic_id: str,
-        partition: TopicPartition,
-        batch: Encoded,
-        soon: Iterable[TopicPartition] = (),
-    ) -> int:
-        """Append a batch; its first offset. `soon`: where more is about to go."""
+    def expect(self, partitions: Iterable[TopicPartition]) -> None:
+        """Where something is about to be appended: said to the coordinator all at once with the
+        next append, as each time it is told is an append of its own."""
+        self._soon = partitions
+
+    def append(self, topic_id: str, partition: TopicPartition, batch: Encoded) -> int:
+        """Append a batch; its first offset."""
         self.begun = self.broken = True
-        offset = self._appends.append(topic_id, partition, batch, soon=soon)
+        offset = self._appends.append(topic_id, partition, batch, soon=self._soon)
+        self._soon = ()
         self.broken = False
         return offset
 
@@ -54,6 +55,7 @@ class WorkTransaction:
         """
         assert not self.broken, "a transaction of which something is missing is aborted"
         self.begun = self.broken = True
+        self._soon = ()
         if offsets:
             self._transactions.commit_offsets(self._group, offsets, member=member, units=units)
         self._transactions.commit(after=after)
@@ -61,6 +63,7 @@ class WorkTransaction:
 
     def abort(self) -> None:
         """Take back what was appended since the last commit."""
+        self._soon = ()
         if self.begun:
             self._transactions.abort()
         self.begun = self.broken = False

@@ -43,6 +43,8 @@ def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
         one.idle()
         member = log.join("shop", layout.tasks)
         commit([one], place, outputs, member, member.poll().owned)
+        # It begins, is about to write here and there, commits offsets, and is committed.
+        assert log.offsets(TopicPartition("__transaction_state", 0)).log_end == 4
         assert [
             r.value for b in log.fetch({TopicPartition("counts", 0): 0}) for r in b.records()
         ] == [b"2"]

@@ -1,6 +1,6 @@
 """The rows of a step that events wait at: what has not left by a commit."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeAlias
 
 from streamkit.dsl.functions import Function
@@ -51,6 +51,10 @@ class WaitingRows:
     def stored(self, key: bytes) -> bytes | None:
         """A row as the changelog should have it."""
         return self._store.stored(key)
+
+    @property
+    def changed(self) -> Collection[bytes]:
+        return self._store.changed
 
     def changes(self) -> Rows:
         """What has begun to wait since the last call and still does, and what does no more."""
