@@ -1,5 +1,6 @@
 """Events that a step fails for wait, and are tried again."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -147,3 +148,58 @@ def test_where_a_later_step_stops_at_what_went_well_at_last_nothing_of_it_is_lef
         run.advance("5s")
         assert run.values("out") == [[4], [4, 5], [4, 5, 6]]
         assert run.values("sent") == [b"4", b"5", b"6"]
+
+
+@pytest.mark.parametrize("then", ["stop", dlq(mode="key")])
+def test_a_key_is_in_one_task_where_a_step_that_is_retried_keeps_something_of_it(then: Any) -> None:
+    app = App("shop")
+
+    @(
+        app.stream("numbers", int)
+        .by(lambda number: "k", name="k")
+        .process(name="counted", to="out", on_error=retry(1, then=then))
+    )
+    def counted(number: int, seen: State[int]) -> int:
+        seen.set(seen.get(0) + 1)
+        return seen.get(0)
+
+    with app.test(2) as run:
+        for number in range(4):
+            run.send("numbers", number, partition=number % 2)
+        run.run()
+        assert run.values("out") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("keyed_anew", [False, True])
+def test_several_results_are_told_apart_the_same_whether_their_call_had_to_wait(
+    keyed_anew: bool,
+) -> None:
+    def dead(failures: int) -> list[tuple[bytes | None, bytes | None]]:
+        app, attempts = App("shop"), [ValueError("not yet")] * failures
+        numbers = app.stream("numbers", int)
+
+        @(numbers.by(lambda number: "k", name="k") if keyed_anew else numbers).process(
+            name="some", on_error=retry(1, backoff="1s")
+        )
+        def some(number: int, seen: State[int]) -> Iterator[int]:
+            if attempts:
+                raise attempts.pop()
+            yield from range(3)
+
+        @some.process(name="never", on_error="dlq")
+        def never(number: int, context: Context) -> None:
+            raise ValueError(f"not {number}")
+
+        with app.test(1) as run:
+            for number in range(2):
+                run.send("numbers", number, key="a")
+            run.run()
+            run.advance("1m")
+            headers = [dict(record.headers) for record in run.topic("shop-dlq")]
+        told = [f"__streamkit.errors.{name}" for name in ("offset", "ordinal", "root")]
+        return [tuple(each.get(name) for name in told) for each in headers]
+
+    found = dead(0)
+    assert dead(1) == found
+    assert len(set(found)) == 6
+    assert all(root is not None for *_, root in found) == keyed_anew

@@ -88,7 +88,8 @@ class Waiting(StreamNode):
 
     @property
     def is_keyed(self) -> bool:
-        return self.waits.order == "key"
+        # Its own store alone is no reason: events that wait are those of the task.
+        return self.waits.order == "key" or bool(StreamNode.stores(self))
 
     @property
     def is_clocked(self) -> bool:
