@@ -234,7 +234,7 @@ def test_transactions_that_are_rolled_forward_survive_a_power_cut_in_between(
     story: Story, tmp_path: Path, reboot: Callable[[], None], chance: random.Random
 ) -> None:
     coordinator = story.log._coordinator  # type: ignore[attr-defined]
-    mark, coordinator.mark = coordinator.mark, lambda decided: None
+    mark, coordinator.mark = coordinator.mark, lambda *_: None
     left_by_the_dead(story, decide=lambda producer: producer._transactions.commit())
     coordinator.mark = mark
     story.promise(committed={"x": (1,), "y": (2,)})
