@@ -162,8 +162,14 @@ def collected(a: Any, b: Any) -> None:
 
 
 def reduced_by_another_key(a: Any, b: Any) -> None:
-    again = a.by("n", name="n").by("k", name="k").window(tumbling("4ms", grace="9ms"))
+    seen = a.by("n", name="n").process(name="seen")(with_state)
+    again = seen.by("k", name="k").window(tumbling("4ms", grace="9ms"))
     again.reduce(to="out", name="both")(in_order)
+
+
+def with_state(item: Item, seen: State[int]) -> Item:
+    seen.set(seen.get(0) + 1)
+    return item
 
 
 def in_order(one: Item, other: Item) -> Item:
@@ -228,7 +234,7 @@ def keys_overtake_each_other(a: Any, b: Any) -> None:
 
 def keys_of_windows_overtake_each_other(a: Any, b: Any) -> None:
     totals = a.by("n", name="n").window(tumbling("4ms")).aggregate(name="all")(total)
-    kept = waiting(totals, order="key", concurrency=4)
+    kept = totals.process(name="again", on_error=tried_once("key"))(failing_once())
     kept.filter(any_one).by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
 
 
@@ -238,16 +244,24 @@ def batches_are_folded(a: Any, b: Any) -> None:
 
 
 def what_was_tried_again_is_folded(a: Any, b: Any) -> None:
-    met = set()
+    kept = a.by("k", name="k").process(name="again", on_error=tried_once("partition"))
+    kept(failing_once()).window(tumbling("4ms")).collect(50, "n", to="out")
 
-    @a.by("k", name="k").process(name="again", on_error=retry(1, backoff="1ms", pause="partition"))
+
+def tried_once(pause: Any) -> Any:
+    return retry(1, backoff="1ms", pause=pause)
+
+
+def failing_once() -> Callable[[Item, State[int]], Item]:
+    met = set()  # in the first run: later ones meet no failure
+
     def again(item: Item, seen: State[int]) -> Item:
         if item.n % 3 == 0 and item.n not in met:
             met.add(item.n)
             raise ConnectionError
         return item
 
-    again.window(tumbling("4ms")).collect(50, "n", to="out")
+    return again
 
 
 def waiting(stream: Any, **options: Any) -> Any:
@@ -304,6 +318,8 @@ def results(app: App, seed: int | None, together: int = 2) -> Counter[tuple[Any,
         t.run()
         t.advance("1s")
         t.finish(10_000)
+        t.advance("1s")  # what came of that, and failed
+        t.finish(10_001)
         topics = [topic for topic in ("out", "fired-out", "dead") if topic in t._backend.topics()]
         return Counter(
             (
