@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KAFKA := build/kafka
 SOAKED := tests/crash tests/simulation tests/engine/test_random_apps.py tests/engine/test_hot.py
 API := streamkit streamkit.connect streamkit.processors streamkit.testing
-SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi] streamkit/engine/hot/*.p[yx]* streamkit/engine/operators/*.py)
+SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi] streamkit/log/_direct.pyx streamkit/engine/hot/*.p[yx]* streamkit/engine/operators/*.py)
 
 .PHONY: help demo test test-kafka lint bench docs soak clean
 
@@ -38,7 +38,7 @@ soak: $(VENV)/.test $(VENV)/.flights  ## kill everything at random, much longer 
 
 clean:  ## remove the private environment, builds, caches and the demo's data
 	rm -rf $(VENV) build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f streamkit/codec/_native.c streamkit/codec/_native*.so streamkit/engine/*/*.c streamkit/engine/*/*.so
+	rm -f streamkit/codec/_native.c streamkit/codec/_native*.so streamkit/log/_direct.c streamkit/log/_direct*.so streamkit/engine/*/*.c streamkit/engine/*/*.so
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "streamkit needs Python 3.11 or newer; set PYTHON=python3.11 or so")'

@@ -1,6 +1,7 @@
 """What pyproject.toml cannot say: the two linked folders, and what is compiled where it can be."""
 
 import os
+import sys
 
 from setuptools import Extension, find_packages, setup
 
@@ -37,6 +38,13 @@ codec = Extension(
     optional=True,  # no compiler: the install succeeds and the pure-Python codec serves
 )
 
+direct = Extension(
+    "streamkit.log._direct",
+    ["streamkit/log/_direct.pyx"],
+    extra_compile_args=OPTIONS,
+    optional=True,
+)
+
 compiled = []
 for path in COMPILED:
     module = Extension(
@@ -48,9 +56,13 @@ for path in COMPILED:
     module.cython_directives = {"annotation_typing": False}  # annotations are for mypy
     compiled.append(module)
 
+extensions = [codec, *compiled]
+if sys.platform == "linux":  # elsewhere fdatasync is another call, or none
+    extensions.append(direct)
+
 setup(
     packages=packages,
     options={"build_ext": {"parallel": True}},
     package_dir=package_dir,
-    ext_modules=[] if os.environ.get("STREAMKIT_PURE") else [codec, *compiled],
+    ext_modules=[] if os.environ.get("STREAMKIT_PURE") else extensions,
 )

@@ -98,6 +98,8 @@ def wake_by_log(log: Backend) -> dict[str, float]:
         log.append(tp, [VALUE])
         return published
 
+    # What is compiled publishes by itself: the same in Python tells when.
+    log._log.partition(tp)._direct = None  # type: ignore[attr-defined]
     ControlBlock.publish = noted  # type: ignore[method-assign]
     try:
         return wake_ups(command, send)

@@ -44,6 +44,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if os.environ.get("STREAMKIT_PURE"):
     sys.meta_path.insert(0, AsPython())  # type: ignore[arg-type]
+    sys.modules["streamkit.log._direct"] = None  # type: ignore[assignment]
 
 
 def pytest_collection_finish() -> None:

@@ -31,8 +31,7 @@ from streamkit.backends.values import (
 from streamkit.backends.waiting import Waiting, end_of
 from streamkit.clock import Clock, SystemClock
 from streamkit.codec.buffer import Encoded
-from streamkit.codec.compression import CODECS, Compression
-from streamkit.log.config import TopicConfig
+from streamkit.codec.compression import CODECS
 from streamkit.log.directory import Log
 from streamkit.log.late import loading
 from streamkit.log.metadata import Topic
@@ -147,14 +146,16 @@ class EmbeddedBackend:
         if not values:
             return target.end_offset
         config = target.config
-        if config.compacted:
+        # `producer`, the default, leaves it to whoever produces, and here that is us: none.
+        compression = config.compression_type
+        if "compact" in config.cleanup_policy:  # as `compacted`, without a call
             refuse_without_keys(partition, keys)
         batch = codec.encode(
             values,
             keys=keys,
             timestamps=self._clock.now() if timestamps is None else timestamps,
             headers=headers,
-            compression=_compression(config),
+            compression=compression if compression in CODECS else "none",
         )
         return target.append([batch], acks=acks)
 
@@ -348,12 +349,6 @@ class EmbeddedBackend:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _compression(config: TopicConfig) -> Compression:
-    """`producer`, the default, leaves it to whoever produces, and here that is us: none."""
-    name = config.compression_type
-    return name if name in CODECS else "none"
 
 
 def _info(topic: Topic) -> TopicInfo:

@@ -67,8 +67,8 @@ class Appender:
         self._clock = clock
         self.tail_checked = False
         self.configure(config)
-        self._rolls = config, -1, 0
-        """By these configs, the age in ms at which a segment ends."""
+        self.rolls = config, -1, 0
+        """By these configs, in the segment of that base: the age in ms at which it ends."""
 
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append on."""
@@ -222,10 +222,10 @@ class Appender:
                 total += header.size
             if total > room and total <= config.segment_bytes:
                 return 0  # all of them in the next segment, published at once
-            rolls = self._rolls
+            rolls = self.rolls
             if rolls[0] is not config or rolls[1] != end.active_base:
                 rolls = config, end.active_base, config.roll_ms(self._tp, end.active_base)
-                self._rolls = rolls
+                self.rolls = rolls
             age = self._clock.now() - end.segment_created
             # Begun in a time to come, by a clock that was wrong: else it would not end until then.
             if age >= rolls[2] or age < -AHEAD:

@@ -78,9 +78,9 @@ class Catalog:
     def topics(self) -> Mapping[str, Topic]:
         """All topics by name; a snapshot that does not change."""
         # Asked before every append and fetch: with as few calls as it takes.
-        if self._metadata.end().end_offset != self._read_to:
-            return self._now().by_name
-        return self._topics.by_name
+        if self._metadata.ends_at(self._read_to):
+            return self._topics.by_name
+        return self._now().by_name
 
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopic."""

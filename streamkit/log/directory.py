@@ -219,6 +219,7 @@ class Log:
             # What is said of transactions is followed by a marker, which is what wakes.
             notify=self._appended if tp.topic != TRANSACTIONS_TOPIC else self._keep_up,
             space=self._space,
+            wake=self._wake if tp.topic != TRANSACTIONS_TOPIC else None,
         )
 
     def _require_writable(self) -> None:

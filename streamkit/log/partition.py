@@ -22,6 +22,7 @@ from streamkit.log.checks import Checks
 from streamkit.log.committed import CommittedReader, Visible
 from streamkit.log.config import OWN_TOPICS, TopicConfig
 from streamkit.log.control import End
+from streamkit.log.direct import direct_for
 from streamkit.log.files import Buffer, Files
 from streamkit.log.late import loading
 from streamkit.log.producer_state import ProducerState, load
@@ -33,6 +34,7 @@ from streamkit.log.snapshots import Snapshots
 from streamkit.log.space import Space
 from streamkit.log.swap import remove_before
 from streamkit.log.sync import Syncer, raise_sticky
+from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
 from streamkit.transactions.producer import Producer
 from streamkit.transactions.txnindex import Aborted
@@ -40,6 +42,7 @@ from streamkit.transactions.txnindex import Aborted
 if TYPE_CHECKING:
     from streamkit.log.cleaning import Cleaner, Compacted
     from streamkit.log.compaction import Dirt
+    from streamkit.log.direct import Direct
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +81,12 @@ class Partition:
         read_only: bool,
         notify: Callable[[], None],
         space: Space | None = None,
+        wake: Wake | None = None,
     ) -> None:
         """`notify` is called after every append, without any lock held.
 
-        `space`: the room that is kept for the log's own topics; None: there is none.
+        `space`: the room that is kept for the log's own topics; None: there is none. `wake`: after
+        the first append it may be touched instead of calling `notify`; None: it may not.
         """
         self.tp = tp
         self.topic_id = topic_id
@@ -116,9 +121,12 @@ class Partition:
             lost=self._lost,
         )
         self._quick = Quick(self._access, self._appender, self._segments)
+        self._direct = None if read_only else self._compiled(notify, wake)
         # Asked for at every turn: without a call more.
         self.end = self._access.end
         """All that the control block says, as of one moment. Raises UnknownTopic, CorruptLog."""
+        self.ends_at = self._ends_at if self._direct is None else self._direct.ends_at
+        """Whether the end is known to be at an offset: less than `end` has to find out."""
         self._open = self._access.open
         reindexing = Reindexing(
             tp, self._segments, self._snapshots, self._access, files=files, read_only=read_only
@@ -139,6 +147,21 @@ class Partition:
         )
         self._cleaning: Cleaner | None = None
         self._compacting = threading.Lock()
+
+    def _compiled(self, notify: Callable[[], None], wake: Wake | None) -> "Direct | None":
+        return direct_for(
+            self._access,
+            self._appender,
+            self._segments,
+            self._syncer,
+            checks=self._checks,
+            clock=self._clock,
+            space=None if self._own else self._space,
+            wake=wake,
+            notify=notify,
+            files=self._files,
+            fsync=self._fsync,
+        )
 
     def configure(self, config: TopicConfig) -> None:
         """Obey other configs from the next append or read on."""
@@ -196,6 +219,9 @@ class Partition:
                         sizes.append(self._segments.size(base))
         return Figures(end.start_offset, end.stable_offset, end.end_offset, len(sizes), sum(sizes))
 
+    def _ends_at(self, offset: int) -> bool:
+        return self.end().end_offset == offset
+
     # Append.
 
     def append(
@@ -222,6 +248,23 @@ class Partition:
         """
         if acks not in ("all", 1):
             raise InvalidRequiredAcks(f'{self.tp}: acks={acks!r}: it is "all" or 1')
+        direct = self._direct
+        if direct is not None and len(batches) == 1:
+            try:
+                offset = direct.append(batches[0])
+            except OutOfSpace:
+                offset = None  # below there is room that is kept
+            except (OSError, CorruptLog, StorageFailed) as error:
+                self._access.explain(error)
+            if offset is not None:
+                if acks == "all":
+                    try:
+                        synced = direct.sync(offset + 1)
+                    except (OSError, CorruptLog, StorageFailed) as error:
+                        self._access.explain(error)
+                    if not synced:
+                        self.sync()
+                return offset
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
         checked = list(map(self._checks.check, batches))

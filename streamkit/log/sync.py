@@ -124,12 +124,17 @@ class Syncer:
             if rolled:
                 block.flush()
         except OSError as error:
-            if block.file.gone:  # deleted meanwhile, and no disk has failed; or the file was lost
-                raise
-            # The kernel may have dropped the pages and marked them clean: a second fsync would
-            # succeed and prove nothing. So nobody tries, until the log was walked again.
-            block.errno = error.errno or 5
-            raise_sticky(block, self._segments)
+            self.failed(block, error)
+
+    def failed(self, block: ControlBlock, error: OSError) -> NoReturn:
+        """Note and say that a sync has failed. Needs the sync lock."""
+        if block.file.gone:  # deleted meanwhile, and no disk has failed; or the file was lost
+            raise error
+        # The kernel may have dropped the pages and marked them clean: a second fsync would
+        # succeed and prove nothing. So nobody tries, until the log was walked again.
+        block.errno = error.errno or 5
+        raise_sticky(block, self._segments)
+        raise error
 
     def _since(self, since: int, end: End) -> list[OpenFile]:
         """The files of all segments from `since` on that have to be on stable storage."""

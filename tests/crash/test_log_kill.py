@@ -148,8 +148,10 @@ def traced(rules: tuple[str, ...], program: str, *arguments: str) -> tuple[int, 
     return done.returncode, done.stdout, done.stderr
 
 
-def injected(root: Path, *rules: str, acks: str = "1", count: int = 40) -> tuple[int, str, str]:
-    return traced(rules, WRITER, str(root), "traced", acks, "3000", str(count))
+def injected(
+    root: Path, *rules: str, acks: str = "1", size: int = 3000, count: int = 40
+) -> tuple[int, str, str]:
+    return traced(rules, WRITER, str(root), "traced", acks, str(size), str(count))
 
 
 WRITE = "pwritev,pwritev2"
@@ -158,15 +160,18 @@ WRITE = "pwritev,pwritev2"
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("calls", "when"),
+    ("calls", "when", "size"),
     [
-        *((WRITE, when) for when in (1, 2, 3, 4, 5, 6, 20)),
-        *(("flock", when) for when in (1, 2, 3, 10)),
-        *(("ftruncate", when) for when in (1, 2, 3)),
+        *((WRITE, when, 3000) for when in (1, 2, 3, 4, 5, 6, 20)),
+        *((WRITE, when, 50) for when in (20, 21, 22)),
+        *(("flock", when, 3000) for when in (1, 2, 3)),
+        *(("flock", when, 50) for when in (30, 31)),
+        *(("ftruncate", when, 3000) for when in (1, 2, 3)),
     ],
 )
-def test_a_writer_killed_at_a_system_call_loses_nothing_acknowledged(root, calls, when):
-    status, said, _ = injected(root, f"trace={calls}", f"inject={calls}:signal=KILL:when={when}")
+def test_a_writer_killed_at_a_system_call_loses_nothing_acknowledged(root, calls, when, size):
+    rules = (f"trace={calls}", f"inject={calls}:signal=KILL:when={when}")
+    status, said, _ = injected(root, *rules, size=size)
     assert status in (-signal.SIGKILL, 128 + signal.SIGKILL)
     for name in ("after", "later"):
         found = contents(root)
@@ -178,9 +183,10 @@ def test_a_writer_killed_at_a_system_call_loses_nothing_acknowledged(root, calls
 
 
 @needs_strace
-def test_a_full_disk_is_an_error_that_leaves_nothing_behind(root):
-    rules = (f"trace={WRITE}", f"inject={WRITE}:error=ENOSPC:when=9")
-    status, said, error = injected(root, *rules)
+@pytest.mark.parametrize(("when", "size"), [(9, 3000), (20, 50), (21, 50)])
+def test_a_full_disk_is_an_error_that_leaves_nothing_behind(root, when, size):
+    rules = (f"trace={WRITE}", f"inject={WRITE}:error=ENOSPC:when={when}+")
+    status, said, error = injected(root, *rules, size=size)
     assert status == 1
     assert "OutOfSpace" in error
     found = contents(root)
