@@ -27,6 +27,7 @@ app = App("shop")
 
 @app.stream("orders", str).process(to="seen")
 def see(order: str) -> str:
+    Path(f"at-work-{os.getpid()}").touch()
     if order == "stuck":
         Path(f"stuck-{os.getpid()}").touch()
         time.sleep(1000)
@@ -127,8 +128,13 @@ def test_processes_are_killed_stopped_and_added_and_everything_gets_done(
 
 def test_what_does_not_finish_in_its_time_is_ended_and_named(log: Backend, tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2", "--drain", "500ms") as process:
-        until(lambda: members(log) == 2)
-        for number in range(PARTITIONS):  # both processes
+
+        def both() -> bool:
+            order(log, 0)
+            return len(list(tmp_path.glob("at-work-*"))) == 2
+
+        until(both)  # a process that is stuck with all the partitions gives none away
+        for number in range(PARTITIONS):
             log.append(TopicPartition("orders", number), [b"1", b"stuck"])
         stuck = children(process)
         until(lambda: len(list(tmp_path.glob("stuck-*"))) == 2)
@@ -136,7 +142,7 @@ def test_what_does_not_finish_in_its_time_is_ended_and_named(log: Backend, tmp_p
         _, told = process.communicate(timeout=60)
         assert process.returncode == 1, told
         assert "still at work 0.5 s after it was to stop" in told
-        assert "app.py:11 in see" in told
+        assert "app.py:12 in see" in told
         until(lambda: not {pid for pid in stuck if _alive(pid)})
 
 
