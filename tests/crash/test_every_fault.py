@@ -513,7 +513,8 @@ def told(scenario: Callable[[Story], None], root: Path, fault: Fault, begun: Pat
         scenario(story)
     except Killed:
         for thread in set(threading.enumerate()) - threads:
-            thread.join()
+            if not thread.name.startswith("streamkit-sync"):  # these stay, and were waited for
+                thread.join()
         story.files.bury()
     else:
         story.files.fault = None
