@@ -29,19 +29,20 @@ def check_fit(function: Function, given: Sequence[tuple[Any, str]]) -> None:
 
 def can_fit(given: Any, annotated: Any) -> bool:
     """Whether some value of type `given` may be one of type `annotated`; None is not looked at."""
-    wanted = [_class(member) for member in _members(annotated)]
-    return any(_related(_class(one), other) for one in _members(given) for other in wanted)
+    wanted = [_class(member) for member in members(annotated)]
+    return any(_related(_class(one), other) for one in members(given) for other in wanted)
 
 
-def _members(type_: Any) -> list[Any]:
+def members(type_: Any) -> list[Any]:
+    """The types of a union, or the one that it is, without None."""
     if get_origin(type_) is Annotated:
-        return _members(get_args(type_)[0])
+        return members(get_args(type_)[0])
     if isinstance(type_, NewType):
-        return _members(type_.__supertype__)
+        return members(type_.__supertype__)
     if get_origin(type_) not in (Union, UnionType):
         return [type_]
-    members = [member for member in get_args(type_) if member is not NoneType]
-    return [each for member in members for each in _members(member)]
+    some = [member for member in get_args(type_) if member is not NoneType]
+    return [each for member in some for each in members(member)]
 
 
 def _class(type_: Any) -> type | None:

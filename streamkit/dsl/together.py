@@ -1,10 +1,11 @@
 """Several aggregates of the same events in one pass: their values are the fields of a Struct."""
 
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from streamkit.dsl.aggregates import Aggregate, Fold, built_in
+from streamkit.dsl.fit import can_fit, members
 from streamkit.errors import TopologyError
 from streamkit.serde import type_name
 
@@ -15,7 +16,7 @@ def together(
     """Several aggregates in one pass; what they give are the fields of a Struct.
 
     `into` is the Struct (or dataclass) to make; None: one is made up, named after the aggregates.
-    Raises TopologyError when its fields are others.
+    Raises TopologyError when its fields are others, or of other types.
     """
     if not parts:
         raise TopologyError(f"{where}: name what to compute: aggregates(total=sum_('amount'))")
@@ -86,8 +87,24 @@ def _fitting(into: type[Any], fields: dict[str, Any], where: str) -> Any:
         ) from error
     missing = [name for name, field in known.items() if field.required and name not in fields]
     more = [name for name in fields if name not in known]
-    if missing or more:
-        told = [f"it has no {name!r}" for name in more]
-        told += [f"its {name!r} is not computed" for name in missing]
+    told = [f"it has no {name!r}" for name in more]
+    told += [f"its {name!r} is not computed" for name in missing]
+    hints = get_type_hints(get_origin(into) or into)
+    told += [
+        f"its {name!r} is {type_name(hints[name])}, but is given {type_name(returns)}"
+        for name, returns in fields.items()
+        if name in known and not _may_be(returns, hints[name])
+    ]
+    if told:
         raise TopologyError(f"{where}: aggregates into {type_name(into)}: {', '.join(told)}")
     return into
+
+
+def _may_be(given: Any, hint: Any) -> bool:
+    """Whether what an aggregate gives may be of a field's type; doubt passes."""
+    ones, wanted = members(given), members(hint)
+    if ones == [float] and wanted == [int]:  # a mean, say: whole now and then, and then not
+        return False
+    if len(ones) == len(wanted) == 1 and get_origin(ones[0]) is get_origin(wanted[0]) is list:
+        return _may_be(get_args(ones[0])[0], get_args(wanted[0])[0])
+    return can_fit(given, hint)

@@ -223,6 +223,28 @@ def test_an_own_struct_may_take_what_several_aggregates_give() -> None:
         together({"n": count()}, Order, "orders", int)
 
 
+def test_fields_of_another_type_than_what_aggregates_give_are_refused_when_declared() -> None:
+    class Odd(msgspec.Struct):
+        n: str
+        average: int
+        best: list[str]
+
+    odd = {"n": count(), "average": mean("amount"), "best": top_k(2, "amount")}
+    with pytest.raises(TopologyError) as caught:
+        together(odd, Order, "orders", Odd)
+    for text in ("'n' is str, but is given int", "'average' is int", "'best' is list[str]"):
+        assert text in str(caught.value)
+
+    class Fine(msgspec.Struct):
+        n: float
+        average: float
+        best: list[Order]
+        least: int | str | None
+
+    fine = {**odd, "least": min_("amount")}
+    assert together(fine, Order, "orders", Fine).returns is Fine
+
+
 def unannotated(sofar, event):  # type: ignore[no-untyped-def]
     return event
 
