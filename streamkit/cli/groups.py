@@ -59,7 +59,7 @@ def describe(context: typer.Context, group: str, json: Json = False) -> None:
     they have no lag.
     """
     with open_log(context, read_only=True) as log:
-        _known(group, log.groups())
+        _known(group, log.groups(), log.url)
         info = log.group(group)
         rows = positions(log, info)
         if not json:
@@ -142,7 +142,7 @@ def reset(
         if topic:
             wanted = [at for text in topic for at in _partitions_of(log, text)]
         else:
-            _known(group, known)
+            _known(group, known, log.url)
             wanted = [
                 at for at in sorted(log.committed(group)) if not is_app_topic(group, at.topic)
             ]
@@ -190,7 +190,7 @@ def delete(context: typer.Context, groups: list[str]) -> None:
     """Forget groups and their offsets. Refused while a group has live members."""
     with open_log(context) as log:
         for group in groups:
-            _known(group, log.groups())
+            _known(group, log.groups(), log.url)
         for group in groups:
             log.delete_group(group)
 
@@ -207,10 +207,11 @@ def _stores(log: "Backend", group: str) -> list[str]:
     return [] if manifest is None else sorted(manifest.stores)
 
 
-def _known(group: str, groups: Iterable[str]) -> None:
+def _known(group: str, groups: Iterable[str], log: str) -> None:
     known = list(groups)
     if group not in known:
-        raise UnknownGroup(f"no group {group!r}{nearest(group, known)}")
+        there = nearest(group, known) if known else f"; the log in {log} has none yet"
+        raise UnknownGroup(f"no group {group!r}{there}")
 
 
 def _partitions_of(log: "Backend", text: str) -> list[TopicPartition]:

@@ -13,6 +13,9 @@ from streamkit.errors import StreamkitError, UsageError, nearest
 if TYPE_CHECKING:
     from streamkit.app import App
 
+_SHOWN = 12
+"""Files of a folder that a message lists at most."""
+
 
 def load_app(place: str) -> "App":
     """Import `app.py`, `app.py:name`, `package.module` or `package.module:name` and give its App.
@@ -42,6 +45,10 @@ def load_app(place: str) -> "App":
 
 def _import(source: str) -> ModuleType:
     path = Path(source)
+    if path.is_dir() and not all(part.isidentifier() for part in source.split(".")):
+        files = sorted(file.name for file in path.glob("*.py"))
+        there = f"; it has {', '.join(files)}" if 0 < len(files) <= _SHOWN else ""
+        raise UsageError(f"{source}: a folder; name the file of the app in it{there}")
     is_file = path.suffix == ".py" or path.is_file()
     if is_file and not path.is_file():
         around = sorted(other.name for other in path.parent.glob("*.py"))

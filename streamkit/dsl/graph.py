@@ -97,7 +97,7 @@ class Graph:
         if topic in sources or topic in (table.topic for table in self.tables):
             raise TopologyError(
                 f"topic {topic!r} is declared twice in app {self.app!r}; keep the stream or table "
-                "in a variable and use it again"
+                "in a variable and use it again; a stream's .to_table() is a table of it"
             )
         self._declared[topic] = place_of_caller()
 

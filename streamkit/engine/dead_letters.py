@@ -106,7 +106,8 @@ class DeadLetters:
         manifest = stored(name, backend)
         if manifest is None:
             raise UnknownTopic(
-                f"{name!r} is no topic, and no app that has run on this log{nearest(name, known)}"
+                f"{name!r} is no topic, and no app that has run on the log in "
+                f"{backend.url}{nearest(name, [*known, *backend.groups()])}"
             )
         there = [topic for topic in manifest.dead_letters if topic in known]
         return cls(backend, there, name)

@@ -122,7 +122,9 @@ def test_only_what_was_chosen_is_given_up(shop: Path) -> None:
 
 
 def test_what_makes_no_sense_is_said(shop: Path) -> None:
-    assert "no app that has run" in streamkit("dlq", "list", "shops", code=1)
+    said = streamkit("dlq", "list", "shops", code=1)
+    assert "no app that has run" in said
+    assert "did you mean 'shop'" in said
     assert "PARTITION:OFFSET" in streamkit("dlq", "show", "shop", "--at", "7", code=1)
     for verb in ("list", "show", "retry", "discard"):
         said = streamkit("dlq", verb, "shop", "--step", "chek", code=1)

@@ -82,3 +82,9 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 def test_a_missing_module_says_what_can_be_named():
     with pytest.raises(UsageError, match=r"no such module here; name a file"):
         load_app("probe_no_such_module")
+
+
+def test_a_folder_is_told_from_a_file_and_what_is_in_it_is_listed(tmp_path):
+    write(tmp_path, "")
+    with pytest.raises(UsageError, match=r"a folder; name the file .* it has probe_app\.py"):
+        load_app(str(tmp_path))

@@ -234,6 +234,13 @@ def test_a_wrong_call_is_one_short_error_without_a_traceback(log, streamkit, arg
         assert word in result.stderr
 
 
+def test_who_asks_for_a_group_of_an_empty_log_is_told_which_log_that_is(log, streamkit):
+    streamkit("topics", "create", "t")
+    assert (
+        f"no group 'g'; the log in {log} has" in streamkit("groups", "describe", "g", code=1).stderr
+    )
+
+
 def test_debug_shows_the_traceback(streamkit):
     assert "Traceback" in streamkit("--debug", "topics", "create", "a/b", code=1).stderr
 
