@@ -25,12 +25,9 @@ def getter(of: str | Callable[[Any], Any], stream: Stream[Any]) -> Callable[[Any
 
 def check_field(field: str, stream: Stream[Any]) -> None:
     """Raises TopologyError for a field that the stream's values cannot have."""
-    type_ = stream.type
-    if not isinstance(type_, type) or not (
-        is_dataclass(type_) or issubclass(type_, msgspec.Struct)
-    ):
-        return  # a dict, or nobody knows
-    known = get_type_hints(type_)
+    type_, known = stream.type, fields_of(stream.type)
+    if known is None:
+        return
     first = field.partition(".")[0]
     if first not in known and not hasattr(type_, first):
         near = get_close_matches(first, known, 1)
@@ -38,6 +35,13 @@ def check_field(field: str, stream: Stream[Any]) -> None:
         raise TopologyError(
             f"the values of {stream.name!r}: {type_.__name__} has no field {first!r}{hint}"
         )
+
+
+def fields_of(type_: Any) -> list[str] | None:
+    """The fields that values of a type have; None: they are dicts, or nobody knows."""
+    if isinstance(type_, type) and (is_dataclass(type_) or issubclass(type_, msgspec.Struct)):
+        return list(get_type_hints(type_))
+    return None
 
 
 def as_dict(event: Any) -> dict[str, Any]:

@@ -44,6 +44,11 @@ class _Rows(Generic[T]):
         """The topic's, or that of the function or the stream that it is made of."""
         return name_of(self.node)
 
+    @property
+    def type(self) -> Any:
+        """What its rows are, as far as annotations tell; for steps that are made for any."""
+        return self.node.value.type
+
 
 class GlobalTable(_Rows[T], Generic[T]):
     """A table that every task holds whole: it is joined by anything, and should be small.

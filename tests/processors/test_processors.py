@@ -215,6 +215,15 @@ def test_enrich_adds_fields_of_the_row_and_the_event_is_stronger(
         assert sorted((each.customer, each.name) for each in t.values("out")) == names
 
 
+def test_enrich_refuses_a_field_that_neither_has_when_it_is_declared(app: App) -> None:
+    class Wrong(Struct):
+        id: str
+        nmae: str
+
+    with pytest.raises(TopologyError, match=r"rows of 'customers' have 'nmae'; .* the rows name"):
+        enrich(app.stream("in", Order), app.table("customers", Customer), Wrong)
+
+
 @pytest.mark.parametrize("type_", [Order, dict])
 def test_mask_hides_fields_and_keeps_the_type(app: App, type_: Any) -> None:
     mask(app.stream("in", type_), "customer", "note", keep=2).to("out")
