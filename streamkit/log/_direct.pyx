@@ -143,16 +143,20 @@ cdef uint8_t *start_of(object page) except NULL:
     return <uint8_t *>view.buf
 
 
+cdef inline uint64_t newest(const uint8_t *page) noexcept:
+    """The generation of the newest of two copies, which need not be whole."""
+    return max(get64(page + GENERATION), get64(page + OTHER + GENERATION))
+
+
 cdef bint copied(uint8_t *found, const uint8_t *page, int size, const uint8_t *known) noexcept:
     """Whether the newest of two copies is whole: it is then in `found`, with its checksum.
 
     `page` is where the first begins. `known` is one that was whole: what is like it is so too.
     """
-    cdef uint64_t one = get64(page + GENERATION), other = get64(page + OTHER + GENERATION)
-    cdef uint64_t newest = max(one, other)
-    memcpy(found, page + OTHER * (newest & 1), size + 4)
+    cdef uint64_t generation = newest(page)
+    memcpy(found, page + OTHER * (generation & 1), size + 4)
     in_order()  # what is checked from here on is the copy: somebody may be storing into the page
-    if get64(found + GENERATION) != newest:
+    if get64(found + GENERATION) != generation:
         return False
     return memcmp(found, known, size + 4) == 0 or (
         crc32_of(found, size) == get32(found + size) and memcmp(found, known, 4) == 0
@@ -276,17 +280,21 @@ cdef class Direct:
         cdef uint8_t *page = start_of(block.page)
         cdef uint8_t[END_BYTES + 4] end
         cdef uint8_t[STAMPED] stamped
-        cdef int64_t offset, last, position, base, unindexed, age, written
+        cdef int64_t offset, last, position, base, unindexed, interval, age, written
         cdef bint locked
         appender = self._appender
         config = appender.config
         rolls = appender.rolls
+        interval = <int64_t>config.index_interval_bytes
         touched = None
         if self._wake is not None:
             touched = self._wake._file  # kept open by this
             if touched is None:
                 return None
             wake_fd = touched._fd
+        # Asked again with the lock. With large batches it is so every time.
+        if <int64_t>get64(page + OTHER * (newest(page) & 1) + UNINDEXED_BYTES) > interval:
+            return None
         locked = try_lock(fd)
         if not locked:
             return None
@@ -303,7 +311,7 @@ cdef class Direct:
             age = self._now() - <int64_t>get64(end + SEGMENT_CREATED)
             if (
                 position == 0
-                or unindexed > <int64_t>config.index_interval_bytes
+                or unindexed > interval
                 # What `Appender.fitting` asks:
                 or size > <int64_t>config.segment_bytes - position
                 or rolls[0] is not config

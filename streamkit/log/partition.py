@@ -249,7 +249,7 @@ class Partition:
         if acks not in ("all", 1):
             raise InvalidRequiredAcks(f'{self.tp}: acks={acks!r}: it is "all" or 1')
         direct = self._direct
-        if direct is not None and len(batches) == 1:
+        if len(batches) == 1 and direct is not None:
             try:
                 offset = direct.append(batches[0])
             except OutOfSpace:
@@ -268,7 +268,7 @@ class Partition:
         if self._space is not None and not self._own:
             self._space.admit(self.tp)
         checked = list(map(self._checks.check, batches))
-        if len(checked) == 1 and checked[0][1].producer_id == -1:
+        if direct is None and len(checked) == 1 and checked[0][1].producer_id == -1:
             try:
                 end = self._quick.append(*checked[0])
             except OutOfSpace:

@@ -218,6 +218,12 @@ def closed(log, partition, clock):
     partition.close()
 
 
+def only_read(log, partition, clock):
+    partition.close()
+    partition.end()
+    partition.read(0)
+
+
 def unlisted(log, partition, clock):
     partition._segments.relist()
 
@@ -230,7 +236,7 @@ def unwoken(log, partition, clock):
     "happens",
     [
         *(dirty, failed, torn, gone, full, old, begun_in_a_time_to_come, index_due, filled),
-        *(rolled, configured, stamping, bounded, closed, unlisted, unwoken, followed),
+        *(rolled, configured, stamping, bounded, closed, only_read, unlisted, unwoken, followed),
     ],
 )
 def test_where_something_is_special_it_does_nothing(happens, log, partition, clock):
@@ -341,8 +347,12 @@ def test_a_batch_that_fits_in_part_is_taken_back_whole(fits, log, clock):
         partition.append([batch(size)])
     before = stored(partition)
     position = partition.end().end_position
-    with files_end_at(position + fits), pytest.raises(OutOfSpace):
-        partition.append([batch()])
+    with files_end_at(position + fits):
+        if fits:
+            assert partition._direct.append(batch()) is None
+            assert partition._access.block.dirty
+        with pytest.raises(OutOfSpace):
+            partition.append([batch()])
     assert partition.end().end_position == position
     name = "00000000000000000000.log"
     assert stored(partition)[name] == before[name]
