@@ -173,7 +173,20 @@ def test_an_output_that_does_not_fit_its_type_is_named_with_its_topic_and_its_so
     wrong.to("out")
     task = _task(app)
     task.feed(TopicPartition("in", 0), _columns((3, 1, "k", b'{"n":1}')))
-    with pytest.raises(SerdeError, match=r"record for out: expected str, got int; .* in-0@3"):
+    with pytest.raises(SerdeError, match=r"^record for out: expected str, got int; .* in-0@3"):
+        task.run()
+
+
+def test_a_key_that_does_not_fit_its_type_is_told_from_the_value() -> None:
+    app = App("a")
+
+    def text(event: Event) -> str:
+        return event.n  # type: ignore[return-value]
+
+    app.stream("in", Event).by(text).to("out")
+    task = _task(app)
+    task.feed(TopicPartition("in", 0), _columns((3, 1, "k", b'{"n":1}')))
+    with pytest.raises(SerdeError, match=r"^key of a record for out: expected str, got int"):
         task.run()
 
 

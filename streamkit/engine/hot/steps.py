@@ -217,7 +217,9 @@ class Write(Step):
             name = self._key.write(key)
             data = self._value.write(value)
         except SerdeError as error:
-            raise self._cursor.unwritable(f"record for {self._outlet.topic}", error) from error
+            # A key without a name is what failed: it is written before the value.
+            what = "record" if key is None or name is not None else "key of a record"
+            raise self._cursor.unwritable(f"{what} for {self._outlet.topic}", error) from error
         self._outlet.add(name, data, stamp, headers)
 
 
