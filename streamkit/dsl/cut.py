@@ -19,7 +19,7 @@ from streamkit.dsl.nodes.in_order import (
     goes_by_time,
     is_of_one,
 )
-from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, retry_topic
+from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, all_before, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
@@ -107,9 +107,11 @@ def _placed(nodes: tuple[Node, ...]) -> set[Node]:
     ends: list[Node] = [
         step for node in nodes if (step := goes_by_time(node) or goes_by_order(node)) is not None
     ]
-    ends += [
-        side for join in map(chooses, nodes) if join is not None for side in (join, join.right)
-    ]
+    for join in filter(None, map(chooses, nodes)):
+        ends.append(join.right)
+        # In the order of the left events it gives what it does: who keeps something may go by that.
+        if any(node.stores() and join in all_before(node) for node in nodes):
+            ends.append(join)
     found = set(ends)
     for end in ends:
         node = end.above

@@ -368,6 +368,18 @@ def test_who_draws_nothing_hands_over_nothing_for_it() -> None:
     assert [node.drawn for node in handed if isinstance(node, Repartition)] == [False]
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_who_goes_by_no_order_is_handed_no_places(kept: bool) -> None:
+    app = App("r")
+    lefts, rights = (app.stream(name, Item).by("k", name=name) for name in "ab")
+    met = lefts.join_as_of(rights, tolerance="9ms", name="met")(in_order)
+    if kept:
+        met.process(with_state, name="seen")
+    handed = [n for sub in app.topology().subtopologies for n in sub.nodes]
+    placed = {node.topic: node.placed for node in handed if isinstance(node, Repartition)}
+    assert placed == {"r-a-repartition": kept, "r-b-repartition": True}
+
+
 def an_id(item: Item, context: Context) -> str:
     return str(context.uuid())
 
