@@ -434,6 +434,7 @@ HOLDER = """
 import sys, time
 from streamkit.backends.group_files import GroupFiles
 from pathlib import Path
+sys.stdin.readline()
 with GroupFiles(Path(sys.argv[1]), "g", "").coordinator():
     print("held", flush=True)
     sys.stdin.read()
@@ -442,7 +443,7 @@ with GroupFiles(Path(sys.argv[1]), "g", "").coordinator():
 
 @pytest.fixture
 def holder(path):
-    """A process that holds the coordinator's lock, and is stopped."""
+    """A process that holds the coordinator's lock once it is told to."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(Path(path) / LOCKS)],
         stdin=subprocess.PIPE,
@@ -454,13 +455,20 @@ def holder(path):
     process.communicate()
 
 
+def hold_and_stop(holder):
+    """Only now: there is no group's folder before somebody has joined."""
+    holder.stdin.write("now\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGSTOP)
+
+
 def test_who_works_does_not_wait_for_a_stopped_coordinator(path, holder):
     with open_backend(path) as log:
         member = log.join("g", {"t": UNITS})
         other = log.join("g", {"t": UNITS})
         until(lambda: len(follow(member)) == len(follow(other)) == UNITS // 2)
-        until(lambda: holder.stdout.readline() == "held\n")
-        holder.send_signal(signal.SIGSTOP)
+        hold_and_stop(holder)
         other.leave()  # nobody can decide about what it leaves …
         mine = follow(member)
         for unit in mine:
@@ -473,8 +481,7 @@ def test_who_works_does_not_wait_for_a_stopped_coordinator(path, holder):
 def test_who_waits_for_a_stopped_coordinator_says_so(path, holder, caplog):
     with open_backend(path) as log:
         log.join("g", {"t": UNITS}).leave()
-        until(lambda: holder.stdout.readline() == "held\n")
-        holder.send_signal(signal.SIGSTOP)
+        hold_and_stop(holder)
         joined = []
         thread = threading.Thread(target=lambda: joined.append(log.join("g", {"t": UNITS})))
         thread.start()
