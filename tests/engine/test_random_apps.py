@@ -168,7 +168,7 @@ def crowded() -> list[Any]:
     return chosen
 
 
-@examples(100)
+@examples(90)
 @given(
     spec=specs(),
     chosen=moves,
