@@ -15,8 +15,9 @@ help:  ## what each target does
 demo: $(VENV)/.flights  ## install, run a pipeline on 336,776 real flights, show the results
 	@$(BIN)/python examples/flights/demo.py
 
+# Three on two processors, as some of them wait at any time.
 test: $(VENV)/.test $(VENV)/.flights  ## install what tests need and run them all
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS)
 
 test-kafka: $(VENV)/.test $(KAFKA)/.complete  ## hold the log's files against Apache Kafka itself (needs Java 17, Maven)
 	$(BIN)/python -m pytest -n 2 tests/kafka
