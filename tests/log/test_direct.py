@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
 from streamkit.codec import encode
@@ -148,6 +149,14 @@ def test_it_leaves_what_python_leaves(tmp_path, clock):
 # What is special.
 
 
+def gappy() -> bytes:
+    """A batch as compaction leaves them: of two offsets, with one record."""
+    made = bytearray(batch())
+    made[23:27] = (1).to_bytes(4, "big")
+    made[17:21] = google_crc32c.value(bytes(made[21:])).to_bytes(4, "big")
+    return bytes(made)
+
+
 def dirty(log, partition, clock):
     partition._access.block.page[DIRTY_AT] = 1
 
@@ -204,14 +213,23 @@ def configured(log, partition, clock):
     log.partition(TP)
 
 
+def go_on_with(log, partition, config):
+    log.alter_topic("events", config)
+    assert log.partition(TP) is partition
+    for _ in range(2):
+        partition.append([batch()])
+
+
 def stamping(log, partition, clock):
-    log.alter_topic("events", {"message.timestamp.type": "LogAppendTime"})
-    log.partition(TP)
+    go_on_with(log, partition, {"message.timestamp.type": "LogAppendTime"})
 
 
 def bounded(log, partition, clock):
-    log.alter_topic("events", {"message.timestamp.before.max.ms": "1000"})
-    log.partition(TP)
+    go_on_with(log, partition, {"message.timestamp.before.max.ms": "1000"})
+
+
+def refusing(log, partition, clock):
+    go_on_with(log, partition, {"max.message.bytes": "200"})
 
 
 def closed(log, partition, clock):
@@ -236,7 +254,18 @@ def unwoken(log, partition, clock):
     "happens",
     [
         *(dirty, failed, torn, gone, full, old, begun_in_a_time_to_come, index_due, filled),
-        *(rolled, configured, stamping, bounded, closed, only_read, unlisted, unwoken, followed),
+        *(
+            rolled,
+            configured,
+            stamping,
+            bounded,
+            refusing,
+            closed,
+            only_read,
+            unlisted,
+            unwoken,
+            followed,
+        ),
     ],
 )
 def test_where_something_is_special_it_does_nothing(happens, log, partition, clock):
@@ -254,10 +283,11 @@ def test_where_something_is_special_it_does_nothing(happens, log, partition, clo
         batch(producer_id=7, producer_epoch=0, base_sequence=0),
         batch(control=True),
         batch(5000),
+        gappy(),
         batch() + b"more",
         memoryview(batch() + b"\0" * (-len(batch()) % 4)).cast("i"),
     ],
-    ids=["producer", "control", "large", "more", "cast"],
+    ids=["producer", "control", "large", "gappy", "more", "cast"],
 )
 def test_a_batch_that_is_special_is_left_alone(special, partition):
     before = stored(partition)
@@ -296,12 +326,19 @@ def torn_sync(log, partition, clock):
     tear(partition._access.block.page, SYNCED)
 
 
+def begun(log, partition, clock):
+    followed(log, partition, clock)
+    partition.append([batch()], acks=1)
+
+
 def unopened(log, partition, clock):
     partition._syncer.forget()
 
 
 @syncing
-@pytest.mark.parametrize("happens", [failed, torn, torn_sync, closed, unopened, unlisted, followed])
+@pytest.mark.parametrize(
+    "happens", [failed, torn, torn_sync, closed, unopened, unlisted, followed, begun]
+)
 def test_where_something_is_special_it_does_not_sync(happens, log, partition, clock):
     partition.append([batch()], acks=1)
     happens(log, partition, clock)
@@ -318,8 +355,6 @@ def test_the_end_is_where_it_is_said_to_be(log, partition, clock):
     with Log.open(log.path, clock=clock, maintenance=False) as other:
         other.partition(TP).append([batch()], acks=1)
     assert partition.ends_at(4)
-    torn(log, partition, clock)
-    assert not partition.ends_at(4)
     gone(log, partition, clock)
     assert not partition.ends_at(4)
 
