@@ -57,7 +57,7 @@ class _Kept:
         self.ttl = None if ttl is None else milliseconds(ttl, "ttl")
         self._cells: Cells = _Loose()
         self._place = Place()
-        self._keys: Serde = serde_for(str)
+        self._keys: Serde = _LooseKeys()
         self._class: type | None = None
         """Of values that need no check; None: nobody knows."""
 
@@ -80,9 +80,7 @@ class _Kept:
         try:
             self._values.encode(value)
         except SerdeError as error:
-            text = repr(value)
-            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-            raise SerdeError(f"state {self._name!r}: {error}: {shown}") from error
+            raise SerdeError(f"state {self._name!r}: {error}: {_shown(value)}") from error
 
 
 class State(_Kept, Generic[T]):
@@ -278,10 +276,42 @@ class MapState(_Kept, MutableMapping[K, V], Generic[K, V]):
             self._cells.delete(row, self._place.stamp)
 
     def _row(self, key: object) -> bytes:
-        data = self._keys.encode(key)
+        try:
+            data = self._keys.encode(key)
+        except SerdeError as error:
+            raise SerdeError(f"state {self._name!r}, key {_shown(key)}: {error}") from error
         if data is None:
             raise TypeError("None is no key of a MapState")
         return _prefix(self._place.key) + data
+
+
+class _LooseKeys:
+    """The serde of a MapState's keys that was made by hand, where nothing tells what they are."""
+
+    nullable = False
+    quick = None
+
+    def __init__(self) -> None:
+        self.type: Any = object
+        self.read = self.decode
+        self.write = self.encode
+        self._known: dict[bytes, Any] = {}
+
+    def encode(self, value: Any) -> bytes | None:
+        if value is None:
+            return None
+        # Bytes that no text has come first, so that 1 is not "1".
+        data = value.encode() if type(value) is str else b"\xff" + repr(value).encode()
+        self._known[data] = value
+        return data
+
+    def decode(self, data: bytes | None) -> Any:
+        return None if data is None else self._known[data]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 @dataclass(frozen=True, slots=True)

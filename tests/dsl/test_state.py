@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streamkit.app import App
 from streamkit.dsl.functions import function
 from streamkit.dsl.state import ListRows, ListState, MapState, Place, Span, State
-from streamkit.errors import TopologyError
+from streamkit.errors import FunctionError, TopologyError
 from streamkit.serde import serde_for
 
 
@@ -152,6 +152,28 @@ def test_a_value_of_another_type_is_refused_where_it_is_kept(
         (letter,) = t.topic("a-dlq")
     told = dict(letter.headers)["__streamkit.errors.exception.message"]
     assert told == f"state 'kept': expected float, got str: '{shown}'".encode()
+
+
+def test_a_key_of_another_type_is_refused_where_a_map_is_given_it() -> None:
+    app = App("a")
+
+    @app.stream("in", Any).process(to="out")
+    def keep(value: Any, kept: MapState[str, int]) -> None:
+        kept[value] = 1
+
+    with app.test(partitions=1) as t, pytest.raises(FunctionError) as caught:
+        t.send("in", 7, key="k")
+        t.run()
+    assert "state 'kept', key 7: expected str, got int" in str(caught.value)
+
+
+def test_a_map_by_hand_takes_keys_of_any_type() -> None:
+    kept = MapState[Any, int]()
+    model: dict[Any, int] = {"1": 1, 1: 2, (1, "a"): 3, 2.5: 4}
+    kept.update(model)
+    assert dict(kept) == model
+    del kept[1]
+    assert 1 not in kept and kept["1"] == 1
 
 
 def test_what_a_function_keeps_is_read_from_its_signature() -> None:
