@@ -1,8 +1,8 @@
 """What sessions give before they are final, and have to take back when two of them become one.
 
 A null value takes the place of what was given. It is written where results are written under their
-own key, past the functions in between. Some steps it cannot pass: what they give later would be
-written after it, and stay.
+own key, past the functions in between. Some steps it cannot pass: behind those what was given would
+stay, as if there were a session more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import To
-from streamkit.dsl.nodes.steps import Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
+from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
+from streamkit.dsl.nodes.tables import KeptTable
 from streamkit.dsl.nodes.waiting import Waiting
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.topology import Topology
@@ -25,8 +27,7 @@ PASSED = (Map, FlatMap, Filter, Process, Join)
 def check_retractions(topology: Topology, nodes: Sequence[Node]) -> None:
     """Raises TopologyError when what a session takes back would not come to where it was written.
 
-    Steps that give results another key are let through: nothing tells whose these are. So are
-    windows and joins of streams: for them each result is an event.
+    Windows and running aggregates are let through: for them each result is an event.
     """
     together = {
         (above, node)
@@ -41,30 +42,47 @@ def check_retractions(topology: Topology, nodes: Sequence[Node]) -> None:
             continue
         for way in _ways(window, nodes):
             for above, step in zip((window, *way), way, strict=False):
-                held = isinstance(step, Waiting)
-                if held or (above, step) not in together:
-                    raise _not_passed(window, step, way[-1], held)
+                why = _why(step, way[-1], (above, step) in together)
+                if why is not None:
+                    raise _not_passed(window, why)
 
 
 def _ways(node: Node, nodes: Sequence[Node]) -> Iterator[tuple[Node, ...]]:
-    """The steps from a node to where its results are written under their own key."""
+    """The steps from a node to where its results are written or kept."""
     for after in nodes:
-        if after.above is not node:
+        if isinstance(after, StreamJoin) and after.right is node:
+            yield from ((after, *rest) for rest in _ways(after, nodes))
+        elif after.above is not node:
             continue
-        if isinstance(after, To) and after.rekey is None:
+        elif isinstance(after, (To, KeptTable)):
             yield (after,)
-        elif isinstance(after, (*PASSED, Waiting)):
-            for rest in _ways(after, nodes):
-                yield (after, *rest)
+        elif isinstance(after, (*PASSED, Waiting, By, StreamJoin, RightSide)):
+            yield from ((after, *rest) for rest in _ways(after, nodes))
 
 
-def _not_passed(window: WindowFold, step: Node, end: Node, held: bool) -> TopologyError:
-    (function,) = step.functions
-    why = "which is waited for" if held else "which is given events through a topic"
+def _why(step: Node, end: Node, together: bool) -> str | None:
+    """Why a null value cannot pass a step on its way to an end; None: it can."""
+    if isinstance(step, To) and step.rekey is not None:
+        return f"to({step.topic!r}, key={step.rekey.described}) makes the keys of values"
+    where = f"between them and {end.name!r}"
+    if isinstance(step, By):
+        return f"{step.function.described} stands {where}, which makes the keys of values"
+    if isinstance(step, StreamJoin):
+        return f"{step.function.described} stands {where}, which is given pairs"
+    if isinstance(end, KeptTable):
+        return None  # what it has of a key is replaced by the session that there is now
+    if isinstance(step, Waiting):
+        return f"{step.functions[0].described} stands {where}, which is waited for"
+    if isinstance(step, PASSED) and not together:
+        return f"{step.functions[0].described} stands {where}, which is given events later"
+    return None
+
+
+def _not_passed(window: WindowFold, why: str) -> TopologyError:
     return TopologyError(
         f"the sessions of {window.name!r} give results before they are final, and take them back "
-        f"when two become one; but {function.described} stands between them and {end.name!r}, "
-        f'{why}, so nothing could be taken back there. Say emit="final"; or write the sessions '
-        f"to a topic, to=..., and read that: app.stream(topic, {type_name(window.value.type)} | "
-        "None), where None comes of what is taken back"
+        f"when two become one; but {why}, so nothing could be taken back there. Say "
+        'emit="final"; or write the sessions to a topic, to=..., and read that: '
+        f"app.stream(topic, {type_name(window.value.type)} | None), where None comes of what is "
+        "taken back"
     )

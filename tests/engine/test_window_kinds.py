@@ -439,6 +439,51 @@ def test_what_sessions_take_back_is_refused_where_functions_are_waited_for() -> 
         app.topology()
 
 
+def _other_key(counts: Stream[int]) -> None:
+    counts.to("out", key=str)
+
+
+def _by_another_key(counts: Stream[int]) -> None:
+    counts.by(str).to("out")
+
+
+def _table_by_another_key(counts: Stream[int]) -> None:
+    counts.by(str).to_table()
+
+
+def _as_of(counts: Stream[int]) -> None:
+    counts.join_as_of(counts, tolerance="3ms", name="pairs")(_either).to("out")
+
+
+def _either(one: int, other: int) -> int:
+    return one + other
+
+
+def _joined_then_kept(counts: Stream[int]) -> None:
+    counts.join(counts, within="3ms", name="pairs")(_either).to_table()
+
+
+@pytest.mark.parametrize(
+    "go_on",
+    [_other_key, _by_another_key, _table_by_another_key, _as_of, _joined_then_kept],
+)
+def test_what_sessions_take_back_is_refused_where_it_would_have_no_key(
+    go_on: Callable[[Stream[int]], None],
+) -> None:
+    app = App("w")
+    go_on(_early_sessions(app))
+    with pytest.raises(TopologyError, match=r"of 'w' give results before .* int \| None"):
+        app.topology()
+
+
+def test_early_sessions_may_be_counted_under_another_key_and_kept_under_theirs() -> None:
+    app = App("w")
+    counts = _early_sessions(app)
+    counts.by(str).count(to="out", name="sizes")
+    counts.to_table()
+    assert app.topology()
+
+
 def test_what_sessions_take_back_is_none_where_their_topic_is_read() -> None:
     app = App("w")
     _early_sessions(app, to="counts")
