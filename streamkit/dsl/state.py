@@ -73,12 +73,15 @@ class _Kept:
     def _put(self, row: bytes, value: Any, stamp: int) -> None:
         """Raises SerdeError here, where the function is at work, and not at a commit later."""
         if type(value) is not self._class and self._class is not None:
-            self._check(value)
+            value = self._as_restored(value)
         self._cells.put(row, value, stamp)
 
-    def _check(self, value: Any) -> None:
+    def _as_restored(self, value: Any) -> Any:
+        """A value of another class, such as a whole number in a State[float], as it would be found
+        after a restart: what a function finds does not depend on whether there was one."""
         try:
-            self._values.encode(value)
+            data = self._values.encode(value)
+            return None if data is None else self._values.decode(data)
         except SerdeError as error:
             raise SerdeError(f"state {self._name!r}: {error}: {_shown(value)}") from error
 
