@@ -109,7 +109,10 @@ class _Look:
 def file_source(config: FileSourceConfig, ctx: SourceContext) -> Iterator[SourceItem]:
     directory = Path(config.path)
     if not directory.is_dir():
-        raise TransientError(f"path = {config.path!r}: there is no such directory")
+        # In full, as a relative one is of the folder where the command is run.
+        raise TransientError(
+            f"path = {config.path!r}: there is no such directory: {directory.absolute()}"
+        )
     reader = _Reader(config, ctx)
     with watching(directory, ctx.wake, ctx.log, recursive="/" in config.pattern):
         try:

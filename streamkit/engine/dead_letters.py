@@ -105,9 +105,10 @@ class DeadLetters:
             return cls(backend, [name], None)
         manifest = stored(name, backend)
         if manifest is None:
+            near = {one for one in (*known, *backend.groups()) if not one.startswith("__")}
             raise UnknownTopic(
                 f"{name!r} is no topic, and no app that has run on the log in "
-                f"{backend.url}{nearest(name, [*known, *backend.groups()])}"
+                f"{backend.url}{nearest(name, near)}"
             )
         there = [topic for topic in manifest.dead_letters if topic in known]
         return cls(backend, there, name)

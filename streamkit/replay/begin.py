@@ -122,7 +122,8 @@ def _freeze(
     for topic in (*topology.sources, *topology.ticks):
         if topic not in existing:
             raise TopologyError(
-                f"app {topology.app!r} reads {topic}, which does not exist: there is no history"
+                f"app {topology.app!r} reads {topic}, which does not exist: there is no history of "
+                f"it in {backend.url}; another log is named by --log or STREAMKIT_LOG"
             )
     own = written(topology)
     streams: Bounds = {}
