@@ -367,7 +367,7 @@ def fields(type_: Any) -> dict[str, Any] | None:
 def field_getter(type_: Any, name: str, what: str) -> tuple[Callable[[Any], Any], Any]:
     """How to read field `name` of a value of `type_`, and the field's type.
 
-    Raises TopologyError, naming the fields that exist.
+    Of a union all members need it. Raises TopologyError, naming the fields that exist.
     """
     known = fields(type_)
     origin = get_origin(type_) or type_
@@ -376,6 +376,10 @@ def field_getter(type_: Any, name: str, what: str) -> tuple[Callable[[Any], Any]
         if is_mapping or type_ is Any:
             arguments = get_args(type_)
             return itemgetter(name), arguments[1] if len(arguments) == 2 else Any
+        if origin in (Union, UnionType):
+            of = [field_getter(member, name, what) for member in get_args(type_)]
+            if len({type(get) for get, _ in of}) == 1:
+                return of[0][0], Union[tuple(part for _, part in of)]  # noqa: UP007
         raise TopologyError(
             f"{what}: {type_name(type_)} has no fields to name; give a function instead of {name!r}"
         )

@@ -25,6 +25,17 @@ class Customer(msgspec.Struct):
     name: str
 
 
+class Sale(msgspec.Struct, tag=True):
+    shop: str
+    at: int
+    price: int
+
+
+class Refund(msgspec.Struct, tag=True):
+    shop: str
+    at: int
+
+
 def test_a_simple_app_is_one_sub_topology_named_after_its_topic() -> None:
     app = App("shop")
 
@@ -114,6 +125,19 @@ def test_a_global_table_is_joined_where_the_stream_is() -> None:
     assert app.topology().layout({"orders": 2, "customers": 5}).tasks == {"orders": 2}
 
 
+def test_a_field_that_all_of_a_union_have_is_named_as_one_of_a_single_type() -> None:
+    app = App("shop")
+    app.stream("events", Sale | Refund, time="at").by("shop").count(to="counts")
+    with app.test() as t:
+        t.send("events", Sale("a", 7, 10))
+        t.send("events", Refund("a", 9))
+        t.run()
+        assert [(one.key, one.timestamp, one.value) for one in t.topic("counts")] == [
+            ("a", 7, 1),
+            ("a", 9, 2),
+        ]
+
+
 def test_a_topic_between_two_streams_of_an_app_is_no_source_of_it() -> None:
     app = App("shop")
     app.stream("orders", Order).to("copied")
@@ -151,6 +175,9 @@ def test_a_missing_source_is_named_with_the_command_that_makes_it() -> None:
 def _declare(name: str) -> Callable[[App], object]:
     def by_wrong_field(app: App) -> object:
         return app.stream("orders", Order).by("custmer")
+
+    def by_a_field_of_one(app: App) -> object:
+        return app.stream("orders", Sale | Refund).by("price")
 
     def keyed_by_lambda(app: App) -> object:
         return app.stream("orders", Order).by(lambda order: order.customer)
@@ -263,6 +290,7 @@ def _declare(name: str) -> Callable[[App], object]:
     ("what", "message"),
     [
         ("by_wrong_field", "Order has no field 'custmer'; did you mean 'customer'"),
+        ("by_a_field_of_one", "by on 'orders': Refund has no field 'price'"),
         ("keyed_by_lambda", "lambda has no name.*name="),
         ("same_topic", "declared twice"),
         ("same_store", "two stores.*'n'.*name="),
