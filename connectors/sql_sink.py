@@ -15,7 +15,11 @@ from streamkit.connectors.json_values import key_fields_of, object_of, value_of
 from streamkit.connectors.sql import TableName, database_errors, open_engine
 from streamkit.connectors.sql_offsets import OffsetTable
 from streamkit.connectors.sql_table import SinkTable
-from streamkit.connectors.window_values import is_of_a_window, window_fields_of
+from streamkit.connectors.window_values import (
+    is_of_a_window,
+    window_fields_of,
+    window_note_of,
+)
 from streamkit.errors import ConfigError, DataError, StreamkitError
 from streamkit.records import Record, TopicPartition
 
@@ -123,6 +127,8 @@ class SqlSink:
         self._ctx = ctx
         self._engine = open_engine(config.connection_url, create=True)
         self._tables: dict[str, SinkTable] = {}
+        self._steps: dict[str, set[str]] = {}
+        """Of each topic the steps whose windows its results are of, as far as was seen."""
         try:
             with database_errors(f"connecting to {mask_url(config.connection_url)}"):
                 self._offsets = OffsetTable(self._engine, ctx.name)
@@ -220,16 +226,24 @@ class SqlSink:
         if config.pk_mode in ("record_key", "window"):
             key = key_fields_of(record, config.pk_fields)
         if config.pk_mode == "window":
-            key |= window_fields_of(record, config.window_columns)
+            window = window_note_of(record)
+            self._heed(record, window.store)
+            key |= window_fields_of(window, record, config.window_columns)
         if record.value is None:
             if config.deletes:
+                self._check_key(record, key)
                 return key, True
             raise DataError(f"{record.coordinates}: a record without a value; {_deleting(record)}")
         value = self._result(record) if config.pk_mode == "window" else object_of(record)
         row = key | value | key  # its columns first, and its values in any case
         if not row:
             raise DataError(f"{record.coordinates}: an object without fields makes no row")
-        for name in config.pk_fields:
+        self._check_key(record, row)
+        return row, False
+
+    def _check_key(self, record: Record[bytes | None], row: dict[str, Any]) -> None:
+        """Raises DataError for what cannot be a primary key."""
+        for name in self._config.pk_fields:
             found = row.get(name)
             if found is None:
                 raise DataError(f"{record.coordinates}: the primary key field {name!r} is missing")
@@ -238,7 +252,19 @@ class SqlSink:
                     f"{record.coordinates}: the primary key field {name!r} is "
                     f"{'an array' if isinstance(found, list) else 'an object'}: no key of a row"
                 )
-        return row, False
+
+    def _heed(self, record: Record[bytes | None], step: str) -> None:
+        """Say so when results of another step's windows come, whose rows may be the same."""
+        known = self._steps.setdefault(record.topic, set())
+        if known and step not in known:
+            self._ctx.log.warning(
+                "%s: a result of %s, after those of %s: those of one key and start have one row, "
+                "which the last one has; write each to a topic, and a table, of its own",
+                record.coordinates,
+                step,
+                " and ".join(sorted(known)),
+            )
+        known.add(step)
 
     def _result(self, record: Record[bytes | None]) -> dict[str, Any]:
         """The columns of a window's result. Raises DataError."""

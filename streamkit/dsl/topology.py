@@ -12,7 +12,7 @@ from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
-from streamkit.dsl.nodes.outputs import Repartition
+from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.sources import Source, StreamSource, TableSource
 from streamkit.dsl.nodes.steps import FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import StreamJoin
@@ -181,6 +181,18 @@ class Topology:
                 topics[sub.journal] = None
         return tuple(topics)
 
+    @property
+    def mixed(self) -> dict[str, list[str]]:
+        """Of the tables the topics to which several windows' results are written, and the names of
+        these: of one key the latest result of any of them is the row."""
+        tables = {t.topic for sub in self.subtopologies for t in (*sub.tables, *sub.global_tables)}
+        found: dict[str, dict[str, None]] = {}
+        for node in (node for sub in self.subtopologies for node in sub.nodes):
+            window = _window_before(node) if isinstance(node, To) and node.topic in tables else None
+            if window is not None:
+                found.setdefault(node.name, {})[window] = None
+        return {topic: list(windows) for topic, windows in found.items() if len(windows) > 1}
+
     def types(self) -> dict[str, tuple[Serde, Serde]]:
         """How the keys and values of the topics are encoded that the app names."""
         types: dict[str, tuple[Serde, Serde]] = {}
@@ -286,6 +298,16 @@ class Topology:
                 joined = [t.topic for t in sub.tables] + [s.topic for s in sub.streams]
                 return max((sizes[t] for t in joined if t in sizes), default=default)
         return default
+
+
+def _window_before(node: Node) -> str | None:
+    """The name of the window whose results come to a node, as they are or as others of them."""
+    above = node.above
+    while above is not None and not isinstance(above, WindowFold):
+        if isinstance(above, StreamJoin | RunningFold):
+            return None
+        above = above.above
+    return None if above is None else above.name
 
 
 def _task_count(app: str, sub: SubTopology, sizes: Mapping[str, int]) -> int:

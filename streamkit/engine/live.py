@@ -86,6 +86,13 @@ def run(
                 logger.warning(
                     "what %s gives is not used: to= (or .to(...)) writes it to a topic", name
                 )
+            for topic, windows in topology.mixed.items():
+                logger.warning(
+                    "%s, which is read as a table, is given the results of %s: the latest of "
+                    "any is the row of a key; write them to topics of their own",
+                    topic,
+                    " and ".join(windows),
+                )
             with _beside(companions, backend):
                 finishing = Finishing(topology, layout, backend) if finish else None
                 ending = Ending(worker, companions, finishing) if until_end else None

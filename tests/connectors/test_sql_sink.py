@@ -112,9 +112,14 @@ WINDOWS: dict[str, object] = {"pk_mode": "window", "pk_fields": ("user",)}
 
 
 def of_window(
-    offset: int, start: int, end: int, value: bytes | None, key: bytes = b"a"
+    offset: int,
+    start: int,
+    end: int,
+    value: bytes | None,
+    key: bytes = b"a",
+    step: bytes = b"spent",
 ) -> Record[bytes | None]:
-    header = b'["spent",%d,%d,1]' % (start, end)
+    header = b'["%s",%d,%d,1]' % (step, start, end)
     return Record("events", 0, offset, end - 1, key, value, (("__streamkit.window", header),))
 
 
@@ -164,6 +169,31 @@ def test_what_is_no_result_of_a_window_is_refused_with_its_place(path: Path) -> 
             other.write([of_window(0, 0, 9, b"1")])
         with pytest.raises(DataError, match=r"deletes the row with pk\.mode = window"):
             taking.write([of_window(0, 0, 9, None)])
+
+
+def test_results_of_another_steps_windows_are_told_as_their_rows_may_be_the_same(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(SqlSink, config(path, **WINDOWS)) as sink:
+        sink.resume(PARTITION, START)
+        sink.write([of_window(0, 0, 9, b"1"), of_window(1, 9, 18, b"1")])
+        assert not caplog.records
+        for number in (2, 3):
+            sink.write([of_window(number, 0, 18, b"7", step=b"per-day")])
+    (told,) = caplog.messages
+    assert "events-0@2: a result of per-day, after those of spent" in told
+
+
+@pytest.mark.parametrize("value", [None, b"1"])
+def test_a_key_that_is_none_of_a_row_is_refused_with_its_place(
+    path: Path, value: bytes | None
+) -> None:
+    pair = config(path, **(WINDOWS | {"pk_fields": ("user", "shop")}))
+    with opened(SqlSink, pair) as sink:
+        sink.resume(PARTITION, START)
+        for key, why in ((b'[["a"],7]', "'user' is an array"), (b'["a",null]', "is missing")):
+            with pytest.raises(DataError, match=f"events-0@3: .*{why}"):
+                sink.write([of_window(3, 0, 9, value, key)])
 
 
 REFUSED = {

@@ -512,3 +512,16 @@ def test_an_event_that_is_late_for_some_of_its_windows_is_in_the_others_and_told
         assert late.value.id == 7
         assert late.headers == (("__streamkit.late", b'["w",0,10,12]'),)
         assert latest(t.topic("out"))["a", 5, 15] == [12, 7]
+
+
+def test_a_table_of_the_results_of_two_windows_is_seen() -> None:
+    app = App("shop")
+    orders = app.stream("orders", bytes)
+    orders.window(tumbling("1h")).count(to="counts", name="hourly")
+    daily = orders.window(tumbling("1d")).count(name="daily")
+    daily.map(str, name="told").to("texts")
+    daily.filter(bool, name="some").to("counts")
+    orders.count(name="all").to("texts")  # of no window
+    for topic in ("counts", "texts"):
+        app.stream(f"of-{topic}", bytes).join(app.table(topic, bytes), name=topic)(max)
+    assert app.topology().mixed == {"counts": ["hourly", "daily"]}
