@@ -1,5 +1,6 @@
 """Joins of two streams give what a naive model gives that sees all input at once."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import join_model
@@ -12,6 +13,7 @@ from window_model import Arrival, arrivals
 from streamkit.app import App
 from streamkit.dsl.nodes.stream_joins import AsOf, Within
 from streamkit.dsl.windows import tumbling
+from streamkit.engine.operators import join_side
 from streamkit.errors import DataError, TopologyError
 from streamkit.records import Record
 from streamkit.testing import TestRun
@@ -19,6 +21,14 @@ from streamkit.testing import TestRun
 OUT_OF_ORDER = 3
 END = 10_000
 """After all events."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_at_once() -> Iterator[None]:
+    """What is decided a few at a time is what is decided at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join_side, "_AT_ONCE", 3)
+        yield
 
 
 class Event(msgspec.Struct):

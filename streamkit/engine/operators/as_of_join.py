@@ -64,7 +64,15 @@ class AsOfJoin:
     def advance(self) -> None:
         """Decide what can be, in order of time, and forget what nothing can meet."""
         watermark = self.time.closing()
-        until = watermark - self._kind.grace - 1
+        last = watermark - self._kind.grace - 1
+        while self._decide_until(until := self._left.soon(last)):
+            if until == last:
+                self.time.done(watermark)
+                return
+        self.time.done(self.time.reached)
+
+    def _decide_until(self, until: int) -> bool:
+        """False when others wait for their turn before all is done."""
         over = [(at, 1, data, stamp) for at, data, stamp in self._left.over(until)]
         gone = self._right.over(until)
         if self._kind.direction == "forward":
@@ -77,11 +85,10 @@ class AsOfJoin:
                 self._meet_earlier(data, stamp)
             if self._cursor.rung:
                 self._put_back(over[done:], gone)
-                self.time.done(self.time.reached)
-                return
+                return False
         for _, data, stamp in gone:
             self._right.forget(data, stamp)
-        self.time.done(watermark)
+        return True
 
     def _put_back(
         self, over: list[tuple[int, int, bytes, int]], gone: list[tuple[int, bytes, int]]

@@ -26,6 +26,8 @@ _TOGETHER = 64
 """What one row has at most; it is written again whenever some is added."""
 _LATEST = 64
 """Rows to which is added at once."""
+_AT_ONCE = 256
+"""Of what is over; whatever of these others do not let come is kept again."""
 _place = itemgetter(0)
 
 
@@ -147,6 +149,15 @@ class Side:
     def rows(self) -> Iterator[tuple[bytes, list[Any]]]:
         """All its events, by key and time."""
         return self.store.scan(BY_KEY, BY_TIME)
+
+    def soon(self, until: int) -> int:
+        """A time until which only so many are kept as are dealt with at once; `until` at most."""
+        count = 0
+        for row, keys in self.store.scan(BY_TIME, BY_TIME + ordered(until + 1)):
+            count += sum(map(len, keys.values()))
+            if count >= _AT_ONCE:
+                return time_of(row[1:9])
+        return until
 
     def over(self, until: int) -> list[tuple[int, bytes, int]]:
         """What is kept until then and not longer: until when, of which keys and times.
