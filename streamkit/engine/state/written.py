@@ -40,8 +40,9 @@ def written(
                 read(data)
         except SerdeError as error:
             raise SerdeError(
-                f"state for {changelog}, key {key!r}{_at(stamps, len(encoded))}: {error}; a "
-                "function kept a value that is not of the type it declares"
+                f"state for {changelog}, key {key!r}{_at(stamps, len(encoded))}: {error}; the "
+                "function it is called after kept, or an aggregate returned, a value that is not "
+                "of the type it declares"
             ) from error
         encoded.append(data)
     return encoded

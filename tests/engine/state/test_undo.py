@@ -124,7 +124,7 @@ def test_a_value_of_another_type_is_found_before_it_is_committed() -> None:
     undoable = Undoable(store)
     undoable.begin()
     undoable.put(b"a", ["one"], 0)
-    with pytest.raises(SerdeError, match="a function kept a value that is not of the type"):
+    with pytest.raises(SerdeError, match="a value that is not of the type it declares"):
         undoable.check()
     undoable.undo()
     assert not store.changes()
