@@ -126,6 +126,7 @@ cdef enum:  # where what stands in a batch: see codec/header.py
     BATCH_MAX_TIMESTAMP = 35
     PRODUCER_ID = 43
     COUNT = 57
+    HEADER = 61  # bytes
     OF_PRODUCERS = 0x30  # the attributes of `append.OF_PRODUCERS`
 
 cdef int64_t MAX_RELATIVE_OFFSET = _MAX_RELATIVE_OFFSET
@@ -228,11 +229,13 @@ cdef class Direct:
 
     def append(self, batch):
         cdef Py_buffer view
-        check(batch)
+        if self._index_is_due():
+            return None
         PyObject_GetBuffer(batch, &view, PyBUF_SIMPLE)
         try:
             if len(batch) != view.len or not self._admitted(<const uint8_t *>view.buf, view.len):
                 return None
+            check(batch)  # last: what is not for here is checked where it goes
             offset = self._append(<const uint8_t *>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
@@ -243,11 +246,23 @@ cdef class Direct:
                 self._wake.rouse()
         return offset
 
+    cdef bint _index_is_due(self) except -1:
+        """Asked again with the lock. With large batches it is so every time."""
+        cdef uint8_t *page
+        block = self._access.block
+        if block is None:
+            return True
+        page = start_of(block.page) + END_AT
+        return <int64_t>get64(page + OTHER * (newest(page) & 1) + UNINDEXED_BYTES) > (
+            <int64_t>self._appender.config.index_interval_bytes
+        )
+
     cdef bint _admitted(self, const uint8_t *batch, int64_t size) except -1:
-        """What `Checks` and `Space` have nothing against. A header is there and makes sense."""
+        """What `Checks` and `Space` have nothing against, if the header makes sense."""
         checks, space = self._checks, self._space
         if (
-            <int64_t><int32_t>get32(batch + LENGTH) + 12 != size
+            size < HEADER
+            or <int64_t><int32_t>get32(batch + LENGTH) + 12 != size
             or <int64_t>get64(batch + PRODUCER_ID) != -1
             or batch[LOW_ATTRIBUTES] & OF_PRODUCERS
             or get32(batch + COUNT) != get32(batch + LAST_OFFSET_DELTA) + 1
@@ -292,9 +307,6 @@ cdef class Direct:
             if touched is None:
                 return None
             wake_fd = touched._fd
-        # Asked again with the lock. With large batches it is so every time.
-        if <int64_t>get64(page + OTHER * (newest(page) & 1) + UNINDEXED_BYTES) > interval:
-            return None
         locked = try_lock(fd)
         if not locked:
             return None

@@ -4,6 +4,7 @@ import fcntl
 import os
 import resource
 import select
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -293,6 +294,19 @@ def test_a_batch_that_is_special_is_left_alone(special, partition):
     before = stored(partition)
     assert partition._direct.append(special) is None
     assert stored(partition) == before
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_what_is_left_to_python_has_its_checksum_looked_at_there_alone(due, partition, monkeypatch):
+    if due:
+        partition.append([batch(1500)])
+    seen = []
+    compiled = sys.modules[type(partition._direct).__module__]
+    monkeypatch.setattr(compiled, "check", seen.append)
+    partition.append([batch() if due else batch(producer_id=7, producer_epoch=0, base_sequence=0)])
+    assert seen == []
+    partition.append([batch()])
+    assert len(seen) == 1
 
 
 def test_a_batch_that_is_broken_is_refused(partition):
