@@ -232,6 +232,24 @@ def keys_overtake_each_other(a: Any, b: Any) -> None:
     kept.by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
 
 
+def parts_of_one_meet_again(a: Any, b: Any) -> None:
+    parts = a.flat_map(two_of).by("n", name="n").process(name="seen")(with_state)
+    parts.by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def two_of(item: Item) -> list[Item]:
+    return [Item(2 * item.n, item.k), Item(2 * item.n + 1, item.k)]
+
+
+def windows_of_one_time_meet_again(a: Any, b: Any) -> None:
+    def next_of(item: Item) -> str:
+        return str(item.n % 5)
+
+    windows = a.by("n", name="n").window(tumbling("4ms")).aggregate(name="all")(total)
+    parts = windows.by(next_of, name="next").process(name="seen")(with_state)
+    parts.by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
+
+
 def keys_of_windows_overtake_each_other(a: Any, b: Any) -> None:
     totals = a.by("n", name="n").window(tumbling("4ms")).aggregate(name="all")(total)
     kept = totals.process(name="again", on_error=tried_once("key"))(failing_once())
@@ -284,7 +302,7 @@ ORDERED = (
     collected, reduced_by_another_key, folded_in_sessions, what_has_met_is_folded, first_and_last,
     the_last_before, the_first_after_what_was_waited_for, what_was_waited_for_is_folded,
     keys_overtake_each_other, keys_of_windows_overtake_each_other, batches_are_folded,
-    what_was_tried_again_is_folded,
+    what_was_tried_again_is_folded, parts_of_one_meet_again, windows_of_one_time_meet_again,
 )  # fmt: skip
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,

@@ -279,9 +279,9 @@ class HandOver(Write):
 class HandOverFrom(HandOver):
     """The same with the place of each event.
 
-    Of one that is `read` here that is where; of one that was `handed` over itself, its own; of two
-    that have `met`, and of what was `waited` for, that and then the task; of others the task, which
-    gives them in their order.
+    Of one that is `read` here that is where; of one that was `handed` over itself, its own, and
+    then where, as others may have the same; of two that have `met`, and of what was `waited` for,
+    that and then the task; of others the task, which gives them in their order.
     """
 
     __slots__ = ("_number", "_of")
@@ -302,8 +302,7 @@ class HandOverFrom(HandOver):
         self._of = of
 
     def origin(self) -> bytes:
-        if self._of == "read":
-            return self._number + _OFFSET.pack(self._cursor.offset)
-        if self._of == "handed":
-            return self._cursor.origin
+        if self._of in ("read", "handed"):
+            at = self._number + _OFFSET.pack(self._cursor.offset)
+            return at if self._of == "read" else self._cursor.origin + at
         return self._number if self._of == "made" else self._cursor.origin + self._number
