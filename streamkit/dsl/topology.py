@@ -81,6 +81,18 @@ class SubTopology:
         return (*self.streams, *self.tables, *self.global_tables)
 
     @property
+    def moving(self) -> tuple[StreamSource, ...]:
+        """The streams whose events move event time: not those behind which nothing goes by it, as
+        behind one that is only kept as a table; of such alone all do."""
+        moving = tuple(one for one in self.streams if not self._is_timeless(one))
+        return moving or self.streams
+
+    def _is_timeless(self, node: Node) -> bool:
+        """Whether all that follows it is."""
+        after = self.children.get(node, ())
+        return all(one.is_timeless and self._is_timeless(one) for one in after)
+
+    @property
     def sinks(self) -> tuple[str, ...]:
         """The topics it writes to that are also for others to read."""
         return tuple(dict.fromkeys(one.topic for one in self.outputs if not one.internal))

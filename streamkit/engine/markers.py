@@ -34,7 +34,7 @@ class Markers:
     def _marker(self, node: Repartition) -> Marker:
         site = self._site
         reached = site.reached(node)
-        idle = all(frontier.is_idle for frontier in site.frontiers.values())
+        idle = all(frontier.is_idle for frontier in site.moving.values())
         idle = idle and not site.is_held(node)
         told = None if reached <= NEVER else reached - site.delays[node]
         end = self._ending.number if self._ending.is_finished else 0

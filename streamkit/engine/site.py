@@ -127,8 +127,8 @@ class Site:
         self.held: dict[tuple[Waiting, ...], Held] = {}
         """How far time has come behind steps that events wait at."""
         self.start = start
-        self.frontiers: Mapping[TopicPartition, Frontier] = {}
-        """How far each input that is read as a stream has come."""
+        self.moving: dict[TopicPartition, Frontier] = {}
+        """How far each input has come whose events move the task's time."""
         self.delays = _delays(sub)
         """How much later than the time they bear a node's events may come, in ms."""
         self._sub = sub
@@ -269,7 +269,7 @@ class Site:
     @property
     def own(self) -> EventFrontier | None:
         """How far the input has come that the record at hand is of; None: others know that."""
-        here = self.frontiers.get(TopicPartition(self.cursor.topic, self.cursor.partition))
+        here = self.moving.get(TopicPartition(self.cursor.topic, self.cursor.partition))
         return here if isinstance(here, EventFrontier) else None
 
     def coming(self, stamp: int) -> int:

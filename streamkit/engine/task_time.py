@@ -57,7 +57,7 @@ class TaskTime:
 
     def moved(self) -> None:
         """The time of an input has: operators act that are due."""
-        if self.clock.observe(self.frontiers.values()):
+        if self.clock.observe(self._site.moving.values()):
             self.advance()
         self._let_turns_come()
 
@@ -126,7 +126,7 @@ class TaskTime:
     @property
     def _turns(self) -> tuple[str, ...]:
         ordered = self._site.ordered
-        if not ordered or not all(one.is_idle for one in self.frontiers.values()):
+        if not ordered or not all(one.is_idle for one in self._site.moving.values()):
             return ()
         return tuple(node.name for _, node in ordered)
 

@@ -83,13 +83,15 @@ def wire(
     }
     site = Site(topology.app, sub, number, step, cursor, clock, outlets, merged, ahead, start)
     frontiers: dict[TopicPartition, EventFrontier | UpstreamFrontier] = {}
-    site.frontiers = frontiers
     attempt = Attempt(cursor, outlets)
     time = TaskTime(clock, site, frontiers, attempt)
     ending = Ending(sub, time, site)
     parts = Parts(cursor, outlets, site, attempt, time, ending, merged, ahead, frontiers)
     for source in sub.streams:
         _make_stream(parts, source, number, alone=len(sub.streams) == 1)
+        if source in sub.moving:
+            partition = TopicPartition(source.topic, number)
+            site.moving[partition] = frontiers[partition]
     attempt.stores = tuple(site.stores[one.name] for one in sub.stores)
     for topic, rows in merged.items():
         _make_table(parts, TopicPartition(topic, number), rows)

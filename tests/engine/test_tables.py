@@ -337,6 +337,45 @@ def _add(sofar: int | None, amount: int) -> int:
     return (sofar or 0) + amount
 
 
+@pytest.mark.parametrize("rekeyed", [False, True])
+def test_a_stream_that_is_only_kept_as_a_table_moves_no_time(rekeyed: bool) -> None:
+    app = App("j")
+    rows, events = app.stream("rows", str), app.stream("events", int)
+    table = (rows.by(_first, type_=str) if rekeyed else rows).map(_shout).to_table()
+
+    @events.join(table, how="left")
+    def named(number: int, name: str | None) -> str:
+        return f"{number} {name}"
+
+    named.window(tumbling("10ms", grace="0ms")).collect(limit=9, name="all", to="out")
+    with app.test(partitions=1) as t:
+        t.send("rows", "a of today", key="a", timestamp=1_000_000)
+        t.run()
+        for time in (1, 2, 11, 21):
+            t.send("events", time, key="a", timestamp=time)
+        t.run()
+        t.send("rows", "a of tomorrow", key="a", timestamp=2_000_000)
+        t.run()
+        t.crash()
+        t.send("events", 22, key="a", timestamp=22)
+        t.finish()
+        first = "A OF TODAY"
+        expected = [
+            [f"1 {first}", f"2 {first}"],
+            [f"11 {first}"],
+            [f"21 {first}", "22 A OF TOMORROW"],
+        ]
+        assert t.values("out") == expected
+
+
+def _shout(text: str) -> str:
+    return text.upper()
+
+
+def _first(text: str) -> str:
+    return text[0]
+
+
 def test_results_of_windows_are_a_table() -> None:
     app = App("j")
     sales = app.stream("sales", int)

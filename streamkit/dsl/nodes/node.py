@@ -100,6 +100,11 @@ class Node:
         return False
 
     @property
+    def is_timeless(self) -> bool:
+        """Whether it does the same however far event time has come."""
+        return False
+
+    @property
     def unique(self) -> str | None:
         """What an app has only one of under the node's name; None: many may have its name."""
         return None if self.dead_letters is None else "step"

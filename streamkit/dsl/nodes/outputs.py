@@ -18,6 +18,10 @@ class To(Node):
     rekey: Function | None = None
 
     @property
+    def is_timeless(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         return self.topic
 

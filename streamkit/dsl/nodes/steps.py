@@ -18,6 +18,10 @@ class _Made(StreamNode):
     failure: Failure | None = None
 
     @property
+    def is_timeless(self) -> bool:
+        return not self.stores()
+
+    @property
     def name(self) -> str:
         return self.function.name
 
@@ -49,6 +53,10 @@ class Filter(StreamNode):
     failure: Failure | None = None
 
     @property
+    def is_timeless(self) -> bool:
+        return not self.stores()
+
+    @property
     def name(self) -> str:
         return self.function.name
 
@@ -65,6 +73,10 @@ class By(StreamNode):
     function: Function
     key: Serde
     name: str
+
+    @property
+    def is_timeless(self) -> bool:
+        return True
 
     @property
     def keys(self) -> Serde:

@@ -21,6 +21,10 @@ class KeptTable(Node):
     value: Serde
 
     @property
+    def is_timeless(self) -> bool:
+        return True
+
+    @property
     def key(self) -> Serde:
         return self.parent.keys
 
@@ -88,6 +92,10 @@ class RightRows(Node):
     name: str
 
     @property
+    def is_timeless(self) -> bool:
+        return True
+
+    @property
     def is_keyed(self) -> bool:
         return True
 
@@ -104,6 +112,10 @@ class TableChanges(StreamNode):
     parent: StreamNode
     right: RightRows
     table: JoinedTable
+
+    @property
+    def is_timeless(self) -> bool:
+        return True
 
     @property
     def name(self) -> str:
@@ -141,6 +153,10 @@ class TableTopic(Node):
 
     parent: StreamNode
     topic: str
+
+    @property
+    def is_timeless(self) -> bool:
+        return True
 
     @property
     def name(self) -> str:
