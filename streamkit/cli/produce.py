@@ -32,6 +32,14 @@ def produce(
             "--key-separator", "-k", metavar="TEXT", help="What stands before it is the key."
         ),
     ] = None,
+    null_values: Annotated[
+        bool,
+        typer.Option(
+            "--null-values",
+            "-Z",
+            help="What is empty is null: of a table it deletes the row of its key.",
+        ),
+    ] = False,
 ) -> None:
     """Append every line as one record. Returns when all of them are on stable storage."""
     from streamkit.clients.producer import Producer
@@ -56,7 +64,7 @@ def produce(
                                 f" value; {counted(count, 'line')} before it went to {topic}"
                             )
                     try:
-                        producer.send(topic, line, key=key)
+                        producer.send(topic, None if null_values and not line else line, key=key)
                     except LogError as error:  # about lines before: closing tries them once more
                         stopped = error
                         break

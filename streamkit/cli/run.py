@@ -132,12 +132,16 @@ def run(
                 drain=seconds,
                 on_line=None if board is None else board.line,
             )
-            with open_backend(url) as log, others, drained(stop, seconds):
+            topology = loaded.topology()
+            # Where there is no log the topics are not that others write: in a wrong folder, most
+            # likely, and none is to be made there.
+            alone = not set(topology.sources) - set(topology.imported)
+            with open_backend(url, create=alone) as log, others, drained(stop, seconds):
                 # Only now: the others have begun, and load the same meanwhile.
                 from streamkit.engine.live import run as run_live
 
                 run_live(
-                    loaded.topology(),
+                    topology,
                     log,
                     stop=stop,
                     settings=how,

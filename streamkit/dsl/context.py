@@ -168,8 +168,10 @@ class Context:
     def _ask(self, name: str | None, when: int | None, extend: bool = False) -> None:
         if self._asked is None:
             raise UsageError(
-                f"{self._name} asks for a timer, but there is no function to call then: "
-                f"@{self._name}.on_timer"
+                f"{self._name} asks for a timer, but there is no function to call then: declare it "
+                f"with @{self._name}.on_timer, if {self._name} is a step of @stream.process at "
+                "which no event waits; if it is a coroutine, takes batches or has "
+                "on_error=retry(...), have the step before or after it set the timer"
             )
         if name is not None and (not name or "\0" in name):
             raise UsageError(f"timer {name!r} of {self._name}: a name is text without \\0, or None")

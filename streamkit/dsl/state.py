@@ -7,12 +7,12 @@ Each is named after the function and the parameter, and holds what belongs to th
 that is being processed. Made by hand they hold what one key has: for unit tests of functions.
 """
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from streamkit.dsl.durations import Duration, milliseconds
-from streamkit.errors import SerdeError
+from streamkit.errors import SerdeError, TopologyError
 from streamkit.serde import Serde, serde_for
 
 T = TypeVar("T")
@@ -52,6 +52,13 @@ class _Kept:
 
     __slots__ = ("_cells", "_class", "_keys", "_name", "_place", "_values", "ttl")
 
+    if not TYPE_CHECKING:  # a type checker tells it in its own words
+
+        def __new__(cls, *values: Any, **options: Any) -> Any:
+            if values or options.keys() - {"ttl"}:
+                raise TopologyError(_refused(cls.__name__, values, options))
+            return super().__new__(cls)
+
     def __init__(self, *, ttl: Duration | None = None) -> None:
         """`ttl`: what was not written for so long, in event time, is forgotten."""
         self.ttl = None if ttl is None else milliseconds(ttl, "ttl")
@@ -84,6 +91,16 @@ class _Kept:
             return None if data is None else self._values.decode(data)
         except SerdeError as error:
             raise SerdeError(f"state {self._name!r}: {error}: {_shown(value)}") from error
+
+
+def _refused(kind: str, values: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    given = [*map(repr, values), *(f"{name}=" for name in options if name != "ttl")]
+    said = f"{kind}({', '.join(given)}): it takes ttl=, and nothing else"
+    if values and kind == "State":
+        said += f"; what a key begins with is said where it is read: .get({values[0]!r})"
+    if "name" in options:
+        said += "; it is named after the function and the parameter"
+    return said
 
 
 class State(_Kept, Generic[T]):

@@ -56,6 +56,14 @@ def test_lines_go_in_and_come_out(streamkit):
     assert streamkit("consume", "lines").stdout == "one\n\nthree\n"
 
 
+def test_what_is_empty_may_be_null(streamkit):
+    streamkit("topics", "create", "rows")
+    streamkit("produce", "rows", "-k:", "-Z", input="a:1\na:\n")
+    streamkit("produce", "rows", "-k:", input="a:\n")
+    records = map(json.loads, streamkit("consume", "rows", "--json").stdout.splitlines())
+    assert [record["value"] for record in records] == [1, None, ""]
+
+
 def test_a_full_disk_says_once_what_is_there_and_what_is_lost(log, streamkit):
     streamkit("topics", "create", "lines")
 

@@ -200,6 +200,17 @@ def test_what_a_function_keeps_is_read_from_its_signature() -> None:
     ]
 
 
+def test_what_a_state_does_not_take_is_told_with_where_it_is_said() -> None:
+    kept: Any = State
+    with pytest.raises(TopologyError, match=r"^State\(0\): it takes ttl=.* \.get\(0\)$"):
+        kept(0)
+    with pytest.raises(
+        TopologyError, match=r"^State\(name=\): .* after the function and the param"
+    ):
+        kept(name="seen")
+    assert State[int](ttl="1s").ttl == 1000
+
+
 def test_a_default_of_another_kind_is_refused() -> None:
     def f(value: int, one: State[int] = ListState()) -> None: ...  # type: ignore[assignment]  # noqa: B008
 
