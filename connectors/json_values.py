@@ -8,6 +8,8 @@ from streamkit.errors import SerdeError
 from streamkit.records import Record
 
 _decode = msgspec.json.Decoder().decode
+_SHOWN = 80
+"""Characters of a key in a message."""
 
 
 def value_of(record: Record[bytes | None]) -> Any:
@@ -36,7 +38,9 @@ def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[
     """
     key = record.key
     if key is None:
-        raise SerdeError(f"{record.coordinates}: no key to take {', '.join(names)} from")
+        raise SerdeError(
+            f"{record.coordinates}: no key, which pk.fields ({', '.join(names)}) would be taken from"
+        )
     if len(names) == 1:
         try:
             return {names[0]: key.decode()}
@@ -44,13 +48,23 @@ def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[
             raise SerdeError(f"{record.coordinates}: the key is not UTF-8") from error
     try:
         fields = _decode(key)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise SerdeError(f"{record.coordinates}: the key is not JSON: {error}") from error
+    except (msgspec.MsgspecError, RecursionError):
+        fields = None  # text
     if isinstance(fields, list) and len(fields) == len(names):
         return dict(zip(names, fields, strict=True))
-    if not isinstance(fields, dict) or not all(name in fields for name in names):
-        raise SerdeError(f"{record.coordinates}: expected a key with the fields {', '.join(names)}")
-    return {name: fields[name] for name in names}
+    if isinstance(fields, dict) and all(name in fields for name in names):
+        return {name: fields[name] for name in names}
+    raise SerdeError(
+        f"{record.coordinates}: pk.fields names {len(names)} columns ({', '.join(names)}), so "
+        "a key has to be a JSON object with these fields, or an array of as many; it is "
+        f"{_shown(key)}"
+        + ("" if isinstance(fields, dict | list) else ": pk.fields has one name for such a key")
+    )
+
+
+def _shown(key: bytes) -> str:
+    text = key.decode(errors="backslashreplace")
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def compact(record: Record[bytes | None]) -> bytes:

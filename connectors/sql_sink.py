@@ -223,10 +223,10 @@ class SqlSink:
         """The columns of a record, and whether it is a deletion. Raises DataError."""
         config = self._config
         key: dict[str, Any] = {}
+        window = window_note_of(record) if config.pk_mode == "window" else None
         if config.pk_mode in ("record_key", "window"):
             key = key_fields_of(record, config.pk_fields)
-        if config.pk_mode == "window":
-            window = window_note_of(record)
+        if window is not None:
             self._heed(record, window.store)
             key |= window_fields_of(window, record, config.window_columns)
         if record.value is None:

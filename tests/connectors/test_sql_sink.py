@@ -1,5 +1,6 @@
 """The SQL sink on SQLite: tables, keys, deletions, and what it refuses."""
 
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -226,9 +227,21 @@ def test_a_missing_primary_key_field_is_refused_with_its_place(path: Path) -> No
         write(upsert(path), [b'{"id":1}', b'{"ID":1}'])
 
 
-def test_a_key_that_is_no_object_cannot_be_several_columns(path: Path) -> None:
-    with pytest.raises(SerdeError, match="events-0@0: expected a key with the fields a, b"):
-        write(upsert(path, "record_key", pk_fields=("a", "b")), [b'{"x":1}'])
+@pytest.mark.parametrize("key", [b'{"x":1}', b"ada", b"17", b"[1]", None])
+def test_a_key_that_is_not_several_columns_is_told_with_these(
+    path: Path, key: bytes | None
+) -> None:
+    shown = "no key" if key is None else rf"pk.fields names 2 .*{re.escape(key.decode())}"
+    with opened(SqlSink, upsert(path, "record_key", pk_fields=("a", "b"))) as sink:
+        sink.resume(PARTITION, START)
+        with pytest.raises(SerdeError, match=rf"events-0@0: {shown}"):
+            sink.write([Record("events", 0, 0, 0, key, b"{}")])
+
+
+def test_without_a_window_that_is_said_before_its_key(path: Path) -> None:
+    by_window = config(path, pk_mode="window", pk_fields=("a",))
+    with pytest.raises(DataError, match="events-0@0: no header"):
+        write(by_window, [b'{"n":1}'])
 
 
 def test_a_constraint_of_the_database_is_a_data_error(path: Path) -> None:
