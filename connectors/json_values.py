@@ -39,7 +39,7 @@ def key_fields_of(record: Record[bytes | None], names: tuple[str, ...]) -> dict[
     key = record.key
     if key is None:
         raise SerdeError(
-            f"{record.coordinates}: no key, which pk.fields ({', '.join(names)}) would be taken from"
+            f"{record.coordinates}: no key to take pk.fields ({', '.join(names)}) from"
         )
     if len(names) == 1:
         try:
