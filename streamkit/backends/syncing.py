@@ -1,6 +1,7 @@
 """Partitions brought to stable storage together: a disk does several syncs in the time of one."""
 
 import os
+import threading
 from _thread import start_new_thread
 from collections.abc import Iterable
 from contextlib import suppress
@@ -40,6 +41,7 @@ class _Threads:
         self._todo.put(one)
 
     def _work(self) -> None:
+        threading.current_thread().name = "streamkit-sync"
         while True:
             self._todo.get().do()
             self._idle.put(None)
