@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from streamkit.dsl.nodes.joins import Join
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import To
+from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
 from streamkit.dsl.nodes.tables import KeptTable
@@ -25,7 +26,8 @@ PASSED = (Map, FlatMap, Filter, Process, Join)
 
 
 def check_retractions(topology: Topology, nodes: Sequence[Node]) -> None:
-    """Raises TopologyError when what a session takes back would not come to where it was written.
+    """Raises TopologyError when what a session takes back would not come to where it was written,
+    or could not be read there.
 
     Windows and running aggregates are let through: for them each result is an event.
     """
@@ -45,6 +47,9 @@ def check_retractions(topology: Topology, nodes: Sequence[Node]) -> None:
                 why = _why(step, way[-1], (above, step) in together)
                 if why is not None:
                     raise _not_passed(window, why)
+            for node in nodes:
+                if isinstance(node, StreamSource) and _stops_at_null(node, way[-1]):
+                    raise _unreadable(window, node)
 
 
 def _ways(node: Node, nodes: Sequence[Node]) -> Iterator[tuple[Node, ...]]:
@@ -76,6 +81,21 @@ def _why(step: Node, end: Node, together: bool) -> str | None:
     if isinstance(step, PASSED) and not together:
         return f"{step.functions[0].described} stands {where}, which is given events later"
     return None
+
+
+def _stops_at_null(source: StreamSource, end: Node) -> bool:
+    written = isinstance(end, To) and end.topic == source.topic
+    return written and not source.value.nullable and source.failure is None
+
+
+def _unreadable(window: WindowFold, source: StreamSource) -> TopologyError:
+    read = type_name(source.value.type)
+    return TopologyError(
+        f"the sessions of {window.name!r} give results before they are final, and take them back "
+        f"when two become one: {source.topic} has null values then, and app.stream("
+        f"{source.topic!r}, {read}) takes none. Declare it with {read} | None, where None comes of "
+        'what is taken back, or say emit="final" of the sessions'
+    )
 
 
 def _not_passed(window: WindowFold, why: str) -> TopologyError:

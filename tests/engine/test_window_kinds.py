@@ -476,6 +476,14 @@ def test_what_sessions_take_back_is_refused_where_it_would_have_no_key(
         app.topology()
 
 
+def test_a_stream_of_early_sessions_that_takes_no_null_is_refused() -> None:
+    app = App("w")
+    _early_sessions(app, to="counts")
+    app.stream("counts", int)
+    with pytest.raises(TopologyError, match=r"'counts', int\) takes none.*int \| None"):
+        app.topology()
+
+
 def test_early_sessions_may_be_counted_under_another_key_and_kept_under_theirs() -> None:
     app = App("w")
     counts = _early_sessions(app)
