@@ -223,7 +223,12 @@ def _subtopology(app: str, group: list[_Tree], owner: dict[str, str]) -> SubTopo
         nodes=_in_order(streams, renamed),
         children=renamed,
         stores=tuple(
-            Store(spec.name, f"{app}-{spec.name}-changelog", spec)
+            Store(
+                spec.name,
+                f"{app}-{spec.name}-changelog",
+                spec,
+                " or ".join(one.described for one in node.functions),
+            )
             for node in renamed
             for spec in node.stores()
         ),

@@ -32,11 +32,15 @@ MAX_UPSTREAM_TASKS = 128
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A keyed store of each task of a sub-topology, and the topic that its changes are kept in."""
+    """A keyed store of each task of a sub-topology, and the topic that its changes are kept in.
+
+    `keeper` are the functions that say what is in it, as messages print them.
+    """
 
     name: str
     changelog: str
     spec: StoreSpec
+    keeper: str = ""
 
 
 @dataclass(frozen=True, slots=True)

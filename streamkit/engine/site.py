@@ -149,6 +149,8 @@ class Site:
             one.name: new_store(one.changelog, one.spec.value, cursor, one.spec.ttl, clock)
             for one in sub.stores
         }
+        for one in sub.stores:
+            self._stores[one.name].keeper = one.keeper
         self.stores |= self._stores
         self.calls = Calls(cursor, self._stores, outlets.send, self.marked)
         self.send = outlets.send

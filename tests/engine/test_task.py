@@ -269,11 +269,28 @@ def test_state_that_could_not_be_restored_is_not_committed(kept: Any) -> None:
     for number, topic in enumerate(("in", "too")):
         task = _task(app, sub=number)
         task.feed(TopicPartition(topic, 0), _columns((0, 5, "k", b"v")))
-        with pytest.raises(
-            SerdeError, match=r"record for out|state for a-.*-changelog, key b'.*k'"
-        ):
+        told = r"state for a-.*-changelog, key b'.*k'.*; (fold|keep) \(test_task.py:\d+\) kept or "
+        with pytest.raises(SerdeError, match=f"record for out|{told}"):
             task.run()
             task.checkpoint()
+
+
+@pytest.mark.parametrize("number", [0, 99, 100, 1099])
+def test_what_is_in_a_result_is_looked_at_in_the_first_and_then_now_and_again(number: int) -> None:
+    app = App("a")
+
+    @app.stream("in", int).process(to="out")
+    def listed(value: int) -> list[int]:
+        return ["no number"] if value == number else [value]  # type: ignore[list-item]
+
+    with app.test(partitions=1) as t:
+        for value in range(1200):
+            t.send("in", value)
+        if number == 100:
+            t.run()
+            return
+        with pytest.raises(SerdeError, match=rf"record for out: expected list.* in-0@{number}\n"):
+            t.run()
 
 
 def test_context_gives_the_same_whenever_an_event_is_processed() -> None:

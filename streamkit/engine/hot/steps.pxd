@@ -59,7 +59,10 @@ cdef class Lookup(Step):
 
 cdef class Writer:
     cdef object _careful
+    cdef object _decode
     cdef object _dump
+    cdef long long _first
+    cdef long long _left
     cdef object _type
     cpdef write(self, value)
 

@@ -12,7 +12,7 @@ from streamkit.engine.hot.outlet import Outlet
 from streamkit.engine.roots import nth
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
-from streamkit.serde import Serde
+from streamkit.serde import Serde, Untyped
 from streamkit.serde.json import has_null
 
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
@@ -21,6 +21,11 @@ Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 _PARTITION, _OFFSET = Struct(">I"), Struct(">Q")
 _TOLD = {FRONTIER, ORIGIN, ROOT, WATERMARK}
 """The headers that a reader of a repartition topic looks at, when they are the last."""
+
+_SIMPLE = (str, bytes, int, float, bool)
+_PLAIN = (*_SIMPLE, *(one | None for one in _SIMPLE), Any, Untyped)
+"""Types of whose values nothing is left to look at, or nothing is known."""
+_FIRST, _APART, _NEVER = 100, 1000, 1 << 62
 
 
 class Step:
@@ -177,17 +182,28 @@ class Lookup(Step):
 
 
 class Writer:
-    """Encodes values of one type: the most usual ones without the serde's care."""
+    """Encodes values of one type: the most usual ones without the serde's care.
 
-    __slots__ = ("_careful", "_dump", "_type")
+    That looks at the values, and not at what is in them: the items of a list, the fields of a
+    Struct. The first 100 of a task are read back to know, and then each thousandth.
+    """
+
+    __slots__ = ("_careful", "_decode", "_dump", "_first", "_left", "_type")
 
     def __init__(self, serde: Serde) -> None:
         quick: Any = serde.quick or (None, None)
         self._type, self._dump = quick
         self._careful = serde.encode
+        self._decode = serde.decode
+        self._first = _FIRST
+        # How many are written before one is looked at; of plain types none is.
+        self._left = _NEVER if serde.type in _PLAIN else 0
 
     def write(self, value: Any) -> bytes | None:
         """Raises SerdeError."""
+        if self._left == 0:
+            return self._looked_at(value)
+        self._left -= 1
         data: Any = None
         if type(value) is self._type:
             try:
@@ -197,6 +213,15 @@ class Writer:
             if data is not None and not has_null(data):
                 return data  # type: ignore[no-any-return]
         return self._careful(value)
+
+    def _looked_at(self, value: Any) -> bytes | None:
+        data: bytes | None = self._careful(value)
+        if data is not None:
+            self._decode(data)
+        self._first -= 1
+        if self._first <= 0:
+            self._left = _APART - 1
+        return data
 
 
 class Write(Step):

@@ -50,6 +50,8 @@ class Store(Cache):
         self.changed: dict[bytes, int] = {}
         """What was put or deleted since the last `changes`, and the event time of its last change,
         which an operator tells that changes a value in place."""
+        self.keeper = ""
+        """The functions that say what its values are, for messages."""
         self._cursor = cursor
         self._born: set[bytes] = set()  # of `changed`: what had no value at the last `changes`
 
@@ -149,7 +151,7 @@ class Store(Cache):
             return Rows([], [], [])
         young, keys = self._young, list(changed)
         kept = self._values([young.get(key) for key in keys])
-        values = written(self._serde, self.changelog, keys, kept, changed.values())
+        values = written(self._serde, self.changelog, keys, kept, changed.values(), self.keeper)
         if self._backing is not None:
             self._told.append(self._kept(keys, values, changed))
         self._measure(keys)

@@ -20,8 +20,10 @@ def written(
     keys: list[bytes],
     values: list[Any],
     stamps: Iterable[int] = (),
+    keeper: str = "",
 ) -> list[bytes | None]:
-    """Values as they go to the changelog; `stamps` are the times of the events they were kept for.
+    """Values as they go to the changelog; `stamps` are the times of the events they were kept for,
+    `keeper` the functions that keep them, or return them to an aggregate.
 
     Raises SerdeError when one is not of the type that was declared. They are read back to know:
     what could not be restored would stop the app for good, once it is committed.
@@ -40,9 +42,9 @@ def written(
                 read(data)
         except SerdeError as error:
             raise SerdeError(
-                f"state for {changelog}, key {key!r}{_at(stamps, len(encoded))}: {error}; the "
-                "function it is called after kept, or an aggregate returned, a value that is not "
-                "of the type it declares"
+                f"state for {changelog}, key {key!r}{_at(stamps, len(encoded))}: {error}; "
+                f"{keeper or 'the function it is called after'} kept or returned a value that is "
+                "not of the type it declares"
             ) from error
         encoded.append(data)
     return encoded
