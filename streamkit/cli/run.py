@@ -18,7 +18,7 @@ from streamkit.cli.workers import workers
 from streamkit.dsl.durations import milliseconds
 from streamkit.engine.settings import OnMissing
 from streamkit.engine.signals import stop_on_signals
-from streamkit.errors import UsageError
+from streamkit.errors import LogNotFound, UsageError
 
 if TYPE_CHECKING:
     from streamkit.engine.progress import Progress
@@ -133,10 +133,18 @@ def run(
                 on_line=None if board is None else board.line,
             )
             topology = loaded.topology()
-            # Where there is no log the topics are not that others write: in a wrong folder, most
-            # likely, and none is to be made there.
-            alone = not set(topology.sources) - set(topology.imported)
-            with open_backend(url, create=alone) as log, others, drained(stop, seconds):
+            needed = [topic for topic in topology.sources if topic not in topology.imported]
+            try:
+                # Where there is none the topics are not that others write, for which nobody waits
+                # then: in a wrong folder, most likely, and no log is to be made there.
+                opened = open_backend(url, create=not (until_end and needed))
+            except LogNotFound as error:
+                error.add_note(
+                    f"app {topology.app!r} reads topics that others write: name their log by "
+                    f"--log, or begin one: streamkit topics create {' '.join(needed)}"
+                )
+                raise
+            with opened as log, others, drained(stop, seconds):
                 # Only now: the others have begun, and load the same meanwhile.
                 from streamkit.engine.live import run as run_live
 

@@ -246,7 +246,7 @@ def test_a_log_of_a_newer_format_is_left_alone(run: Run, tmp_path: Path) -> None
 
 def test_there_is_no_log_where_one_is_read(run: Run, tmp_path: Path) -> None:
     refused(run("--log", "nowhere", "consume", "orders"), "nowhere")
-    refused(run("--log", "nowhere", "run", "app.py"), "nowhere: no log here")
+    refused(run("--log", "nowhere", "run", "app.py", "--until-end"), "nowhere: no log here")
     assert not (tmp_path / "nowhere").exists()
 
 
