@@ -1,13 +1,13 @@
 """Find the App in a file or module that somebody names on the command line."""
 
 import importlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from streamkit.engine.source_file import import_file
 from streamkit.errors import StreamkitError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -82,13 +82,7 @@ def _import_file(path: Path) -> ModuleType:
     name = path.stem
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path):
         name = f"{path.stem}@{path.parent}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return import_file(str(path), name)
 
 
 def _import_module(name: str) -> ModuleType:

@@ -55,6 +55,8 @@ def until_changed(source: str, stop: Stop, work: Callable[[], None]) -> bool:
     What goes wrong is shown, with its traceback; so is that the work is done. Then a change is
     waited for, too.
     """
+    # Kept, it would be taken for that of a file as large that is saved in the same second.
+    sys.dont_write_bytecode = True
     files = Files(source)
     changed: list[str] = []
     ended = Event()

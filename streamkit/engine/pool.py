@@ -1,7 +1,6 @@
 """Functions at work in other processes, which import them by their names."""
 
 import importlib
-import importlib.util
 import logging
 import os
 import pickle
@@ -18,6 +17,7 @@ from streamkit.dsl.functions import Function
 from streamkit.engine.failed import told
 from streamkit.engine.loop import Wanted
 from streamkit.engine.performing import perform
+from streamkit.engine.source_file import import_file
 from streamkit.engine.traces import trace_of
 from streamkit.engine.waiting import Answer, Event, Request
 
@@ -229,16 +229,11 @@ def _found(module: str, name: str, path: str | None) -> Function:
 
 
 def _imported(module: str, path: str | None) -> Any:
-    spec = importlib.util.find_spec(module) if "@" not in module else None
-    if path is None or (spec is not None and spec.origin == path):
+    of_a_package = "." in module and "@" not in module
+    if path is None or of_a_package or not path.endswith(".py"):
         return importlib.import_module(module)
     # A file that was given to `streamkit run`, under the name it has there.
-    spec = importlib.util.spec_from_file_location(module, path)
-    assert spec is not None and spec.loader is not None, "it was loaded before"
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[module] = made
-    spec.loader.exec_module(made)
-    return made
+    return import_file(path, module)
 
 
 def _written(answer: Answer) -> bytes:

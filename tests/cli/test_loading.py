@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -50,6 +51,13 @@ def test_two_files_of_the_same_name_are_two_apps(tmp_path):
         write(tmp_path / folder, f"from streamkit import App\na = App({folder!r})\n")
     names = [load_app(str(tmp_path / folder / "probe_app.py")).name for folder in ("one", "two")]
     assert names == ["one", "two"]
+
+
+def test_what_is_saved_again_within_a_second_is_what_is_loaded(tmp_path):
+    for name in ("one", "two"):
+        path = write(tmp_path, f"from streamkit import App\na = App({name!r})\n")
+        os.utime(path, (10**9, 10**9))
+        assert load_app(path).name == name
 
 
 @pytest.mark.parametrize(
