@@ -41,7 +41,7 @@ def filled(root: Path, records: int, compression: Compression = "none") -> Log:
         partition.append(
             [encode(values, keys=some, timestamps=times, compression=compression)], acks=1
         )
-    partition.roll(partition.published())
+    partition.trimmer.roll(partition.published())
     return log
 
 
@@ -56,7 +56,7 @@ def compact(records: int, size: int, compression: Compression = "none") -> float
         with filled(root, records, compression) as log:
             partition = log.partition(TP)
             began = time.process_time()
-            while (step := partition.compact(force=True)) is not None and not step.done:
+            while (step := partition.trimmer.compact(force=True)) is not None and not step.done:
                 pass
             return size / 1e6 / (time.process_time() - began)
 
@@ -97,7 +97,9 @@ def sizes_of(records: int) -> tuple[int, int]:
         root = Path(folder)
         with filled(root, records) as log:
             before = log_bytes(root)
-            while (step := log.partition(TP).compact(force=True)) is not None and not step.done:
+            while (
+                step := log.partition(TP).trimmer.compact(force=True)
+            ) is not None and not step.done:
                 pass
         return before, log_bytes(root)
 

@@ -282,7 +282,7 @@ class Log:
         partition.sync()
         # What is to make room must not fail for want of it.
         self.pressing(lambda: self._catalog.note_start(tp, before))
-        return partition.remove_before(before)
+        return partition.trimmer.remove_before(before)
 
     def pressing(self, act: Callable[[], T]) -> T:
         """Do what must go on when the disk is full, as offsets and transactions: see `Space`.

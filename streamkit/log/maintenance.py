@@ -345,13 +345,13 @@ class Maintenance:
 
     def _act(self, tp: TopicPartition, end: End, removal: Removal | None, *, rolls: bool) -> None:
         with self._borrow(tp) as partition:
-            if rolls and partition.roll(end):
+            if rolls and partition.trimmer.roll(end):
                 self._rolled.append(tp)
                 # Else what was synced could end in a segment that is removed now: after a power cut
                 # nobody would know where the walk can begin.
                 partition.sync()
             if removal is not None:
-                partition.remove_before(removal.before)
+                partition.trimmer.remove_before(removal.before)
                 self._removed.append((tp, removal))
                 logger.info(
                     "%s: %d segments of %d bytes removed, up to offset %d (%s)",
@@ -366,7 +366,7 @@ class Maintenance:
         if not seen.finished or seen.finished[-1].end <= seen.clean_to:
             return
         with self._borrow(tp) as partition:
-            dirt = partition.dirt()
+            dirt = partition.trimmer.dirt()
         seen.clean_to = dirt.first_dirty
         if dirt.due(seen.config):
             self._rounds.add(tp, dirt.dirty_bytes / (dirt.dirty_bytes + dirt.clean_bytes))

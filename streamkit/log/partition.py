@@ -1,9 +1,13 @@
-"""One partition: append, read, sync, seek by time; many threads and processes at once."""
+"""One partition: append, read, sync, seek by time; many threads and processes at once.
+
+What takes old records from it is in `trimming`.
+"""
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamkit.clock import Clock
@@ -24,7 +28,6 @@ from streamkit.log.config import OWN_TOPICS, TopicConfig
 from streamkit.log.control import End
 from streamkit.log.direct import direct_for
 from streamkit.log.files import Buffer, Files
-from streamkit.log.late import loading
 from streamkit.log.producer_state import ProducerState, load
 from streamkit.log.quick import Quick
 from streamkit.log.reader import Reader
@@ -32,25 +35,17 @@ from streamkit.log.reindexing import Reindexing
 from streamkit.log.segments import Segments
 from streamkit.log.snapshots import Snapshots
 from streamkit.log.space import Space
-from streamkit.log.swap import remove_before
-from streamkit.log.sync import Syncer, raise_sticky
+from streamkit.log.sync import Syncer
+from streamkit.log.trimming import Trimmer
 from streamkit.log.wake import Wake
 from streamkit.records import TopicPartition
 from streamkit.transactions.producer import Producer
 from streamkit.transactions.txnindex import Aborted
 
 if TYPE_CHECKING:
-    from streamkit.log.cleaning import Cleaner, Compacted
-    from streamkit.log.compaction import Dirt
     from streamkit.log.direct import Direct
 
 logger = logging.getLogger(__name__)
-
-MEMORY = 64 << 20
-"""Bytes for the keys of a round of compaction: 1.5 million of them. With more, it takes several."""
-
-STEP_BYTES = 8 << 20
-"""Bytes that one step of compaction reads, about: a fiftieth of a second."""
 
 T = TypeVar("T")
 
@@ -145,8 +140,23 @@ class Partition:
             walked=self._access.frozen.aborted if read_only else lambda base: None,
             rebuild=reindexing.rebuild_aborted,
         )
-        self._cleaning: Cleaner | None = None
-        self._compacting = threading.Lock()
+        self.trimmer = Trimmer(
+            tp,
+            config,
+            self._segments,
+            self._access,
+            self._appender,
+            self._syncer,
+            files=files,
+            clock=clock,
+            durable=fsync == "always",
+            change=partial(self._change, kept=True),
+            producers=self.producers,
+            aborted=self._committed.aborted,
+            sync=self.sync,
+            notify=notify,
+        )
+        """What takes old records from it."""
 
     def _compiled(self, notify: Callable[[], None], wake: Wake | None) -> "Direct | None":
         return direct_for(
@@ -170,6 +180,7 @@ class Partition:
         self._appender.configure(config)
         self._reader.sparse = config.sparse
         self._access.configure(config)
+        self.trimmer.configure(config)
 
     def __repr__(self) -> str:
         return f"<Partition {self.tp} in {self.directory}>"
@@ -372,98 +383,6 @@ class Partition:
             except (OSError, CorruptLog, StorageFailed) as error:
                 self._access.explain(error)
 
-    # Remove and replace.
-
-    def roll(self, seen: End) -> bool:
-        """End the active segment, if nothing was appended since `published` said `seen`.
-
-        Whether it was. For segments that are too old: else it is the next append that does it.
-        Raises OutOfSpace, StorageFailed, ReadOnlyLog, UnknownTopic.
-        """
-
-        def write(block: ControlBlock, end: End) -> bool:
-            if end.end_position == 0 or end.end_offset != seen.end_offset:
-                return False
-            self._appender.roll(block, end)
-            return True
-
-        # Without a new segment nothing of the old one can be removed.
-        return self._change(write, kept=True)
-
-    def remove_before(self, offset: int) -> int:
-        """Let the partition start at `offset`, and return where it starts then.
-
-        Records below it can't be read any more, at once and in every process, and segments wholly
-        below it are removed; the active one stays. An offset beyond the end counts as the end, one
-        below the start changes nothing. Raises StorageFailed, ReadOnlyLog, UnknownTopic.
-        """
-        with self._access.explained(), self._access.locked() as block:
-            raise_sticky(block, self._segments)
-            end = remove_before(
-                self._segments,
-                block,
-                self._access.believed(block.end()),
-                offset,
-                durable=self._fsync == "always",
-            )
-        self._notify()  # a reader that waits at an offset that is gone is told so
-        return end.start_offset
-
-    @property
-    def _cleaner(self) -> "Cleaner":
-        """Loaded, and made, by the few who compact."""
-        if self._cleaning is None:
-            with loading():
-                from streamkit.log.cleaning import Cleaner
-
-                if self._cleaning is None:  # by another thread, since
-                    self._cleaning = Cleaner(
-                        self.tp,
-                        self._segments,
-                        files=self._files,
-                        clock=self._clock,
-                        end=self._access.end,
-                        block=self._open,
-                        locked=self._access.locked,
-                        sync_locked=self._syncer.locked,
-                        sync=self.sync,
-                        producers=self.producers,
-                        aborted=self._committed.aborted,
-                    )
-        return self._cleaning
-
-    def dirt(self) -> "Dirt":
-        """How much there is to compact, whatever the topic's policy is."""
-        with self._access.explained():
-            return self._cleaner.dirt(self.config)
-
-    def compact(
-        self, budget: int = STEP_BYTES, *, memory: int = MEMORY, force: bool = False
-    ) -> "Compacted | None":
-        """Go on with a round of compaction, or begin one if it is due; one step of it.
-
-        None: there is nothing to do, as the topic is not compacted or not dirty enough (which
-        `force` passes over), or another thread or process is at it. A step reads about `budget`
-        bytes; the round is at its end when it says `done`, and is given up by `close`. `memory` is
-        in bytes, for the keys of the dirty part: with fewer than it takes, that part is cleaned in
-        several rounds. Raises CorruptLog (nothing is replaced then), OutOfSpace, StorageFailed,
-        ReadOnlyLog, UnknownTopic.
-        """
-        if not self.config.compacted or not self._compacting.acquire(blocking=False):
-            return None
-        try:
-            with self._access.explained():
-                raise_sticky(self._open(), self._segments)
-                return self._cleaner.step(self.config, budget, memory=memory, force=force)
-        finally:
-            self._compacting.release()
-
-    def stop_compacting(self) -> None:
-        """Give up the round that is under way, if there is one."""
-        with self._compacting:
-            if self._cleaning is not None:
-                self._cleaning.close()
-
     # Read.
 
     def read(self, offset: int, max_bytes: int = 1 << 20) -> bytes:
@@ -540,14 +459,12 @@ class Partition:
         would hold a killed parent's locks. It opens its own.
         """
         self._access.forked()
-        self._compacting = threading.Lock()
         self._syncer.forked()
-        if self._cleaning is not None:
-            self._cleaning.forked()
+        self.trimmer.forked()
         self.close()
 
     def close(self) -> None:
         """Let go of the files. Used again, it opens them again."""
-        self.stop_compacting()
+        self.trimmer.stop_compacting()
         self._access.close()
         self._lost()

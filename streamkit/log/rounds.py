@@ -49,7 +49,7 @@ class Rounds:
         while self.waiting:
             _, partition = self._open or self._next()
             try:
-                found = partition.compact()
+                found = partition.trimmer.compact()
             except BaseException:
                 self.give_up()
                 raise
@@ -74,7 +74,7 @@ class Rounds:
         opened, self._open = self._open, None
         if opened is not None:
             files, partition = opened
-            partition.stop_compacting()
+            partition.trimmer.stop_compacting()
             files.close()
 
     def forked(self) -> None:

@@ -27,7 +27,7 @@ def backend(tmp_path: Path) -> Iterator[EmbeddedBackend]:
         for number in range(7):
             log.append(TP, [b"value"], keys=[b"%d" % number])
         partition = log._log.partition(TP)
-        assert partition.roll(partition.published())
+        assert partition.trimmer.roll(partition.published())
     folder = tmp_path / "log" / "table-0"
     first = folder / f"{0:020d}.log"
     fifth = [at for at, _ in headers(first.read_bytes())][4]

@@ -96,8 +96,8 @@ def test_offsets_that_were_forgotten_long_ago_are_forgotten_by_who_has_not_looke
         other.create_topic("t")
         partition = other._log.partition(TopicPartition("__consumer_offsets", 0))
         for _ in range(2):  # the first round gives the tombstone its time, the second removes it
-            partition.roll(partition.published())
-            while (found := partition.compact(force=True)) is not None and not found.done:
+            partition.trimmer.roll(partition.published())
+            while (found := partition.trimmer.compact(force=True)) is not None and not found.done:
                 pass
             clock.advance(partition.config.delete_retention_ms + 1)
             other.commit("others", {T0: CommittedOffset(1)})

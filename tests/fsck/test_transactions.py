@@ -137,7 +137,9 @@ def compacted(tmp_path: Path) -> Path:
                     transaction.send("events", f"{number} " * 50, key=f"{number % 3}")
     with Log.open(path) as log:
         for _ in range(3):
-            while (step := log.partition(TP).compact(force=True)) is not None and not step.done:
+            while (
+                step := log.partition(TP).trimmer.compact(force=True)
+            ) is not None and not step.done:
                 pass
     return path
 

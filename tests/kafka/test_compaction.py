@@ -52,7 +52,7 @@ def fill(partition: Partition) -> None:
         partition.append([batch], acks=1)
         if kind in (1, 2):
             partition.append_marker(kind, 0, number % 4 == 1, 0, False)
-    partition.roll(partition.published())
+    partition.trimmer.roll(partition.published())
     partition.append([encode([b"active"], keys=[b"active"], timestamps=at)], acks=1)
 
 
@@ -69,7 +69,7 @@ def ours(tmp_path) -> Path:
 
 def compact(root: Path) -> None:
     with Log.open(root, fsync="never", maintenance=False) as log:
-        while (step := log.partition(TP).compact(force=True)) is not None and not step.done:
+        while (step := log.partition(TP).trimmer.compact(force=True)) is not None and not step.done:
             pass
         assert read_cleaned(RealFiles(), str(root))[TP] == log.partition(TP).end_offset - 1
 

@@ -167,13 +167,13 @@ def test_what_compaction_has_left_is_read_after_the_topic_is_compacted_no_more(t
         for number, key in enumerate(keys):
             batch = encode([b"%d" % number * 30], keys=[key], timestamps=0)
             partition.append([batch], acks=1)
-        while (step := partition.compact(force=True)) is not None and not step.done:
+        while (step := partition.trimmer.compact(force=True)) is not None and not step.done:
             pass
         left = offsets(partition)
         assert len(left) < 100 and left[-7:] == list(range(193, 200))
         log.alter_topic("events", {"cleanup.policy": "delete"})
         assert offsets(log.partition(TP)) == left
-        assert partition.compact(force=True) is None
+        assert partition.trimmer.compact(force=True) is None
     (tmp_path / "events-0" / "control").unlink()
     for read_only in (True, False):
         with Log.open(tmp_path, read_only=read_only) as log:

@@ -77,13 +77,13 @@ def put(partition: Partition, **values: str | None) -> None:
 
 
 def roll(partition: Partition) -> None:
-    partition.roll(partition.published())
+    partition.trimmer.roll(partition.published())
 
 
 def compact(partition: Partition, **options):
     """A whole round."""
     options.setdefault("force", True)
-    while (step := partition.compact(**options)) is not None:
+    while (step := partition.trimmer.compact(**options)) is not None:
         if step.done:
             return step
     return None
@@ -183,19 +183,19 @@ def test_small_segments_become_one_and_the_offsets_still_join(partition):
 def test_it_begins_when_more_than_a_part_is_dirty_and_then_knows_what_is_clean(log, clock):
     log.alter_topic("events", {"min.cleanable.dirty.ratio": "0.5"})
     partition = log.partition(TP)
-    assert partition.compact() is None, "nothing is there"
+    assert partition.trimmer.compact() is None, "nothing is there"
     for number in range(6):
         put(partition, **{f"k{number}": "x" * 300})
     roll(partition)
     step = compact(partition, force=False)
     assert (step.done, step.clean_to) == (True, partition.end_offset)
     assert read_cleaned(RealFiles(), log.path) == {TP: partition.end_offset}
-    assert partition.compact() is None
+    assert partition.trimmer.compact() is None
     put(partition, k0="y" * 300)
     roll(partition)
-    dirt = partition.dirt()
+    dirt = partition.trimmer.dirt()
     assert dirt.clean_bytes > dirt.dirty_bytes > 0
-    assert partition.compact() is None, "a small part is dirty"
+    assert partition.trimmer.compact() is None, "a small part is dirty"
     assert compact(partition).removed_records == 1
 
 
@@ -208,7 +208,7 @@ def test_max_compaction_lag_makes_it_begin_however_little_is_dirty(log, clock):
     compact(partition)
     put(partition, k0="y")
     roll(partition)
-    assert partition.compact() is None
+    assert partition.trimmer.compact() is None
     clock.advance(5001)
     assert compact(partition, force=False).removed_records == 1
 
@@ -245,7 +245,7 @@ def test_records_without_a_key_go_and_topics_that_delete_are_left_alone(log):
     plain = log.partition(TopicPartition("plain", 0))
     plain.append([encode([b"x", b"y"], keys=[b"k", b"k"], timestamps=0)])
     roll(plain)
-    assert plain.compact(force=True) is None
+    assert plain.trimmer.compact(force=True) is None
     compact(partition)
     assert read(partition) == [(1, b"k", b"y")]
     assert len(read(plain)) == 2
@@ -290,7 +290,7 @@ def test_with_little_memory_several_rounds_do_what_one_does(partition):
     for offset, key, value in read(partition):
         expected[key] = offset, value
     rounds = 0
-    while partition.dirt().dirty_bytes:
+    while partition.trimmer.dirt().dirty_bytes:
         step = compact(partition, memory=2048)
         rounds += 1
         assert read_cleaned(RealFiles(), os.path.dirname(partition.directory))[TP] == step.clean_to
@@ -307,12 +307,12 @@ def test_a_round_goes_in_steps_and_others_read_and_append_between_them(log, tmp_
         following = other.partition(TP)
         expected = {key: value for _, key, value in read(following)}
         steps = 0
-        while (step := partition.compact(2000, force=True)) is not None:
+        while (step := partition.trimmer.compact(2000, force=True)) is not None:
             put(following, new=str(steps))
             expected[b"new"] = str(steps).encode()
             assert {key: value for _, key, value in read(following)} == expected
             assert {key: value for _, key, value in read(partition)} == expected
-            assert following.compact(force=True) is None or step.done
+            assert following.trimmer.compact(force=True) is None or step.done
             steps += 1
             if step.done:
                 break
@@ -386,7 +386,7 @@ def test_what_was_aborted_below_the_start_is_not_taken_for_committed(partition, 
     one.end(commit=False)
     one.put(b="1")  # so that the aborted batch is not its last one
     one.end(commit=True)
-    partition.remove_before(2)
+    partition.trimmer.remove_before(2)
     roll(partition)
     compact(partition)
     # Also where the start offset is lost, with the control block and the checkpoints.
@@ -402,7 +402,7 @@ def test_open_transactions_and_what_follows_them_are_left_alone(partition):
     put(partition, a="3")
     put(partition, a="4")
     roll(partition)
-    assert partition.dirt().uncleanable == 2
+    assert partition.trimmer.dirt().uncleanable == 2
     compact(partition)
     assert [header.base_offset for header in batches(partition)] == [1, 2, 3, 4]
     one.end(commit=False)
@@ -793,7 +793,7 @@ CLEANER = """
     print("ready", flush=True)
     done = 0
     while True:
-        step = partition.compact(4000, force=True)
+        step = partition.trimmer.compact(4000, force=True)
         done += step is not None and step.done
         if partition.end_offset >= int(sys.argv[2]) and done > 3 and step is not None and step.done:
             break
@@ -994,14 +994,14 @@ def test_what_others_finish_while_a_round_begins_is_not_said_to_be_synced(tmp_pa
         put(partition, a="1")
         roll(partition)
         put(partition, a="2")
-        sync = partition._cleaner._sync
+        sync = partition.trimmer._cleaner._sync
 
         def overtaken():
             sync()
             put(partition, a="3")
             roll(partition)
 
-        partition._cleaner._sync = overtaken
+        partition.trimmer._cleaner._sync = overtaken
         compact(partition)
         assert partition.synced_offset == 2
 
@@ -1011,7 +1011,7 @@ def test_a_topic_deleted_in_the_middle_of_a_round_takes_nothing_of_it_over(log):
     for number in range(60):
         put(partition, **{f"k{number % 5}": str(number) * 40})
     roll(partition)
-    assert not partition.compact(1000, force=True).done
+    assert not partition.trimmer.compact(1000, force=True).done
     log.delete_topic("events")
     log.create_topic("events", 1, CONFIG)
     new = log.partition(TP)
@@ -1035,7 +1035,7 @@ def test_a_new_topic_of_an_old_name_is_dirty_from_its_start(log):
     log.delete_topic("events")
     log.create_topic("events", 1, CONFIG)
     assert TP not in read_cleaned(RealFiles(), log.path)
-    partition._cleaner._note()  # as a round would do that ends only now
+    partition.trimmer._cleaner._note()  # as a round would do that ends only now
     assert TP not in read_cleaned(RealFiles(), log.path)
 
 
@@ -1046,15 +1046,15 @@ def test_records_removed_in_the_middle_of_a_round_do_not_come_back(partition, wh
     put(partition, k0="", k1="", k58="")
     roll(partition)
     segments = bases(partition)
-    cleaner = partition._cleaner
+    cleaner = partition.trimmer._cleaner
     if when == "read":
-        assert not partition.compact(3000, force=True).done
-        partition.remove_before(segments[-2])
+        assert not partition.trimmer.compact(3000, force=True).done
+        partition.trimmer.remove_before(segments[-2])
     else:
         replace = cleaner._replace
 
         def interrupted(group):
-            partition.remove_before(segments[-2])
+            partition.trimmer.remove_before(segments[-2])
             replace(group)
 
         cleaner._replace = interrupted

@@ -103,7 +103,7 @@ def there(folder: Path, **options: object) -> dict[int, bytes]:
 
 
 def remove_some(partition: Partition) -> None:
-    partition.remove_before(1)
+    partition.trimmer.remove_before(1)
 
 
 def end_a_transaction(partition: Partition) -> None:
@@ -111,7 +111,7 @@ def end_a_transaction(partition: Partition) -> None:
 
 
 def end_the_segment(partition: Partition) -> None:
-    partition.roll(partition.published())
+    partition.trimmer.roll(partition.published())
 
 
 def is_refused(folder: Path, first: int, last: int = RECORDS - 1) -> None:
@@ -255,7 +255,7 @@ def test_removed_segments_put_back_are_taken_as_they_were(folder, tmp_path, remo
             partition = log.partition(TP)
             assert [partition.offset_at(1000 + n) for n in range(RECORDS)] == [*range(RECORDS)]
             assert partition.append([batch(99)]) >= RECORDS
-            partition.remove_before(0)
+            partition.trimmer.remove_before(0)
         with open_log(folder) as log:
             end = log.partition(TP).end_offset
         for path in folder.glob("*.log"):
@@ -331,7 +331,7 @@ def test_what_was_not_synced_may_be_missing(folder, rebooted, left):
 def test_an_empty_segment_that_is_missing_costs_nothing(folder, damaged):
     with open_log(folder) as log:
         partition = log.partition(TP)
-        assert partition.roll(partition.published())
+        assert partition.trimmer.roll(partition.published())
         partition.sync()
     (folder / name(RECORDS)).unlink()
     reboot(folder)
@@ -362,7 +362,7 @@ def test_what_is_missing_below_the_start_costs_nothing_and_is_not_given_again(fo
 def test_segments_that_retention_has_removed_are_not_missing(folder, rebooted):
     synced_to(folder, 6)
     with open_log(folder) as log:
-        assert log.partition(TP).remove_before(10) == 10
+        assert log.partition(TP).trimmer.remove_before(10) == 10
     assert [*states(folder)] == [name(8)]
     rebooted(folder)
     with open_log(folder) as log:
@@ -397,7 +397,7 @@ def test_a_segment_cut_below_others_is_damage_in_the_middle(folder, rebooted):
 def test_an_empty_segment_behind_one_that_was_cut_keeps_its_place(folder):
     with open_log(folder) as log:
         partition = log.partition(TP)
-        assert partition.roll(partition.published())
+        assert partition.trimmer.roll(partition.published())
     os.truncate(folder / name(8), 2 * size(folder))
     reboot(folder)
     goes_on(folder, RECORDS)

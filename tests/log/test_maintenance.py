@@ -17,6 +17,7 @@ from streamkit.log.config import HOUR
 from streamkit.log.directory import Log
 from streamkit.log.files import UnsyncedFiles
 from streamkit.log.partition import Partition
+from streamkit.log.trimming import Trimmer
 from streamkit.records import TopicPartition
 
 TP = TopicPartition("events", 0)
@@ -529,8 +530,8 @@ def test_what_is_dirty_is_compacted_and_then_left_alone(log, everything):
 
 def test_a_round_goes_on_over_several_passes(log, everything, monkeypatch):
     monkeypatch.setattr(rounds, "WORK_SECONDS", 0.0)
-    compact = Partition.compact
-    monkeypatch.setattr(Partition, "compact", lambda self: compact(self, 1))
+    compact = Trimmer.compact
+    monkeypatch.setattr(Trimmer, "compact", lambda self: compact(self, 1))
     partition = fill_compacted(log, "events", 6)
     partition.close()
     log._partitions._opened.clear()  # as in a process that has not used it
@@ -546,15 +547,15 @@ def test_a_round_goes_on_over_several_passes(log, everything, monkeypatch):
 
 def test_who_loses_the_turn_gives_up_the_round(tmp_path, monkeypatch, everything):
     monkeypatch.setattr(rounds, "WORK_SECONDS", 0.0)
-    compact = Partition.compact
-    monkeypatch.setattr(Partition, "compact", lambda self: compact(self, 1))
+    compact = Trimmer.compact
+    monkeypatch.setattr(Trimmer, "compact", lambda self: compact(self, 1))
     clock = ManualClock()
     options = {"fsync": "never", "clock": clock, "maintenance": False}
     with Log.open(tmp_path, **options) as one, Log.open(tmp_path, **options) as other:
         partition = fill_compacted(one, "events", 6)
         one._upkeep._tick(True)
         assert one._upkeep.maintenance.waiting
-        assert other.partition(TP).compact() is None
+        assert other.partition(TP).trimmer.compact() is None
         clock.advance(100)
         other._upkeep._tick(True)
         one._upkeep._tick(False)

@@ -318,7 +318,7 @@ def test_who_appends_nothing_of_producers_never_reads_what_they_did(tmp_path, fi
 
 def test_the_start_may_pass_the_beginning_of_an_open_transaction(small, reopened):
     small.append([plain(), data(b"a", of=7, at=0), plain()])
-    small.remove_before(3)
+    small.trimmer.remove_before(3)
     assert small.stable_offset == small.end_offset == 3
     for process in (small, reopened()):
         process.append([plain()])
@@ -335,8 +335,8 @@ def test_what_others_appended_is_known_though_it_was_removed_before_it_was_seen(
     partition.append([data(b"a", of=7, at=0, transactional=False)])
     last = data(b"b", of=7, at=1, transactional=False)
     other.append([last])
-    other.roll(other.published())
-    other.remove_before(2)
+    other.trimmer.roll(other.published())
+    other.trimmer.remove_before(2)
     assert partition.append([last]) == 1
     assert partition.append([data(b"c", of=7, at=2, transactional=False)]) == 2
 
@@ -345,8 +345,8 @@ def test_who_slept_through_the_marker_and_its_removal_is_fenced(partition, reope
     other = reopened()
     partition.append([data(b"a", of=7, at=0)])
     other.append_marker(7, 1, False, 0, True)
-    other.roll(other.published())
-    other.remove_before(2)
+    other.trimmer.roll(other.published())
+    other.trimmer.remove_before(2)
     with pytest.raises(InvalidProducerEpoch):
         partition.append([data(b"b", of=7, at=1)])
     assert partition.stable_offset == partition.end_offset == 2

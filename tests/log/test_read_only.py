@@ -80,8 +80,8 @@ def test_on_a_mount_that_is_read_only_it_is_read_and_nothing_else(root, mounted,
             lambda: log.create_topic("other"),
             log.maintain,
             lambda: log.delete_records(TP, 1),
-            lambda: log.partition(TP).roll(log.partition(TP).published()),
-            lambda: log.partition(TP).remove_before(1),
+            lambda: log.partition(TP).trimmer.roll(log.partition(TP).published()),
+            lambda: log.partition(TP).trimmer.remove_before(1),
             log.producer_id,
         ):
             with pytest.raises(ReadOnlyLog):

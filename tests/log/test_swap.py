@@ -30,7 +30,7 @@ def filled(tmp_path):
         for number in range(10):
             partition.append([encode([b"v%d" % number], timestamps=number)], acks=1)
             if number % 2:
-                partition.roll(partition.published())
+                partition.trimmer.roll(partition.published())
         yield partition
 
 
@@ -39,13 +39,13 @@ def bases(partition: Partition) -> list[int]:
 
 
 def test_the_start_moves_at_once_and_whole_segments_go(filled, everything):
-    assert filled.remove_before(5) == 5
+    assert filled.trimmer.remove_before(5) == 5
     assert bases(filled) == [4, 6, 8, 10]
     assert everything(filled) == [(n, b"v%d" % n) for n in range(5, 10)]
     with pytest.raises(OffsetOutOfRange):
         filled.read(4)
-    assert filled.remove_before(3) == 5, "it never moves back"
-    assert filled.remove_before(10**6) == 10, "nor beyond the end"
+    assert filled.trimmer.remove_before(3) == 5, "it never moves back"
+    assert filled.trimmer.remove_before(10**6) == 10, "nor beyond the end"
     assert bases(filled) == [10]
     assert everything(filled) == []
     filled.append([encode([b"new"], timestamps=0)], acks=1)
@@ -58,7 +58,7 @@ def test_who_reads_in_another_process_is_told_that_its_offset_is_gone(filled, tm
         reader = other.partition(TP)
         assert len(everything(reader)) == 10
         reader.read(0, 10)
-        filled.remove_before(7)
+        filled.trimmer.remove_before(7)
         with pytest.raises(OffsetOutOfRange, match="7 to 9"):
             reader.read(1)
         assert everything(reader) == [(n, b"v%d" % n) for n in range(7, 10)]
@@ -77,12 +77,12 @@ def test_a_removal_killed_at_any_step_leaves_a_log_that_begins_where_it_should(
             partition = log.partition(TP)
             for number in range(6):
                 partition.append([encode([b"v%d" % number], timestamps=number)], acks=1)
-                partition.roll(partition.published())
+                partition.trimmer.roll(partition.published())
         files = FaultyFiles(Fault(at, Killed(), CHANGES), synced=False)
         log = opened(root, files=files)
         reader = opened(root)
         with suppress(Killed):
-            log.partition(TP).remove_before(4)
+            log.partition(TP).trimmer.remove_before(4)
         files.bury()
         if files.hit is None:
             break
@@ -91,7 +91,7 @@ def test_a_removal_killed_at_any_step_leaves_a_log_that_begins_where_it_should(
         rest = [(n, b"v%d" % n) for n in range(found.start_offset, 6)]
         assert found.start_offset in (0, 4)
         assert everything(found) == rest
-        assert found.remove_before(4) == 4
+        assert found.trimmer.remove_before(4) == 4
         assert bases(found) == [4, 5, 6], "what was left is removed as well"
         reader.close()
         (root / "events-0" / "control").unlink()

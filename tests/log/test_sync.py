@@ -95,15 +95,15 @@ def test_a_segment_that_was_begun_by_age_has_a_durable_name(durable, files, remo
     partition.append([value()])
     assert partition.synced_offset == 1
     files.calls.clear()
-    assert partition.roll(partition.published())
+    assert partition.trimmer.roll(partition.published())
     if removed == "before the sync":
-        partition.remove_before(1)
+        partition.trimmer.remove_before(1)
         partition.append([value()])
     else:
         partition.sync()
         assert "fsync_dir" in files.calls
         if removed == "after the sync":
-            partition.remove_before(1)
+            partition.trimmer.remove_before(1)
         files.calls.clear()
         partition.append([value()])
         assert files.calls.count("fdatasync") == 1

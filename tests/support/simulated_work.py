@@ -587,9 +587,9 @@ class Compact(NamedTuple):
         with world.may_be_gone(tp.topic):
             if self.rolls:
                 partition = process.log.partition(tp)
-                partition.roll(partition.published())
+                partition.trimmer.roll(partition.published())
             for _ in range(self.steps):
-                found = process.log.partition(tp).compact(300, force=True)
+                found = process.log.partition(tp).trimmer.compact(300, force=True)
                 if found is None or found.done:
                     return
 
@@ -604,7 +604,7 @@ class Roll(NamedTuple):
         tp, _ = chosen
         with world.may_be_gone(tp.topic):
             partition = process.log.partition(tp)
-            partition.roll(partition.published())
+            partition.trimmer.roll(partition.published())
 
 
 class DeleteRecords(NamedTuple):
