@@ -37,6 +37,8 @@ def guarded(read: Reader, source: StreamSource, site: Site) -> Reader:
                 at = bisect_left(columns.offsets, cursor.offset, at, stop)
                 failing.fail(*_row(columns, at), error)
                 end = at + 1
+            if cursor.cut:
+                return  # it has read up to where the cursor is, and others have their turn
             at = end
 
     def again(key: bytes | None, value: bytes | None, stamp: int, letter: Letter) -> bool:
@@ -44,6 +46,7 @@ def guarded(read: Reader, source: StreamSource, site: Site) -> Reader:
         earlier = letter.earlier
         if failing.turned_away(key, value, stamp, letter.headers, earlier):
             return False
+        cursor.offset = -1  # nothing of it is read: it is, whoever waits for a turn
         try:
             read(columns, 0, 1)
         except Exception as error:
@@ -59,8 +62,12 @@ def guarded(read: Reader, source: StreamSource, site: Site) -> Reader:
 
 
 def _follows(failing: Failing, cursor: Cursor, columns: Columns, at: int) -> bool:
-    cursor.offset = columns.offsets[at]
-    return failing.follows(*_row(columns, at))
+    before, cursor.offset = cursor.offset, columns.offsets[at]
+    if failing.follows(*_row(columns, at)):
+        return True
+    # The cursor is at what was processed last: who reads on may be told to stop behind that.
+    cursor.offset = before
+    return False
 
 
 def _row(columns: Columns, at: int) -> tuple[bytes | None, bytes | None, int, Headers]:

@@ -1,0 +1,98 @@
+"""Others may want their turn at any moment, as a thread finds that looks now and then: wherever it
+rings, nothing is lost of what was at hand, and nothing comes twice."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
+
+from streamkit import App, Context, State, dlq, retry
+from streamkit.engine import turn
+from streamkit.testing import TestRun
+
+ENGINE = str(Path(turn.__file__).parent)
+WHERE = tuple(f"{ENGINE}/{name}.py" for name in ("retried", "parking", "operators/unread"))
+"""Where a record is at hand, and it is not decided yet what comes of it."""
+Moment: TypeAlias = tuple[str, int, int]
+"""A line of a file, and which time it is come to."""
+
+
+class Rings:
+    """Has the tasks of a run end their turns at a moment."""
+
+    def __init__(self, at: Moment | None) -> None:
+        self.at = at
+        self.lines: Counter[tuple[str, int]] = Counter()
+        """How often each was come to."""
+        self.run: TestRun | None = None
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        before = sys.gettrace()
+        sys.settrace(self._enters)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enters(self, frame: FrameType, event: str, arg: Any) -> Any:
+        return self._line if frame.f_code.co_filename in WHERE else None
+
+    def _line(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            line = frame.f_code.co_filename, frame.f_lineno
+            self.lines[line] += 1
+            if self.at == (*line, self.lines[line]) and self.run is not None:
+                for worker in self.run._workers:
+                    for task in worker.tasks:
+                        task.enough()
+        return self._line
+
+
+def shop() -> App:
+    app = App("shop")
+    numbers = app.stream("numbers", int, on_error=dlq("bad", mode="key"))
+    last = dlq(mode="key")
+
+    @numbers.process(to="out", on_error=retry(1, backoff="1s", pause="key", then=last))
+    def listed(number: int, seen: State[list[int]], context: Context) -> list[int]:
+        if number == 3:
+            raise ValueError(f"not {number}")
+        seen.set([*seen.get([]), number])
+        return seen.get([])
+
+    return app
+
+
+def play(rings: Rings) -> dict[str, dict[Any, list[Any]]]:
+    """What comes out, by key; what was set aside comes back once."""
+    with shop().test(1) as run:
+        rings.run = run
+        for number in range(9):
+            run.send("numbers", b"?" if number == 2 else number, key="abc"[number % 3])
+        with rings.looking():
+            run.run()
+        run.advance("1s")
+        with rings.looking():
+            assert run.retry() > 0
+            run.run()
+        run.advance("1s")
+        found: dict[str, dict[Any, list[Any]]] = {}
+        for topic in ("out", "bad", "shop-dlq"):
+            by_key = found[topic] = {}
+            for one in run.topic(topic):
+                by_key.setdefault(one.key, []).append((one.value, one.timestamp, one.headers))
+        return found
+
+
+def test_wherever_a_turn_ends_nothing_is_lost_and_nothing_comes_twice() -> None:
+    quiet = Rings(None)
+    whole = play(quiet)
+    assert all(whole.values())
+    moments = {(*line, time) for line, count in quiet.lines.items() for time in {1, count}}
+    assert len(moments) > 100
+    for moment in moments:
+        assert play(Rings(moment)) == whole, moment
