@@ -277,6 +277,7 @@ class Backend(Protocol):
     ) -> bool:
         """Sleep until one of them can be read, a group or topic changed, or `wake()`.
 
+        A topic that changed, or a `wake()`, since this thread waited last ends the wait at once.
         `timeout` in seconds. True when there is something to do, False when the time is over.
         """
         ...

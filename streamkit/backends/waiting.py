@@ -36,19 +36,23 @@ class Waiting:
     ) -> bool:
         """Until one of them can be read at its offset, `changed`, a topic changed, or `wake`.
 
-        False when `timeout` seconds are over. `committed`: records that are.
+        The last two since the thread waited before: between two waits it looks at what there is,
+        and something may come right behind that. False when `timeout` seconds are over.
+        `committed`: records that are.
         """
         seen = getattr(self._seen, "wakes", 0)
-        topics = self._log.topics()
+        now = self._log.topics()
+        topics = getattr(self._seen, "topics", now)
         found = False
 
         def ready() -> bool:
-            nonlocal found
+            nonlocal found, now
+            now = self._log.topics()
             found = (
                 self._wakes != seen
                 or any(_is_over(partition, at, committed) for partition, at in partitions)
                 or changed()
-                or self._log.topics() != topics
+                or now != topics
             )
             return found
 
@@ -59,10 +63,11 @@ class Waiting:
             left = min(deadline - self._clock.monotonic(), _SETTLE_SECONDS)
             self._log.wait(ready, max(0.0, left))
             if found or ready():
-                self._seen.wakes = self._wakes
+                self._seen.wakes, self._seen.topics = self._wakes, now
                 return True
             # Another backend on the same log was woken, and the wait went on for too short a time.
             if self._clock.monotonic() >= deadline:
+                self._seen.topics = now
                 return False
 
     def wake(self) -> None:

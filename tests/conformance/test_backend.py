@@ -371,11 +371,17 @@ class TestWaiting:
         assert backend.wait({T0: 0, T1: 0}, 30.0) is True
         thread.join()
 
-    def test_a_new_topic_ends_the_wait(self, backend):
+    def test_a_new_topic_ends_the_wait_also_when_it_came_since_the_last_one(self, backend):
+        assert backend.wait({T0: 0}, 0.0) is False
+        backend.create_topic("before")
+        assert backend.wait({T0: 0}, 30.0) is True
+        assert backend.wait({T0: 0}, 0.0) is False
         thread = threading.Timer(0.05, lambda: backend.create_topic("new"))
         thread.start()
         assert backend.wait({T0: 0}, 30.0) is True
         thread.join()
+        backend.add_partitions("new", 3)
+        assert backend.wait({T0: 0}, 30.0) is True
 
     def test_wake_ends_the_wait_also_when_it_came_first(self, backend):
         backend.wake()
@@ -385,6 +391,19 @@ class TestWaiting:
         thread.start()
         assert backend.wait({T0: 0}, 30.0) is True
         thread.join()
+
+    def test_wake_ends_the_wait_of_each_thread(self, backend):
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(backend.wait({T0: 0}, 30.0)))
+            for _ in range(3)
+        ]
+        backend.wake()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [True] * 3
 
     def test_a_new_member_ends_the_wait_of_who_has_to_give_way(self, backend):
         first = backend.join("g", {"t": 2})

@@ -1,5 +1,6 @@
 """A `Backend` over a log in memory."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ class MemoryBackend:
         self._members: list[MemoryMembership] = []
         self._producers: list[MemoryTransactions] = []
         self._closed = False
-        self._seen_wakes = 0
+        self._seen = threading.local()
 
     @property
     def url(self) -> str:
@@ -193,7 +194,10 @@ class MemoryBackend:
         isolation: Isolation = "read_committed",
     ) -> bool:
         partitions = [(self.log.partition(tp), at) for tp, at in positions.items()]
-        topics = self.log.topics
+        # By thread, as all that was told since it waited before counts: between two waits it looks
+        # at what there is, and something may come right behind that.
+        wakes = getattr(self._seen, "wakes", 0)
+        topics = getattr(self._seen, "topics", self.log.topics)
 
         def ready() -> bool:
             for partition, at in partitions:
@@ -201,14 +205,14 @@ class MemoryBackend:
                 if end > at or (end < at and at > partition.end):
                     return True
             return (
-                self.log.wakes != self._seen_wakes
+                self.log.wakes != wakes
                 or self.log.topics is not topics
                 or any(member.changed() for member in self._members)
             )
 
         with self.log.changed:
             found = self.log.changed.wait_for(ready, timeout)
-            self._seen_wakes = self.log.wakes
+            self._seen.wakes, self._seen.topics = self.log.wakes, self.log.topics
         return found
 
     def wake(self) -> None:
