@@ -6,6 +6,7 @@ partitioned table belong to one sub-topology, because each of its partitions is 
 that would make a circle, a tree is cut before a step as well (see `circles`).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from streamkit.dsl.circles import steps_to_cut_off
@@ -14,15 +15,18 @@ from streamkit.dsl.nodes.in_order import (
     InOrder,
     chooses,
     comes_as_read,
+    comes_in_order,
     comes_mixed,
     goes_by_order,
     goes_by_time,
+    is_asked_for,
     is_of_one,
 )
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, all_before, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.nodes.steps import By, Filter
+from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin
 from streamkit.dsl.nodes.tables import TableNode, name_of
 from streamkit.dsl.topology import Output, Store, SubTopology, Topology
 from streamkit.errors import TopologyError
@@ -31,6 +35,7 @@ from streamkit.serde import Serde, Untyped, type_name, without_none
 
 def build(app: str, nodes: tuple[Node, ...], tables: tuple[TableSource, ...]) -> Topology:
     """Cut an app's nodes into sub-topologies. Raises TopologyError."""
+    _check_orders(nodes)
     trees = _trees(nodes, _hand_overs(app, nodes))
     groups = _together([tree for tree in trees if len(tree) > 1])
     owner = {  # which sub-topology writes a repartition topic
@@ -62,20 +67,42 @@ def _children_of(node: Node, nodes: tuple[Node, ...]) -> list[Node]:
     return [n for n in nodes if n.above is node]
 
 
-def _feeds_keyed(by: By, nodes: tuple[Node, ...]) -> bool:
+def _keyed_behind(by: By, nodes: tuple[Node, ...]) -> Iterator[Node]:
+    """The first nodes on each way from it that depend on its keys."""
     pending = _children_of(by, nodes)
     while pending:
         node = pending.pop()
         if node.is_keyed:
-            return True
-        if not isinstance(node, By):  # a later By gives another key again
+            yield node
+        elif not isinstance(node, By):  # a later By gives another key again
             pending += _children_of(node, nodes)
-    return False
+
+
+def _check_orders(nodes: tuple[Node, ...]) -> None:
+    """Raises TopologyError when events are to be in an order that nothing would go by."""
+    for by in nodes:
+        if not isinstance(by, By) or not by.in_order:
+            continue
+        keyed = list(_keyed_behind(by, nodes))
+        where = f"by {by.function.described}: in_order=True"
+        if not keyed:
+            raise TopologyError(
+                f"{where} has no effect, as nothing behind it keeps anything (a State, a fold, a "
+                "window, a table): events go on as they come, and no task has all of a key. Leave "
+                "it out"
+            )
+        if all(isinstance(node, StreamJoin | RightSide) for node in keyed):
+            name = keyed[0].name
+            raise TopologyError(
+                f"{where} would not reach behind {name!r}, where two streams meet: pairs come as "
+                "the second of the two does. Leave it out here; who needs the pairs in order says "
+                ".by(..., in_order=True) behind the join"
+            )
 
 
 def _hand_overs(app: str, nodes: tuple[Node, ...]) -> dict[Node, Repartition]:
     """Where trees are cut: after each By of it, and before each other step of it."""
-    cut = {by for by in nodes if isinstance(by, By) and _feeds_keyed(by, nodes)}
+    cut = {by for by in nodes if isinstance(by, By) and any(_keyed_behind(by, nodes))}
     found: dict[Node, Repartition] = {}
     placed, drawn = _placed(nodes), drawn_behind(nodes)
 
@@ -112,6 +139,7 @@ def _placed(nodes: tuple[Node, ...]) -> set[Node]:
         # In the order of the left events it gives what it does: who keeps something may go by that.
         if any(node.stores() and join in all_before(node) for node in nodes):
             ends.append(join)
+    ends += filter(is_asked_for, nodes)
     found = set(ends)
     for end in ends:
         node = end.above
@@ -162,7 +190,11 @@ def _trees(nodes: tuple[Node, ...], hand_overs: dict[Node, Repartition]) -> list
     trees = [tree(node, given_to(node)) for node in nodes if isinstance(node, StreamSource)]
     for node, written in hand_overs.items():
         source = StreamSource(written.topic, written.key, written.value)
-        trees.append(tree(source, given_to(node) if isinstance(node, By) else [node]))
+        grown = tree(source, given_to(node) if isinstance(node, By) else [node])
+        if is_asked_for(node):
+            held = InOrder(written.parent, node, asked=True)
+            grown = {source: (held,), held: grown.pop(source), **grown}
+        trees.append(grown)
     return trees
 
 
@@ -249,7 +281,11 @@ def _put_in_order(streams: list[StreamSource], children: _Tree) -> None:
     """
     alone = len(streams) == 1
     timed = [step for step in map(goes_by_time, children) if step is not None]
-    steps = [step for step in timed if not (alone and comes_as_read(step, children))]
+    steps = [
+        step
+        for step in timed
+        if not (alone and comes_as_read(step, children)) and not comes_in_order(step, children)
+    ]
     folds = [fold for fold in map(goes_by_order, children) if fold is not None]
     steps += [fold for fold in folds if comes_mixed(fold, children)]
     for step in steps:

@@ -92,7 +92,12 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
         return Table(self._graph, self._graph.add(node))
 
     def by(
-        self, key: str | Callable[[V], Any], *, type_: Any = None, name: str | None = None
+        self,
+        key: str | Callable[[V], Any],
+        *,
+        type_: Any = None,
+        name: str | None = None,
+        in_order: bool = False,
     ) -> "Stream[V]":
         """The same events under another key: a field's name, or a function.
 
@@ -102,6 +107,11 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
 
         `type_` is the key's type where no annotation tells it (a lambda, a field of a dict): str
         unless given.
+
+        What follows is given events of several partitions as they come, mixed in another way in
+        every run. With `in_order` it is given them in order of event time, those of one time by
+        their partitions and offsets, each once the watermark has passed it: what it makes of them
+        is the same in every run, and as late as the watermark.
         """
         fn, key_serde = self._keyed(key, "by", type_)
         label = name or f"{self.name}-by-{fn.name}"
@@ -114,13 +124,19 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
                         f"by {key!r} on {self.name!r} was asked for before with keys of another "
                         "type; say the same type_=, or give this one another name="
                     )
+                if node.in_order != in_order:
+                    raise TopologyError(
+                        f"by {key!r} on {self.name!r} was asked for before "
+                        f"{'without' if in_order else 'with'} in_order=True; say the same, or give "
+                        "this one another name="
+                    )
                 return Stream(self._graph, node, node.key, self._value, key)
         if name is None and fn.name == "<lambda>":
             raise TopologyError(
                 f"by {fn.described}: a lambda has no name to call a topic by; add name=, "
                 "or use a field's name or a function"
             )
-        node = self._graph.add(By(self._node, fn, key_serde, label))
+        node = self._graph.add(By(self._node, fn, key_serde, label, in_order))
         return Stream(
             self._graph, node, key_serde, self._value, key if isinstance(key, str) else None
         )

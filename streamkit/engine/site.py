@@ -252,7 +252,8 @@ class Site:
         held = self._held(node)
         if held is not None and held.is_held:
             return True
-        waiting = {each.step for order, each in self.ordered if order.waits}
+        others = (pair for pair in self.ordered if pair[1] is not node)
+        waiting = {each.step for order, each in others if order.waits}
         return bool(waiting) and any(one in waiting for one in all_before(node))
 
     def _held(self, node: Node) -> Held | None:

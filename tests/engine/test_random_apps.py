@@ -51,7 +51,7 @@ from window_model import BEFORE_ALL
 
 from streamkit import App
 from streamkit.backends.base import Batch
-from streamkit.dsl.nodes.in_order import InOrder
+from streamkit.dsl.nodes.in_order import InOrder, comes_in_order
 from streamkit.dsl.nodes.stream_joins import Within
 from streamkit.dsl.topology import Topology
 from streamkit.engine.headers import WATERMARK
@@ -95,8 +95,9 @@ def expected(
                     item = sent.value
                     events.append(Event(sent.key, item.n, item.k, sent.time, frontier))
         sources.append(events)
-    nodes = [node for sub in topology.subtopologies for node in sub.nodes]
-    ordered = [node.step.name for node in nodes if isinstance(node, InOrder)]
+    nodes = [(node, sub.children) for sub in topology.subtopologies for node in sub.nodes]
+    ordered = [node.step.name for node, _ in nodes if isinstance(node, InOrder)]
+    ordered += [node.name for node, all_ in nodes if comes_in_order(node, all_)]
     return Model(spec, sources, table, partitions, cut_off(topology), ordered).found
 
 

@@ -207,6 +207,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         ops += ["async", "async", "batch", "workers", *["batched"] * wild]
         ops += ["table", "left_table"]
         ops += ["async", "batch", *["window"] * 4] * (mixed and stream.keyed)
+        ops += ["in_order"] * 2 * (stream.told and stream.placed and not stream.made)
         others = []
         if stream.keyed:
             ops += ["window"] * 4 + ["table", "left_table", "left_table"]
@@ -218,6 +219,10 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             if known and (stream.ordered or stream.told):
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
+        if op == "in_order":  # and something that it is for
+            streams.append(replace(stream, keyed=True, raw=False, ordered=True))
+            steps.append(Step("by", on, kind="in order"))
+            on, stream, op = len(streams) - 1, streams[-1], "sum"
         allowed = [fails for fails in MAY_FAIL.get(op, ()) if stream.ordered or fails.then != "key"]
         fails = draw(st.sampled_from([None, *allowed])) if allowed else None
         made, step = stream, Step(op, on, fails=fails)
@@ -496,7 +501,7 @@ def _declare(
             call = elsewhere if fails is None else elsewhere_or_not
             return stream.process(name=name, workers=2, on_error=on_error)(call)
         case "by":
-            return stream.by("k", name=name)
+            return stream.by("k", name=name, in_order=step.kind == "in order")
         case "sum":
 
             @stream.process(name=name, on_error=on_error)

@@ -101,7 +101,10 @@ class Model:
                 return [event for event in events if kept(event.n)]
             case "by":
                 self.delays[-1] = 0
-                return [replace(event, key=event.k) for event in _handed_over(events, delay)]
+                made = [replace(event, key=event.k) for event in _handed_over(events, delay)]
+                if step.kind == "in order":
+                    made.sort(key=lambda event: max(event.time, event.frontier))
+                return made
             case "sum":
                 sums: Counter[str | None] = Counter()
                 made = []

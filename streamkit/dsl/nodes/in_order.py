@@ -1,17 +1,17 @@
 """Where steps that do something as time passes are given their events in order of time, and what
 tells that order."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
-from streamkit.dsl.nodes.node import Node, StreamNode
+from streamkit.dsl.nodes.node import Node, StreamNode, all_before
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
-from streamkit.dsl.nodes.stream_joins import AsOf, StreamJoin, Within
+from streamkit.dsl.nodes.stream_joins import AsOf, RightSide, StreamJoin, Within
 from streamkit.dsl.nodes.timers import OnTimer
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow
 from streamkit.dsl.nodes.windows import WindowFold
@@ -22,11 +22,15 @@ from streamkit.serde import Serde, serde_for
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InOrder(StreamNode):
-    """Keeps the events of `parent` until time has passed them, and gives them to `step` in order of
-    time. It stands before steps that go by time between events if these come otherwise."""
+    """Keeps the events of `parent` until time has passed them, and gives them on in order of time.
+
+    It stands before a `step` that goes by time between events, or by their order, if these come
+    otherwise; or, `asked` for by a `By`, before all that follows this `step`, or begins with it.
+    """
 
     parent: StreamNode
-    step: Process | WindowFold
+    step: Node
+    asked: bool = False
 
     @property
     def name(self) -> str:
@@ -77,21 +81,60 @@ def goes_by_order(node: Node) -> WindowFold | None:
     return node if is_one else None  # type: ignore[return-value]
 
 
-def comes_mixed(node: Node, nodes: Collection[Any]) -> bool:
+Children: TypeAlias = Mapping[Any, tuple[Any, ...]]
+"""The nodes of a task, and which are given the events of each."""
+
+
+def is_asked_for(node: Node) -> bool:
+    """Whether somebody wants what a `By` gives, or what is cut off behind one, in order of time.
+
+    That goes as far as streams meet: pairs come as the second of the two does.
+    """
+    if isinstance(node, By):
+        return node.in_order
+    if isinstance(node, RightSide) or node.also_after():
+        return False
+    return node.above is not None and is_asked_for(node.above)
+
+
+def comes_as_asked(node: Node, children: Children) -> bool:
+    """Whether a node is the first that is given events in order of time as it was asked for."""
+    ordered = (one for one in children if isinstance(one, InOrder) and one.asked)
+    return any(node in children[one] for one in ordered)
+
+
+def comes_mixed(node: Node, children: Children) -> bool:
     """Whether a node among these is given events that were handed over, in whatever order others
     came between them."""
+    if comes_as_asked(node, children):
+        return False
     for above in (node.above, *node.also_after()):
         if above is None:
             continue
-        if above not in nodes:
+        if above not in children or (above.also_after() and _meets_ordered(above, children)):
             return True
         # What comes of time comes in order of time.
         in_order = isinstance(above, OnTimer) or (
             isinstance(above, WindowFold) and above.emit == "final"
         )
-        if not in_order and comes_mixed(above, nodes):
+        if not in_order and comes_mixed(above, children):
             return True
     return False
+
+
+def _meets_ordered(node: Node, children: Children) -> bool:
+    """Whether one of the streams that meet in a node waits for its turn: the others do not."""
+    return any(comes_as_asked(one, children) for one in (node, *all_before(node)))
+
+
+def comes_in_order(node: Node, children: Children) -> bool:
+    """Whether a node is given events in order of time as it was asked for, and time with them."""
+    while not comes_as_asked(node, children):
+        above = node.above
+        if above not in children or not isinstance(above, _SAME_TIME):
+            return False
+        node = above
+    return True
 
 
 def comes_as_read(node: StreamNode, nodes: Collection[Any]) -> bool:

@@ -67,12 +67,16 @@ class Filter(StreamNode):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class By(StreamNode):
-    """Gives events another key. `name` names the repartition topic where one is needed."""
+    """Gives events another key. `name` names the repartition topic where one is needed.
+
+    `in_order`: all that follows there is given them in order of time.
+    """
 
     parent: StreamNode
     function: Function
     key: Serde
     name: str
+    in_order: bool = False
 
     @property
     def is_timeless(self) -> bool:

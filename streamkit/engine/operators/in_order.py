@@ -11,13 +11,22 @@ are the same, or there are none, that in which they are given here.
 from collections.abc import Callable
 from typing import Any
 
-from streamkit.dsl.nodes.in_order import InOrder, bears_its_place, goes_by_order, place_of
+from streamkit.dsl.nodes.in_order import (
+    InOrder,
+    bears_its_place,
+    goes_by_order,
+    goes_by_time,
+    place_of,
+)
+from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.steps import Process
-from streamkit.dsl.nodes.waiting import WaitingRow
+from streamkit.dsl.nodes.stream_joins import RightSide
+from streamkit.dsl.nodes.waiting import Waiting, WaitingRow
+from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Sliding
-from streamkit.engine.hot.moment import NEVER
+from streamkit.engine.hot.moment import FOREVER, NEVER
 from streamkit.engine.hot.steps import Forward
-from streamkit.engine.node_time import StillOpen
+from streamkit.engine.node_time import StillOpen, Timed
 from streamkit.engine.operators.timers import timers_of
 from streamkit.engine.operators.window_rows import ordered, time_of
 from streamkit.engine.site import Site
@@ -40,6 +49,8 @@ def build(node: InOrder, key: Serde, site: Site) -> Forward:
 def _acting(node: InOrder, site: Site) -> Callable[[int], bool]:
     """What the step does when time comes to a moment, before it is given an event that came then;
     False when others wait for their turn before all is done."""
+    if node.asked:
+        return _AllBehind(node, site).advance
     if isinstance(node.step, Process):
         timers = timers_of(node.step, site)
         assert timers is not None, "or its events would not be kept"
@@ -48,13 +59,61 @@ def _acting(node: InOrder, site: Site) -> Callable[[int], bool]:
         return lambda came: True  # what it gives is due once all have been given
     (windows,) = (timed for timed, one in site.timed if one is node.step)
 
+    time = site.time(node)
+
     def advance(came: int) -> bool:
         due = windows.due
         if due is not None and due <= came:
+            if came <= time.closed:
+                _close(windows)
             windows.advance()
         return not site.cursor.rung
 
     return advance
+
+
+class _AllBehind:
+    """All that acts as time passes behind a node that gives events in order: to it time comes with
+    them. Not behind what has an order of its own: what waits, and other streams."""
+
+    def __init__(self, node: InOrder, site: Site) -> None:
+        behind: set[Node] = set()
+        after = list(site.following(node))
+        while after:
+            one = after.pop()
+            if not isinstance(one, Waiting | RightSide | InOrder) and not one.also_after():
+                behind.add(one)
+                after += site.following(one)
+        self._timed = [(timed, one) for timed, one in site.timed if one in behind]
+        self._time = site.time(node)
+        self._clock, self._cursor = site.clock, site.cursor
+
+    def advance(self, came: int) -> bool:
+        """Have them do what is due by now."""
+        clock = self._clock
+        if clock.watermark < clock.due:
+            return True
+        is_silence = came <= self._time.closed
+        for timed, node in self._timed:
+            if is_silence and goes_by_time(node) is None:
+                continue  # what is complete only time tells, and not the clock on the wall
+            due = timed.due
+            if due is not None and due <= timed.time.watermark:
+                if is_silence and isinstance(node, WindowFold):
+                    _close(timed)
+                timed.advance()
+                if self._cursor.rung:
+                    return False
+        clock.due = FOREVER  # of others it is seen anew when all has been given
+        for timed, _ in self._timed:
+            if (due := timed.due) is not None:
+                timed.time.wake(due)
+        return True
+
+
+def _close(timed: Timed) -> None:
+    """Have what the clock on the wall closes stay closed, when it has time go on by itself."""
+    timed.time.closed = max(timed.time.closed, timed.time.watermark)
 
 
 class EventsInOrder:
@@ -80,6 +139,9 @@ class EventsInOrder:
         self._before = before
         self._placed = bears_its_place(place_of(node, site.nodes))
         self._keyed = node.step.is_keyed
+        if node.asked:  # and nothing behind it could take an event without a key, or let it go
+            after = site.following(node)
+            self._keyed = all(one.is_keyed and one.on_error is None for one in after)
         self._missed_at: Callable[[int], int] | None = None
         """Of windows that go by the order of what is in them; of sliding ones all is in some."""
         fold = goes_by_order(node.step)
