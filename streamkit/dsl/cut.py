@@ -84,7 +84,7 @@ def _check_orders(nodes: tuple[Node, ...]) -> None:
         if not isinstance(by, By) or not by.in_order:
             continue
         keyed = list(_keyed_behind(by, nodes))
-        where = f"by {by.function.described}: in_order=True"
+        where = f"{by.name!r}: in_order=True"
         if not keyed:
             raise TopologyError(
                 f"{where} has no effect, as nothing behind it keeps anything (a State, a fold, a "

@@ -4,6 +4,8 @@ import pytest
 from msgspec import Struct
 
 from streamkit.app import App
+from streamkit.dsl.nodes.in_order import InOrder
+from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.topology import SubTopology, Topology
 from streamkit.errors import TopologyError
@@ -64,6 +66,37 @@ def test_the_side_that_keeps_its_key_is_handed_over_as_well() -> None:
         frozenset({"air-flights-by-dest-repartition", "air-pair-left-repartition"}): set(),
     }
     assert app.topology().layout({"flights": 3}).partitions["air-pair-left-repartition"] == 3
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_what_is_handed_over_once_more_is_put_in_order_again_if_it_was(in_order: bool) -> None:
+    app = App("air")
+    airports = app.table("airports", Airport)
+    ordered = app.stream("flights", Flight).by("dest", in_order=in_order)
+
+    def at(flight: Flight, airport: Airport) -> Flight:
+        return flight
+
+    ordered.join(airports, name="first")(at).count(to="counts", name="counts")
+    ordered.count(name="direct")
+    ordered.by("origin").join(airports, name="second")(at)
+    topology = app.topology()
+    check_no_circle(topology)
+    assert "air-first-events-repartition" in topology.internal
+    placed = [n.placed for s in topology.subtopologies for n in s.nodes if type(n) is Repartition]
+    assert sorted(placed) == [False, in_order, in_order]
+    after = {
+        held.name: [node.name for node in sub.children[held]]
+        for sub in topology.subtopologies
+        for held in sub.nodes
+        if isinstance(held, InOrder)
+    }
+    if not in_order:
+        assert after == {}
+        return
+    assert after.pop("first-held") == ["first"]
+    (others,) = after.values()
+    assert "direct" in others
 
 
 def test_so_is_a_right_side() -> None:

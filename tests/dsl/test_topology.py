@@ -92,6 +92,34 @@ def test_a_key_change_that_only_goes_to_a_topic_needs_no_repartition() -> None:
     assert app.topology().internal == ()
 
 
+def test_an_order_that_nothing_would_go_by_is_refused() -> None:
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    orders.by("customer", in_order=True).map(lambda order: order.amount).to("amounts")
+    with pytest.raises(
+        TopologyError, match=r"^'orders-by-customer': .* no effect, .*Leave it out$"
+    ):
+        app.topology()
+
+    app = App("shop")
+    orders = app.stream("orders", Order)
+    lefts, rights = (orders.by("customer", name=n, in_order=n == "one") for n in ("one", "two"))
+
+    def pair(order: Order, other: Order) -> Order:
+        return order
+
+    lefts.join(rights, within="5m", to="pairs")(pair)
+    with pytest.raises(TopologyError, match="not reach behind 'pair'"):
+        app.topology()
+    lefts.count(to="counts")
+    assert len(app.topology().subtopologies) == 2
+
+    with pytest.raises(TopologyError, match="before with in_order=True; say the same, or"):
+        orders.by("customer", name="one")
+    with pytest.raises(TopologyError, match="before without in_order=True; say the same, or"):
+        orders.by("customer", name="two", in_order=True)
+
+
 def test_two_windows_by_one_field_share_a_repartition_topic() -> None:
     app = App("shop")
     orders = app.stream("orders", Order)

@@ -1,8 +1,9 @@
 """What is drawn, and what is folded in order, depends on events, and not on when they were read, or
 between whom."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ from streamkit import (
     Timer,
     count,
     dlq,
+    every,
     first,
     hopping,
     last,
@@ -24,11 +26,13 @@ from streamkit import (
     sliding,
     tumbling,
 )
+from streamkit.dsl.nodes.in_order import InOrder
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.errors import TopologyError
 from streamkit.testing import TestRun
 
 PARTITIONS = 3
+BRIEF: State[int] = State(ttl="2ms")
 
 
 class Item(Struct):
@@ -318,6 +322,23 @@ def app_of(shape: Callable[[Any, Any], None]) -> App:
 
 def results(app: App, seed: int | None, together: int = 2) -> Counter[tuple[Any, ...]]:
     """Of what is sent at once, or, by a seed, mixed and with crashes; so many of one time."""
+    with ran(app, seed, together) as t:
+        topics = [topic for topic in ("out", "fired-out", "dead") if topic in t._backend.topics()]
+        return Counter(
+            (
+                topic,
+                r.key,
+                repr(r.value),
+                r.timestamp,
+                dict(r.headers).get("__streamkit.errors.root"),
+            )
+            for topic in topics
+            for r in t.topic(topic)
+        )
+
+
+@contextmanager
+def ran(app: App, seed: int | None, together: int) -> Iterator[TestRun]:
     dice = Random(seed)
     options: Any = {} if seed is None else {"members": 1 + seed % 3, "batch": 1 + seed}
     with TestRun(app.topology(), PARTITIONS, **options) as t:
@@ -338,18 +359,7 @@ def results(app: App, seed: int | None, together: int = 2) -> Counter[tuple[Any,
         t.finish(10_000)
         t.advance("1s")  # what came of that, and failed
         t.finish(10_001)
-        topics = [topic for topic in ("out", "fired-out", "dead") if topic in t._backend.topics()]
-        return Counter(
-            (
-                topic,
-                r.key,
-                repr(r.value),
-                r.timestamp,
-                dict(r.headers).get("__streamkit.errors.root"),
-            )
-            for topic in topics
-            for r in t.topic(topic)
-        )
+        yield t
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -375,6 +385,95 @@ def test_what_is_folded_is_the_same_however_events_were_mixed(
     for seed in (0, 4):
         again = results(app, seed, together=14)
         assert again == at_once, (again - at_once, at_once - again)
+
+
+def all_behind_one(a: Any, b: Any) -> None:
+    keyed = a.by("k", name="k", in_order=True)
+    keyed.reduce(name="folded", to="folded")(in_order)
+    keyed.window(hopping("4ms", "2ms", grace="3ms")).aggregate(
+        name="grows", emit="update", to="grows"
+    )(told)
+    keyed.window(session("2ms")).count(name="met", emit="update", to="met")
+    keyed.window(tumbling("4ms")).collect(50, "n", emit=every("3ms"), name="often", to="often")
+    windows = keyed.window(tumbling("4ms")).reduce(name="one", any_order=True)(in_order)
+    windows.reduce(name="of-windows", to="of-windows")(in_order)
+    keyed.filter(any_one).to_table(name="latest")
+    b.by("k", name="l", in_order=True).sum("n", name="added", to="added")
+
+    @keyed.filter(any_one).process(name="gathers", to="gathers")
+    def gathers(item: Item, context: Context, sofar: State[int], seen: State[int] = BRIEF) -> Item:
+        sofar.set((sofar.get(0) * 31 + item.n) % 999_983)
+        seen.set(seen.get(0) + 1)
+        context.timer(after="3ms")
+        return Item(sofar.get(0) * 100 + seen.get(0), str(sofar.get(0) % 4))
+
+    @gathers.on_timer(name="quiet", to="quiet")
+    def quiet(timer: Timer, sofar: State[int]) -> Item:
+        found = sofar.get(0)
+        sofar.delete()
+        return Item(found, timer.key)
+
+    gathers.by("k", name="anew", in_order=True).reduce(name="again", to="again")(in_order)
+
+
+def told(sofar: str | None, item: Item) -> str:
+    return f"{sofar} {item.n}"
+
+
+def test_all_that_was_asked_to_be_in_order_is_the_same_to_the_byte() -> None:
+    app = app_of(all_behind_one)
+    topics = app.topology().sinks
+    nodes = [node for sub in app.topology().subtopologies for node in sub.nodes]
+    held = [node.name for node in nodes if isinstance(node, InOrder)]
+    assert held == ["k-held", "l-held", "anew-held"]  # each once, whatever follows
+
+    def found(seed: int | None) -> dict[tuple[str, int], list[Any]]:
+        with ran(app, seed, together=3) as t:
+            there: dict[tuple[str, int], list[Any]] = defaultdict(list)
+            for topic in topics:
+                for r in t.topic(topic):
+                    at = topic, r.partition
+                    there[at].append((r.key, repr(r.value), r.timestamp, r.headers))
+            rows = {r.key: r.value for r in t.topic("r-latest-changelog")}
+            there["latest", -1] = sorted(rows.items())
+            return there
+
+    at_once = found(None)
+    written = {topic for topic, _ in at_once}
+    assert {"folded", "gathers", "grows", "met", "often", "of-windows", "quiet", "again"} <= written
+    for seed in (0, 4, 5):
+        again = found(seed)
+        assert again.keys() == at_once.keys()
+        for at, records in at_once.items():
+            assert again[at] == records, at
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_after_silence_what_had_its_turn_is_complete_only_if_it_was_given_as_complete(
+    asked: bool,
+) -> None:
+    app = App("r")
+    items = app.stream("a", Item, out_of_order="100ms").by("k", name="k", in_order=asked)
+    items.window(tumbling("10ms")).collect(9, "n", emit=every("5ms"), name="often", to="often")
+    items.window(tumbling("10ms")).collect(9, "n", name="final", to="final")
+    items.process(name="seen", to="seen")(with_state)
+    with app.test(partitions=1) as t:
+        for time in (3, 1, 12, 50):
+            t.send("a", Item(time, "x"), timestamp=time)
+        t.run()
+        assert len(t.topic("seen")) == (0 if asked else 4)
+        assert not t.topic("often")
+        t.advance("20s")
+        assert t.values("often") == [[1, 3], [12]]
+        assert not t.topic("final")  # that event time tells
+        if asked:
+            assert [item.n for item in t.values("seen")] == [1, 3, 12, 50]
+        t.send("a", Item(4, "x"), timestamp=4)
+        t.run()
+        t.finish()
+        assert [item.n for item in t.values("r-often-late")] == [4]
+        assert t.values("often") == [[1, 3], [12], [50]]
+        assert t.values("final") == [[1, 3, 4], [12], [50]]
 
 
 def test_who_draws_nothing_hands_over_nothing_for_it() -> None:

@@ -64,7 +64,15 @@ def to_the_end(app, log, *, accept=False):
 
 
 def windowed(
-    window=None, *, by="customer", name=None, emit="final", type_=Sum, app="shop", any_order=True
+    window=None,
+    *,
+    by="customer",
+    name=None,
+    emit="final",
+    type_=Sum,
+    app="shop",
+    any_order=True,
+    in_order=False,
 ):
     app = App(app)
     window = window or tumbling("5m", grace="1m")
@@ -73,7 +81,7 @@ def windowed(
         return type_((total.total if total else 0.0) + order.amount)
 
     spent.__annotations__ |= {"total": type_ | None, "return": type_}
-    stream = app.stream("orders", Order).by(by).window(window)
+    stream = app.stream("orders", Order).by(by, in_order=in_order).window(window)
     stream.aggregate(to="spent", emit=emit, any_order=any_order, name=name)(spent)
     return app
 
@@ -129,8 +137,16 @@ def test_the_same_code_changes_nothing_and_is_noted_once(log):
     assert noted.stores["spent"].keyed_by == "customer"
 
 
-def test_code_that_takes_events_in_any_order_leaves_those_that_wait_for_their_turn(log):
-    to_the_end(windowed(any_order=False), log)
+@pytest.mark.parametrize(
+    ("options", "held"),
+    [({"any_order": False}, "spent-held"), ({"in_order": True}, "orders-by-customer-held")],
+)
+def test_code_that_takes_events_in_any_order_leaves_those_that_wait_for_their_turn(
+    log, options, held
+):
+    app = windowed(**options)
+    to_the_end(app, log)
+    assert said(app, log)[0] == Risk.NONE
     found = plan(windowed().topology(), log)
     assert [
         (change.what, change.subject, change.advice)
@@ -139,10 +155,19 @@ def test_code_that_takes_events_in_any_order_leaves_those_that_wait_for_their_tu
     ] == [
         (
             "orphaned",
-            "spent-held",
+            held,
             "events wait there for their turn: let the code before it come to it, or to the end: "
             "streamkit run --until-end --finish",
         )
+    ]
+
+
+def test_events_that_are_asked_for_in_order_are_a_new_store(log):
+    to_the_end(windowed(), log)
+    found = plan(windowed(in_order=True).topology(), log)
+    assert [(one.what, one.subject, one.risk) for one in found.changes] == [
+        ("new", "orders-by-customer-held", Risk.SAFE),
+        ("kept", "spent", Risk.NONE),
     ]
 
 
