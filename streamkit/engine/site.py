@@ -22,7 +22,7 @@ from streamkit.engine.letters import Letter
 from streamkit.engine.node_time import Timed
 from streamkit.engine.outlets import Outlets
 from streamkit.engine.rows import Rows
-from streamkit.engine.state.expiring import new_store
+from streamkit.engine.state.expiring import ExpiringStore, new_store
 from streamkit.engine.state.store import Store
 from streamkit.engine.tables import (
     AheadRows,
@@ -151,6 +151,8 @@ class Site:
         }
         for one in sub.stores:
             self._stores[one.name].keeper = one.keeper
+            if isinstance(store := self._stores[one.name], ExpiringStore):
+                store.passed = self.passed
         self.stores |= self._stores
         self.calls = Calls(cursor, self._stores, outlets.send, self.marked)
         self.send = outlets.send
@@ -284,6 +286,12 @@ class Site:
         here = self.own
         reached = self.clock.watermark
         return reached if here is None else max(reached, stamp - here.out_of_order)
+
+    def passed(self) -> int:
+        """How far time has come for all events, with those whose turn has come, and which others
+        had theirs before."""
+        turns = (order.due for order, _ in self.ordered)
+        return min([self.clock.watermark, *(due - 1 for due in turns if due is not None)])
 
     def on_time(self, node: Node, timed: Timed) -> None:
         """Have an operator act as time passes; those of earlier nodes act first.

@@ -27,6 +27,7 @@ from streamkit.engine.finishing import Finishing
 from streamkit.testing import TestRun
 
 KEYS = "abcde"
+BRIEF: State[int] = State(ttl="3s")
 
 
 class Order(Struct):
@@ -86,6 +87,15 @@ def wide(stream: Stream[Any], kind: str) -> Stream[Any]:
                 return [timer.timestamp]
 
             return remind
+        case "expiring":
+            keyed = stream.by(lambda order: KEYS[order.n % 2], name="two", in_order=True)
+
+            @keyed.process(name="counted")
+            def counted(order: Order, seen: State[int] = BRIEF) -> list[int]:
+                seen.set(seen.get(0) + 1)
+                return [order.n, seen.get(0)]
+
+            return counted
         case "batch":
             return stream.process(batch=7, within="10s", name="pairs")(twice)
         case "batches":
@@ -124,7 +134,7 @@ def app_of(kind: str, slow: Slow) -> App:
 
     def drawn(context: Context) -> UUID:
         # What was handed over lies elsewhere each time.
-        return UUID(int=1) if kind == "timers" else context.uuid()
+        return UUID(int=1) if kind in ("timers", "expiring") else context.uuid()
 
     much = wide(orders, kind)
 
@@ -213,7 +223,7 @@ def by_key(records: list[Any]) -> dict[Any, list[Any]]:
     "kind",
     [
         "tumbling", "updates", "idle", "sliding", "sliding changes", "sessions", "session changes",
-        "interval", "as of", "timers", "batch", "batches", "async batch", "many",
+        "interval", "as of", "timers", "expiring", "batch", "batches", "async batch", "many",
     ],
 )  # fmt: skip
 def test_nothing_is_to_be_seen_of_turns_that_others_had_in_the_middle(kind: str) -> None:

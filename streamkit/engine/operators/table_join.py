@@ -92,7 +92,7 @@ def build(node: Join, key: Serde, site: Site) -> Forward:
 def _as_of(node: Join, history: int, rows: TableRows, site: Site) -> Callable[[bytes, int], Any]:
     """To be called with a key and an event's time: the row that was there then."""
     time, cursor = site.time(node), site.cursor
-    rows.keep(lambda: time.watermark - history)
+    rows.keep(lambda: min(time.watermark, site.passed()) - history)
 
     def look_back(key: bytes, stamp: int) -> Any:
         if stamp < 0:

@@ -1,6 +1,6 @@
 """A store that forgets what was not written for some time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from streamkit.engine.rows import Rows
@@ -38,6 +38,8 @@ class ExpiringStore(Store):
         super().__init__(changelog, serde, cursor)
         self.ttl = ttl
         self._clock = clock
+        self.passed: Callable[[], int] = lambda: clock.watermark
+        """How far time has come for all that may still ask."""
         self._next: bytes | None = None  # where the look through the backing goes on
         self._look_again = -(1 << 62)  # the watermark at which the next one begins
 
@@ -75,7 +77,7 @@ class ExpiringStore(Store):
 
     def _expire(self, limit: int) -> None:
         gone: list[tuple[bytes, int]] = []
-        now = self._clock.watermark
+        now = self.passed()
         for key, (stamp, _) in self._young.items():
             if stamp + self.ttl > now or len(gone) == limit:
                 break
@@ -85,7 +87,7 @@ class ExpiringStore(Store):
 
     def _expire_behind(self, limit: int) -> None:
         assert self._backing is not None
-        now = self._clock.watermark
+        now = self.passed()
         if self._next is None:
             if now < self._look_again:
                 return
