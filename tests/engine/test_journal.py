@@ -382,6 +382,18 @@ def test_what_is_too_far_ahead_moves_no_time_and_is_kept_beside_with_the_reason(
     assert _replayed(log, Random(1)).written == log.written
 
 
+def test_what_is_too_far_ahead_is_found_in_what_a_log_gives() -> None:
+    app = App("j")
+    app.stream("left", int, max_ahead="1s").to("out")
+    with app.test(1) as t:
+        ahead = t.clock.now() + 1001
+        for number, time in enumerate((0, ahead, 1, ahead, 2)):
+            t.send("left", number, key="a", timestamp=time)
+        t.run()
+        assert t.values("out") == [0, 2, 4]
+        assert [record.value for record in t.topic("j-left-ahead")] == [1, 3]
+
+
 def test_a_journal_of_other_inputs_is_refused_instead_of_waiting_for_ever() -> None:
     log = Log()
     _write(log, "left", (0, 5))

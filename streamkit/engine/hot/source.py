@@ -1,5 +1,6 @@
 """From columns of bytes to events: the loops that all of them go through."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
@@ -106,7 +107,8 @@ class Source:
                 cursor.frontier = None
                 continue
             if at > limit and horizon is not None and horizon.refuses(offset):
-                horizon.quarantine(columns, columns.offsets.index(offset, start), stamp)
+                row = bisect_left(columns.offsets, offset, start, stop)
+                horizon.quarantine(columns, row, stamp)
                 continue
             step.give(key, value, stamp, headers)
             if at > frontier.latest:
