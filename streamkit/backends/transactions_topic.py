@@ -206,7 +206,7 @@ class TransactionsTopic:
                 for number in range(topic.partitions)
             ]
         for number, partition in enumerate(self._partitions):
-            if partition.end().end_offset != self._positions[number]:
+            if not partition.ends_at(self._positions[number]):
                 self._positions[number] = self._read(partition, self._positions[number])
 
     def _read(self, partition: Partition, position: int) -> int:

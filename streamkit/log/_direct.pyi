@@ -30,14 +30,23 @@ class Direct:
         `syncs`: whether `sync` may do it, with the system's own fdatasync.
         """
 
-    def append(self, batch: Buffer) -> int | None:
+    def append(self, batch: Buffer, sequenced: bool = True) -> int | None:
         """Append one batch and wake who waits; its offset. None: nothing was done.
 
-        Raises what the codec's `check` does, and what `Quick.append` does when a write fails.
+        `sequenced` as in `Partition.append`. Raises what the codec's `check` does, and what
+        `Quick.append` does when a write fails.
         """
 
-    def sync(self, before: int) -> bool:
-        """Have everything before that offset on stable storage. False: that is not sure.
+    def append_commit(
+        self, producer_id: int, producer_epoch: int, coordinator_epoch: int | None, bumped: bool
+    ) -> bool:
+        """Append the marker that commits a transaction and wake who waits. False: nothing was done.
+
+        The arguments are those of `Partition.append_marker`. Raises what `append` does.
+        """
+
+    def sync(self, before: int = ...) -> bool:
+        """Have all before that offset, or all there is, on stable storage. False: it is not sure.
 
         Raises what `Syncer.sync` does when a sync fails.
         """

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""`Quick.append`, `Wake.notify` and `Syncer.sync` in C, for the case that nothing is special.
+"""Append, commit, wake and sync in C, for the case that nothing is special.
 
 Where many processes append on few processors, each finds the caches full of the others' things, and
 then an append takes as long as what it touches: code, frames, objects. So this calls the system
@@ -7,23 +7,28 @@ itself and writes into the mapped page, and of Python's objects it looks at thos
 what is open and what is configured. For that it knows the insides of its neighbours.
 
 Wherever something is not as it nearly always is (a lock that another has, a page that is dirty, a
-segment that is to end, an index entry that is due, a file that is not open) nothing is done, and
-the caller does it the other way. The order is that of `Appender`: dirty, bytes, publish, clean.
-No signal is heard in here, so that no interrupt comes between taking a lock and letting it go.
+segment that is to end, a producer that is not known, a file that is not open) nothing is done, and
+the caller does it the other way. The order is that of `Appender`: dirty, bytes, index entries,
+publish, clean. No signal is heard between taking a file's lock and letting it go, so that no
+interrupt comes there.
+
+What a producer's batch makes of the producers is for Python to say, in a draft made before the lock
+is taken: it counts if, with the lock, the log is found to end where it was made.
 """
 
 import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from streamkit.clock import SystemClock
 from streamkit.codec import check
 from streamkit.log.append import MAX_RELATIVE_OFFSET as _MAX_RELATIVE_OFFSET
+from streamkit.log.producer_state import Place
 from streamkit.log.retention import AHEAD as _AHEAD
-from streamkit.log.segment import LOG
+from streamkit.log.segment import INDEX, LOG, TIMEINDEX
 
 cdef extern from *:
     """
@@ -67,11 +72,20 @@ cdef extern from *:
     static int try_lock(int fd) { return flock(fd, LOCK_EX | LOCK_NB) == 0; }
     static void unlock(int fd) { flock(fd, LOCK_UN); }
 
-    static int64_t write_batch(
+    /* 0 when all of it was written, an errno, or -1 when a part of it was. */
+    static int written(int64_t count, int64_t size) {
+        return count == size ? 0 : count < 0 ? errno : -1;
+    }
+
+    static int write_batch(
         int fd, const uint8_t *first, const uint8_t *batch, int64_t size, int64_t position
     ) {
         struct iovec pieces[2] = {{(void *)first, 16}, {(void *)(batch + 16), size - 16}};
-        return pwritev(fd, pieces, 2, position);
+        return written(pwritev(fd, pieces, 2, position), size);
+    }
+
+    static int write_entry(int fd, const uint8_t *entry, int64_t size, int64_t position) {
+        return written(pwrite(fd, entry, size, position), size);
     }
     """
     uint64_t get64(const uint8_t *at) noexcept nogil
@@ -83,9 +97,10 @@ cdef extern from *:
     bint is_gone(int fd) noexcept nogil
     bint try_lock(int fd) noexcept nogil
     void unlock(int fd) noexcept nogil
-    int64_t write_batch(
+    int write_batch(
         int fd, const uint8_t *first, const uint8_t *batch, int64_t size, int64_t position
     ) noexcept nogil
+    int write_entry(int fd, const uint8_t *entry, int64_t size, int64_t position) noexcept nogil
     int fdatasync(int fd) noexcept nogil
     int64_t pwrite(int fd, const void *bytes, size_t size, int64_t position) noexcept nogil
     int errno
@@ -109,8 +124,12 @@ cdef enum:  # where what stands in the control block: see `control`
     SEGMENT_CREATED = 72
     MAX_TIMESTAMP = 80
     MAX_TIMESTAMP_OFFSET = 88
+    INDEXED_TIMESTAMP = 96
     INDEX_BYTES = 104
+    TIMEINDEX_BYTES = 112
     UNINDEXED_BYTES = 120
+    REWRITES = 136
+    PRODUCERS_END = 144
 
     SYNCED_BASE = 12
     SYNCED_POSITION = 20
@@ -127,7 +146,11 @@ cdef enum:  # where what stands in a batch: see codec/header.py
     PRODUCER_ID = 43
     COUNT = 57
     HEADER = 61  # bytes
-    OF_PRODUCERS = 0x30  # the attributes of `append.OF_PRODUCERS`
+    TRANSACTIONAL = 0x10  # attributes
+    CONTROL = 0x20
+
+    ENTRY = 8  # bytes of an index: see `index`
+    TIME_ENTRY = 12
 
 cdef int64_t MAX_RELATIVE_OFFSET = _MAX_RELATIVE_OFFSET
 cdef int64_t AHEAD = _AHEAD
@@ -179,7 +202,7 @@ cdef class Direct:
 
     cdef object _access, _appender, _segments, _syncer, _checks, _clock, _space, _wake, _notify
     cdef bint _system_time, _syncs
-    cdef object _name  # in the view's dict, of the segment that begins at …
+    cdef object _log, _index, _timeindex  # names in the view's dict, of the segment that begins at …
     cdef int64_t _base
     cdef uint8_t[END_BYTES + 4] _end  # the last ones that were seen whole, or stored
     cdef uint8_t[SYNCED_BYTES + 4] _synced
@@ -227,34 +250,69 @@ cdef class Direct:
 
     # Append.
 
-    def append(self, batch):
+    def append(self, batch, bint sequenced=True):
         cdef Py_buffer view
-        if self._index_is_due():
-            return None
+        cdef const uint8_t *start
+        cdef bint produced
         PyObject_GetBuffer(batch, &view, PyBUF_SIMPLE)
+        start = <const uint8_t *>view.buf
         try:
-            if len(batch) != view.len or not self._admitted(<const uint8_t *>view.buf, view.len):
+            if len(batch) != view.len or not self._admitted(start, view.len):
                 return None
-            check(batch)  # last: what is not for here is checked where it goes
-            offset = self._append(<const uint8_t *>view.buf, view.len)
+            produced = (
+                <int64_t>get64(start + PRODUCER_ID) != -1 or start[LOW_ATTRIBUTES] & TRANSACTIONAL
+            )
+            if produced and not self._is_followed():
+                return None
+            header = check(batch)  # last: what is not for here is checked where it goes
+            offset = self._append(start, view.len, header if produced else None, sequenced)
         finally:
             PyBuffer_Release(&view)
         if offset is not None:
-            if self._wake is None:
-                self._notify()
-            elif self._wake._sleepers:
-                self._wake.rouse()
+            self._tell()
         return offset
 
-    cdef bint _index_is_due(self) except -1:
-        """Asked again with the lock. With large batches it is so every time."""
+    def append_commit(self, producer_id, producer_epoch, coordinator_epoch, bumped):
+        cdef Py_buffer view
+        appending = self._access.appending
+        if not self._is_followed() or not appending.acquire(False):
+            return False
+        try:
+            found = self._appender.drafted_commit(
+                producer_id, producer_epoch, coordinator_epoch, bumped
+            )
+            if found is None:
+                return False
+            marker, draft = found
+            PyObject_GetBuffer(marker, &view, PyBUF_SIMPLE)
+            try:
+                offset = self._write(<const uint8_t *>view.buf, view.len, draft)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            appending.release()
+        if offset is None:
+            return False
+        self._tell()
+        return True
+
+    cdef object _tell(self):
+        """Who waits in other processes has been told."""
+        if self._wake is None:
+            self._notify()
+        elif self._wake._sleepers:
+            self._wake.rouse()
+
+    cdef bint _is_followed(self) except -1:
+        """Whether the producers are known as of the end. Asked again with the lock."""
         cdef uint8_t *page
         block = self._access.block
         if block is None:
-            return True
+            return False
         page = start_of(block.page) + END_AT
-        return <int64_t>get64(page + OTHER * (newest(page) & 1) + UNINDEXED_BYTES) > (
-            <int64_t>self._appender.config.index_interval_bytes
+        return (
+            <int64_t>get64(page + OTHER * (newest(page) & 1) + END_OFFSET)
+            == <int64_t>self._appender.producers.place.offset
         )
 
     cdef bint _admitted(self, const uint8_t *batch, int64_t size) except -1:
@@ -263,8 +321,7 @@ cdef class Direct:
         if (
             size < HEADER
             or <int64_t><int32_t>get32(batch + LENGTH) + 12 != size
-            or <int64_t>get64(batch + PRODUCER_ID) != -1
-            or batch[LOW_ATTRIBUTES] & OF_PRODUCERS
+            or batch[LOW_ATTRIBUTES] & CONTROL
             or get32(batch + COUNT) != get32(batch + LAST_OFFSET_DELTA) + 1
             or size > <int64_t>checks._most
             or checks._times_count
@@ -276,31 +333,45 @@ cdef class Direct:
         page = space._page
         return page is not None and page[FULL_AT] == 0
 
-    cdef object _append(self, const uint8_t *batch, int64_t size):
-        access = self._access
-        appending = access.appending
+    cdef object _append(self, const uint8_t *batch, int64_t size, object header, bint sequenced):
+        draft = None
+        appending = self._access.appending
         if not appending.acquire(False):
             return None
         try:
-            block = access.block
-            if block is None or not self._appender.tail_checked:
-                return None
-            return self._write(block, batch, size)
+            if header is not None:
+                draft = self._appender.drafted(header, sequenced)
+                if draft is None:
+                    return None
+            return self._write(batch, size, draft)
         finally:
             appending.release()
 
-    cdef object _write(self, object block, const uint8_t *batch, int64_t size):
-        """Write, publish, and touch the wake file. Needs `appending`."""
-        cdef int fd = block.file._fd, log_fd, wake_fd = -1, error
-        cdef uint8_t *page = start_of(block.page)
+    cdef object _write(self, const uint8_t *batch, int64_t size, object draft):
+        """Write, publish, and touch the wake file; the offset, or None. Needs `appending`.
+
+        `draft`: the producers then, if the log still ends at their `place`; None: it is of none.
+        """
+        cdef int fd, log_fd, index_fd = -1, timeindex_fd = -1, wake_fd = -1, failed
+        cdef uint8_t *page
         cdef uint8_t[END_BYTES + 4] end
         cdef uint8_t[STAMPED] stamped
-        cdef int64_t offset, last, position, base, unindexed, interval, age, written
-        cdef bint locked
+        cdef uint8_t[ENTRY] entry
+        cdef uint8_t[TIME_ENTRY] time_entry
+        cdef int64_t offset, last, position, base, unindexed, interval, age, stable = 0
+        cdef int64_t index_at = 0, timeindex_at = 0
+        cdef int64_t rewrites
+        cdef bint produced = draft is not None, locked
         appender = self._appender
+        block = self._access.block
+        if block is None or not appender.tail_checked:
+            return None
+        fd, page = block.file._fd, start_of(block.page)
         config = appender.config
         rolls = appender.rolls
         interval = <int64_t>config.index_interval_bytes
+        if produced:
+            stable = draft.stable_offset
         touched = None
         if self._wake is not None:
             touched = self._wake._file  # kept open by this
@@ -323,7 +394,6 @@ cdef class Direct:
             age = self._now() - <int64_t>get64(end + SEGMENT_CREATED)
             if (
                 position == 0
-                or unindexed > interval
                 # What `Appender.fitting` asks:
                 or size > <int64_t>config.segment_bytes - position
                 or rolls[0] is not config
@@ -334,9 +404,21 @@ cdef class Direct:
                 or last - base > MAX_RELATIVE_OFFSET
             ):
                 return None
-            if self._base != base or self._name is None:
-                self._name, self._base = (base, LOG), base
-            log = self._segments.current._open.get(self._name)
+            rewrites = <int64_t>get64(end + REWRITES)
+            if produced and (
+                appender.producers.place != Place(base, position, offset, rewrites)
+                or <int64_t>get64(end + PRODUCERS_END) < 0  # the first: see `Appender._write`
+            ):
+                return None
+            if self._base != base or self._log is None:
+                self._log, self._index, self._timeindex, self._base = (
+                    (base, LOG),
+                    (base, INDEX),
+                    (base, TIMEINDEX),
+                    base,
+                )
+            opened = self._segments.current._open
+            log = opened.get(self._log)
             if log is None:
                 return None
             log_fd = log._fd
@@ -346,7 +428,29 @@ cdef class Direct:
             if <int64_t>get64(batch + BATCH_MAX_TIMESTAMP) > <int64_t>get64(end + MAX_TIMESTAMP):
                 memcpy(end + MAX_TIMESTAMP, batch + BATCH_MAX_TIMESTAMP, 8)
                 put64(end + MAX_TIMESTAMP_OFFSET, last)
-            if <int64_t>get64(end + STABLE_OFFSET) == offset:
+            if unindexed > interval:  # as `Tally` does
+                index, timeindex = opened.get(self._index), opened.get(self._timeindex)
+                if index is None or timeindex is None:
+                    return None
+                index_fd, index_at = index._fd, <int64_t>get64(end + INDEX_BYTES)
+                put32(entry, <uint32_t>(last - base))
+                put32(entry + 4, <uint32_t>position)
+                put64(end + INDEX_BYTES, index_at + ENTRY)
+                if <int64_t>get64(end + MAX_TIMESTAMP) > <int64_t>get64(end + INDEXED_TIMESTAMP):
+                    timeindex_fd = timeindex._fd
+                    timeindex_at = <int64_t>get64(end + TIMEINDEX_BYTES)
+                    memcpy(time_entry, end + MAX_TIMESTAMP, 8)
+                    put32(
+                        time_entry + 8,
+                        <uint32_t>(<int64_t>get64(end + MAX_TIMESTAMP_OFFSET) - base),
+                    )
+                    memcpy(end + INDEXED_TIMESTAMP, end + MAX_TIMESTAMP, 8)
+                    put64(end + TIMEINDEX_BYTES, timeindex_at + TIME_ENTRY)
+                unindexed = 0
+            if produced:
+                put64(end + STABLE_OFFSET, stable)
+                put64(end + PRODUCERS_END, last + 1)
+            elif <int64_t>get64(end + STABLE_OFFSET) == offset:
                 put64(end + STABLE_OFFSET, last + 1)
             put64(end + END_OFFSET, last + 1)
             put64(end + END_POSITION, position + size)
@@ -354,20 +458,26 @@ cdef class Direct:
             with nogil:
                 page[DIRTY_AT] = 1
                 in_order()
-                written = write_batch(log_fd, stamped, batch, size, position)
-                error = errno
-                if written == size:
+                failed = write_batch(log_fd, stamped, batch, size, position)
+                if not failed and index_fd >= 0:
+                    failed = write_entry(index_fd, entry, ENTRY, index_at)
+                if not failed and timeindex_fd >= 0:
+                    failed = write_entry(timeindex_fd, time_entry, TIME_ENTRY, timeindex_at)
+                if not failed:
                     publish(page + END_AT, end, END_BYTES)
                     page[DIRTY_AT] = 0
                     unlock(fd)
                     if wake_fd >= 0:
                         pwrite(wake_fd, b"\n", 1, 0)  # where it fails, polling finds what is there
-            if written == size:
+            if not failed:
                 locked = False
                 memcpy(self._end, end, END_BYTES + 4)
+                if produced:
+                    after = Place(base, position + size, last + 1, rewrites)
+                    appender.producers.adopt_at(draft, after)
                 return offset
-            if written < 0 and error != EINTR:
-                appender.take_back(block, block.end(), OSError(error, os.strerror(error)))
+            if failed > 0 and failed != EINTR:
+                appender.take_back(block, block.end(), OSError(failed, os.strerror(failed)))
             return None  # it stays dirty: what was written is taken back, and the rest tried there
         finally:
             if locked:
@@ -382,7 +492,7 @@ cdef class Direct:
 
     # Sync.
 
-    def sync(self, int64_t before):
+    def sync(self, int64_t before=INT64_MAX):
         block, syncer = self._access.block, self._syncer
         if not self._syncs or block is None:
             return False
@@ -401,20 +511,21 @@ cdef class Direct:
         cdef uint8_t *page = start_of(block.page)
         cdef uint8_t[END_BYTES + 4] end
         cdef uint8_t[SYNCED_BYTES + 4] synced
-        cdef int64_t base
+        cdef int64_t base, offset
         cdef bint locked = try_lock(fd)
         if not locked:
             return False
         try:
             if page[ERRNO_AT] or not copied(synced, page + SYNCED_AT, SYNCED_BYTES, self._synced):
                 return False
-            if <int64_t>get64(synced + SYNCED_OFFSET) >= before:
-                return True
             if not copied(end, page + END_AT, END_BYTES, self._end):
                 return False
             base = <int64_t>get64(end + ACTIVE_BASE)
             if <int64_t>get64(synced + SYNCED_BASE) != base:
                 return False
+            offset = <int64_t>get64(synced + SYNCED_OFFSET)
+            if offset >= before or offset >= <int64_t>get64(end + END_OFFSET):
+                return True
             log = self._segments.current._open.get((base, LOG))
             if log is None:
                 return False

@@ -9,8 +9,8 @@ import msgspec
 
 from streamkit.clock import Clock
 from streamkit.codec import check, stamp
-from streamkit.codec.header import CONTROL, TRANSACTIONAL
-from streamkit.errors import OutOfSpace, StorageFailed
+from streamkit.codec.header import CONTROL, TRANSACTIONAL, BatchHeader
+from streamkit.errors import OutOfSpace, StorageFailed, StreamkitError
 from streamkit.log.block import ControlBlock
 from streamkit.log.checks import Checked
 from streamkit.log.config import TopicConfig
@@ -62,7 +62,7 @@ class Appender:
     ) -> None:
         self._tp = tp
         self._segments = segments
-        self._producers = producers
+        self.producers = producers
         self._files = files
         self._clock = clock
         self.tail_checked = False
@@ -77,7 +77,7 @@ class Appender:
     def forget(self) -> None:
         """Look at the files again before the next append."""
         self.tail_checked = False
-        self._producers.forget()
+        self.producers.forget()
 
     def append(
         self,
@@ -134,7 +134,26 @@ class Appender:
         """
         end = self._sound(block, end)
 
-        draft = self._producers.at(end).draft()
+        draft = self.producers.at(end).draft()
+        found = self._marker(draft, producer_id, producer_epoch, commit, coordinator_epoch, bumped)
+        if found is None:
+            return False
+        checked, aborted = found
+        if self.fitting(end, (checked,)) == 0:
+            end = self._roll(block, end)
+        self._write(block, end, (checked,), draft, aborted)
+        return True
+
+    def _marker(
+        self,
+        draft: Draft,
+        producer_id: int,
+        producer_epoch: int,
+        commit: bool,
+        coordinator_epoch: int | None,
+        bumped: bool,
+    ) -> tuple[Checked, Sequence[Aborted]] | None:
+        """A marker, which the draft has followed, and what it aborts; None: it is there already."""
         if coordinator_epoch is None:
             coordinator_epoch = draft.coordinator_epoch(producer_id)
         marker = Marker(commit, coordinator_epoch)
@@ -144,7 +163,7 @@ class Appender:
         )
         header = check(batch)
         if not draft.check_marker(header, marker, bumped=bumped):
-            return False
+            return None
         if marker.commit and draft.holds_earlier(header, bumped=bumped):
             # What is committed has nothing here: with that one open, nothing was let in.
             marker = Marker(False, coordinator_epoch)
@@ -152,12 +171,48 @@ class Appender:
                 marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp=now
             )
             header = check(batch)
-        checked = ((batch, header),)
-        if self.fitting(end, checked) == 0:
-            end = self._roll(block, end)
-        ended = draft.follow(header, end.end_offset, marker)
-        self._write(block, end, checked, draft, () if ended is None else (ended,))
-        return True
+        ended = draft.follow(header, draft.end_offset, marker)
+        return (batch, header), () if ended is None else (ended,)
+
+    # Before the append lock is taken: with `Access.appending`, so that no other thread appends. It
+    # counts if the log still ends at `producers.place` when the lock is held.
+
+    def drafted(self, header: BatchHeader, sequenced: bool) -> Draft | None:
+        """The producers once a batch of data is appended; None: see `append`.
+
+        That is when it is there already, or would be refused as far as is known without the lock.
+        """
+        draft = self.producers.draft()
+        if draft is None:
+            return None
+        try:
+            known = draft.check(header, sequenced=sequenced, from_zero=header.transactional)
+        except StreamkitError:
+            return None
+        if known is not None:
+            return None
+        draft.follow(header, draft.end_offset)
+        return draft
+
+    def drafted_commit(
+        self, producer_id: int, producer_epoch: int, coordinator_epoch: int | None, bumped: bool
+    ) -> tuple[Buffer, Draft] | None:
+        """A marker that commits, and the producers once it is appended; None: see `append_marker`.
+
+        That is also when it would have to abort.
+        """
+        draft = self.producers.draft()
+        if draft is None:
+            return None
+        try:
+            found = self._marker(
+                draft, producer_id, producer_epoch, True, coordinator_epoch, bumped
+            )
+        except StreamkitError:
+            return None
+        if found is None or found[1]:
+            return None
+        return found[0][0], draft
 
     def _sound(self, block: ControlBlock, end: End) -> End:
         """The end to append at, once nothing of a killed writer is behind it."""
@@ -177,7 +232,7 @@ class Appender:
 
         And the producers as they will be then.
         """
-        draft = self._producers.at(end).draft()
+        draft = self.producers.at(end).draft()
         unknown: list[Checked] = []
         offsets: list[int] = []
         for batch, header in batches:
@@ -192,7 +247,7 @@ class Appender:
 
     def _followed(self, end: End, batches: Sequence[Checked]) -> Draft:
         """The producers as they will be once these batches of data are appended."""
-        draft = self._producers.at(end).draft()
+        draft = self.producers.at(end).draft()
         for _, header in batches:
             draft.follow(header, draft.end_offset)
         return draft
@@ -307,7 +362,7 @@ class Appender:
         block.publish(after)
         block.dirty = False
         if draft is not None:
-            self._producers.adopt(draft, after)
+            self.producers.adopt(draft, after)
         return after
 
     def roll(self, block: ControlBlock, end: End) -> End:
@@ -326,7 +381,7 @@ class Appender:
         tally.seal()
         if self.config.sparse:
             self._bring_in(block, end)
-        self._producers.snapshot(end)
+        self.producers.snapshot(end)
         block.dirty = True
         try:
             self._segments.add_entries(end.active_base, tally, end.index_bytes, end.timeindex_bytes)

@@ -262,7 +262,7 @@ class Partition:
         direct = self._direct
         if len(batches) == 1 and direct is not None:
             try:
-                offset = direct.append(batches[0])
+                offset = direct.append(batches[0], sequenced)
             except OutOfSpace:
                 offset = None  # below there is room that is kept
             except (OSError, CorruptLog, StorageFailed) as error:
@@ -334,6 +334,16 @@ class Partition:
                 bumped=bumped,
             )
 
+        if commit and self._direct is not None:
+            try:
+                if self._direct.append_commit(
+                    producer_id, producer_epoch, coordinator_epoch, bumped
+                ):
+                    return True
+            except OutOfSpace:
+                pass  # below there is room that is kept
+            except (OSError, CorruptLog, StorageFailed) as error:
+                self._access.explain(error)
         done = self._change(write, kept=True)
         if done:
             self._notify()
@@ -370,6 +380,8 @@ class Partition:
         """
         if self._fsync == "always":
             try:
+                if self._direct is not None and self._direct.sync():
+                    return
                 block = self._open()
                 self._syncer.sync(block, self._access.believed(block.end()))
             except (OSError, CorruptLog, StorageFailed) as error:

@@ -21,12 +21,17 @@ CHECK_SECONDS = 600.0
 """How often to look for producers to forget, besides at every roll."""
 
 
-class _Place(msgspec.Struct, frozen=True, gc=False):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Up to where the log was followed: a byte in a segment, as long as nobody rewrites it."""
 
     base: int
     position: int
+    offset: int
     rewrites: int
+
+
+def _end_of(end: End) -> Place:
+    return Place(end.active_base, end.end_position, end.end_offset, end.rewrites)
 
 
 class ProducerState:
@@ -45,7 +50,7 @@ class ProducerState:
         self._snapshots = snapshots
         self._clock = clock
         self._producers: Producers | None = None
-        self._place = _Place(-1, 0, 0)
+        self.place = Place(-1, 0, -1, 0)
         self._alive: dict[int, float] = {}
         """When producers have appended through this process, by the monotonic clock."""
         self._checked = 0.0
@@ -56,14 +61,7 @@ class ProducerState:
 
     def at(self, end: End) -> Producers:
         """The producers as of the published end."""
-        place = self._place
-        if (
-            self._producers is not None
-            and self._producers.end_offset == end.end_offset
-            and place.position == end.end_position
-            and place.base == end.active_base
-            and place.rewrites == end.rewrites
-        ):
+        if self._producers is not None and self.place == _end_of(end):
             return self._producers  # nothing has happened since
         # Taken out while it is changed: an interrupt in the middle leaves nothing half done.
         found, self._producers = self._producers, None
@@ -79,17 +77,36 @@ class ProducerState:
         self._keep(found, end)
         return found
 
+    def draft(self) -> Draft | None:
+        """A draft as of `place`, for who looks whether the log still ends there: `at` is slower.
+
+        None: the producers are not known, or it is time to forget some.
+        """
+        if self._producers is None or self._clock.monotonic() - self._checked >= CHECK_SECONDS:
+            return None
+        return self._producers.draft()
+
     def adopt(self, draft: Draft, end: End) -> None:
         """Take in what was appended and published with it."""
+        found = self._adopted(draft)
+        if self._clock.monotonic() - self._checked >= CHECK_SECONDS:
+            self._expire(found, end)
+        self._keep(found, end)
+
+    def adopt_at(self, draft: Draft, place: Place) -> None:
+        """The same for what `draft` has given: the log ends at `place` now."""
+        found = self._adopted(draft)
+        self.place = place
+        self._producers = found
+
+    def _adopted(self, draft: Draft) -> Producers:
         found, self._producers = self._producers, None
         assert found is not None, "a draft is of a state"
         found.adopt(draft)
         now = self._clock.monotonic()
         for producer_id in draft.changed:
             self._alive[producer_id] = now
-        if now - self._checked >= CHECK_SECONDS:
-            self._expire(found, end)
-        self._keep(found, end)
+        return found
 
     def snapshot(self, end: End) -> None:
         """Write down the producers, for whoever loads them: at the beginning of a segment.
@@ -110,7 +127,7 @@ class ProducerState:
 
     def _keep(self, producers: Producers, end: End) -> None:
         producers.advance(end.end_offset)
-        self._place = _Place(end.active_base, end.end_position, end.rewrites)
+        self.place = _end_of(end)
         self._producers = producers
 
     def _loaded(self, end: End) -> Producers:
@@ -140,7 +157,7 @@ class ProducerState:
         """Follow what others have appended since."""
         # Compaction may have taken the markers by now of what was open the last time.
         producers.settle(end.stable_offset)
-        place = self._place
+        place = self.place
         bases = self._segments.bases(end)
         same = place.rewrites == end.rewrites and place.base in bases
         base = place.base if same else self._segments.view(end).base_for(producers.end_offset, end)

@@ -11,14 +11,22 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+from msgspec.structs import replace
 
 from streamkit.codec import encode
-from streamkit.errors import CorruptBatch, OutOfSpace, StorageFailed, UnknownTopic
+from streamkit.errors import (
+    CorruptBatch,
+    OutOfOrderSequence,
+    OutOfSpace,
+    StorageFailed,
+    UnknownTopic,
+)
 from streamkit.log import direct
 from streamkit.log.control import DIRTY_AT, END, ERRNO_AT, SYNCED
 from streamkit.log.direct import COMPILED
 from streamkit.log.directory import Log
 from streamkit.log.files import RealFiles
+from streamkit.log.segment import INDEX, LOG, TIMEINDEX
 from streamkit.log.wake import IN_MODIFY, Inotify
 from streamkit.records import TopicPartition
 
@@ -105,6 +113,12 @@ def test_it_is_what_appends_and_syncs(log, partition):
     assert partition._direct.sync(4)
     assert partition.synced_offset == 7
     assert partition._direct.sync(7)
+    assert partition._direct.append(batch()) == 7
+    assert partition._direct.sync()
+    assert partition.synced_offset == 8
+    generation = SYNCED.generation(partition._access.block.page)
+    assert partition._direct.sync()
+    assert SYNCED.generation(partition._access.block.page) == generation, "it is all there"
 
 
 def test_what_is_compiled_is_no_older_than_its_source():
@@ -191,8 +205,9 @@ def begun_in_a_time_to_come(log, partition, clock):
     clock.ms -= 70_000
 
 
-def index_due(log, partition, clock):
+def index_unopened(log, partition, clock):
     partition.append([batch(1500)])
+    partition._segments.current.forget(0, INDEX)
 
 
 def filled(log, partition, clock):
@@ -254,7 +269,7 @@ def unwoken(log, partition, clock):
 @pytest.mark.parametrize(
     "happens",
     [
-        *(dirty, failed, torn, gone, full, old, begun_in_a_time_to_come, index_due, filled),
+        *(dirty, failed, torn, gone, full, old, begun_in_a_time_to_come, index_unopened, filled),
         *(
             rolled,
             configured,
@@ -283,12 +298,13 @@ def test_where_something_is_special_it_does_nothing(happens, log, partition, clo
     [
         batch(producer_id=7, producer_epoch=0, base_sequence=0),
         batch(control=True),
+        batch(control=True, producer_id=7, producer_epoch=0, transactional=True),
         batch(5000),
         gappy(),
         batch() + b"more",
         memoryview(batch() + b"\0" * (-len(batch()) % 4)).cast("i"),
     ],
-    ids=["producer", "control", "large", "gappy", "more", "cast"],
+    ids=["producer", "control", "marker", "large", "gappy", "more", "cast"],
 )
 def test_a_batch_that_is_special_is_left_alone(special, partition):
     before = stored(partition)
@@ -296,14 +312,11 @@ def test_a_batch_that_is_special_is_left_alone(special, partition):
     assert stored(partition) == before
 
 
-@pytest.mark.parametrize("due", [False, True])
-def test_what_is_left_to_python_has_its_checksum_looked_at_there_alone(due, partition, monkeypatch):
-    if due:
-        partition.append([batch(1500)])
+def test_what_is_left_to_python_has_its_checksum_looked_at_there_alone(partition, monkeypatch):
     seen = []
     compiled = sys.modules[type(partition._direct).__module__]
     monkeypatch.setattr(compiled, "check", seen.append)
-    partition.append([batch() if due else batch(producer_id=7, producer_epoch=0, base_sequence=0)])
+    partition.append([batch(producer_id=7, producer_epoch=0, base_sequence=0)])
     assert seen == []
     partition.append([batch()])
     assert len(seen) == 1
@@ -316,6 +329,190 @@ def test_a_batch_that_is_broken_is_refused(partition):
     with pytest.raises(CorruptBatch):
         partition.append([broken])
     assert stored(partition) == before
+
+
+# Of producers.
+
+
+def data(sequence: int, size: int = 20, producer_id: int = 7, epoch: int = 0) -> bytes:
+    return batch(
+        size,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=sequence,
+        transactional=True,
+    )
+
+
+@pytest.fixture
+def open_(partition):
+    """One in which producer 7 has a transaction open, and nobody has appended since."""
+    partition.append([data(0)])
+    return partition
+
+
+def commit(partition, epoch: int = 1) -> bool:
+    return partition._direct.append_commit(7, epoch, None, True)
+
+
+class Counted:
+    """What of it was done in the compiled way."""
+
+    def __init__(self, direct) -> None:
+        self._direct = direct
+        self.sync = direct.sync
+        self.data = self.commits = 0
+
+    def append(self, batch, sequenced):
+        offset = self._direct.append(batch, sequenced)
+        self.data += offset is not None
+        return offset
+
+    def append_commit(self, *args):
+        done = self._direct.append_commit(*args)
+        self.commits += done
+        return done
+
+
+def test_of_transactions_too_it_leaves_what_python_leaves(tmp_path, clock):
+    """Segments end, indexes grow; another producer writes in between, or one without an id."""
+    options = {"clock": clock, "fsync": "never", "maintenance": False}
+    left = []
+    for compiled in (True, False):
+        clock.ms = 1_000_000
+        with Log.open(tmp_path / str(compiled), **options) as log:
+            log.create_topic(
+                "events", config={"segment.bytes": "3000", "index.interval.bytes": "300"}
+            )
+            partition = log.partition(TP)
+            counted = partition._direct = Counted(partition._direct) if compiled else None
+            for number in range(40):
+                clock.ms += number
+                for sequence in range(number % 4):
+                    partition.append([data(sequence, 30 * sequence, epoch=number)])
+                if number % 5 == 0:
+                    partition.append([data(0, producer_id=8, epoch=number)])
+                if number % 7 == 0:
+                    partition.append([batch()])
+                for producer in (8, 7) if number % 5 == 0 else (7,):
+                    partition.append_marker(producer, number + 1, number % 3 > 0, None, True)
+                partition.append([data(-1, producer_id=9, epoch=number)], sequenced=False)
+                partition.append_marker(9, number + 1, True, None, True)
+            producers = partition.producers()
+            found = stored(partition)
+            del found["partition.metadata"]
+            left.append((found, producers, partition.stable_offset))
+            if counted is not None:
+                assert counted.data > 100
+                assert counted.commits > 60
+        with Log.open(tmp_path / str(compiled), **options) as log:
+            assert log.partition(TP).producers() == producers
+    assert left[0] == left[1]
+
+
+def followed_by_another(log, partition, clock):
+    with Log.open(log.path, clock=clock, maintenance=False) as other:
+        other.partition(TP).append([data(0, producer_id=8)])
+
+
+def seen_before_another(log, partition, clock):
+    """What is looked at without the lock says that the producers are known."""
+    followed_by_another(log, partition, clock)
+    producers = partition._appender.producers
+    producers.place = replace(producers.place, offset=partition.end_offset)
+
+
+def rewritten(log, partition, clock):
+    block = partition._access.block
+    block.publish(replace(block.end(), rewrites=1))
+
+
+def first_of_all(log, partition, clock):
+    block = partition._access.block
+    block.publish(replace(block.end(), producers_end=-1))
+
+
+def forgotten(log, partition, clock):
+    partition._appender.producers.forget()
+
+
+def long_ago(log, partition, clock):
+    partition._appender.producers._checked -= 700
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        *(followed_by_another, seen_before_another, rewritten, first_of_all, forgotten, long_ago),
+        *(dirty, failed, gone, old, closed, index_unopened),
+    ],
+)
+def test_where_producers_are_not_known_for_sure_it_does_nothing(happens, log, open_, clock):
+    happens(log, open_, clock)
+    before = stored(open_)
+    assert open_._direct.append(data(1, 300)) is None
+    assert not commit(open_)
+    assert stored(open_) == before
+    assert not open_._access.appending.locked()
+    if happens not in (failed,):
+        if happens is not first_of_all:
+            assert open_.append([data(1, 300)]) == open_.end_offset - 1
+        assert open_.append_marker(7, 1, True, None, True)
+
+
+def test_what_is_to_be_refused_or_is_there_is_left_to_python(open_):
+    before = stored(open_)
+    for refused in (data(0), data(2), data(0, epoch=1), data(1, epoch=-1), data(3, producer_id=9)):
+        assert open_._direct.append(refused) is None
+    assert open_._direct.append(data(-1, producer_id=9)) is None
+    assert not commit(open_, epoch=0)
+    assert not commit(open_, epoch=3), "an earlier one is open: it is aborted"
+    assert stored(open_) == before
+    assert open_.append([data(0)]) == 3
+    with pytest.raises(OutOfOrderSequence):
+        open_.append([data(2)])
+    assert commit(open_)
+    assert not commit(open_), "it is there already"
+    assert open_.stable_offset == 5
+
+
+def test_a_commit_waits_for_no_lock(open_):
+    with held(f"{open_.directory}/control"):
+        assert not commit(open_)
+    with open_._access.appending:
+        assert not commit(open_)
+    assert commit(open_)
+    assert not is_locked(f"{open_.directory}/control")
+
+
+@pytest.mark.parametrize("suffix", [LOG, INDEX, TIMEINDEX])
+def test_a_commit_whose_write_fails_is_no_commit(suffix, open_, clock):
+    open_.append([data(1, 1200)])
+    clock.ms += 1
+    before = open_.end()
+    for name in (INDEX, TIMEINDEX):
+        open_._segments.current.file(0, name, create=True)
+    with unfit(open_, suffix), pytest.raises(StorageFailed, match="taken back whole"):
+        commit(open_)
+    assert open_.end().end_position == before.end_position
+    assert not open_._access.appending.locked()
+    assert open_.append_marker(7, 1, True, None, True)
+    assert open_.stable_offset == open_.end_offset == before.end_offset + 1
+
+
+def test_on_a_full_disk_a_commit_goes_on_in_the_room_that_is_kept(log, clock):
+    # Above the page of the control block, which is not to be cut off.
+    log.alter_topic("events", {"segment.bytes": "100000"})
+    partition = log.partition(TP)
+    partition.append([batch(5000)])
+    partition.append([data(0)])
+    position = partition.end().end_position
+    assert not log._space.full
+    with files_end_at(position), pytest.raises(OutOfSpace):
+        partition.append_marker(7, 1, True, None, True)
+    assert log._space.full, "the room was given up before it was tried again"
+    assert partition.end().end_position == position
+    assert partition.append_marker(7, 1, True, None, True)
 
 
 @syncing
@@ -411,9 +608,9 @@ def test_a_batch_that_fits_in_part_is_taken_back_whole(fits, log, clock):
 
 
 @contextmanager
-def unfit(partition):
+def unfit(partition, suffix=LOG):
     """What is open of the segment is a pipe: writes at a place and syncs fail."""
-    file = partition._segments.current.file(0)
+    file = partition._segments.current.file(0, suffix)
     kept, pipe = os.dup(file._fd), os.pipe()
     os.dup2(pipe[1], file._fd)
     try:
@@ -464,7 +661,8 @@ class Roused:
         self.times += 1
 
 
-def test_who_waits_is_woken_in_this_process_and_in_others(log, partition):
+@pytest.mark.parametrize("act", [lambda at: at._direct.append(data(1)) is not None, commit])
+def test_who_waits_is_woken_in_this_process_and_in_others(act, log, open_):
     watching = Inotify()
     watching.add(log._wake._path, IN_MODIFY)
     told = select.poll()
@@ -472,7 +670,7 @@ def test_who_waits_is_woken_in_this_process_and_in_others(log, partition):
     sleeper = Roused()
     log._wake._sleepers.add(sleeper)
     try:
-        assert partition._direct.append(batch()) == 3
+        assert act(open_)
     finally:
         log._wake._sleepers.discard(sleeper)
     assert sleeper.times == 1
