@@ -198,8 +198,8 @@ class Answers:
         return count
 
     def _left(self, step: WaitingStep, done: list[Call], decided: list[Entry] | None) -> None:
-        if done and self.script is None and decided is not None:
-            decided.append(Left(self._places(), step.name, step.told(done)))
+        if done and self.script is None and decided is not None and (told := step.told(done)):
+            decided.append(Left(self._places(), step.name, told))
 
     @property
     def _is_interrupted(self) -> bool:

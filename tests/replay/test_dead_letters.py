@@ -13,7 +13,7 @@ from streamkit.backends.locate import open_backend
 from streamkit.dsl.context import Context
 from streamkit.dsl.failures import dlq, retry
 from streamkit.dsl.state import State
-from streamkit.engine.dead_letters import DeadLetters
+from streamkit.engine.dead_letters import Choice, DeadLetters
 from streamkit.engine.live import run as run_live
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import begin
@@ -72,3 +72,47 @@ def test_a_replay_sets_aside_what_was_set_aside(tmp_path: Any, policy: str, mode
         assert run(topology, log, session, stop=Flag()).finished
         for topic, rows in live.items():
             assert read(log, session.shadow(topic)) == rows, topic
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_came_back_live_moves_nothing_in_a_replay(behind: bool) -> None:
+    """`behind`: it came back while another event waited, and then it will do."""
+    app = App("shop")
+    numbers = app.stream("numbers", int)
+
+    @numbers.process(to="out", on_error=retry(1, backoff="1s", then=dlq(mode="key")))
+    def listed(number: int, context: Context) -> int | None:
+        if number < 4:
+            raise ValueError(f"{number} will not do")
+        return None if number == 5 else number
+
+    # Into the same topic: of when anything leaves the other step its order tells.
+    numbers.map(lambda number: -number, name="plain").to("out")
+
+    def send(*events: tuple[str, int]) -> None:
+        for key, number in events:
+            live.send("numbers", number, key=key, timestamp=1000)
+        live.run()
+
+    with app.test(1) as live:
+        send(("a", 0))
+        live.advance("1s")
+        follows = 5 if behind else 1  # goes where the one before it has gone
+        send(("a", follows), ("b", 10), ("b", 11))
+        letters = DeadLetters(live._backend, ["shop-dlq"], "shop")
+        first = next(letters.all())
+        where = frozenset([(first.at.partition, first.offset)])
+        letters.give_back(Choice(at=where), discard=True, clock=live.clock)
+        live.run()
+        if behind:
+            send(("c", 2))
+        live.retry()
+        live.advance("3s")
+        send(("d", 12), ("d", 13), ("e", 3))
+        live.advance("1s")
+        log, topology = live._backend, app.topology()
+        session = begin(topology, log, name="r", from_text="earliest", to_text="latest", now=10**9)
+        assert run(topology, log, session, stop=Flag()).finished
+        out = live.values("out")
+        assert [number for number in out if number > 0] == [10, 11, 12, 13]
+        assert list(map(int, live.values(session.shadow("out")))) == out

@@ -243,7 +243,8 @@ class WaitingStep:
         if answer.error is not None and (pause := self._pause(call)) is not None:
             self._encode(event)
             call.attempts, call.due = 1, self._due(pause)
-            self._parked.append(Parked(self.name, event.identity))
+            if event.earlier is None:
+                self._parked.append(Parked(self.name, event.identity))
             return False
         self._leaving.begin(call, answer, _stay)
         cursor = self._cursor
@@ -324,9 +325,13 @@ class WaitingStep:
         return found
 
     def told(self, calls: list[Call]) -> list[Identity]:
-        """What says in a journal that these have left."""
-        last = calls[-1:] if self._waits.order == "partition" else calls
-        return [call.events[0].identity for call in last]
+        """What says in a journal that these have left; empty: nothing has to.
+
+        Of events that came again it says nothing: who follows it has them where they first came.
+        """
+        first = [next((one for one in call.events if one.earlier is None), None) for call in calls]
+        told = [event.identity for event in first if event is not None]
+        return told[-1:] if self._waits.order == "partition" else told
 
     def give(self, call: Call, enter: Enter, passed: Callable[[], None]) -> bool:
         """Give the results of a call; False when it failed and is to be made again, or when there
