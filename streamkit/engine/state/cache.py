@@ -24,8 +24,10 @@ from streamkit.engine.state.weight import SAMPLE, RowWeight
 from streamkit.errors import SerdeError
 from streamkit.serde import Serde
 
-_CHUNK = 256
-"""Rows that a scan looks up at once."""
+_FIRST_CHUNK, _CHUNK = 8, 256
+"""Rows that a scan looks up at once: few at first, as many who scan want one, and then more."""
+_HOLES = 8
+"""Where a partial store has had many rows that are gone, at most so many places are known."""
 _MOST_PENDING = 1 << 16
 """Committed changes that wait to be written behind, at most."""
 _FEW = 20_000
@@ -62,6 +64,10 @@ class Cache:
         self._told: deque[dict[bytes, bytes | None]] = deque()
         self._pending: dict[bytes, bytes | None] = {}
         self._order: Order | None = None  # once asked for: what is in memory, if partial: unwritten
+        # In a partial store: what a scan may begin with in place of its `low`, as no key between
+        # has a value. What is deleted stays where it was until it is written behind, and those
+        # who delete in order of time would come by all of it again at every look for what is next.
+        self._holes: dict[bytes, bytes] = {}
         self._backing: Backing | None = None
         self._memory: Memory | None = None
 
@@ -72,31 +78,29 @@ class Cache:
 
         The store may be changed meanwhile: what is changed before the scan comes to it is seen.
         """
+        begin, low = low, self._holes.get(low, low)
+        limit, gone, found = _FIRST_CHUNK, 0, False
         while True:
-            keys, whole = self._keys(low, high)
+            keys, whole = self._keys(low, high, limit)
             for key in keys:
                 cell = self._look(key)
-                if cell is not None:
-                    yield key, cell
+                if cell is None:
+                    gone += 1
+                    continue
+                if not found and gone > _FIRST_CHUNK:
+                    self._note_hole(begin, key)
+                found = True
+                yield key, cell
+            if keys:
+                low, limit = keys[-1] + b"\0", _CHUNK
             if whole:
-                return
-            low = keys[-1] + b"\0"
+                break
+        if not found and gone > _FIRST_CHUNK:
+            self._note_hole(begin, low)
 
     def first(self, low: bytes, high: bytes) -> tuple[bytes, Any] | None:
         """The first key of [low, high) that has a value, and that."""
-        order = self._ordered()
-        while True:
-            keys = order.some(low, high, 1)
-            if self._partial:
-                assert self._backing is not None
-                keys += [key for key, _ in self._backing.some(low, high, 1)]
-            if not keys:
-                return None
-            key = min(keys)
-            cell = self._look(key)
-            if cell is not None:
-                return key, cell
-            low = key + b"\0"
+        return next(Cache.scan(self, low, high), None)
 
     def last(self, low: bytes, high: bytes) -> tuple[bytes, Any] | None:
         """The last key of [low, high) that has a value, and that."""
@@ -245,15 +249,32 @@ class Cache:
             self._order = Order(self._unwritten() if self._partial else self._young)
         return self._order
 
-    def _keys(self, low: bytes, high: bytes | None) -> tuple[list[bytes], bool]:
+    def _note_hole(self, begin: bytes, end: bytes) -> None:
+        """No key from `begin` on, before `end`, has a value."""
+        if self._partial:
+            self._holes.pop(begin, None)
+            self._holes[begin] = end
+            if len(self._holes) > _HOLES:
+                del self._holes[next(iter(self._holes))]  # the one that was noted first
+
+    def _fill_holes(self, key: bytes) -> None:
+        """The key is about to have a value, of a store with holes."""
+        for begin, end in self._holes.items():
+            if begin <= key < end:
+                self._holes[begin] = key
+
+    def _keys(
+        self, low: bytes, high: bytes | None, limit: int | None = None
+    ) -> tuple[list[bytes], bool]:
         """The first keys from `low` on that may have a value, and whether they are all."""
-        keys = self._ordered().some(low, high, _CHUNK)
-        whole = len(keys) < _CHUNK
+        limit = limit or _CHUNK
+        keys = self._ordered().some(low, high, limit)
+        whole = len(keys) < limit
         if self._partial:
             assert self._backing is not None
-            behind = [key for key, _ in self._backing.some(low, high, _CHUNK)]
+            behind = [key for key, _ in self._backing.some(low, high, limit)]
             # Neither may be followed past the last that the other is known to have.
-            ends = [each[-1] for each in (keys, behind) if len(each) == _CHUNK]
+            ends = [each[-1] for each in (keys, behind) if len(each) == limit]
             whole = not ends
             keys = sorted({*keys, *behind})
             if ends:

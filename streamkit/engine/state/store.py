@@ -73,6 +73,8 @@ class Store(Cache):
         self.touched = self._cursor.offset
         if self._order is not None and (self._partial or key not in self._young):
             self._order.add(key)
+        if self._holes:
+            self._fill_holes(key)
         if key not in self.changed and not self._partial and key not in self._young:
             self._born.add(key)
         self._young[key] = value
@@ -126,6 +128,7 @@ class Store(Cache):
                 self._order.add(key)
             else:
                 self._order.discard(key)
+        self._fill_holes(key)
         if changed is None:
             self.changed.pop(key, None)
             self._born.discard(key)
@@ -191,6 +194,7 @@ class Store(Cache):
         if self._backing is not None:
             self._pending.update(self._kept(keys, values, stamps))
         self._order = None
+        self._holes.clear()
         self._measure(keys)
         if len(columns):
             self.position = max(self.position, columns.offsets[-1] + 1)

@@ -119,6 +119,7 @@ class TableStore(Cache, ABC):
             if self._order is not None and (self._partial or key not in self._young):
                 self._order.add(key)
             self._young[key] = cell
+            self._fill_holes(key)
         else:
             self._young.pop(key, None)
             if self._order is not None:

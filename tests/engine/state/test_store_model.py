@@ -78,10 +78,18 @@ class Machine(RuleBasedStateMachine):
         self.notes: list[str] = []
         self.disk: Disk | None = None
 
-    @initialize(on_disk=st.booleans(), ttl=st.booleans(), limit=st.sampled_from([1, 3000, 1 << 30]))
-    def begin(self, on_disk: bool, ttl: bool, limit: int) -> None:
+    @initialize(
+        on_disk=st.booleans(),
+        ttl=st.booleans(),
+        limit=st.sampled_from([1, 3000, 1 << 30]),
+        full=st.booleans(),
+    )
+    def begin(self, on_disk: bool, ttl: bool, limit: int, full: bool) -> None:
         self.on_disk, self.ttl, self.limit = on_disk, ttl, limit
         self.open(100)
+        if full:
+            self.batch([("put", name, [1], 200) for name in NAMES], 2)
+            self.make_room()
 
     def teardown(self) -> None:
         for store in [*self.zombies, getattr(self, "store", None)]:
@@ -172,6 +180,21 @@ class Machine(RuleBasedStateMachine):
         for at, (key, _) in enumerate(self.store.scan(low)):
             if at % 2:
                 self.delete(key)
+
+    @rule(low=KEYS, many=st.integers(1, 9), again=st.integers(0, 8))
+    def take_the_first(self, low: bytes, many: int, again: int) -> None:
+        """As those do who keep things until their time comes; and one that was taken comes again."""
+        taken = []
+        for _ in range(many):
+            found = next(self.store.scan(low), None)
+            there = [key for key in sorted(self.now) if key >= low and self.alive(key) is not None]
+            assert found == ((there[0], self.alive(there[0])) if there else None)
+            if found is not None:
+                taken.append(found[0])
+                self.delete(found[0])
+        if again < len(taken):
+            self.put(taken[again], [again], 200)
+            self.scan(low, None)
 
     @rule(by=st.integers(1, 80))
     def time_passes(self, by: int) -> None:
@@ -291,6 +314,8 @@ class Machine(RuleBasedStateMachine):
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds so small that a few rows pass them."""
     monkeypatch.setattr(cache_module, "_CHUNK", 3)
+    monkeypatch.setattr(cache_module, "_FIRST_CHUNK", 2)
+    monkeypatch.setattr(cache_module, "_HOLES", 2)
     monkeypatch.setattr(cache_module, "_FEW", 4)
     monkeypatch.setattr(cache_module, "_MOST_PENDING", 12)
     monkeypatch.setattr(order, "_LONGEST", 4)
