@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(low=KEYS, many=st.integers(1, 9), again=st.integers(0, 8))
     def take_the_first(self, low: bytes, many: int, again: int) -> None:
-        """As those do who keep things until their time comes; and one that was taken comes again."""
+        """As who keeps things until their time comes; and one that was taken comes again."""
         taken = []
         for _ in range(many):
             found = next(self.store.scan(low), None)
