@@ -7,17 +7,21 @@ other processes is called here.
 
 import asyncio
 import selectors
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from streamkit.engine.loop import answer_of
 from streamkit.engine.performing import perform
 from streamkit.engine.waiting import Answer, Request
 from streamkit.errors import UsageError
+
+T = TypeVar("T")
+End: TypeAlias = tuple[Any, BaseException | None]
 
 _PATIENCE = 30.0
 """Seconds that functions may wait for the world outside, where all wait."""
@@ -34,7 +38,7 @@ class TrialCallers:
         self._loop: _Loop | None = None
         self._tasks: dict[asyncio.Task[Answer], tuple[TrialCalls, Request]] = {}
         # Not the test's own thread, which may be in a loop itself.
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: _Thread | None = None
 
     def of_task(self) -> "TrialCalls":
         """Who makes the calls of a task."""
@@ -48,7 +52,7 @@ class TrialCallers:
             calls.done(request, perform(request))
             return
         if self._loop is None:
-            self._thread = ThreadPoolExecutor(1, "streamkit-test")
+            self._thread = _Thread()
             self._loop = _Loop()
         task = self._loop.create_task(answer_of(request))
         self._tasks[task] = calls, request
@@ -106,13 +110,14 @@ class TrialCallers:
             self._in_thread(0.0)
         self._tasks.clear()
         self._loop = self._thread = None
-        thread.submit(loop.close).result()
-        thread.shutdown()
+        thread.do(loop.close)
+        thread.close()
 
     def _in_thread(self, real: float) -> float:
         """Let the loop run; gives about how many seconds of real time that waited."""
-        assert self._loop is not None and self._thread is not None
-        slept = self._thread.submit(self._loop.run_some, real, list(self._tasks)).result()
+        loop, tasks = self._loop, list(self._tasks)
+        assert loop is not None and self._thread is not None
+        slept = self._thread.do(lambda: loop.run_some(real, tasks))
         for task in [task for task in self._tasks if task.done()]:
             calls, request = self._tasks.pop(task)
             if not task.cancelled():
@@ -154,6 +159,42 @@ class TrialCalls:
         """The task is given up."""
         self._callers.cancel(self)
         self._answers.clear()
+
+
+class _Thread:
+    """Another thread, for calls that are waited for.
+
+    Not one of the standard library's executors: there an interrupt, at the wrong moment of handing
+    something over, leaves a lock taken for ever.
+    """
+
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[End]] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="streamkit-test", daemon=True).start()
+
+    def do(self, call: Callable[[], T]) -> T:
+        """What the call gives; raises what it raises."""
+        ends: SimpleQueue[End] = SimpleQueue()
+        self._todo.put((call, ends))
+        result: T
+        result, error = ends.get()
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """End it, once all is done that was to be."""
+        self._todo.put(None)
+
+    def _work(self) -> None:
+        while (one := self._todo.get()) is not None:
+            call, ends = one
+            try:
+                end: End = call(), None
+            except BaseException as error:
+                end = None, error
+            ends.put(end)
+            del one, call, ends, end
 
 
 class _Loop(asyncio.SelectorEventLoop):
