@@ -1,10 +1,10 @@
 """What makes an app another one, to a replay."""
 
-import importlib.util
 import sys
 
 import pytest
 
+from streamkit.engine.source_file import import_file
 from streamkit.replay.fingerprint import fingerprint
 
 APP = """
@@ -40,10 +40,7 @@ def code(tmp_path, monkeypatch):
     def of(app=APP, rule=RULES):
         (tmp_path / "app.py").write_text(app.format(rules=rules))
         (tmp_path / f"{rules}.py").write_text(rule)
-        spec = importlib.util.spec_from_file_location(f"app_{tmp_path.name}", tmp_path / "app.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        module = import_file(str(tmp_path / "app.py"), f"app_{tmp_path.name}")
         return fingerprint(module.app.topology())
 
     yield of
