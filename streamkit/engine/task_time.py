@@ -92,10 +92,11 @@ class TaskTime:
 
     def _is_interrupted(self) -> bool:
         cursor = self._cursor
-        if cursor.rung:
-            self.pause = Pause(cursor.place)
-            cursor.enough = True  # nothing else comes before what is left
-        return cursor.rung
+        if not cursor.rung:
+            return False  # asked once: it may ring now
+        self.pause = Pause(cursor.place)
+        cursor.enough = True  # nothing else comes before what is left
+        return True
 
     def update_due(self) -> None:
         """See anew when the next of them has to act."""

@@ -3,19 +3,25 @@ rings, nothing is lost of what was at hand, and nothing comes twice."""
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
 
-from streamkit import App, Context, State, dlq, retry
+import pytest
+
+from streamkit import App, Context, State, dlq, retry, tumbling
 from streamkit.engine import turn
 from streamkit.testing import TestRun
 
 ENGINE = str(Path(turn.__file__).parent)
-WHERE = tuple(f"{ENGINE}/{name}.py" for name in ("retried", "parking", "operators/unread"))
-"""Where a record is at hand, and it is not decided yet what comes of it."""
+WHERE = tuple(
+    f"{ENGINE}/{name}.py" for name in ("retried", "parking", "operators/unread", "task_time")
+)
+"""Where a record is at hand, and it is not decided yet what comes of it; and where time passes."""
+Found: TypeAlias = dict[str, dict[Any, list[Any]]]
+"""What comes out by topic, and by key."""
 Moment: TypeAlias = tuple[str, int, int]
 """A line of a file, and which time it is come to."""
 
@@ -67,8 +73,8 @@ def shop() -> App:
     return app
 
 
-def play(rings: Rings) -> dict[str, dict[Any, list[Any]]]:
-    """What comes out, by key; what was set aside comes back once."""
+def set_aside(rings: Rings) -> Found:
+    """What was set aside comes back once."""
     with shop().test(1) as run:
         rings.run = run
         for number in range(9):
@@ -80,19 +86,47 @@ def play(rings: Rings) -> dict[str, dict[Any, list[Any]]]:
             assert run.retry() > 0
             run.run()
         run.advance("1s")
-        found: dict[str, dict[Any, list[Any]]] = {}
-        for topic in ("out", "bad", "shop-dlq"):
-            by_key = found[topic] = {}
-            for one in run.topic(topic):
-                by_key.setdefault(one.key, []).append((one.value, one.timestamp, one.headers))
-        return found
+        return found(run, "out", "bad", "shop-dlq")
 
 
-def test_wherever_a_turn_ends_nothing_is_lost_and_nothing_comes_twice() -> None:
+def till() -> App:
+    app = App("till")
+    numbers = app.stream("numbers", int, out_of_order="9ms")
+    for ms in (4, 5):
+        sums = numbers.window(tumbling(f"{ms}ms")).sum(name=f"of-{ms}", to=f"out-{ms}")
+        sums.window(tumbling("10ms")).count(name=f"over-{ms}", to=f"out-{ms}")
+    return app
+
+
+def closed(rings: Rings) -> Found:
+    """Some windows close as time passes, others at the end."""
+    with till().test(1) as run:
+        rings.run = run
+        for number, time in enumerate((1, 2, 6, 14, 21)):
+            run.send("numbers", number, key="ab"[number % 2], timestamp=time)
+        with rings.looking():
+            run.run()
+            run.finish()
+        return found(run, "out-4", "out-5")
+
+
+def found(run: TestRun, *topics: str) -> Found:
+    what: Found = {}
+    for topic in topics:
+        by_key = what[topic] = {}
+        for one in run.topic(topic):
+            by_key.setdefault(one.key, []).append((one.value, one.timestamp, one.headers))
+    return what
+
+
+@pytest.mark.parametrize("play", [set_aside, closed])
+def test_wherever_a_turn_ends_nothing_is_lost_and_nothing_comes_twice(
+    play: Callable[[Rings], Found],
+) -> None:
     quiet = Rings(None)
     whole = play(quiet)
     assert all(whole.values())
     moments = {(*line, time) for line, count in quiet.lines.items() for time in {1, count}}
-    assert len(moments) > 100
+    assert len(moments) > 60
     for moment in moments:
         assert play(Rings(moment)) == whole, moment
