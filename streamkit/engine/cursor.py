@@ -154,6 +154,12 @@ class Cursor(Moment):
         self.reported = self.unread = SerdeError(f"{self.coordinates}: {what}: {error}")
         return self.reported
 
+    def outdated(self, what: str, error: Exception) -> Exception:
+        """The error to raise when what was kept of the record is not what is declared by now: no
+        fault of whatever is read meanwhile."""
+        self.reported = SerdeError(f"{self.coordinates}: {what}: {error}")
+        return self.reported
+
     def undated(self, error: Exception) -> Exception:
         """The error to raise when a record does not say its event time."""
         why = str(error) if isinstance(error, DataError) else told(error)

@@ -16,6 +16,7 @@ from streamkit import (
     MapState,
     SerdeError,
     State,
+    Timer,
     TopologyError,
     dlq,
     retry,
@@ -202,6 +203,35 @@ def test_what_a_later_step_raises_is_not_the_streams_fault() -> None:
     with app.test(1) as run:
         run.send("numbers", 1)
         with pytest.raises(FunctionError, match="numbers-0@0"):
+            run.run()
+
+
+def test_what_was_kept_of_another_type_is_no_fault_of_what_is_read_meanwhile() -> None:
+    def declared(type_: Any) -> App:
+        app = App("shop")
+
+        @app.stream("numbers", type_, out_of_order="5s", on_error="skip").process(
+            on_error=retry(1, pause="key")
+        )
+        def given(number: Any) -> type_:
+            return number
+
+        @given.process
+        def noted(number: type_, context: Context) -> None:
+            context.timer(after="1s")
+
+        @noted.on_timer
+        def told(timer: Timer) -> None: ...
+
+        return app
+
+    with declared(int).test(1) as run:
+        run.send("numbers", 1, key="a", timestamp=1000)
+        run.run()
+        run._topology = declared(Order).topology()
+        run.crash()
+        run._backend.append(_at("numbers"), [b'{"amount":2}'], keys=[b"a"], timestamps=60_000)
+        with pytest.raises(SerdeError, match="numbers-0@0: event kept for noted, of another type"):
             run.run()
 
 

@@ -235,7 +235,7 @@ class EventsInOrder:
             return self._key.decode(event.key), self._value.decode(event.value)
         except SerdeError as error:
             what = f"event kept for {self._node.step.name}, of another type than it has now"
-            raise self._cursor.unreadable(what, error) from error
+            raise self._cursor.outdated(what, error) from error
 
     @property
     def waits(self) -> bool:

@@ -85,7 +85,7 @@ class WaitingRows:
             what = (
                 f"event that waits for {self._function.described}, of another type than it has now"
             )
-            raise self._cursor.unreadable(what, error) from error
+            raise self._cursor.outdated(what, error) from error
         return Event(
             number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
             kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept), kept.root,
