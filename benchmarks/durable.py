@@ -2,8 +2,9 @@
 
 The limit is the same codec, `os.pwrite` and one `fdatasync` for each batch. All by the clock, since
 waiting for the disk is what it is about. What a disk takes for a sync changes from one moment to
-the next by more than what is compared here. So candidates take turns append by append, each going
-first as often as the other, and what counts is how long one append takes at the median.
+the next by more than what is compared here. So two take turns append by append, each going first as
+often as the other. What counts is how long the other takes at the median, and how much longer we do
+than it in the same turn, at the median of all turns: what the disk is like just then is in both.
 
 Many processes are compared with one, and beside it as many processes are that append with nothing
 but the codec: to files of their own, or to one by turns, where one sync serves all that wait. What
@@ -15,10 +16,11 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from fcntl import LOCK_EX, LOCK_UN, flock
 from functools import partial
+from operator import sub
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +35,9 @@ APPENDS = 2000
 PAIR_SECONDS = 5.0
 """Two candidates take so many turns, or as many as fit into this time."""
 TRANSACTION = 500
+TRANSACTIONS = 20_000
+TRANSACTIONS_SECONDS = 20.0
+"""So many turns, or seconds, of these: the two are so near that a short run could not tell."""
 
 POSITION = struct.Struct("=Q")
 
@@ -122,19 +127,21 @@ class AppendsAndSyncs:
         self._small()
 
 
-def alternately(candidates: Mapping[str, Callable[[], None]], times: int) -> dict[str, float]:
-    """How often a second each could be called, by the median of up to so many calls in turns."""
-    took: dict[str, list[float]] = {name: [] for name in candidates}
-    order = list(candidates.items())
-    until = time.perf_counter() + PAIR_SECONDS
-    for number in range(times):
-        if time.perf_counter() > until:
-            break
-        for name, work in order if number % 2 else reversed(order):
+def in_turns(
+    ours: Callable[[], None], theirs: Callable[[], None], times: int, seconds: float
+) -> tuple[float, float]:
+    """How often a second each could be called, by up to so many turns of one call each."""
+    mine: list[float] = []
+    others: list[float] = []
+    until = time.perf_counter() + seconds
+    while not mine or (len(mine) < times and time.perf_counter() < until):
+        turn = (mine, ours), (others, theirs)
+        for took, work in turn if len(mine) % 2 else reversed(turn):
             began = time.perf_counter()
             work()
-            took[name].append(time.perf_counter() - began)
-    return {name: 1 / median(seconds) for name, seconds in took.items()}
+            took.append(time.perf_counter() - began)
+    other = median(others)
+    return 1 / (other + median(map(sub, mine, others))), 1 / other
 
 
 # Many processes.
@@ -207,21 +214,23 @@ def measure(scale: float) -> list[Row]:
     times = max(2, round(APPENDS * scale))
     seconds = max(0.02, PROCESS_SECONDS * min(scale, 1))
     alone, same, own = [0], [0] * PROCESSES, list(range(PROCESSES))
-    got: dict[str, float] = {}
     with scratch() as (log, file), Producer(log, transactional_id="bench") as producer:
-        for size in SIZES:
-            raw = Writes(file.with_name(f"raw-{size}"), size)
-            pair = alternately({"ours": Appends(log, size), "raw": raw}, times)
-            got |= {f"{size} {who}": rate * size for who, rate in pair.items()}
-        ends = alternately(
-            {
-                "transactions": TransactionsOf(log, producer),
-                "plain": AppendsAndSyncs(log, file),
-            },
-            times,
+        plain = {
+            size: in_turns(
+                Appends(log, size),
+                Writes(file.with_name(f"raw-{size}"), size),
+                times,
+                PAIR_SECONDS,
+            )
+            for size in SIZES
+        }
+        transactions = in_turns(
+            TransactionsOf(log, producer),
+            AppendsAndSyncs(log, file),
+            max(2, round(TRANSACTIONS * scale)),
+            TRANSACTIONS_SECONDS,
         )
-        got |= {name: rate * TRANSACTION for name, rate in ends.items()}
-        got |= medians(
+        got = medians(
             {
                 "alone": partial(appenders, log, seconds, alone),
                 "same": partial(appenders, log, seconds, same),
@@ -235,12 +244,12 @@ def measure(scale: float) -> list[Row]:
     rows = [
         Row(
             path=f"durable append, {size} record{'s' if size > 1 else ''}",
-            ours=got[f"{size} ours"],
+            ours=ours * size,
             beside="codec + file + fdatasync",
-            theirs=got[f"{size} raw"],
+            theirs=theirs * size,
             goal=0.8,
         )
-        for size in SIZES
+        for size, (ours, theirs) in plain.items()
     ]
     for name, where, bare in (
         ("same", "same partition", "one file"),
@@ -262,9 +271,9 @@ def measure(scale: float) -> list[Row]:
     rows.append(
         Row(
             path=f"transaction of {TRANSACTION} records",
-            ours=got["transactions"],
+            ours=transactions[0] * TRANSACTION,
             beside="plain durable batch + 2 synced writes",
-            theirs=got["plain"],
+            theirs=transactions[1] * TRANSACTION,
             goal=0.91,
         )
     )
