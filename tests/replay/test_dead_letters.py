@@ -1,7 +1,9 @@
 """What was skipped or set aside live, a replay skips and sets aside again, to the byte; what came
 back live is no business of its."""
 
+import json
 from collections import defaultdict
+from itertools import combinations_with_replacement, cycle
 from threading import Event as Flag
 from typing import Any
 
@@ -72,6 +74,54 @@ def test_a_replay_sets_aside_what_was_set_aside(tmp_path: Any, policy: str, mode
         assert run(topology, log, session, stop=Flag()).finished
         for topic, rows in live.items():
             assert read(log, session.shadow(topic)) == rows, topic
+
+
+@pytest.mark.parametrize("pause", ["key", "partition"])
+def test_whenever_attempts_come_letters_are_in_order_and_a_replay_gives_the_same(
+    pause: Any,
+) -> None:
+    """Between any two records, also those of other keys; at the end; around commits and crashes."""
+    app, once = App("shop"), [1]
+    numbers = app.stream("numbers", int)
+
+    @numbers.process(to="out", on_error=retry(2, backoff="10ms", pause=pause, then=dlq(mode="key")))
+    def listed(number: int, seen: State[list[int]], context: Context) -> list[int]:
+        if number in once:
+            once.clear()
+            raise ConnectionError(f"{number} will do later")
+        if number in (0, 3):
+            raise ValueError(f"{number} will not do: {context.uuid()}")
+        seen.set([*seen.get([]), number])
+        return seen.get([])
+
+    # Into the same topic: of when anything leaves the other step its order tells.
+    numbers.map(lambda number: [-number], name="plain").to("out")
+    topology, keys = app.topology(), "abaa"
+    does = cycle([[], ["commit"], ["crash"], ["commit", "crash"], ["rebalance"]])
+    for first, second in combinations_with_replacement(range(len(keys) + 2), 2):
+        what, when = next(does), (first + second) % len(keys)
+        once[:] = [1]
+        with app.test(1) as live:
+            live.batch = 1
+            for number, key in enumerate(keys):
+                live.send("numbers", number, key=key)
+            for step in range(len(keys) + 1):
+                live.clock.advance(10 * (step == first) + 20 * (step == second))
+                for each in what if step == when else []:
+                    getattr(live, each)()
+                live.step()
+            live.run()
+            live.advance("1s")  # those that come after the last record
+            log, told = live._backend, (first, second, what, when)
+            letters = list(DeadLetters(log, ["shop-dlq"], "shop").all())
+            assert [dead.letter.offset for dead in letters] == [0, 2, 3], told
+            session = begin(
+                topology, log, name="r", from_text="earliest", to_text="latest", now=10**9
+            )
+            assert run(topology, log, session, stop=Flag()).finished
+            assert read(log, session.shadow("shop-dlq")) == read(log, "shop-dlq"), told
+            again = [json.loads(value) for value in live.values(session.shadow("out"))]
+            assert again == live.values("out"), told
 
 
 @pytest.mark.parametrize("behind", [False, True])
