@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +90,29 @@ def test_records_hold_on_to_their_class_only_while_they_live(codec):
     assert sys.getrefcount(Record) == before + 1000
     found.clear()
     assert sys.getrefcount(Record) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_what_a_round_of_compaction_noted_goes_back_to_the_system():
+    sift = pytest.importorskip("streamkit.codec._native", reason="needs the compiled codec")
+
+    def held() -> float:
+        """Megabytes of memory of the process that are no file's."""
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+    batches = []
+    for base in range(0, 400_000, 50_000):
+        keys = [b"%d" % (base + n) for n in range(50_000)]
+        batch = bytearray(sift.encode([b""] * len(keys), keys=keys, timestamps=NOW))
+        batch[:8] = base.to_bytes(8, "big")
+        batches.append(bytes(batch))
+    before, later = held(), []
+    for _ in range(3):
+        known = sift.LatestOffsets(64 << 20)
+        for batch in batches:
+            known.add(batch)
+        assert held() > before + 10
+        later.append([bytes(1000) for _ in range(100)])
+        del known
+    assert held() < before + 5
