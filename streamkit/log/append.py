@@ -8,13 +8,14 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from streamkit.clock import Clock
-from streamkit.codec import check, stamp
-from streamkit.codec.header import CONTROL, TRANSACTIONAL, BatchHeader
+from streamkit.codec import stamp
+from streamkit.codec.header import BatchHeader
 from streamkit.errors import OutOfSpace, StorageFailed, StreamkitError
 from streamkit.log.block import ControlBlock
 from streamkit.log.checks import Checked
 from streamkit.log.config import TopicConfig
 from streamkit.log.control import End
+from streamkit.log.drafts import check_data, follow_all, have_producers, let_in, let_in_marker
 from streamkit.log.failure import FULL
 from streamkit.log.files import Buffer, Files
 from streamkit.log.producer_state import ProducerState
@@ -24,14 +25,11 @@ from streamkit.log.segment import Tally
 from streamkit.log.segments import Segments
 from streamkit.log.sync import raise_sticky
 from streamkit.records import TopicPartition
-from streamkit.transactions.markers import Marker, encode_marker
 from streamkit.transactions.producers import Draft
 from streamkit.transactions.txnindex import ENTRY_BYTES, Aborted, encode_entries
 
 BROKEN = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO})
 MAX_RELATIVE_OFFSET = 2**31 - 1
-
-OF_PRODUCERS = TRANSACTIONAL | CONTROL
 
 
 class Appended(NamedTuple):
@@ -96,9 +94,10 @@ class Appender:
         if block.troubled or not self.tail_checked:
             end = self._sound(block, end)
         draft, first = None, end.end_offset
-        produced = _have_producers(batches)
+        produced = have_producers(batches)
         if produced:
-            batches, first, draft = self._unknown(end, batches, sequenced)
+            draft = self.producers.at(end).draft()
+            batches, first = let_in(draft, batches, sequenced)
         while batches:
             count = self.fitting(end, batches)
             if together and count < len(batches):
@@ -107,11 +106,11 @@ class Appender:
                 end = self._roll(block, end)
             elif count == len(batches):
                 if produced and draft is None:
-                    draft = self._followed(end, batches)
+                    draft = follow_all(self.producers.at(end).draft(), batches)
                 return Appended(self._write(block, end, batches, draft), first)
             else:
                 some, batches = batches[:count], batches[count:]
-                draft = self._followed(end, some) if produced else None
+                draft = follow_all(self.producers.at(end).draft(), some) if produced else None
                 end = self._write(block, end, some, draft)
                 draft = None
         return Appended(end, first)
@@ -133,9 +132,16 @@ class Appender:
         `Draft.check_marker` does, OutOfSpace and StorageFailed.
         """
         end = self._sound(block, end)
-
         draft = self.producers.at(end).draft()
-        found = self._marker(draft, producer_id, producer_epoch, commit, coordinator_epoch, bumped)
+        found = let_in_marker(
+            draft,
+            producer_id,
+            producer_epoch,
+            commit,
+            coordinator_epoch,
+            bumped=bumped,
+            now=self._clock.now(),
+        )
         if found is None:
             return False
         checked, aborted = found
@@ -143,36 +149,6 @@ class Appender:
             end = self._roll(block, end)
         self._write(block, end, (checked,), draft, aborted)
         return True
-
-    def _marker(
-        self,
-        draft: Draft,
-        producer_id: int,
-        producer_epoch: int,
-        commit: bool,
-        coordinator_epoch: int | None,
-        bumped: bool,
-    ) -> tuple[Checked, Sequence[Aborted]] | None:
-        """A marker, which the draft has followed, and what it aborts; None: it is there already."""
-        if coordinator_epoch is None:
-            coordinator_epoch = draft.coordinator_epoch(producer_id)
-        marker = Marker(commit, coordinator_epoch)
-        now = self._clock.now()
-        batch = encode_marker(
-            marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp=now
-        )
-        header = check(batch)
-        if not draft.check_marker(header, marker, bumped=bumped):
-            return None
-        if marker.commit and draft.holds_earlier(header, bumped=bumped):
-            # What is committed has nothing here: with that one open, nothing was let in.
-            marker = Marker(False, coordinator_epoch)
-            batch = encode_marker(
-                marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp=now
-            )
-            header = check(batch)
-        ended = draft.follow(header, draft.end_offset, marker)
-        return (batch, header), () if ended is None else (ended,)
 
     # Before the append lock is taken: with `Access.appending`, so that no other thread appends. It
     # counts if the log still ends at `producers.place` when the lock is held.
@@ -186,7 +162,7 @@ class Appender:
         if draft is None:
             return None
         try:
-            known = draft.check(header, sequenced=sequenced, from_zero=header.transactional)
+            known = check_data(draft, header, sequenced)
         except StreamkitError:
             return None
         if known is not None:
@@ -205,8 +181,14 @@ class Appender:
         if draft is None:
             return None
         try:
-            found = self._marker(
-                draft, producer_id, producer_epoch, True, coordinator_epoch, bumped
+            found = let_in_marker(
+                draft,
+                producer_id,
+                producer_epoch,
+                True,
+                coordinator_epoch,
+                bumped=bumped,
+                now=self._clock.now(),
             )
         except StreamkitError:
             return None
@@ -224,33 +206,6 @@ class Appender:
             except OSError as error:
                 self.take_back(block, end, error)
         return end
-
-    def _unknown(
-        self, end: End, batches: Sequence[Checked], sequenced: bool
-    ) -> tuple[list[Checked], int, Draft]:
-        """The batches that are not in the log yet, and where the first of all stands or will.
-
-        And the producers as they will be then.
-        """
-        draft = self.producers.at(end).draft()
-        unknown: list[Checked] = []
-        offsets: list[int] = []
-        for batch, header in batches:
-            # A transaction begins at sequence 0 in every partition. Who goes on with one that is
-            # not known here is a producer of a transaction that was ended, and then forgotten.
-            found = draft.check(header, sequenced=sequenced, from_zero=header.transactional)
-            offsets.append(draft.end_offset if found is None else found.first_offset)
-            if found is None:
-                draft.follow(header, draft.end_offset)
-                unknown.append((batch, header))
-        return unknown, offsets[0], draft
-
-    def _followed(self, end: End, batches: Sequence[Checked]) -> Draft:
-        """The producers as they will be once these batches of data are appended."""
-        draft = self.producers.at(end).draft()
-        for _, header in batches:
-            draft.follow(header, draft.end_offset)
-        return draft
 
     def _take_back_tail(self, block: ControlBlock, end: End) -> End:
         block.dirty = True
@@ -425,12 +380,3 @@ class Appender:
                 f"{what}: {error.strerror}. It was taken back whole; free some space"
             ) from error
         raise StorageFailed(f"{what}: {error}. It was taken back whole") from error
-
-
-def _have_producers(batches: Sequence[Checked]) -> bool:
-    """Whether any of them has a producer id, or should have."""
-    # Not any(): this is on the way of every batch.
-    for _, header in batches:
-        if header.producer_id != -1 or header.attributes & OF_PRODUCERS:
-            return True
-    return False

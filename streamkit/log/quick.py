@@ -4,8 +4,9 @@ import msgspec
 
 from streamkit.codec.header import BatchHeader, stamp
 from streamkit.log.access import Access
-from streamkit.log.append import OF_PRODUCERS, Appender
+from streamkit.log.append import Appender
 from streamkit.log.control import DIRTY_AT, End
+from streamkit.log.drafts import OF_PRODUCERS
 from streamkit.log.files import Buffer
 from streamkit.log.segments import Segments
 
