@@ -34,6 +34,13 @@ class Item(msgspec.Struct):
     k: str
 
 
+class Torn(msgspec.Struct):
+    """No Item, but for who looks closer."""
+
+    n: str
+    k: str
+
+
 @dataclass(frozen=True)
 class Fails:
     """What becomes of events that a step fails for: they are skipped, or set aside by "record" or
@@ -105,6 +112,12 @@ class Spec:
     """Whether what is set aside comes again in the end, one step's after the other's."""
     grain: int = 1
     """Times are multiples of it, in ms: of larger ones many events are of one time."""
+    torn: tuple[Fails | None, ...] = (None,) * len(SOURCES)
+    """What becomes of records of each source that cannot be read; None: all can."""
+
+    def reads(self, topic: str) -> Fails | None:
+        """What becomes of those of a source's topic."""
+        return self.torn[SOURCES.index(topic)]
 
     def mended(self) -> list[int]:
         """The steps that are given again what they have set aside. Functions in other processes
@@ -173,7 +186,9 @@ LOOKS = (
 )
 GLOBALLY = (Looks(GLOBAL), Looks(GLOBAL, by=True), Looks(GLOBAL, by=True, then=True))
 FAILS = tuple(Fails(then) for then in ("skip", "record", "key"))
-RETRIED = tuple(Fails(then, pause) for then in ("skip", "key") for pause in ("partition", "key"))
+RETRIED = tuple(
+    Fails(then, pause) for then in ("skip", "record", "key") for pause in ("partition", "key")
+)
 WAITS = tuple(
     Waits(order, concurrency, many)
     for order in ("partition", "key")
@@ -182,6 +197,7 @@ WAITS = tuple(
 MAY_FAIL = {
     **dict.fromkeys(("filter", "map", "flat_map", "table", "left_table", "workers"), FAILS),
     **dict.fromkeys(("process", "sum", "async"), FAILS + RETRIED),
+    **dict.fromkeys(("timer", "quiet"), FAILS[:1]),
     "batch": tuple(fails for fails in RETRIED if fails.then == "skip"),
 }
 """Of each kind of step what may be said about its failures."""
@@ -271,7 +287,10 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     sinks = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=2))
     late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
     retried, grain = draw(st.booleans()), 20 if mixed else 1
-    return Spec(tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain)
+    torn = tuple(draw(st.sampled_from([None, None, *FAILS])) for _ in SOURCES)
+    return Spec(
+        tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain, torn
+    )
 
 
 # The functions, for both.
@@ -381,6 +400,11 @@ def elsewhere_or_not(item: Item) -> Item:
     return Item(mapped(item.n), item.k)
 
 
+def slowly(slow: Callable[[], None]) -> Callable[[Any], None]:
+    """For what is read in some time."""
+    return lambda _: slow()
+
+
 def build(
     spec: Spec,
     close_after_idle: str | None = None,
@@ -393,17 +417,22 @@ def build(
     """The app; the stream number `n` is written to `out<n>`, and by its sink `k<n>` from there or
     from elsewhere; what its step sets aside to `dead<n>`. Without `passing` nothing fails that goes
     well when it is done again, and for steps that are `mended` by then nothing else. `slow` is
-    called by functions."""
+    called by functions, and as events are read."""
     app = App("r")
     order = f"{spec.out_of_order}ms"
     world = world or World()
-    streams: list[Any] = [
-        # As many as any has, where nothing reads it.
-        app.source(world.source(), Item, to=name, out_of_order=order, partitions=3)
-        if name in spec.sourced
-        else app.stream(name, Item, out_of_order=order)
-        for name in SOURCES
-    ]
+    read = msgspec.defstruct("Read", (), bases=(Item,), namespace={"__post_init__": slowly(slow)})
+    streams: list[Any] = []
+    for name in SOURCES:
+        fails = spec.reads(name)
+        on_error = "stop" if fails is None else fails.on_error(f"dead{name}")
+        options: Any = {"out_of_order": order, "on_error": on_error}
+        if name in spec.sourced:
+            # As many as any has, where nothing reads it.
+            made = app.source(world.source(), read, to=name, partitions=3, **options)
+        else:
+            made = app.stream(name, read, **options)
+        streams.append(made)
     tables: dict[str, Any] = {name: app.table(name, int) for name in TABLES}
     tables[GLOBAL] = app.global_table(GLOBAL, int)
     trouble = Trouble(spec.trips, passing, slow, mended)
@@ -513,7 +542,7 @@ def _declare(
             return add
         case "timer":
 
-            @stream.process(name=name)
+            @stream.process(name=name, on_error=on_error)
             def set_(item: Item, context: Context) -> None:
                 # Twice the same timer is one.
                 told = f"{context.timestamp} {item.n} {item.k}"
@@ -529,7 +558,7 @@ def _declare(
             return fired
         case "quiet":
 
-            @stream.process(name=name)
+            @stream.process(name=name, on_error=on_error)
             def gather(item: Item, sofar: State[Item], context: Context) -> None:
                 sofar.set(added(sofar.get(Item(0, "")), item))
                 context.timer(after=f"{step.kind}ms", extend=True)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
-from random_apps import GLOBAL, SENT, SOURCES, TABLES, Item, Spec, in_vain
+from random_apps import GLOBAL, SENT, SOURCES, TABLES, Item, Spec, Torn, in_vain
 
 from streamkit import Producer
 from streamkit.codec import partition_for
+from streamkit.engine.running import Running
 from streamkit.engine.worker import Worker
 from streamkit.errors import FunctionError
 from streamkit.testing import TestRun
@@ -24,7 +26,7 @@ class Sent:
     topic: str
     key: str | None
     partition: int
-    value: Item | int | None
+    value: Item | Torn | int | None
     time: int
 
 
@@ -73,7 +75,8 @@ moves = st.lists(
 
 
 class Bell:
-    """Rings while functions are called, now and then, as if they had taken too long."""
+    """Rings while functions are called, or events are read, now and then, as if that had taken too
+    long."""
 
     def __init__(self, seed: int) -> None:
         self._dice = Random(seed)
@@ -91,7 +94,8 @@ class Bell:
 
 
 class Interrupted(TestRun):
-    """A run whose tasks have to let others have their turn when a bell rings."""
+    """A run whose tasks have to let others have their turn when a bell rings, and know no more of
+    how fast they are than chance does."""
 
     bell: Any
 
@@ -99,6 +103,12 @@ class Interrupted(TestRun):
         worker = super()._worker()
         worker._bell = self.bell
         return worker
+
+    def _order(self, running: list[Running]) -> list[Running]:
+        for one in super()._order(running):
+            if self._chance is not None:
+                one._pace = self._chance.randint(1, 6)
+        return running
 
 
 def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
@@ -119,7 +129,9 @@ def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
                     key, partition = None, at % partitions
                 k = f"{partition}{other}" if spec.apart else other
                 # Numbers that are far apart: what is made of some can be told from all others.
-                plan.append(Sent(topic, key, partition, Item(at**7, k), time))
+                torn = spec.reads(topic) is not None and at % 9 == 6
+                item = Torn(str(at**7), k) if torn else Item(at**7, k)
+                plan.append(Sent(topic, key, partition, item, time))
     return plan
 
 
@@ -127,7 +139,10 @@ def send(t: TestRun, one: Sent | Gap) -> None:
     if one.topic not in t._backend.topics():
         return  # nothing of the app reads it
     if isinstance(one, Sent):
-        t.send(one.topic, one.value, key=one.key, partition=one.partition, timestamp=one.time)
+        value = one.value
+        if isinstance(value, Item | Torn):
+            value = msgspec.json.encode(value)
+        t.send(one.topic, value, key=one.key, partition=one.partition, timestamp=one.time)
         return
     with (
         suppress(Abandoned),

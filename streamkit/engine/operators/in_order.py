@@ -209,14 +209,15 @@ class EventsInOrder:
                     return False
                 last = at
                 given, came = True, time_of(row[:8])
-                # For what follows, time is as far as the event: late is what is late by that.
+                # For what follows, time is as far as the event: late is what is late by that. What
+                # is due before it is made there as well: before it others may have their turn.
                 clock.watermark = came + delay
+                cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
                 cursor.frontier = NEVER
                 if not self._before(came):
                     return False
                 store.delete(row, came)
-                cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
-                cursor.origin, cursor.root = row[8:-8], event.root
+                cursor.origin, cursor.root, cursor.frontier = row[8:-8], event.root, None
                 if event.stamp < came:
                     cursor.frontier = came + delay
                 self._give(*self._read(event), event.stamp, event.headers)
