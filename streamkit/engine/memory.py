@@ -6,6 +6,7 @@ The notes' format is that of `notes.py`.
 from collections.abc import Iterator
 
 from streamkit.engine.answers import Answers
+from streamkit.engine.cursor import Place
 from streamkit.engine.decisions import Decisions
 from streamkit.engine.hot.moment import NEVER, EventFrontier
 from streamkit.engine.journal import Finish, Silence, Step, Tables
@@ -81,10 +82,15 @@ class Memory:
             return None
         at = giving if acting is None else acting.at
         assert at is not None
-        marks = {name: found for name, one in self._marked.items() if (found := one.marks(at))}
+        marks = self._marks(at)
         if acting is None:
             return Paused(at, False, (), False, marks)
-        return Paused(at, True, acting.closing, acting.end, marks)
+        before = acting.before
+        marks_before = {} if before is None else self._marks(before)
+        return Paused(at, True, acting.closing, acting.end, marks, before, marks_before)
+
+    def _marks(self, at: Place) -> dict[str, tuple[int, ...]]:
+        return {name: found for name, one in self._marked.items() if (found := one.marks(at))}
 
     def recall(self, partition: TopicPartition, note: Note) -> None:
         """Be as far as an input's note says."""
@@ -121,11 +127,12 @@ class Memory:
             timed.time.closed = max(timed.time.closed, note.closed.get(node.name, NEVER))
         if (paused := note.paused) is not None:
             if paused.acting:
-                self._time.pause = Pause(paused.at, paused.closing, paused.end)
+                self._time.pause = Pause(paused.at, paused.closing, paused.end, paused.before)
             self._answers.interrupted = paused.at
-            for name, marks in paused.marks.items():
-                if name in self._marked:
-                    self._marked[name].begin_at(paused.at, marks)
+            for at, of in ((paused.at, paused.marks), (paused.before, paused.marks_before)):
+                for name, marks in of.items():
+                    if at is not None and name in self._marked:
+                        self._marked[name].begin_at(at, marks)
 
     def begun(self) -> Iterator[Step]:
         """What the start of a task has decided that follows no journal."""

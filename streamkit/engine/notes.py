@@ -18,7 +18,8 @@ class Paused(msgspec.Struct, frozen=True, array_like=True):
     """A task was in the middle of what the record of a place had brought about, or an answer.
 
     Operators were `acting`, and what is open of the nodes `closing`, at an `end` of all, is to be
-    closed. `marks` is what some know beside their rows, by name.
+    closed. `marks` is what some know beside their rows, by name. They were in what is due `before`
+    the event of another place has its turn: of that some have `marks_before`.
     """
 
     at: tuple[str, int, int, int | None]
@@ -26,6 +27,8 @@ class Paused(msgspec.Struct, frozen=True, array_like=True):
     closing: tuple[str, ...]
     end: bool
     marks: dict[str, tuple[int, ...]]
+    before: tuple[str, int, int, int | None] | None = None
+    marks_before: dict[str, tuple[int, ...]] = {}
 
 
 class Note(msgspec.Struct, omit_defaults=True, rename={

@@ -120,6 +120,8 @@ class Site:
         self.failing: list[Failing] = []
         self.ordered: list[tuple[EventsInOrder, InOrder]] = []
         """Those that wait for their turn."""
+        self.before: Place | None = None
+        """The event whose turn it was when what is due before it was interrupted."""
         self.waiting: list[WaitingStep] = []
         """The steps that events wait at, in the order of the nodes."""
         self.marked: dict[str, Marked] = {}

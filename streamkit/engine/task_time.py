@@ -21,12 +21,13 @@ class Pause:
     """Operators were acting when others had their turn: what they have still to do, they tell.
 
     That was `at` a place. Of the nodes `closing` all that is open is to be closed; at an `end`, of
-    all.
+    all. They may have been in what is due `before` the event of another place has its turn.
     """
 
     at: Place
     closing: tuple[str, ...] = ()
     end: bool = False
+    before: Place | None = None
 
 
 class TaskTime:
@@ -94,7 +95,8 @@ class TaskTime:
         cursor = self._cursor
         if not cursor.rung:
             return False  # asked once: it may ring now
-        self.pause = Pause(cursor.place)
+        self.pause = Pause(cursor.place, before=self._site.before)
+        self._site.before = None
         cursor.enough = True  # nothing else comes before what is left
         return True
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from streamkit import App, Context, State, dlq, retry, tumbling
+from streamkit import App, Context, State, Timer, dlq, retry, tumbling
 from streamkit.engine import turn
 from streamkit.testing import TestRun
 
@@ -19,6 +19,7 @@ ENGINE = str(Path(turn.__file__).parent)
 AT_HAND = ("retried", "parking", "operators/unread")
 """Where a record is at hand, and it is not decided yet what comes of it."""
 AS_TIME_PASSES = ("task_time",)
+TIMERS = ("operators/timers",)
 Found: TypeAlias = dict[str, dict[Any, list[Any]]]
 """What comes out by topic, and by key."""
 Moment: TypeAlias = tuple[str, int, int]
@@ -34,6 +35,7 @@ class Rings:
         self.lines: Counter[tuple[str, int]] = Counter()
         """How often each was come to."""
         self.run: TestRun | None = None
+        self.rang = False
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -52,6 +54,7 @@ class Rings:
             line = frame.f_code.co_filename, frame.f_lineno
             self.lines[line] += 1
             if self.at == (*line, self.lines[line]) and self.run is not None:
+                self.rang = True
                 for worker in self.run._workers:
                     for task in worker.tasks:
                         task.enough()
@@ -110,6 +113,47 @@ def closed(rings: Rings) -> Found:
         return found(run, "out-4", "out-5")
 
 
+def clock() -> App:
+    app = App("clock")
+    by = app.stream("numbers", int).by(str, name="by")
+
+    @by.process(name="set")
+    def set_(number: int, context: Context) -> None:
+        for name in "ab":
+            context.timer(f"{name}{number}", after="3ms")
+
+    @set_.on_timer(name="rung")
+    def rung(timer: Timer) -> str:
+        return str(timer.name)
+
+    def refused(name: str) -> None:
+        raise ValueError(name)
+
+    rung.map(refused, name="refused", on_error=dlq(mode="record")).to("out")
+    return app
+
+
+def set_aside_as_of(rings: Rings) -> Found:
+    """Timers are due before events of their turn. The app dies where the turn ended."""
+    with clock().test(1) as run:
+        rings.run = run
+        for time in (1, 9, 30):
+            run.send("numbers", 7, key="a", timestamp=time)
+        with rings.looking():
+            while run.step() or any(worker.uncommitted for worker in run._workers):
+                run.commit()
+                if rings.rang:
+                    run.crash()
+                    rings.rang = False
+        run.finish()
+        letters: Found = {}
+        for one in run.topic("clock-dlq"):
+            # Where it is in the topic between depends on where markers of time are.
+            told = {name: data for name, data in one.headers if "ordinal" in name}
+            letters.setdefault("letters", {}).setdefault(one.key, []).append((one.value, told))
+        return letters
+
+
 def found(run: TestRun, *topics: str) -> Found:
     what: Found = {}
     for topic in topics:
@@ -119,7 +163,9 @@ def found(run: TestRun, *topics: str) -> Found:
     return what
 
 
-@pytest.mark.parametrize(("play", "modules"), [(set_aside, AT_HAND), (closed, AS_TIME_PASSES)])
+@pytest.mark.parametrize(
+    ("play", "modules"), [(set_aside, AT_HAND), (closed, AS_TIME_PASSES), (set_aside_as_of, TIMERS)]
+)
 def test_wherever_a_turn_ends_nothing_is_lost_and_nothing_comes_twice(
     play: Callable[[Rings], Found], modules: tuple[str, ...]
 ) -> None:

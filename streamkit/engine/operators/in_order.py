@@ -215,6 +215,7 @@ class EventsInOrder:
                 cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
                 cursor.frontier = NEVER
                 if not self._before(came):
+                    self._site.before = self._site.before or cursor.place
                     return False
                 store.delete(row, came)
                 cursor.origin, cursor.root, cursor.frontier = row[8:-8], event.root, None
