@@ -35,7 +35,7 @@ def _end_of(end: End) -> Place:
 
 
 class ProducerState:
-    """Used under the append lock only.
+    """Used under the append lock only, but for `forget`.
 
     Batches without a producer id need none of it: as long as nobody appends others through this
     process, nothing is loaded. What other processes append is followed when it is needed next, and
@@ -61,10 +61,11 @@ class ProducerState:
 
     def at(self, end: End) -> Producers:
         """The producers as of the published end."""
-        if self._producers is not None and self.place == _end_of(end):
-            return self._producers  # nothing has happened since
+        found = self._producers  # looked at once: another thread may call `forget`
+        if found is not None and self.place == _end_of(end):
+            return found  # nothing has happened since
         # Taken out while it is changed: an interrupt in the middle leaves nothing half done.
-        found, self._producers = self._producers, None
+        self._producers = None
         if found is None or found.end_offset > end.end_offset:
             found = self._loaded(end)
         elif end.producers_end > found.end_offset:
@@ -82,13 +83,16 @@ class ProducerState:
 
         None: the producers are not known, or it is time to forget some.
         """
-        if self._producers is None or self._clock.monotonic() - self._checked >= CHECK_SECONDS:
+        found = self._producers
+        if found is None or self._clock.monotonic() - self._checked >= CHECK_SECONDS:
             return None
-        return self._producers.draft()
+        return found.draft()
 
     def adopt(self, draft: Draft, end: End) -> None:
         """Take in what was appended and published with it."""
         found = self._adopted(draft)
+        if found is None:
+            return
         if self._clock.monotonic() - self._checked >= CHECK_SECONDS:
             self._expire(found, end)
         self._keep(found, end)
@@ -96,13 +100,15 @@ class ProducerState:
     def adopt_at(self, draft: Draft, place: Place) -> None:
         """The same for what `draft` has given: the log ends at `place` now."""
         found = self._adopted(draft)
-        self.place = place
-        self._producers = found
+        if found is not None:
+            self.place = place
+            self._producers = found
 
-    def _adopted(self, draft: Draft) -> Producers:
+    def _adopted(self, draft: Draft) -> Producers | None:
+        """None: another thread has closed the partition meanwhile, and `forget` was called."""
         found, self._producers = self._producers, None
-        assert found is not None, "a draft is of a state"
-        found.adopt(draft)
+        if found is not None:
+            found.adopt(draft)
         now = self._clock.monotonic()
         for producer_id in draft.changed:
             self._alive[producer_id] = now

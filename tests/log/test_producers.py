@@ -352,6 +352,26 @@ def test_who_slept_through_the_marker_and_its_removal_is_fenced(partition, reope
     assert partition.stable_offset == partition.end_offset == 2
 
 
+@pytest.mark.parametrize("asked", ["now", "monotonic"])
+def test_what_is_closed_in_the_middle_of_an_append_is_opened_again(
+    timed, clock, asked, monkeypatch
+):
+    """By another thread, it may come wherever Python lets one go on; here, with the clock."""
+    timed.append([data(b"a", of=7, at=0)])
+    tell = getattr(clock, asked)
+
+    def close() -> float:
+        timed.close()
+        return tell()
+
+    monkeypatch.setattr(clock, asked, close)
+    assert timed.append([data(b"b", of=7, at=1)]) == 1
+    assert timed.append_marker(7, 1, True, None, bumped=True)
+    monkeypatch.undo()
+    assert timed.append([data(b"a", of=7, at=0, epoch=1)]) == 3
+    assert timed.open_transactions() == {7: 1}
+
+
 def test_a_forked_child_goes_on_from_what_the_log_says(partition):
     partition.append([data(b"a", of=7, at=0)])
     child = os.fork()
