@@ -360,6 +360,24 @@ def test_only_what_was_given_is_retracted() -> None:
     ]
 
 
+@pytest.mark.parametrize("in_order", [False, True])
+def test_what_changed_is_given_when_it_is_due_where_a_task_began_again_before(
+    in_order: bool,
+) -> None:
+    """Time comes with the event after a restart, which is given behind a multiple that it passes:
+    the window is given as it was there."""
+    app = App("w")
+    events = app.stream("events", Event, time="time", out_of_order="4ms")
+    windows = events.by("user", in_order=in_order).window(tumbling("10ms"))
+    windows.collect(9, "id", emit=every("5ms"), to="out", name="w")
+    with app.test(partitions=1) as t:
+        for number, time in enumerate((1, 6, 12, 40)):
+            t.send("events", Event(number, "a", time))
+            t.run()
+            t.crash()
+        assert t.values("out") == [[0], [0, 1], [2]]
+
+
 def test_an_event_is_not_in_a_sliding_window_that_only_another_partition_holds_open() -> None:
     app = App("w")
     events = app.stream("events", Event, time="time").by("user")

@@ -13,14 +13,13 @@ class Changes:
     and said it with `recall`.
     """
 
-    __slots__ = ("_every", "_is_kept", "_next", "_rows", "_time")
+    __slots__ = ("_every", "_next", "_rows", "_time")
 
     def __init__(self, every: int, time: NodeTime) -> None:
         self._every = every
         self._time = time
         self._rows: dict[bytes, None] | None = None
         self._next: int | None = None
-        self._is_kept = False
 
     @property
     def unknown(self) -> bool:
@@ -39,8 +38,7 @@ class Changes:
 
     def keep(self, marks: tuple[int, ...]) -> None:
         """As it was then, before anything is done."""
-        for self._next in marks:
-            self._is_kept = True
+        self._next = next(iter(marks), None)
 
     def put_back(self, rows: Iterable[bytes]) -> None:
         """They were taken, and are still to be given."""
@@ -62,12 +60,10 @@ class Changes:
     @property
     def due(self) -> int | None:
         """The watermark at which to look at them; None: there are none."""
-        if self._rows is None and self._is_kept:
-            pass
-        elif self._rows is None:
-            # Asked before the first event: what the watermark is passes no multiple unseen.
+        if self._rows is None and self._next is None:
+            # First of all, where time was left: it may be further when it is asked again.
             self._next = self._after(self._time.watermark)
-        elif not self._rows:
+        if self._rows is not None and not self._rows:
             return None
         return self._next
 
