@@ -180,8 +180,7 @@ def play(kind: str, seed: int | None) -> dict[str, dict[Any, list[Any]]]:
             t.send("orders", Order(number), key=KEYS[number % 5], timestamp=at)
         if seed is not None:
             slow.tasks = lambda: t.tasks
-            if "batch" not in kind:  # what was gathered is one when its task begins anew
-                t.batch = 4
+            t.batch = 4
         for last in range(2):
             while True:
                 slow.calls = 0

@@ -282,6 +282,26 @@ def test_what_waited_and_is_of_another_type_now_is_not_committed_as_if_it_had_le
     assert again.torn
 
 
+def test_a_batch_is_cut_when_its_oldest_has_waited_so_long_wherever_a_task_began_again():
+    app = App("shop")
+
+    @app.stream("numbers", int).process(batch=9, within="10s", to="out")
+    def summed(numbers: list[int]) -> list[int]:
+        return [sum(numbers)]
+
+    with app.test(1) as t:
+        for number, seconds in enumerate((0, 4, 5, 1)):
+            t.clock.advance(seconds * 1000)
+            if number < 3:
+                t.send("numbers", 1 << number)
+            while t.step():
+                pass
+            t.commit()
+            assert t.values("out") == ([7] if number == 3 else []), number
+            t.crash()
+        assert not any(task.answers.is_waiting for task in t.tasks)
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_what_is_made_of_no_record_has_ids_of_its_own_though_times_alternate(wait: bool) -> None:
     app = App("shop")

@@ -40,7 +40,8 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `frontier` is that of its partition, when it was behind it, and `held` how far time had come for
     the step. `attempts`: calls that failed; the next is `due` at that time of the wall clock, in
-    ms. `batch`: the number of the first event of the batch it is in, once that is complete.
+    ms; of the first that a batch is gathered of, that is. `batch`: the number of the first event of
+    the batch it is in, once that is complete.
     `earlier`, of one that had been set aside: how often it was tried, and its place behind which.
     `given`, of the first of a call: the results of so many of its events, and so many of the next.
     `root`: what tells it from others where it is not that record, and `origin` its place among

@@ -11,13 +11,17 @@ class Gathering:
         self.events: list[Event] = []
         self._most = most
         self._within = within
-        self._since = 0
+        self._due: int | None = None
         self._hurried = False
 
     def add(self, event: Event, now: int) -> None:
         """Another event comes."""
+        self.again(event, None if self._within is None else now + self._within)
+
+    def again(self, event: Event, due: int | None) -> None:
+        """The same of one that had come before a restart. `due`, of the first: it was to be."""
         if not self.events:
-            self._since = now
+            self._due = due
         self.events.append(event)
 
     def take(self) -> tuple[Event, ...]:
@@ -43,6 +47,4 @@ class Gathering:
     @property
     def due_at(self) -> int | None:
         """When it will be."""
-        if not self.events or self._within is None:
-            return None
-        return self._since + self._within
+        return self._due if self.events else None

@@ -427,7 +427,8 @@ class WaitingStep:
             some = list(group)
             event, kept = some[0]
             if self._waits.batch is not None and kept.batch is None:
-                self._gathering.add(event, self._now)
+                # At once, if it was not gathered for a batch then.
+                self._gathering.again(event, kept.due or self._now)
                 continue
             whole = kept.batch is not None
             lane = (_ALL if self._here else None) if whole else self._lane(event)
@@ -454,8 +455,10 @@ class WaitingStep:
             for event in call.events:
                 yield event, (call.attempts, call.due, batch, given)
                 given = (0, 0)
+        due = self._gathering.due_at  # the first has it
         for event in self._gathering.events:
-            yield event, (0, None, None, (0, 0))
+            yield event, (0, due, None, (0, 0))
+            due = None
 
     # In the middle of what a record has brought about.
 

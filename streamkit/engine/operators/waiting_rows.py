@@ -15,8 +15,8 @@ from streamkit.records import Columns
 from streamkit.serde import Serde
 
 Mark: TypeAlias = tuple[int, int | None, int | None, tuple[int, int]]
-"""Of an event: the attempts of its call, when that is due, and the number of its batch; of the
-first of a call, how much of what came of it was given."""
+"""Of an event: the attempts of its call, when that is due, or the batch that it is the first of,
+and the number of its batch; of the first of a call, how much of what came of it was given."""
 
 
 class WaitingRows:
