@@ -57,6 +57,7 @@ class VersionRows(TableStore):
         self._latest: dict[int, int] = {}
         self._since: dict[object, int] = {}
         self._near: dict[bytes, tuple[int, int, Any]] = {}  # a row, and from when to when it is
+        self._whole: dict[bytes, tuple[int, int]] = {}  # from when to when no deletion is known
         self._next: bytes | None = None  # where the look for what to drop goes on
         self._passed: int | None = None  # the time that the last one was for
         self._allowance = 0
@@ -94,6 +95,7 @@ class VersionRows(TableStore):
 
     def make_room(self) -> bool:
         self._near.clear()
+        self._whole.clear()
         return super().make_room()
 
     # Inside.
@@ -108,6 +110,7 @@ class VersionRows(TableStore):
             if stamp + REMEMBERED < latest:
                 self._forget_deletion(head, stamp, latest)
             if data is None:
+                self._whole.pop(head, None)
                 self._keep(head + _time(stamp), (None,), _DELETED)
             else:
                 row = self._row(data, partition, columns.offsets[at])
@@ -124,13 +127,23 @@ class VersionRows(TableStore):
         ]
 
     def _forget_deletion(self, head: bytes, stamp: int, latest: int) -> None:
-        """Before a row with an older time comes for a key that was deleted long ago."""
-        last = self.last(head + _FIRST, head + _LAST)
-        if last is None or last[1][0] is not None:
-            return
-        if stamp < _stamp(last[0]) and _stamp(last[0]) + REMEMBERED <= latest:
-            for at, _ in list(self.scan(head + _FIRST, head + _LAST)):
-                self._keep(at, None, None)
+        """Before a row comes with an older time than that at which its key was deleted long ago:
+        what has come of it since tells nobody whether that is still known."""
+        first, end = stamp + 1, latest - REMEMBERED + 1
+        low, high = self._whole.get(head, (end, end))
+        if high < first:
+            low = high = end
+        for start, stop in ((high, end), (first, low)):
+            some = self.scan(head + _time(start), head + _time(stop)) if start < stop else ()
+            deleted = [at for at, (row,) in some if row is None]
+            if deleted:
+                self._whole.pop(head, None)
+                for at, _ in list(self.scan(head + _FIRST, deleted[-1] + b"\0")):
+                    self._keep(at, None, None)
+                return
+        if len(self._whole) >= _NEAR:
+            self._whole.clear()
+        self._whole[head] = min(first, low), end
 
     def _drop_some(self, since: int) -> None:
         if self._next is None:

@@ -5,14 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from columns_as_read import as_read
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamkit.clock import ManualClock
 from streamkit.engine.state import cache, versions
 from streamkit.engine.state.disk import open_disk
 from streamkit.engine.state.versions import VersionRows
-from streamkit.records import Columns
 from streamkit.serde import serde_for
 
 KEYS = [b"a", b"ab"]
@@ -46,10 +46,10 @@ class Model:
 
     def take(self, key: bytes, row: int | None, stamp: int) -> None:
         of_key = self.rows[key]
-        if stamp + REMEMBERED < self.latest and of_key:
-            last = max(of_key)
-            if of_key[last] is None and stamp < last and last + REMEMBERED <= self.latest:
-                of_key.clear()  # deleted for so long that it is as if it had never been
+        forgotten = range(stamp + 1, self.latest - REMEMBERED + 1)
+        deleted = [time for time, one in of_key.items() if one is None and time in forgotten]
+        for time in [time for time in of_key if deleted and time <= max(deleted)]:
+            del of_key[time]  # deleted for so long that it is as if it had never been
         of_key[stamp] = row
         self.latest = max(self.latest, stamp)
 
@@ -60,6 +60,13 @@ class Model:
 
 @settings(max_examples=60)
 @given(st.lists(STEPS, max_size=12), st.booleans())
+@example(  # deleted again, after the first time was forgotten
+    steps=[
+        ([(KEYS[1], None, 1), (KEYS[0], None, 25)], 1, False),
+        ([(KEYS[1], None, -5), (KEYS[1], 0, -45)], 0, False),
+    ],
+    on_disk=False,
+)
 def test_what_is_dropped_is_never_asked_for(
     steps: list[tuple[list[tuple[bytes, int | None, int]], int, bool]], on_disk: bool
 ) -> None:
@@ -80,7 +87,7 @@ def test_what_is_dropped_is_never_asked_for(
                 stamps.append(stamp)
             offsets = range(offset, offset + len(keys))
             offset = offsets.stop
-            store.take(0, Columns(list(offsets), stamps, keys, rows), 0, len(keys))
+            store.take(0, as_read(offsets, stamps, keys, rows), 0, len(keys))
             since = max(since, min(latest, since + forward))
             store.keep(user, since)
             store.mark()
