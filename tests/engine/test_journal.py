@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from columns_as_read import as_read
 
 from streamkit import State
 from streamkit.app import App
@@ -101,7 +102,7 @@ class Log:
     def columns(self, one: TopicPartition, start: int, count: int) -> Columns:
         """Records with offsets from `start` on; there are holes."""
         chosen = [each for each in self.records[one] if each[0] >= start][:count]
-        return Columns(*([each[at] for each in chosen] for at in range(4)))
+        return as_read(*([each[at] for each in chosen] for at in range(4)))
 
 
 class Runner:

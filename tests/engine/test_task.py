@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from columns_as_read import as_read
 
 from streamkit.app import App
 from streamkit.dsl.context import Context
@@ -32,7 +33,7 @@ def _task(app: App, sub: int = 0, number: int = 0, **sizes: int) -> Task:
 
 def _columns(*records: tuple[int, int, str | None, bytes | None]) -> Columns:
     """Of (offset, timestamp, key, value)."""
-    return Columns(
+    return as_read(
         [r[0] for r in records],
         [r[1] for r in records],
         [None if r[2] is None else r[2].encode() for r in records],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from columns_as_read import as_read
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,7 +33,6 @@ from streamkit.engine.state.budget import Budget
 from streamkit.engine.state.disk import Disk, open_disk
 from streamkit.engine.state.expiring import ExpiringStore
 from streamkit.engine.state.store import Store
-from streamkit.records import Columns
 from streamkit.serde import serde_for
 
 TTL = 50
@@ -113,7 +113,7 @@ class Machine(RuleBasedStateMachine):
         rest = [record for record in self.log if record[0] >= self.store.position]
         for at in range(0, len(rest), slice_):
             offsets, keys, values, stamps = zip(*rest[at : at + slice_], strict=True)
-            self.store.load(Columns(offsets, stamps, keys, values))
+            self.store.load(as_read(offsets, stamps, keys, values))
             self.store.flush_if_due()
         self.now = dict(self.kept)
         self.told.clear()
