@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from on_disk import OnDisk, on_disk
 from window_model import arrivals
@@ -120,6 +120,13 @@ def test_results_are_the_same_whoever_was_stopped_and_lost_its_disk(
     history=st.sampled_from([0, 5, 20, 1000]),
     batch=st.integers(1, 5),
 )
+@example(  # deleted over a day ago, and there again since, when an older row comes
+    rows=[("rows", "a", 2 * DAY, False), ("rows", "a", 1, True), ("rows", "a", 0, False)],
+    orders=[("orders", "a", 2 * DAY, None), ("orders", "a", 0, None)],
+    plays=[],
+    history=0,
+    batch=1,
+)
 def test_what_was_there_before_is_found_as_of_its_time_wherever_work_was_broken_off(
     rows: list[Any], orders: list[Any], plays: list[str], history: int, batch: int
 ) -> None:
@@ -157,9 +164,10 @@ def latest(rows: list[Any], table: str, key: str, time: int | None) -> str | Non
         if which != table or ord(of) % 2 != ord(key) % 2:
             continue
         if of == key:
-            last = max(then, default=at)
-            if at < last <= reached - DAY and rows[then[last]][3]:
-                then.clear()  # that it was deleted is forgotten after a day
+            deleted = [time for time, one in then.items() if rows[one][3]]
+            forgotten = [time for time in deleted if at < time <= reached - DAY]
+            for past in [time for time in then if forgotten and time <= max(forgotten)]:
+                del then[past]  # that it was deleted is forgotten after a day
             now = then[at] = number
         reached = max(reached, at)
     if time is not None:
