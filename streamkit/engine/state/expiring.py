@@ -56,7 +56,7 @@ class ExpiringStore(Store):
         before = self._look(key)
         # A late event does not let a value go earlier.
         stamp = max(stamp, 0 if before is None else before[0])
-        if not self._partial and before is not None and self._order is None:
+        if not self._partial and before is not None:
             # Behind the others: so the cells are about in the order in which they expire.
             del self._young[key]
             self.changed.setdefault(key, stamp)

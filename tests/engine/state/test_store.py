@@ -130,6 +130,22 @@ def test_what_expires_later_because_it_was_written_again_leaves_a_tombstone() ->
     assert (list(rows.keys), list(rows.values)) == ([b"k"], [None])
 
 
+def test_what_expires_goes_also_behind_a_key_that_never_does_and_after_a_scan() -> None:
+    time = Time()
+    store = ExpiringStore("log", serde_for(int), At(), 100, time)
+    store.put(b"always", 0, 0)
+    store.changes()
+    assert list(store.scan(b"")) == [(b"always", 0)]
+    gone: list[bytes | None] = []
+    for at in range(1000):
+        time.watermark = at
+        store.put(b"always", at, at)
+        store.put(b"%03d" % at, at, at)
+        rows = store.changes()
+        gone += [key for key, data in zip(rows.keys, rows.values, strict=True) if data is None]
+    assert gone == [b"%03d" % at for at in range(900)]
+
+
 def test_the_first_and_last_are_not_those_that_only_the_disk_still_has(tmp_path: Path) -> None:
     disk = _disk(tmp_path)
     disk.write(dict.fromkeys(KEYS, b"1"), 50)
