@@ -31,7 +31,7 @@ class Pool:
     """The processes of one function, and for each a thread that gives it one call after another.
 
     A process is started with its first call. One that dies is replaced with the next; the call that
-    it had has failed.
+    it had, if it had one, has failed.
     """
 
     def __init__(self, function: Function, workers: int) -> None:
@@ -94,27 +94,49 @@ class _Slot:
         except Exception as error:
             return Answer(error=_unpicklable(f"what {self._function.name} is given", error))
         try:
-            pipe = self._started()
+            pipe = self._given(data)
             if isinstance(pipe, Answer):
                 return pipe
-            pipe.send_bytes(data)
-            return self._received(pipe, request.timeout)
-        except (EOFError, OSError):
-            return self._died()
+            said = self._received(pipe, request.timeout)
+        except (EOFError, OSError) as error:
+            return self._died(error)
+        if isinstance(said, Answer):
+            return said
+        try:
+            answer: Answer = pickle.loads(said)
+        except Exception as error:
+            return Answer(error=_unpicklable(f"what {self._function.name} gave", error))
+        return answer
 
-    def _received(self, pipe: Connection, timeout: float | None) -> Answer:
+    def _given(self, data: bytes) -> Connection | Answer:
+        """The pipe to a process that has the call now; if none can begin, why."""
+        pipe = self._started()
+        if isinstance(pipe, Answer):
+            return pipe
+        try:
+            pipe.send_bytes(data)
+        except OSError:  # it died when it had nothing to do: this call is another one's
+            self.close()
+            pipe = self._started()
+            if not isinstance(pipe, Answer):
+                pipe.send_bytes(data)
+        return pipe
+
+    def _received(self, pipe: Connection, timeout: float | None) -> bytes | Answer:
+        """What it answers; if it does not, why."""
         ready = wait([pipe, self._process.sentinel], timeout)
         if pipe in ready:
-            answer: Answer = pickle.loads(pipe.recv_bytes())
-            return answer
+            return pipe.recv_bytes()
         if ready:
-            return self._died()
+            return self._died(EOFError())
         self.kill()
         self.close()
         return Answer(error=TimeoutError(f"no answer within {timeout:g} s; the process was ended"))
 
-    def _died(self) -> Answer:
+    def _died(self, error: Exception) -> Answer:
         process = self._process
+        if process is None:  # it could not even begin
+            return Answer(error=error)
         process.join(STOP_SECONDS)
         code, number = process.exitcode, process.pid
         self.close()
@@ -132,13 +154,14 @@ class _Slot:
         with self._lock:
             if self._stopping.is_set():
                 return Answer(error=ChildProcessError("it is being stopped"))
-            self._process = context.Process(
+            process = context.Process(
                 target=work,
                 args=(theirs, call.__module__, call.__qualname__, path),
                 name=f"streamkit {self._function.name}",
                 daemon=True,
             )
-            self._process.start()
+            process.start()
+            self._process = process
         theirs.close()
         self._pipe = ours
         refused: Exception | None = pickle.loads(ours.recv_bytes())

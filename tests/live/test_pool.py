@@ -1,0 +1,89 @@
+"""Worker processes of a function: what becomes of calls where one of them dies, or cannot begin."""
+
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from streamkit.engine.pool import Pool
+from streamkit.engine.source_file import import_file
+from streamkit.engine.waiting import Answer, Event, Request
+
+APP = """
+import os
+from streamkit import App
+
+orders = App("shop").stream("orders", int)
+
+class Gone:
+    def __reduce__(self):
+        return open, ("/nowhere/at/all",)
+
+@orders.process(workers=1)
+def pid(order: int):
+    return Gone() if order == 13 else os.getpid()
+"""
+NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0)
+SECONDS = 60
+
+
+class Waiter:
+    closed = False
+
+    def __init__(self) -> None:
+        self.answers: SimpleQueue[Answer] = SimpleQueue()
+
+    def done(self, step: str, number: int, answer: Answer) -> None:
+        self.answers.put(answer)
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Iterator[Callable[[int], Answer]]:
+    """Calls a function that gives the number of its process, and waits for the answer."""
+    path = tmp_path / "pids.py"
+    path.write_text(APP)
+    loaded: Any = import_file(str(path), "pids_of_a_pool")
+    function = loaded.pid._node.function
+    pool, waiter = Pool(function, 1), Waiter()
+
+    def made(order: int) -> Answer:
+        pool.start(Request("pid", 0, function, order, NOWHERE), waiter)
+        return waiter.answers.get(timeout=SECONDS)
+
+    yield made
+    pool.stop()
+    pool.close()
+
+
+def test_a_process_that_dies_when_it_has_no_call_fails_none(call: Callable[[int], Answer]) -> None:
+    first = call(1).value
+    os.kill(first, 9)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    second = call(2)
+    assert second.error is None
+    assert second.value not in (None, first)
+
+
+def test_an_answer_that_nobody_can_take_ends_no_process(call: Callable[[int], Answer]) -> None:
+    first = call(1).value
+    answer = call(13)
+    assert isinstance(answer.error, TypeError)
+    assert "/nowhere/at/all" in str(answer.error)
+    assert call(2).value == first
+
+
+def test_why_a_process_cannot_begin_is_said_and_the_next_call_may_go_well(
+    call: Callable[[int], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(process: SpawnProcess) -> None:
+        raise BlockingIOError("too many processes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SpawnProcess, "start", refused)
+        answer = call(1)
+        assert isinstance(answer.error, BlockingIOError)
+    assert call(2).error is None
