@@ -249,17 +249,20 @@ def test_results_of_one_closing_come_by_the_end_of_their_window_and_then_by_key(
     assert found == [(9, "b"), (9, "c"), (19, "a"), (19, "b")]
 
 
-def test_an_event_in_time_by_its_own_partition_is_late_when_that_was_held_to_be_idle() -> None:
+@pytest.mark.parametrize("latest", [SIZE + GRACE + OUT_OF_ORDER, 100])
+def test_an_event_in_time_by_its_own_partition_is_late_when_that_was_held_to_be_idle(
+    latest: int,
+) -> None:
     with _collected(by=True).test(partitions=2) as t:
         t.send("events", Event(0, "a", 5), key="a", partition=0)
-        t.send("events", Event(1, "a", 100), key="a", partition=0)
+        t.send("events", Event(1, "a", latest), key="a", partition=0)
         t.run()
         assert t.topic("out") == []  # partition 1 may have something before
         t.advance("10s")
         assert [record.value for record in t.topic("out")] == [[0]]
         t.send("events", Event(2, "a", 7), key="a", partition=1)
         t.run()
-        assert _late(t, "w-collect-late") == {2: [0, 10, 97]}
+        assert _late(t, "w-collect-late") == {2: [0, 10, latest - OUT_OF_ORDER]}
 
 
 @pytest.mark.parametrize("moved", [False, True])

@@ -60,7 +60,10 @@ def test_positions_are_after_the_last_processed_record_whatever_holes_there_are(
 def test_inputs_are_merged_by_time_and_wait_for_each_other() -> None:
     app = App("a")
     table = app.table("names", str)
-    for topic in ("left", "right"):
+    for topic in (
+        "right",
+        "left",
+    ):  # of one time, the topic's name decides, whatever was said first
 
         @app.stream(topic, str).join(table, how="left", to="out", name=f"join-{topic}")
         def joined(value: str, name: str | None) -> str:

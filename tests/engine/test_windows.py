@@ -289,6 +289,38 @@ def test_windows_close_when_all_inputs_have_been_silent_for_close_after_idle() -
             assert [r.value.id for r in t.topic("w-n-late")] == [14, 19, 15]
 
 
+def test_silence_begins_with_the_last_event_and_not_with_the_first_that_was_waited_for() -> None:
+    for by in (False, True):
+        with _idle_app(by).test(partitions=1) as t:
+            _times(t, 11)
+            t.advance("50s")
+            _times(t, 12)
+            t.advance("50s")
+            assert t.values("n") == []
+            t.advance("20s")
+            assert t.values("n") == [2]
+
+
+def test_the_time_that_a_function_takes_is_no_silence() -> None:
+    app = App("w")
+    events = app.stream("events", Event, time="time")
+    run: list[TestRun] = []
+
+    @events.process(name="slow")
+    def slow(event: Event) -> Event:
+        run[0].clock.advance(50_000)
+        return event
+
+    slow.window(tumbling("10ms"), close_after_idle="1m").count(to="n", name="n")
+    with app.test(partitions=1) as t:
+        run.append(t)
+        _times(t, 1)
+        t.advance("50s")
+        assert t.values("n") == []
+        t.advance("20s")
+        assert t.values("n") == [1]
+
+
 def test_a_window_over_the_results_of_a_window_waits_for_their_grace() -> None:
     app = App("w")
     events = app.stream("events", Event, time="time")
