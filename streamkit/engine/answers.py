@@ -136,11 +136,9 @@ class Answers:
             step.cut()
             return True
         self._take_in()
-        calls = step.named(entry.calls)
-        if calls is None:
-            return False
+        calls, are_all = step.named(entry.calls)
         self._leave(step, calls, None)
-        return not self._is_interrupted
+        return are_all and not self._is_interrupted
 
     def go_on(self, decided: list[Entry]) -> int:
         """Go on with the results that were being given, and add what comes of that to what was

@@ -210,6 +210,12 @@ class Queue:
         call.due = due
         self._schedule(call)
 
+    def up_to(self, call: Call) -> list[Call]:
+        """Those of its lane that leave before a call, and that one."""
+        if call.lane is None:
+            return [call]
+        return [one for one in self._lanes[call.lane] if one.number <= call.number]
+
     def leaving(self) -> list[Call]:
         """The calls whose results may be given now, in this order."""
         if not self._in_order:

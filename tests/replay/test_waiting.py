@@ -4,7 +4,7 @@ import asyncio
 import time
 from random import Random
 from threading import Event as Flag
-from threading import Thread
+from threading import Thread, Timer
 
 import pytest
 from msgspec import Struct
@@ -12,6 +12,7 @@ from msgspec import Struct
 from streamkit import Context
 from streamkit.app import App
 from streamkit.backends.locate import open_backend
+from streamkit.dsl.failures import retry
 from streamkit.dsl.windows import tumbling
 from streamkit.engine.journal import Cut, Left, decode
 from streamkit.engine.live import run as run_live
@@ -195,3 +196,43 @@ def test_what_closed_in_silence_leaves_where_it_did_also_around_a_restart(tmp_pa
         assert [value[:1] for _, value, _, _ in read(log, "out")] == [b"2", b"4", b"1", b"3"]
         for topic in ("out", "ids"):
             assert read(log, session.shadow(topic)) == read(log, topic)
+
+
+@pytest.mark.parametrize("waits", ["async", "retry"])
+def test_an_event_that_other_code_lets_through_leaves_before_those_of_its_key(waits):
+    """The journal knows nothing of it, and all behind it waited for that for ever."""
+    dropped, failing = {1, 4}, {0, 3}
+    app = App("shop")
+    let_through = app.stream("web", int).filter(lambda n: n not in dropped, name="let_through")
+    if waits == "async":
+
+        @let_through.process(to="out", order="key", concurrency=3)
+        async def passed(n: int) -> int:
+            return n
+
+    else:
+
+        @let_through.process(to="out", on_error=retry(1, backoff="1s", pause="key"))
+        def tried(n: int) -> int:
+            if n in failing:
+                failing.remove(n)
+                raise ConnectionError
+            return n
+
+    with app.test(1) as live:
+        for n in range(6):
+            live.send("web", n, key="ab"[n % 2], timestamp=n)
+        live.run()
+        live.advance("1s")
+        dropped.clear()
+        failing |= {0, 1, 3}
+        log, topology = live._backend, app.topology()
+        session = begin(topology, log, name="r", from_text="earliest", to_text="latest", now=10**15)
+        stop = Flag()
+        too_long = Timer(20, stop.set)
+        too_long.start()
+        assert run(topology, log, session, stop=stop).finished
+        too_long.cancel()
+        again = read(log, session.shadow("out"))
+    assert [row[1] for row in again if row[0] == b"a"] == [b"0", b"2", b"4"]
+    assert [row[1] for row in again if row[0] == b"b"] == [b"1", b"3", b"5"]

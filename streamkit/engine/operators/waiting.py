@@ -7,7 +7,7 @@ and it is its turn, its results leave: as of the record it was made of, at the t
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from streamkit.dsl.failures import Retry
@@ -309,10 +309,12 @@ class WaitingStep:
         is begun with as it is taken."""
         return self.queue.ready(self._now) if self._here else self.queue.leaving()
 
-    def named(self, identities: Iterable[Identity]) -> list[Call] | None:
-        """The calls that begin with these events and are still here; None: one is not answered.
+    def named(self, identities: Iterable[Identity]) -> tuple[list[Call], bool]:
+        """The calls that begin with these events and are still here, as far as they may leave now,
+        and whether that is all of them.
 
-        In order, one is enough: all before it are meant too.
+        In order, one is enough: all before it are meant too. So are those before it of its lane:
+        there is one that was not there live only where other code is at work, and it is first.
         """
         wanted = [tuple(each) for each in identities]
         calls = {call.events[0].identity: call for call in self.queue.calls.values()}
@@ -320,9 +322,12 @@ class WaitingStep:
         if found and self._waits.order == "partition":
             last = found[-1].number
             found = [call for call in self.queue.calls.values() if call.number <= last]
-        if not self._here and any(call.answer is None for call in found):
-            return None
-        return found
+        else:
+            found = list(dict.fromkeys(one for call in found for one in self.queue.up_to(call)))
+        if self._here:
+            return found, True
+        there = list(takewhile(lambda call: call.answer is not None, found))
+        return there, len(there) == len(found)
 
     def told(self, calls: list[Call]) -> list[Identity]:
         """What says in a journal that these have left; empty: nothing has to.
