@@ -6,6 +6,7 @@ from streamkit.codec.compression import CODECS, Compression
 
 _MAX_MESSAGE_BYTES = 1_048_588
 _SEGMENT_BYTES = 1 << 30
+_DELETE_RETENTION = 24 * 3600 * 1000
 
 
 def compression_of(config: Mapping[str, str]) -> Compression:
@@ -24,3 +25,8 @@ def max_batch_bytes(config: Mapping[str, str]) -> int:
 
 def segment_bytes(config: Mapping[str, str]) -> int:
     return int(config.get("segment.bytes", _SEGMENT_BYTES))
+
+
+def delete_retention(config: Mapping[str, str]) -> int:
+    """For how many ms compaction leaves a tombstone there."""
+    return int(config.get("delete.retention.ms", _DELETE_RETENTION))

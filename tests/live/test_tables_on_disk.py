@@ -5,13 +5,16 @@ import shutil
 import pytest
 
 from streamkit.app import App
+from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
+from streamkit.backends.offsets_topic import OffsetsTopic
 from streamkit.clock import SystemClock
 from streamkit.engine.journal import Tables, decode
 from streamkit.engine.live import run
 from streamkit.engine.settings import Settings
 from streamkit.engine.topics import create_topics
 from streamkit.engine.worker import Worker
+from streamkit.log.directory import Log
 from streamkit.records import TopicPartition
 
 NAMES, WORLD, EVENTS, OUT = (
@@ -135,6 +138,32 @@ def test_where_the_rows_of_a_compacted_topic_cannot_be_known_any_more_it_is_read
     to_the_end(log)
     assert given(log) == ["eAANone", "eBANone"]
     assert loaded(log) == [{"names-0": 1}, {"names-0": 2}]
+
+
+def test_a_row_is_gone_whose_deletion_was_compacted_away_while_the_app_was_stopped(tmp_path):
+    config = {"cleanup.policy": "compact", "delete.retention.ms": "0", "segment.bytes": "1024"}
+    app = App("shop")
+    events, names = app.stream("events", str), app.table("names", str)
+    events.join(names, how="left", to="out")(lambda event, name: f"{event}{name}")
+    topology = app.topology()
+    with Log.open(tmp_path / "log", fsync="never", maintenance=False) as log:
+        backend = EmbeddedBackend(log, OffsetsTopic(log, SystemClock()), closing=lambda: None)
+        backend.create_topic("events", 1)
+        backend.create_topic("names", 1, config)
+        put(backend, NAMES, b"A", 10)
+        put(backend, EVENTS, b"e", 10)
+        run(topology, backend, until_end=True)
+        put(backend, NAMES, None, 10)
+        trimmer = log.partition(NAMES).trimmer
+        for _ in range(2):  # the second one finds tombstones that the first one has seen
+            put(backend, NAMES, b"B", 10, b"other")
+            trimmer.roll(log.partition(NAMES).published())
+            while (step := trimmer.compact(force=True)) is not None and not step.done:
+                pass
+        assert [batch.columns().keys for batch in backend.fetch({NAMES: 0})] == [[b"other"]]
+        put(backend, EVENTS, b"e", 10)
+        run(topology, backend, until_end=True)
+        assert given(backend) == ["eA", "eNone"]
 
 
 def test_a_group_that_begins_anew_finds_versions_that_had_been_dropped(log, monkeypatch):

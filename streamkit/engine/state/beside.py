@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from streamkit.backends.base import Backend
+from streamkit.backends.values import TopicInfo
+from streamkit.clients.topic_config import delete_retention, is_compacted
 from streamkit.clock import Clock
 from streamkit.engine.state.budget import Budget
-from streamkit.engine.state.disk import open_disk
+from streamkit.engine.state.disk import SHELF_LIFE, open_disk
 from streamkit.engine.state.store import Store
 from streamkit.engine.state.table import TableStore, read_mark
 from streamkit.records import TopicPartition
@@ -31,9 +33,16 @@ class Beside:
         folder = self._backend.state_directory(changelog)
         disk = None
         if folder is not None:
-            topic_id = self._backend.topic(changelog.topic).topic_id
-            identity = f"{topic_id} {changelog.partition} {store.layout}"
-            disk = open_disk(folder, identity, start, end, self._clock, self._note)
+            topic = self._backend.topic(changelog.topic)
+            disk = open_disk(
+                folder,
+                f"{topic.topic_id} {changelog.partition} {store.layout}",
+                start,
+                end,
+                self._clock,
+                self._note,
+                shelf_life=_shelf_life(topic),
+            )
         store.attach(disk, self._budget)
 
     def attach_table(
@@ -63,16 +72,26 @@ class Beside:
                     for at, end in ends.items()
                 )
 
-            topic_id = self._backend.topic(store.topic).topic_id
+            topic = self._backend.topic(store.topic)
+            # Where the tombstones go that were not read yet, what follows counts as missed.
+            follows = is_compacted(topic.config)
+            log_ends = map(self._backend.end, ends) if follows else ends.values()
             which = "all" if shared else journal.partition
             disk = open_disk(
                 folder / store.layout / store.topic,
-                f"{topic_id} {which} {store.layout}",
+                f"{topic.topic_id} {which} {store.layout}",
                 0,
                 sum(ends.values()),
                 self._clock,
                 self._note,
+                log_end=sum(log_ends),
+                shelf_life=_shelf_life(topic),
                 fits=whole,
                 shared=shared,
             )
         store.attach(disk, self._budget)
+
+
+def _shelf_life(topic: TopicInfo) -> int:
+    """Half of the time that tombstones stay: the rest is for reading what is missed."""
+    return min(SHELF_LIFE, delete_retention(topic.config) // 2)

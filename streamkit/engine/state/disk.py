@@ -22,6 +22,7 @@ before them would find them wrong: so how far they may be ahead is written down 
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count, islice
 from operator import itemgetter
@@ -43,7 +44,8 @@ RETRY_AFTER = 30.0
 """Seconds until a file that could not be written is tried again."""
 SHELF_LIFE = 12 * 3600 * 1000
 """A file that misses changes and is older than this, in ms, is made anew: compaction removes the
-tombstones of a changelog after delete.retention.ms, a day, and it would never hear of them."""
+tombstones of a changelog after delete.retention.ms, a day unless the topic says less, and it would
+never hear of them."""
 _SMALLEST = 1 << 20
 _TOGETHER = 8192
 """Rows in one transaction at most: each may touch a page, which LMDB keeps in memory until then."""
@@ -58,23 +60,28 @@ def open_disk(
     clock: Clock,
     on_note: Callable[[str], None],
     *,
+    log_end: int | None = None,
+    shelf_life: int = SHELF_LIFE,
     fits: Callable[[bytes], bool] = lambda note: True,
     shared: bool = False,
 ) -> "Disk | None":
     """The rows in a folder, which is made if there is none; empty when they cannot be believed.
 
     `identity`: of which changelog (its topic id), partition and kind of store they have to be.
-    `start`, `end`: from where to where there is a changelog, as far as it is committed. `fits` is
-    asked about the note that was written with the rows. With `shared` several processes may have
-    rows in the folder: each in a numbered one of its own, the first that nobody has. None, and a
-    note, when the folder cannot be used; the store then has to do with memory.
+    `start`, `end`: from where to where there is a changelog, as far as it is committed; `log_end`,
+    where it goes on behind that: what is read later. `shelf_life`: for how many ms they can be
+    believed that miss some of it. `fits` is asked about the note that was written with the rows.
+    With `shared` several processes may have rows in the folder: each in a numbered one of its own,
+    the first that nobody has. None, and a note, when the folder cannot be used; the store then has
+    to do with memory.
     """
+    bounds = Bounds(start, end, end if log_end is None else log_end, shelf_life)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = _find(folder) if shared else _own(folder)
         folder = mark.path.parent
         try:
-            return _opened(folder, mark, identity, (start, end), fits, clock, on_note)
+            return _opened(folder, mark, identity, bounds, fits, clock, on_note)
         except BaseException:
             mark.close()
             raise
@@ -113,7 +120,7 @@ def _opened(
     folder: Path,
     mark: LockFile,
     identity: str,
-    bounds: tuple[int, int],
+    bounds: "Bounds",
     fits: Callable[[bytes], bool],
     clock: Clock,
     on_note: Callable[[str], None],
@@ -125,9 +132,9 @@ def _opened(
         disk = None
         try:
             disk = Disk(folder, mark, (synced, here), known == here, clock, on_note)
-            if disk.fits(*bounds) and fits(disk.note):
+            if disk.fits(bounds) and fits(disk.note):
                 return disk
-            why = f"it leads to {disk.position}, the changelog is {bounds[0]} to {bounds[1]}"
+            why = f"it leads to {disk.position}, the changelog is {bounds.start} to {bounds.log_end}"
         except lmdb.Error as error:
             why = str(error)
         on_note(f"{folder}: thrown away, to be made anew from the changelog: {why}")
@@ -150,6 +157,16 @@ def _write(mark: LockFile, text: bytes) -> None:
         RealFiles.fdatasync(fd)
     finally:
         os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of a changelog, as for `open_disk`."""
+
+    start: int
+    end: int
+    log_end: int
+    shelf_life: int
 
 
 class Disk:
@@ -216,11 +233,12 @@ class Disk:
         if size and size < needed and self._env.info()["last_txnid"]:
             raise lmdb.InvalidError(f"rows.mdb has {size} of {needed} bytes")
 
-    def fits(self, start: int, end: int) -> bool:
-        """Whether a changelog from `start` to `end` can have led here, and can lead on."""
-        if self._ahead > end or (0 < self.position < start):
+    def fits(self, bounds: Bounds) -> bool:
+        """Whether such a changelog can have led here, and can lead on."""
+        if self._ahead > bounds.end or (0 < self.position < bounds.start):
             return False
-        return self.position == end or self._clock.now() - self._saved_at < SHELF_LIFE
+        age = self._clock.now() - self._saved_at
+        return self.position == bounds.log_end or age < bounds.shelf_life
 
     # Reading.
 

@@ -71,6 +71,19 @@ def test_old_rows_that_miss_changes_may_miss_tombstones_and_are_not_used(tmp_pat
     disk.close()
 
 
+@pytest.mark.parametrize(("age", "used"), [(9, True), (10, False)])
+def test_what_is_read_later_is_missed_too_for_as_long_as_the_topic_keeps_tombstones(
+    tmp_path: Path, age: int, used: bool
+) -> None:
+    _written(tmp_path, position=5)
+    later = ManualClock()
+    later.advance(age)
+    disk = open_disk(tmp_path, "id", 0, 5, later, print, log_end=6, shelf_life=10)
+    assert disk is not None
+    assert disk.position == (5 if used else 0)
+    disk.close()
+
+
 def test_without_a_boot_that_can_be_told_only_synced_files_are_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
