@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -299,6 +300,29 @@ def test_silence_begins_with_the_last_event_and_not_with_the_first_that_was_wait
             assert t.values("n") == []
             t.advance("20s")
             assert t.values("n") == [2]
+
+
+@pytest.mark.parametrize("busy", ["left", "right"])
+def test_windows_stay_open_as_long_as_one_input_of_their_task_has_events(busy: str) -> None:
+    app = App("w")
+    names = app.table("names", str)
+    for topic in ("left", "right"):
+
+        @app.stream(topic, Event, time="time").join(names, how="left", name=f"{topic}-named")
+        def named(event: Event, name: str | None) -> Event:
+            return event
+
+        windows = named.window(tumbling("10ms"), close_after_idle="1m")
+        windows.count(name=f"{topic}-n", to="n")
+    with app.test(partitions=1) as t:
+        for topic in ("left", "right"):
+            t.send(topic, Event(0, "a", 1), key="a")
+        t.advance("50s")
+        t.send(busy, Event(1, "a", 2), key="a")
+        t.advance("50s")
+        assert t.values("n") == []
+        t.advance("20s")
+        assert sorted(t.values("n")) == [1, 2]
 
 
 def test_the_time_that_a_function_takes_is_no_silence() -> None:

@@ -10,11 +10,14 @@ import msgspec
 from hypothesis import strategies as st
 from random_apps import GLOBAL, SENT, SOURCES, TABLES, Item, Spec, Torn, in_vain
 
-from streamkit import Producer
+from streamkit import Producer, codec
 from streamkit.codec import partition_for
+from streamkit.codec.header import stamp
+from streamkit.codec.latest import LatestOffsets, keep_latest
 from streamkit.engine.running import Running
 from streamkit.engine.worker import Worker
 from streamkit.errors import FunctionError
+from streamkit.records import TopicPartition
 from streamkit.testing import TestRun
 
 END = 10_000
@@ -28,6 +31,8 @@ class Sent:
     partition: int
     value: Item | Torn | int | None
     time: int
+    alone: bool = False
+    """Compaction has removed the records around it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
                 # Numbers that are far apart: what is made of some can be told from all others.
                 torn = spec.reads(topic) is not None and at % 9 == 6
                 item = Torn(str(at**7), k) if torn else Item(at**7, k)
-                plan.append(Sent(topic, key, partition, item, time))
+                alone = key is not None and at % 4 == 1
+                plan.append(Sent(topic, key, partition, item, time, alone))
     return plan
 
 
@@ -142,6 +148,10 @@ def send(t: TestRun, one: Sent | Gap) -> None:
         value = one.value
         if isinstance(value, Item | Torn):
             value = msgspec.json.encode(value)
+        if one.alone:
+            at = TopicPartition(one.topic, one.partition)
+            t._backend.append_encoded(at, _left_alone(one, value), acks=1)
+            return
         t.send(one.topic, value, key=one.key, partition=one.partition, timestamp=one.time)
         return
     with (
@@ -152,6 +162,20 @@ def send(t: TestRun, one: Sent | Gap) -> None:
         transaction.send(one.topic, b"never read", key="a", partition=one.partition)
         producer.flush()
         raise Abandoned
+
+
+def _left_alone(one: Sent, value: Any) -> bytes:
+    """What compaction leaves of a batch: one record, and holes before and behind it."""
+    assert one.key is not None, "of a topic that is compacted"
+    keys = [b"removed", one.key.encode(), b"removed"]
+    batch = codec.encode([b"", value, b""], keys=keys, timestamps=[one.time] * 3)
+    later = codec.encode([b""], keys=[b"removed"], timestamps=[one.time])
+    latest = LatestOffsets(1 << 10)
+    head = stamp(later, 3, 0)
+    latest.add(head + later[len(head) :])
+    count, left = keep_latest(batch, latest, tombstones=True, horizon=0)
+    assert count == 1 and left is not None
+    return left
 
 
 def act(t: TestRun, one: Any) -> None:
