@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class Session(Struct, frozen=True):
-    """From its first event to its last. The key is the record's."""
+    """From its first event to its last, in UTC. The key is the record's."""
 
     start: datetime
     end: datetime
@@ -20,6 +20,7 @@ class Session(Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
+        """From its first event to its last; 0.0 of a single one."""
         return (self.end - self.start).total_seconds()
 
 

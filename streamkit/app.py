@@ -68,6 +68,7 @@ class App:
 
     @property
     def name(self) -> str:
+        """What its group, its stores and its own topics are called after."""
         return self._graph.app
 
     @property

@@ -32,11 +32,14 @@ class ManualClock:
         self._monotonic = 0.0
 
     def now(self) -> int:
+        """The time, in ms since 1970-01-01 UTC."""
         return self._now
 
     def monotonic(self) -> float:
+        """Seconds since the clock was made."""
         return self._monotonic
 
     def advance(self, milliseconds: int) -> None:
+        """Let so much time pass."""
         self._now += milliseconds
         self._monotonic += milliseconds / 1000

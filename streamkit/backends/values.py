@@ -30,6 +30,7 @@ class TopicInfo:
 
     @property
     def internal(self) -> bool:
+        """Whether the log keeps its own records there: committed offsets, transactions."""
         return self.name in OWN_TOPICS
 
 

@@ -171,6 +171,7 @@ class SinkContext:
 
     @property
     def log(self) -> ConnectorLog:
+        """For lines that name the connector."""
         return log_of(self.name)
 
 

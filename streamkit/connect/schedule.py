@@ -12,4 +12,5 @@ class Every:
     milliseconds: int
 
     def next_after(self, last: int) -> int:
+        """When the next time is, in ms; `last` is when it was."""
         return last + self.milliseconds

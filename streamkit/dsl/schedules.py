@@ -74,9 +74,11 @@ class Cron:
             raise ConfigError(f"schedule {self.expression!r}: there is no such day") from error
 
     def next_after(self, last: int) -> int:
+        """The first time after `last`, in ms since 1970-01-01 UTC."""
         return _ms(self._from(last).get_next(datetime))
 
     def latest(self, now: int) -> int:
+        """The last time that is not after `now`, in ms since 1970-01-01 UTC."""
         return _ms(self._from(now + 1).get_prev(datetime))
 
     def _from(self, stamp: int) -> Any:

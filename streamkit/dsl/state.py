@@ -50,7 +50,7 @@ class Place:
 class _Kept:
     """Where the values are: by hand in a dictionary, in an app in a store of its task."""
 
-    __slots__ = ("_cells", "_class", "_keys", "_name", "_place", "_values", "ttl")
+    __slots__ = ("_cells", "_class", "_keys", "_name", "_place", "_values", "_writes", "ttl")
 
     if not TYPE_CHECKING:  # a type checker tells it in its own words
 
@@ -67,6 +67,8 @@ class _Kept:
         self._keys: Serde = _LooseKeys()
         self._class: type | None = None
         """Of values that need no check; None: nobody knows."""
+        self._writes = 0
+        """Of entries of a MapState, for who goes through them meanwhile."""
 
     def bind(self, cells: Cells, place: Place, name: str, keys: Serde, values: Serde) -> None:
         """Work with what others provide. `keys`: of the entries of a MapState."""
@@ -152,6 +154,7 @@ class ListState(_Kept, Generic[T]):
     __slots__ = ()
 
     def append(self, item: T) -> None:
+        """Add an item at the end. Raises TypeError for None."""
         if item is None:
             raise TypeError("a ListState keeps no None")
         prefix, span = self._span()
@@ -162,6 +165,7 @@ class ListState(_Kept, Generic[T]):
         self._cells.put(prefix, span, stamp)
 
     def extend(self, items: Iterable[T]) -> None:
+        """Add items at the end, one by one. Raises TypeError at one that is None."""
         for item in items:
             self.append(item)
 
@@ -250,7 +254,8 @@ class MapState(_Kept, MutableMapping[K, V], Generic[K, V]):
 
     Entries are in the order of their keys' bytes. None is no value: setting it deletes. A value
     that was changed in place is kept only after `entries[key] = value`. `len` counts. With a `ttl`
-    an entry goes when it was not written for that long.
+    an entry goes when it was not written for that long. It may be changed in a loop over it, which
+    comes to all that is behind where it is.
     """
 
     __slots__ = ()
@@ -270,6 +275,7 @@ class MapState(_Kept, MutableMapping[K, V], Generic[K, V]):
         return value
 
     def __setitem__(self, key: K, value: V) -> None:
+        self._writes += 1
         self._put(self._row(key), value, self._place.stamp)
 
     def __delitem__(self, key: K) -> None:
@@ -282,9 +288,16 @@ class MapState(_Kept, MutableMapping[K, V], Generic[K, V]):
         return self._cells.get(self._row(key)) is not None
 
     def __iter__(self) -> Iterator[K]:
-        prefix = _prefix(self._place.key)
-        for row, _ in self._cells.scan(prefix, _after(prefix)):
-            yield self._keys.decode(row[len(prefix) :])
+        prefix = low = _prefix(self._place.key)
+        more = True
+        while more:
+            more, writes = False, self._writes
+            for row, _ in self._cells.scan(low, _after(prefix)):
+                yield self._keys.decode(row[len(prefix) :])
+                if self._writes != writes:
+                    # A scan may know by now what comes next, and not of what is new in between.
+                    low, more = row + b"\0", True
+                    break
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

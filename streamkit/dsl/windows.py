@@ -23,10 +23,12 @@ class Window:
 
     @property
     def start_time(self) -> datetime:
+        """When it begins, in UTC."""
         return _EPOCH + timedelta(milliseconds=self.start)
 
     @property
     def end_time(self) -> datetime:
+        """When it ends, in UTC: what is at that time is not in it."""
         return _EPOCH + timedelta(milliseconds=self.end)
 
 
