@@ -1,12 +1,13 @@
 """The topics of an app: wait for those it reads, create those it writes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event
 
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import Layout, Topology
 from streamkit.engine.joined_topics import check_joined
-from streamkit.errors import TopicExists, TopologyError
+from streamkit.errors import InvalidPartitions, TopicExists, TopologyError
 
 _LOOK = 0.2
 """Seconds between two looks at whether a topic has appeared, or somebody asked to stop."""
@@ -57,7 +58,25 @@ def create_topics(topology: Topology, backend: Backend) -> Layout:
         except TopicExists:
             # Another process of the same app was faster; its sizes hold for all.
             return create_topics(topology, backend)
+    if _extend_journals(topology, layout, backend):
+        return create_topics(topology, backend)
     return layout
+
+
+def _extend_journals(topology: Topology, layout: Layout, backend: Backend) -> bool:
+    """Have each task keep its decisions in a partition of its own; True where one was missing.
+
+    An input without state may have got more partitions since the app last ran.
+    """
+    missing = {
+        sub.journal: layout.tasks[sub.name]
+        for sub in topology.subtopologies
+        if sub.journal is not None and layout.partitions[sub.journal] < layout.tasks[sub.name]
+    }
+    for journal, count in missing.items():
+        with suppress(InvalidPartitions):  # another process of the same app was faster
+            backend.add_partitions(journal, count)
+    return bool(missing)
 
 
 def refuse_others(topology: Topology, backend: Backend) -> None:

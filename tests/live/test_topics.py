@@ -136,6 +136,20 @@ def test_an_app_that_runs_to_the_end_does_not_overlook_partitions_that_came(log)
     assert values(log, "seen") == [b"x"]
 
 
+def test_an_app_that_hands_events_over_goes_on_with_an_input_that_has_grown(log):
+    app = App("shop")
+    app.stream("events", str).by(str.upper, name="word").count(to="counts", name="n")
+    log.append(EVENTS, [b"x", b"y"])
+    to_the_end(app, log)
+    log.add_partitions("events", 3)
+    log.append(TopicPartition("events", 2), [b"x", b"x"])
+    to_the_end(app, log)
+    log.append(TopicPartition("events", 1), [b"y"])
+    to_the_end(app, log)
+    assert sorted(values(log, "counts")) == [b"1", b"1", b"2", b"2", b"3"]
+    assert log.topic("shop-events-journal").partitions == 3, "each task has its own"
+
+
 def test_an_app_with_state_is_told_what_becomes_of_it_when_its_input_grows(log):
     app = counting("shop", "count")
     log.append(EVENTS, [b"x"], keys=[b"k"])
