@@ -76,7 +76,8 @@ class Cache:
     def scan(self, low: bytes, high: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """Keys of [low, high) with their values, in order; high None: to the last.
 
-        The store may be changed meanwhile: what is changed before the scan comes to it is seen.
+        The store may be changed meanwhile: what is changed or deleted before the scan comes to it
+        is seen so; keys that are new may be passed over.
         """
         begin, low = low, self._holes.get(low, low)
         limit, gone, found = _FIRST_CHUNK, 0, False

@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from streamkit.app import App
-from streamkit.dsl.state import ListState, MapState, State
+from streamkit.clock import ManualClock
+from streamkit.dsl.state import ListState, MapState, Place, State
+from streamkit.engine.cursor import Cursor
 from streamkit.engine.rows import Position, Rows
+from streamkit.engine.state import cache
+from streamkit.engine.state.disk import open_disk
+from streamkit.engine.state.store import Store
 from streamkit.engine.task import Task
 from streamkit.records import Columns, TopicPartition
+from streamkit.serde import serde_for
 
 
 class Paid(msgspec.Struct):
@@ -120,6 +127,31 @@ def test_entries_of_a_map_are_changed_one_by_one() -> None:
     assert list(second.values) == [b"9"]
     again = _restored(app, [first, second])
     assert _feed(again, (3, "k", b'{"by":"ada","amount":1}')) == [b'{"ada":3,"bob":4,"eve":9}']
+
+
+@pytest.mark.parametrize("where", ["by hand", "memory", "disk"])
+def test_a_loop_over_a_map_comes_to_the_entries_that_it_adds_behind(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_FEW", 4)
+    entries: MapState[str, int] = MapState()
+    store = Store("log", serde_for(int), Cursor())
+    if where == "disk":
+        store.attach(open_disk(tmp_path, "id", 0, 99, ManualClock(), print))
+    if where != "by hand":
+        entries.bind(store, Place(), "entries", serde_for(str), serde_for(int))
+    entries.update({f"{number:02}": number for number in range(0, 40, 2)})
+    store.changes()
+    store.committed(20)
+    store.make_room()
+    for number in range(0, 10, 2):
+        del entries[f"{number:02}"]
+    found = []
+    for name in entries:
+        found.append(int(name))
+        entries[f"{int(name) | 1:02}"] = 0
+    assert found == list(range(10, 40))
+    store.close()
 
 
 def _counting(ttl: str) -> App:
