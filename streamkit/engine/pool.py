@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from math import inf
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any
 
 from streamkit.dsl.functions import Function
@@ -25,6 +27,8 @@ logger = logging.getLogger("streamkit.engine")
 
 STOP_SECONDS = 1.0
 """How long a process has to end by itself."""
+LOOK_SECONDS = 1.0
+"""How often is looked whether somebody still waits for the answer to a call."""
 
 
 class Pool:
@@ -71,7 +75,7 @@ class Pool:
             if wanted.closed:
                 continue
             try:
-                answer = slot.call(request)
+                answer = slot.call(request, wanted)
             except Exception as error:  # whoever waits for it is to know
                 answer = Answer(error=error)
             wanted.done(request.step, request.number, answer)
@@ -87,8 +91,9 @@ class _Slot:
         self._pipe: Connection | None = None
         self._lock = threading.Lock()
 
-    def call(self, request: Request) -> Answer:
-        """Have the process make a call, and wait for its answer, or for its end."""
+    def call(self, request: Request, wanted: Wanted) -> Answer:
+        """Have the process make a call, and wait for its answer, or for its end. Where nobody wants
+        it any more, as its task has gone elsewhere, the process is ended: others wait for it."""
         try:
             data = _packed(request)
         except Exception as error:
@@ -97,7 +102,7 @@ class _Slot:
             pipe = self._given(data)
             if isinstance(pipe, Answer):
                 return pipe
-            said = self._received(pipe, request.timeout)
+            said = self._received(pipe, request.timeout, wanted)
         except (EOFError, OSError) as error:
             return self._died(error)
         if isinstance(said, Answer):
@@ -122,16 +127,21 @@ class _Slot:
                 pipe.send_bytes(data)
         return pipe
 
-    def _received(self, pipe: Connection, timeout: float | None) -> bytes | Answer:
+    def _received(self, pipe: Connection, timeout: float | None, wanted: Wanted) -> bytes | Answer:
         """What it answers; if it does not, why."""
-        ready = wait([pipe, self._process.sentinel], timeout)
-        if pipe in ready:
-            return pipe.recv_bytes()
-        if ready:
-            return self._died(EOFError())
-        self.kill()
-        self.close()
-        return Answer(error=TimeoutError(f"no answer within {timeout:g} s; the process was ended"))
+        until = inf if timeout is None else monotonic() + timeout
+        either = [pipe, self._process.sentinel]
+        error: Exception | None = None
+        while not (ready := wait(either, max(0.0, min(LOOK_SECONDS, until - monotonic())))):
+            if wanted.closed:
+                error = ChildProcessError("nobody waits for it any more; the process was ended")
+            elif monotonic() >= until:
+                error = TimeoutError(f"no answer within {timeout:g} s; the process was ended")
+            if error is not None:
+                self.kill()
+                self.close()
+                return Answer(error=error)
+        return pipe.recv_bytes() if pipe in ready else self._died(EOFError())
 
     def _died(self, error: Exception) -> Answer:
         process = self._process

@@ -1,11 +1,12 @@
 """Worker processes of a function: what becomes of calls where one of them dies, or cannot begin."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -14,7 +15,8 @@ from streamkit.engine.source_file import import_file
 from streamkit.engine.waiting import Answer, Event, Request
 
 APP = """
-import os
+import os, time
+from pathlib import Path
 from streamkit import App
 
 orders = App("shop").stream("orders", int)
@@ -25,6 +27,9 @@ class Gone:
 
 @orders.process(workers=1)
 def pid(order: int):
+    if order == 14:
+        Path(__file__).with_name("begun").touch()
+        time.sleep(1000)
     return Gone() if order == 13 else os.getpid()
 """
 NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0)
@@ -32,34 +37,44 @@ SECONDS = 60
 
 
 class Waiter:
-    closed = False
-
     def __init__(self) -> None:
+        self.closed = False
         self.answers: SimpleQueue[Answer] = SimpleQueue()
 
     def done(self, step: str, number: int, answer: Answer) -> None:
         self.answers.put(answer)
 
 
+Start: TypeAlias = Callable[[int, Waiter], None]
+Call: TypeAlias = Callable[[int], Answer]
+
+
 @pytest.fixture
-def call(tmp_path: Path) -> Iterator[Callable[[int], Answer]]:
-    """Calls a function that gives the number of its process, and waits for the answer."""
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Has a function called that gives the number of its process."""
     path = tmp_path / "pids.py"
     path.write_text(APP)
     loaded: Any = import_file(str(path), "pids_of_a_pool")
     function = loaded.pid._node.function
-    pool, waiter = Pool(function, 1), Waiter()
-
-    def made(order: int) -> Answer:
-        pool.start(Request("pid", 0, function, order, NOWHERE), waiter)
-        return waiter.answers.get(timeout=SECONDS)
-
-    yield made
+    pool = Pool(function, 1)
+    yield lambda order, waiter: pool.start(Request("pid", 0, function, order, NOWHERE), waiter)
     pool.stop()
     pool.close()
 
 
-def test_a_process_that_dies_when_it_has_no_call_fails_none(call: Callable[[int], Answer]) -> None:
+@pytest.fixture
+def call(start: Start) -> Call:
+    """The same, and waits for the answer."""
+    waiter = Waiter()
+
+    def made(order: int) -> Answer:
+        start(order, waiter)
+        return waiter.answers.get(timeout=SECONDS)
+
+    return made
+
+
+def test_a_process_that_dies_when_it_has_no_call_fails_none(call: Call) -> None:
     first = call(1).value
     os.kill(first, 9)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
@@ -68,7 +83,7 @@ def test_a_process_that_dies_when_it_has_no_call_fails_none(call: Callable[[int]
     assert second.value not in (None, first)
 
 
-def test_an_answer_that_nobody_can_take_ends_no_process(call: Callable[[int], Answer]) -> None:
+def test_an_answer_that_nobody_can_take_ends_no_process(call: Call) -> None:
     first = call(1).value
     answer = call(13)
     assert isinstance(answer.error, TypeError)
@@ -77,7 +92,7 @@ def test_an_answer_that_nobody_can_take_ends_no_process(call: Callable[[int], An
 
 
 def test_why_a_process_cannot_begin_is_said_and_the_next_call_may_go_well(
-    call: Callable[[int], Answer], monkeypatch: pytest.MonkeyPatch
+    call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(process: SpawnProcess) -> None:
         raise BlockingIOError("too many processes")
@@ -87,3 +102,16 @@ def test_why_a_process_cannot_begin_is_said_and_the_next_call_may_go_well(
         answer = call(1)
         assert isinstance(answer.error, BlockingIOError)
     assert call(2).error is None
+
+
+def test_a_call_that_nobody_waits_for_any_more_holds_up_no_other(
+    start: Start, call: Call, tmp_path: Path
+) -> None:
+    gone = Waiter()
+    start(14, gone)
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    gone.closed = True  # as of a task that another process has by now
+    assert call(1).error is None
