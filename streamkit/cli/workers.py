@@ -68,12 +68,21 @@ def workers(
             if asked and code == -signal.SIGKILL:
                 failed.append(f"a worker process had not ended {drain:g} s after it was asked to")
                 return
-            if code > 0 or not _may_begin_again(killed):
+            if code > 0:
                 failed.append(f"a worker process ended with exit code {code}; its error is above")
                 stop.set()
                 return
+            name = signal.Signals(-code).name
+            if not _may_begin_again(killed):
+                failed.append(
+                    f"worker {number} was killed ({name}), and {KILLED_AT_MOST} times within "
+                    f"{KILLED_WITHIN:g} s before that one was: no other is started. Find out who "
+                    "kills them; where memory is short the system does (dmesg has it then)"
+                )
+                stop.set()
+                return
             told = "worker %d was killed (%s): the others go on with its work, until another comes"
-            logger.warning(told, number, signal.Signals(-code).name)
+            logger.warning(told, number, name)
             if stop.wait(PAUSE_SECONDS) or ending.is_set():
                 return
 

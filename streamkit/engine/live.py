@@ -79,7 +79,8 @@ def run(
             bell=bell,
         )
         try:
-            tasks, sources = sum(layout.tasks.values()), ", ".join(topology.sources)
+            tasks = sum(layout.tasks.values())
+            sources = ", ".join(topology.sources) or "nothing but the clock"
             told = "app %s on log %s: %s, reading %s"
             logger.info(told, topology.app, backend.url, counted(tasks, "task"), sources)
             for name in (name for sub in topology.subtopologies for name in sub.unused):

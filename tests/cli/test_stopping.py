@@ -254,6 +254,17 @@ def test_a_worker_that_ends_with_an_error_has_failed(tmp_path):
         assert stop.wait(20)
 
 
+def test_workers_that_are_killed_again_and_again_are_told_as_that(monkeypatch):
+    monkeypatch.setattr("streamkit.cli.workers._run", lambda *_: (-signal.SIGKILL, False))
+    monkeypatch.setattr("streamkit.cli.workers.PAUSE_SECONDS", 0.0)
+    with (
+        stop_on_signals() as stop,
+        pytest.raises(WorkerFailed, match=r"killed \(SIGKILL\), and 5 times within 60 s before"),
+        workers(1, [], stop),
+    ):
+        assert stop.wait(20)
+
+
 STUCK = """
 import time
 from dataclasses import dataclass
