@@ -47,6 +47,8 @@ def _refuse(owner: str, operation: Callable[..., Any], given: Iterable[str]) -> 
         if takes is None or name in takes:
             continue
         others = _takers(name)
+        if name == "grace":
+            others.insert(0, 'the window, as in tumbling("5m", grace="1m")')
         why = nearest(name, takes)
         if others and "did you mean" not in why:
             why = f"; it is for {'; '.join(others)}"

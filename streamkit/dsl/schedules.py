@@ -63,10 +63,13 @@ class Cron:
         if (
             not isinstance(self.expression, str)
             or _RANDOM.search(self.expression)
+            # croniter takes seconds as a sixth field, where others have them first.
+            or len(self.expression.split()) not in (1, 5)  # one: @daily
             or not croniter.is_valid(self.expression)
         ):
             raise ConfigError(
-                f"schedule {self.expression!r}: expected a cron expression, as '*/5 * * * *'"
+                f"schedule {self.expression!r}: expected a cron expression of five fields (minute, "
+                "hour, day of the month, month, day of the week), as '*/5 * * * *'"
             )
         try:
             self.next_after(0)

@@ -78,6 +78,8 @@ def test_the_next_and_the_latest_agree(schedule: Schedule, now: int) -> None:
     [
         (lambda: Cron("every day"), "expected a cron expression"),
         (lambda: Cron("R * * * *"), "expected a cron expression"),
+        (lambda: Cron("0 0 8 * * 1-5"), "expected a cron expression of five fields"),
+        (lambda: Cron("0 8 * * 1-5 0 2026"), "expected a cron expression of five fields"),
         (lambda: Cron("0 0 31 2 *"), "there is no such day"),
         (lambda: Steady(0), "every 0s"),
         (lambda: zone_of("Europe/Berln"), "no such time zone"),

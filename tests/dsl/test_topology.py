@@ -308,6 +308,9 @@ def _declare(name: str) -> Callable[[App], object]:
     def misspelt(app: App) -> object:
         return app.stream("orders", Order).process(on_eror="skip")  # type: ignore[call-overload]
 
+    def grace_beside_the_window(app: App) -> object:
+        return app.stream("orders", Order).window(tumbling("5m"), grace="1m")  # type: ignore[call-arg]
+
     def of_the_app(app: App) -> object:
         return app.table("orders", Order, tiem="at")  # type: ignore[call-arg]
 
@@ -348,6 +351,10 @@ def _declare(name: str) -> Callable[[App], object]:
         ),
         ("emit_of_a_total", r"^Stream.count\(\) takes no emit=; .* sum, top_k of WindowedStream$"),
         ("misspelt", r"^Stream.process\(\) takes no on_eror=; did you mean 'on_error'\?$"),
+        (
+            "grace_beside_the_window",
+            r"window\(\) takes no grace=; it is for the window, as in tumb",
+        ),
         ("of_the_app", r"^App.table\(\) takes no tiem=; there are: key, topic, type_$"),
     ],
 )
