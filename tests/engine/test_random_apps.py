@@ -33,6 +33,7 @@ from random_apps import (
 from random_connectors import Beside, World
 from random_model import Event, Found, Model
 from random_runs import (
+    FAR,
     Bell,
     Gap,
     Interrupted,
@@ -90,6 +91,7 @@ def expected(
         events = []
         fails = spec.reads(topic)
         aside = dead[f"dead{topic}"] = Counter[tuple[Any, ...]]()
+        ahead = dead[f"r-{topic}-ahead"] = Counter[tuple[Any, ...]]()
         for partition in range(partitions):
             frontier = BEFORE_ALL
             behind: set[str] = set()
@@ -102,10 +104,15 @@ def expected(
                     if fails is not None and fails.then == "key" and sent.key is not None:
                         behind.add(sent.key)
                     continue
+                if sent.time >= FAR:
+                    ahead[sent.key, it.n, sent.time] += 1
+                    continue
                 frontier = max(frontier, sent.time - spec.out_of_order)
                 events.append(Event(sent.key, it.n, it.k, sent.time, frontier))
         if topic not in topology.sources or fails is None or fails.then == "skip":
             del dead[f"dead{topic}"]
+        if topic not in topology.sources or not spec.ahead:
+            del dead[f"r-{topic}-ahead"]
         sources.append(events)
     nodes = [(node, sub.children) for sub in topology.subtopologies for node in sub.nodes]
     ordered = [node.step.name for node, _ in nodes if isinstance(node, InOrder)]

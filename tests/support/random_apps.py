@@ -114,6 +114,8 @@ class Spec:
     """Times are multiples of it, in ms: of larger ones many events are of one time."""
     torn: tuple[Fails | None, ...] = (None,) * len(SOURCES)
     """What becomes of records of each source that cannot be read; None: all can."""
+    ahead: bool = False
+    """Whether some events have wrong times, far ahead, and the sources are told so."""
 
     def reads(self, topic: str) -> Fails | None:
         """What becomes of those of a source's topic."""
@@ -230,11 +232,20 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             ops += ["sum"] * 5 if stream.ordered else []
             ops += ["timer"] * 2 * (not stream.same) + ["quiet"] * 2 * stream.placed
             others = [n for n, each in enumerate(streams) if each.keyed]
+            ops += ["merge"] * 3
             ops += ["within"] * 3
             known = [n for n in others if streams[n].ordered or streams[n].told]
             if known and (stream.ordered or stream.told):
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
+        if op == "merge":
+            other = draw(st.sampled_from(others))
+            step = Step(op, on, other)
+            streams.append(
+                Stream(True, False, False, placed=False, alone=False, same=True, told=False)
+            )
+            steps.append(step)
+            continue
         if op == "in_order":  # and something that it is for
             streams.append(replace(stream, keyed=True, raw=False, ordered=True))
             steps.append(Step("by", on, kind="in order"))
@@ -288,8 +299,9 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
     retried, grain = draw(st.booleans()), 20 if mixed else 1
     torn = tuple(draw(st.sampled_from([None, None, *FAILS])) for _ in SOURCES)
+    ahead = draw(st.booleans())
     return Spec(
-        tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain, torn
+        tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain, torn, ahead
     )
 
 
@@ -427,6 +439,8 @@ def build(
         fails = spec.reads(name)
         on_error = "stop" if fails is None else fails.on_error(f"dead{name}")
         options: Any = {"out_of_order": order, "on_error": on_error}
+        if spec.ahead:
+            options["max_ahead"] = "1d"
         if name in spec.sourced:
             # As many as any has, where nothing reads it.
             made = app.source(world.source(), read, to=name, partitions=3, **options)
@@ -582,6 +596,8 @@ def _declare(
                 return item if sofar is None else together(sofar, item)
 
             return fold
+        case "merge":
+            return stream.merge(streams[step.other], name=name)
         case "table" | "left_table":
             looks: Looks = step.kind
             table = tables[looks.topic]
