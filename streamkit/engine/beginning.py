@@ -61,7 +61,7 @@ class Beginning:
                 self.committed[at] = was
             self.positions[at] = was.offset
             positions[partition] = Position(was.offset, was.metadata)
-        self._task.resume(positions)
+        self._task.resume(positions, journaled=self._is_journaled)
         loads = []
         for at, changelog in self._changelogs.items():
             loads += self._changes(at, changelog, committed.get(at))
@@ -155,6 +155,10 @@ class Beginning:
         journal = self._task.subtopology.journal
         assert journal is not None, "a task with tables has one"
         return self._place.partition(TopicPartition(journal, self._task.number))
+
+    @property
+    def _is_journaled(self) -> bool:
+        return self._task.subtopology.journal is not None and self._place.end(self._journal) > 0
 
     def _is_compacted(self, topic: str) -> bool:
         return is_compacted(self._place.backend.topic(topic).config)

@@ -5,6 +5,7 @@ The notes' format is that of `notes.py`.
 
 from collections.abc import Iterator
 
+from streamkit.engine.ahead import name_of
 from streamkit.engine.answers import Answers
 from streamkit.engine.cursor import Place
 from streamkit.engine.decisions import Decisions
@@ -24,6 +25,7 @@ class Memory:
         """How far tables had been read at the last commit."""
         self.loaded_ahead: dict[TopicPartition, int] = {}
         """The same of those that are read ahead."""
+        self._is_anew = False  # at a place that its journal may be past
         self._was_idle = False
         self._tables = [TopicPartition(topic, parts.site.number) for topic in parts.merged]
         self._decisions = decisions
@@ -92,8 +94,14 @@ class Memory:
     def _marks(self, at: Place) -> dict[str, tuple[int, ...]]:
         return {name: found for name, one in self._marked.items() if (found := one.marks(at))}
 
-    def recall(self, partition: TopicPartition, note: Note) -> None:
-        """Be as far as an input's note says."""
+    def begin(self, partition: TopicPartition, note: Note | None, journaled: bool) -> None:
+        """Be as far as an input's note says; `journaled`: the journal has entries already."""
+        if note is not None:
+            self._recall(partition, note)
+        elif journaled and self._merge.has(self._inputs[partition]):
+            self._is_anew = True
+
+    def _recall(self, partition: TopicPartition, note: Note) -> None:
         frontier = self._time.frontiers[partition]
         if isinstance(frontier, EventFrontier):
             if note.latest is not None:
@@ -136,6 +144,10 @@ class Memory:
 
     def begun(self) -> Iterator[Step]:
         """What the start of a task has decided that follows no journal."""
+        tables = {str(one): self.loaded.get(one, 0) for one in self._tables}
+        if self._is_anew:
+            ahead = {name_of(one): self.loaded_ahead.get(one, 0) for one in self._ahead.inputs}
+            yield Silence(self._decisions.places() | tables | ahead)
         # Without a commit before, and where it had to.
         to = {
             str(one): self._inputs[one].position
@@ -143,7 +155,6 @@ class Memory:
             if self._inputs[one].position > self.loaded.get(one, 0)
         }
         if to:
-            before = {str(one): self.loaded.get(one, 0) for one in self._tables}
-            yield Tables(self._decisions.places() | before, to)
+            yield Tables(self._decisions.places() | tables, to)
         if self._was_idle:
             yield Silence(self._decisions.places())

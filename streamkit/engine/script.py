@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from streamkit.engine.inputs import Input
 from streamkit.engine.journal import Ahead, Cut, Entry, Finish, Held, Left, Parked, Places, Step
 from streamkit.engine.waiting import Identity
+from streamkit.records import TopicPartition
 
 
 class Script:
@@ -19,8 +20,7 @@ class Script:
         self.paused: Finish | None = None
         """The end that the task is at: of the inputs it names no more records are there yet."""
         self._parked: set[tuple[str, Identity]] = set()
-        for entry in entries:
-            # Where entries go back the app was begun again from there: what came after counts.
+        for entry in what_counts(entries):
             if isinstance(entry, Held):
                 held = self._held.setdefault(entry.input, deque())
                 while held and held[-1].offset >= entry.offset:
@@ -31,10 +31,7 @@ class Script:
             elif isinstance(entry, Parked):
                 self._parked.add((entry.node, entry.event))
             else:
-                while self._steps and _goes_back(self._steps[-1].at, entry.at):
-                    self._steps.pop()
                 self._steps.append(entry)
-
         self._telling = Counter(step.node for step in self._steps if isinstance(step, Left | Cut))
 
     def due(self) -> Step | None:
@@ -113,6 +110,55 @@ class Script:
 
     def _reached(self, places: Places) -> bool:
         return all(self._inputs[name].has_reached(at) for name, at in places.items())
+
+
+def what_counts(entries: Iterable[Entry]) -> list[Entry]:
+    """Those of a journal that nothing came after which was before them: where entries go back, the
+    app was begun again from there."""
+    counting: list[Entry] = []
+    reached: Places = {}
+    for entry in entries:
+        places = _places(entry)
+        if isinstance(entry, Step) and _goes_back(reached, places):
+            counting = _before(counting, places)
+            reached = {}
+            for one in counting:
+                _reach(reached, _places(one))
+        counting.append(entry)
+        _reach(reached, places)
+    return counting
+
+
+def _before(entries: list[Entry], places: Places) -> list[Entry]:
+    """Those of what was before these places; what was of no record, if it is behind some of it, and
+    before all else."""
+    kept: list[Entry] = []
+    is_undone = False
+    for entry in entries:
+        its = _places(entry)
+        if _goes_back(its, places):
+            is_undone = True
+        elif its or (kept and not is_undone):
+            kept.append(entry)
+    return kept
+
+
+def _places(entry: Entry) -> Places:
+    """How far inputs had come, at least."""
+    match entry:
+        case Held():
+            return entry.until | {entry.input: entry.offset + 1}
+        case Ahead():
+            return {entry.input: entry.offset + 1}
+        case Parked():
+            topic, partition, offset, *_ = entry.event
+            return {} if offset < 0 else {str(TopicPartition(topic, partition)): offset + 1}
+    return entry.at
+
+
+def _reach(reached: Places, places: Places) -> None:
+    for name, at in places.items():
+        reached[name] = max(reached.get(name, at), at)
 
 
 def _goes_back(before: Places, after: Places) -> bool:

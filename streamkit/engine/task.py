@@ -258,8 +258,11 @@ class Task:
 
     # Beginning.
 
-    def resume(self, positions: Mapping[TopicPartition, Position]) -> None:
-        """Say where each of `inputs` is read from, with what was committed there.
+    def resume(
+        self, positions: Mapping[TopicPartition, Position], *, journaled: bool = False
+    ) -> None:
+        """Say where each of `inputs` is read from, with what was committed there; `journaled`: its
+        journal has entries already.
 
         Raises KeyError when one is missing, DataError when a note is not a task's.
         """
@@ -268,8 +271,7 @@ class Task:
             note = read_note(position.metadata, partition)
             one = self._inputs[partition]
             one.position = position.offset
-            if note is not None:
-                self._memory.recall(partition, note)
+            self._memory.begin(partition, note, journaled)
 
     def restore(self, changelog: str, columns: Columns) -> None:
         """Take in records of a changelog, in order, up to its committed end. Raises SerdeError."""

@@ -3,6 +3,7 @@
 from streamkit.backends.base import Backend
 from streamkit.dsl.topology import SubTopology, Topology
 from streamkit.engine.journal import Entry, Finish, decode
+from streamkit.engine.script import what_counts
 from streamkit.records import TopicPartition
 
 
@@ -22,7 +23,9 @@ def recorded(
     that nothing more comes, by its other inputs. Raises DataError.
     """
     outside = {*topology.sources, *topology.ticks}
-    if sub.journal is None or sub.journal not in backend.topics():
+    known = backend.topics()
+    # Of an input that has grown live may have had fewer tasks.
+    if sub.journal not in known or number >= known[sub.journal].partitions:
         return None
     at = TopicPartition(sub.journal, number)
     end = backend.end(at)
@@ -42,7 +45,7 @@ def recorded(
                 entry.number,
                 at_rest,
             )
-            for entry in entries
+            for entry in what_counts(entries)
             if isinstance(entry, Finish)
         ] or None
     return entries or None
