@@ -232,20 +232,11 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             ops += ["sum"] * 5 if stream.ordered else []
             ops += ["timer"] * 2 * (not stream.same) + ["quiet"] * 2 * stream.placed
             others = [n for n, each in enumerate(streams) if each.keyed]
-            ops += ["merge"] * 3
             ops += ["within"] * 3
             known = [n for n in others if streams[n].ordered or streams[n].told]
             if known and (stream.ordered or stream.told):
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
-        if op == "merge":
-            other = draw(st.sampled_from(others))
-            step = Step(op, on, other)
-            streams.append(
-                Stream(True, False, False, placed=False, alone=False, same=True, told=False)
-            )
-            steps.append(step)
-            continue
         if op == "in_order":  # and something that it is for
             streams.append(replace(stream, keyed=True, raw=False, ordered=True))
             steps.append(Step("by", on, kind="in order"))
@@ -596,8 +587,6 @@ def _declare(
                 return item if sofar is None else together(sofar, item)
 
             return fold
-        case "merge":
-            return stream.merge(streams[step.other], name=name)
         case "table" | "left_table":
             looks: Looks = step.kind
             table = tables[looks.topic]
