@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 from power_cuts import Disk, Without
 
+from streamkit import App
 from streamkit.backends import transactions_topic
 from streamkit.backends.base import Backend
 from streamkit.backends.embedded import EmbeddedBackend
@@ -15,6 +17,7 @@ from streamkit.backends.values import CommittedOffset
 from streamkit.clients.consumer import Consumer
 from streamkit.clients.producer import Producer
 from streamkit.clock import SystemClock
+from streamkit.engine.live import run
 from streamkit.log import opening, recovery
 from streamkit.log.directory import Log
 from streamkit.log.files import Files
@@ -54,6 +57,12 @@ def commit_by_name(log: Backend) -> None:
         transaction.commit_offsets("g", {READ: 3})
 
 
+def commit_by_an_app(log: Backend) -> None:
+    app = App("g")
+    app.stream("read", str).to("written")
+    run(app.topology(), log, stop=Event(), until_end=True)
+
+
 def reset(log: Backend) -> None:
     log.reset("g", lambda known: {READ: CommittedOffset(log.offsets(READ).end)}, force=False)
 
@@ -73,7 +82,14 @@ def reboot(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.parametrize(
     "commit",
-    [commit_by_itself, commit_when_closed, commit_in_a_transaction, commit_by_name, reset],
+    [
+        commit_by_itself,
+        commit_when_closed,
+        commit_in_a_transaction,
+        commit_by_name,
+        commit_by_an_app,
+        reset,
+    ],
 )
 def test_a_position_is_not_beyond_what_a_power_cut_has_left(
     tmp_path: Path, reboot: Callable[[], None], commit: Callable[[Backend], None]

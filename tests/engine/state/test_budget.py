@@ -59,6 +59,17 @@ def test_the_largest_store_makes_room_and_what_was_used_last_stays(tmp_path: Pat
     assert budget.used == 0
 
 
+def test_the_limit_is_for_all_stores_together(tmp_path: Path) -> None:
+    budget = Budget(3_000_000)
+    stores = [_store(tmp_path / str(n), budget) for n in range(4)]
+    for store in stores:
+        _fill(store, range(12_000))
+        assert store.size < budget.limit
+        assert budget.used <= budget.limit
+    assert [len(store._young) + len(store._old) < 12_000 for store in stores].count(True) > 0
+    assert all(store.get(b"00000000") == 0 for store in stores)
+
+
 def test_what_is_used_again_and_again_stays_in_memory(tmp_path: Path) -> None:
     store = _store(tmp_path, Budget(2_000_000))
     asked = []
