@@ -8,14 +8,18 @@ from streamkit.app import App
 from streamkit.backends.embedded import EmbeddedBackend
 from streamkit.backends.locate import open_backend
 from streamkit.backends.offsets_topic import OffsetsTopic
-from streamkit.clock import SystemClock
+from streamkit.clock import ManualClock, SystemClock
 from streamkit.engine.journal import Tables, decode
 from streamkit.engine.live import run
 from streamkit.engine.settings import Settings
+from streamkit.engine.state.beside import Beside
+from streamkit.engine.state.budget import Budget
+from streamkit.engine.state.versions import VersionRows
 from streamkit.engine.topics import create_topics
 from streamkit.engine.worker import Worker
 from streamkit.log.directory import Log
-from streamkit.records import TopicPartition
+from streamkit.records import Columns, TopicPartition
+from streamkit.serde import serde_for
 
 NAMES, WORLD, EVENTS, OUT = (
     TopicPartition(topic, 0) for topic in ("names", "world", "events", "out")
@@ -164,6 +168,39 @@ def test_a_row_is_gone_whose_deletion_was_compacted_away_while_the_app_was_stopp
         put(backend, EVENTS, b"e", 10)
         run(topology, backend, until_end=True)
         assert given(backend) == ["eA", "eNone"]
+
+
+def test_versions_are_the_same_after_a_kill_in_the_middle_of_writing_them(log, monkeypatch):
+    monkeypatch.setattr("streamkit.engine.state.disk._TOGETHER", 2)
+    log.create_topic(JOURNAL.topic, 1)
+    times = [1, 48 * 3_600_000, 6, 9, 48 * 3_600_000]
+    keys, values = [b"k", b"other", b"k", b"k", b"other"], [b"early", b"1", b"late", None, b"2"]
+    columns = Columns(range(5), times, keys, values)
+
+    def begun():
+        store = VersionRows("names", serde_for(str), at_once=True)
+        beside = Beside(log, Budget(1 << 30), ManualClock(), print)
+        beside.attach_table(store, JOURNAL, {NAMES: 5})
+        return store
+
+    killed = begun()
+    killed.take(0, columns, 0, 2)
+    assert killed.flush()
+    killed.take(0, columns, 2, 5)
+    put = killed._backing._put
+
+    def dies(*some):
+        put(*some)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(killed._backing, "_put", dies)
+    with pytest.raises(KeyboardInterrupt):
+        killed.flush()
+    killed._backing.let_go()
+    store = begun()
+    store.take(0, columns, 0, 5)
+    assert [store.as_of(b"k", time) for time in (1, 6, 9)] == ["early", "late", None]
+    store.close()
 
 
 def test_a_group_that_begins_anew_finds_versions_that_had_been_dropped(log, monkeypatch):

@@ -86,6 +86,7 @@ class Beside:
                 self._note,
                 log_end=sum(log_ends),
                 shelf_life=_shelf_life(topic),
+                torn=store.may_repeat,
                 fits=whole,
                 shared=shared,
             )

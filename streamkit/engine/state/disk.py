@@ -62,6 +62,7 @@ def open_disk(
     *,
     log_end: int | None = None,
     shelf_life: int = SHELF_LIFE,
+    torn: bool = True,
     fits: Callable[[bytes], bool] = lambda note: True,
     shared: bool = False,
 ) -> "Disk | None":
@@ -70,12 +71,13 @@ def open_disk(
     `identity`: of which changelog (its topic id), partition and kind of store they have to be.
     `start`, `end`: from where to where there is a changelog, as far as it is committed; `log_end`,
     where it goes on behind that: what is read later. `shelf_life`: for how many ms they can be
-    believed that miss some of it. `fits` is asked about the note that was written with the rows.
-    With `shared` several processes may have rows in the folder: each in a numbered one of its own,
-    the first that nobody has. None, and a note, when the folder cannot be used; the store then has
-    to do with memory.
+    believed that miss some of it. `torn`: whether they can be where some are newer than their
+    position, as a process died while it wrote them. `fits` is asked about the note that was written
+    with the rows. With `shared` several processes may have rows in the folder: each in a numbered
+    one of its own, the first that nobody has. None, and a note, when the folder cannot be used; the
+    store then has to do with memory.
     """
-    bounds = Bounds(start, end, end if log_end is None else log_end, shelf_life)
+    bounds = Bounds(start, end, end if log_end is None else log_end, shelf_life, torn)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = _find(folder) if shared else _own(folder)
@@ -134,7 +136,9 @@ def _opened(
             disk = Disk(folder, mark, (synced, here), known == here, clock, on_note)
             if disk.fits(bounds) and fits(disk.note):
                 return disk
-            why = f"it leads to {disk.position}, the changelog is {bounds.start} to {bounds.log_end}"
+            why = (
+                f"it leads to {disk.position}, the changelog is {bounds.start} to {bounds.log_end}"
+            )
         except lmdb.Error as error:
             why = str(error)
         on_note(f"{folder}: thrown away, to be made anew from the changelog: {why}")
@@ -167,6 +171,7 @@ class Bounds:
     end: int
     log_end: int
     shelf_life: int
+    torn: bool
 
 
 class Disk:
@@ -236,6 +241,8 @@ class Disk:
     def fits(self, bounds: Bounds) -> bool:
         """Whether such a changelog can have led here, and can lead on."""
         if self._ahead > bounds.end or (0 < self.position < bounds.start):
+            return False
+        if self._ahead != self.position and not bounds.torn:
             return False
         age = self._clock.now() - self._saved_at
         return self.position == bounds.log_end or age < bounds.shelf_life

@@ -43,6 +43,9 @@ _encode = msgspec.json.Encoder().encode
 class TableStore(Cache, ABC):
     """See the module. What rows are kept under, those say that are made of it."""
 
+    may_repeat = True
+    """Whether records may be taken once more where some that come after them were."""
+
     def __init__(self, topic: str, value: Serde, *, at_once: bool) -> None:
         """`at_once`: what is taken may be left to the backing at once. Else once it is settled:
         then a process that begins at the last commit finds no row that was taken after it."""

@@ -49,6 +49,8 @@ class VersionRows(TableStore):
     """See the module. A cell is (row,), or (None,) for a deletion."""
 
     layout = "versions"
+    may_repeat = False
+    """A deletion of later on would seem to be one that is to be forgotten."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
