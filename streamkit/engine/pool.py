@@ -7,10 +7,13 @@ import pickle
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.resource_tracker import ensure_running
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any
@@ -29,6 +32,9 @@ STOP_SECONDS = 1.0
 """How long a process has to end by itself."""
 LOOK_SECONDS = 1.0
 """How often is looked whether somebody still waits for the answer to a call."""
+
+_IGNORED = (signal.SIGINT, signal.SIGTERM)
+"""What is sent to all processes of a group, and is for whoever has the app."""
 
 
 class Pool:
@@ -170,7 +176,8 @@ class _Slot:
                 name=f"streamkit {self._function.name}",
                 daemon=True,
             )
-            process.start()
+            with _deaf():  # as it is from its first step on
+                process.start()
             self._process = process
         theirs.close()
         self._pipe = ours
@@ -201,6 +208,17 @@ class _Slot:
             process.close()
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Whatever process this thread starts meanwhile hears none of the signals that it ignores."""
+    ensure_running()  # else it comes with the first process, and lets them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _packed(request: Request) -> bytes:
     event = None
     if "context" in request.function.extras:
@@ -219,8 +237,9 @@ def _unpicklable(what: str, error: Exception) -> TypeError:
 def work(pipe: Connection, module: str, name: str, path: str | None) -> None:
     """What a process does: make the calls that come, until nobody is there to ask for more."""
     # Whoever has the app ends it: by a signal to all of a group it would die with its call.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         function = _found(module, name, path)

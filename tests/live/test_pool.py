@@ -1,6 +1,7 @@
 """Worker processes of a function: what becomes of calls where one of them dies, or cannot begin."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.context import SpawnProcess
@@ -114,4 +115,19 @@ def test_a_call_that_nobody_waits_for_any_more_holds_up_no_other(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     gone.closed = True  # as of a task that another process has by now
+    assert call(1).error is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_all_of_a_group_of_processes_fails_no_call_of_one_that_begins(
+    call: Call, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    start = SpawnProcess.start
+
+    def interrupted(process: SpawnProcess) -> None:
+        start(process)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+
+    monkeypatch.setattr(SpawnProcess, "start", interrupted)
     assert call(1).error is None
