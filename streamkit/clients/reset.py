@@ -37,7 +37,7 @@ class MovedOffset:
 
 
 def is_app_topic(
-    group: str, topic: str, kinds: tuple[str, ...] = ("-changelog", "-repartition")
+    group: str, topic: str, kinds: tuple[str, ...] = ("-changelog", "-repartition", "-retry")
 ) -> bool:
     """Whether a topic belongs to the app of this name alone, by how those are named."""
     return topic.startswith(f"{group}-") and topic.endswith(kinds)

@@ -44,6 +44,8 @@ class Beginning:
         self._task = task
         self._place = place
         self._changelogs = changelogs
+        retries = task.subtopology.retries.values()
+        self._retries = {place.partition(TopicPartition(each, task.number)) for each in retries}
         self._on_missing = on_missing
         self._beside = beside
         self._shared = shared
@@ -56,7 +58,9 @@ class Beginning:
             at = self._place.partition(partition)
             was = committed.get(at)
             if was is None:
-                was = CommittedOffset(self._place.start(at))
+                # What has come back to a step before comes anew, with all else.
+                again = at in self._retries
+                was = CommittedOffset(self._place.end(at) if again else self._place.start(at))
             else:
                 self.committed[at] = was
             self.positions[at] = was.offset
@@ -179,7 +183,7 @@ class Beginning:
             if self._on_missing == "rebuild":
                 unit = Unit(self._task.subtopology.name, self._task.number)
                 self.missing.append(f"{gone}; {unit} is made anew of what is left")
-                return {}
+                return {at: was for at, was in committed.items() if at in self._retries}
             self.missing.append(f"{gone}; going on without them")
             moved[at] = CommittedOffset(start, committed[at].metadata)
         return moved

@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -25,6 +25,7 @@ from streamkit import (
     retry,
     tumbling,
 )
+from streamkit.clients.admin import Admin
 from streamkit.engine.dead_letters import Choice, Dead, DeadLetters
 from streamkit.testing import TestRun
 
@@ -385,6 +386,40 @@ def test_what_one_that_came_back_gave_is_there_when_another_of_its_record_stops_
         run.run()
         assert sorted(run.values("out")) == [0, 1, 2]
         assert [record.value for record in run.topic("sent")] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("how", ["reset", "delete", "rebuild"])
+def test_what_had_come_back_does_not_come_once_more_when_all_is_read_again(how: str) -> None:
+    app, failing = App("shop"), {1}
+    numbers = app.stream("numbers", int)
+
+    @numbers.process(to="out", on_error="dlq")
+    def listed(number: int) -> int:
+        if number in failing:
+            raise ValueError
+        return number
+
+    with app.test(1) as run:
+        for number in range(3):
+            run.send("numbers", number, key="a")
+        run.run()
+        failing.clear()
+        run.retry()
+        run.run()
+        assert run.values("out") == [0, 2, 1]
+        run.__exit__()  # its processes end
+        log, at = run._backend, TopicPartition("numbers", 0)
+        if how == "reset":
+            Admin(log).reset_offsets("shop", "earliest")
+        elif how == "delete":
+            log.delete_group("shop")
+        else:
+            run.send("numbers", 3, key="a")
+            log.delete_records(at, 4)
+            run.send("numbers", 4, key="a")
+            run._settings = replace(run._settings, on_missing="rebuild")
+        run.run()
+        assert run.values("out")[3:] == ([4] if how == "rebuild" else [0, 1, 2])
 
 
 def test_a_topic_made_again_has_letters_of_its_own() -> None:
