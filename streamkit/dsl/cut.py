@@ -22,6 +22,7 @@ from streamkit.dsl.nodes.in_order import (
     is_asked_for,
     is_of_one,
 )
+from streamkit.dsl.nodes.merges import Merge, MergedSide
 from streamkit.dsl.nodes.node import Node, OutputSpec, StreamNode, all_before, retry_topic
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
@@ -91,12 +92,12 @@ def _check_orders(nodes: tuple[Node, ...]) -> None:
                 "window, a table): events go on as they come, and no task has all of a key. Leave "
                 "it out"
             )
-        if all(isinstance(node, StreamJoin | RightSide) for node in keyed):
+        if all(isinstance(node, StreamJoin | RightSide | Merge | MergedSide) for node in keyed):
             name = keyed[0].name
             raise TopologyError(
-                f"{where} would not reach behind {name!r}, where two streams meet: pairs come as "
-                "the second of the two does. Leave it out here; who needs the pairs in order says "
-                ".by(..., in_order=True) behind the join"
+                f"{where} would not reach behind {name!r}, where two streams meet: what they give "
+                "comes as it comes of both. Leave it out here; who needs that in order says "
+                ".by(..., in_order=True) behind it"
             )
 
 
@@ -141,10 +142,13 @@ def _placed(nodes: tuple[Node, ...]) -> set[Node]:
             ends.append(join)
     ends += filter(is_asked_for, nodes)
     found = set(ends)
-    for end in ends:
-        node = end.above
-        while node is not None and is_of_one(node):
+    while ends:
+        node = ends.pop().above
+        while node is not None and (is_of_one(node) or isinstance(node, Merge)):
             found.add(node)
+            if isinstance(node, Merge):  # where both sides of it come from
+                found.add(node.right)
+                ends.append(node.right)
             node = node.above
     return found
 

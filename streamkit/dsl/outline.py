@@ -8,6 +8,7 @@ from typing import Any
 
 from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.durations import shortest
+from streamkit.dsl.nodes.merges import Merge, MergedSide
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource
 from streamkit.dsl.nodes.stream_joins import RightSide, StreamJoin, Within
@@ -45,6 +46,7 @@ _KINDS = {
 
 _DRAWN = {
     "kept table": "table",
+    "merged side": "part of",
     "right side": "right side of",
     "stream join": "join",
     "waiting": "process",
@@ -161,8 +163,10 @@ def _steps(app: str, sub: SubTopology, numbers: Mapping[Node, int]) -> Iterator[
 def _drawn(node: Node) -> dict[str, str]:
     """How a node does what it does: what its state depends on, and what it does not."""
     match node:
-        case RightSide():
+        case RightSide() | MergedSide():
             return {}
+        case Merge(right=right):
+            return {"with": right.parent.name}
         case StreamJoin(kind=kind):
             said = settings_of(node)
             if isinstance(kind, Within):

@@ -8,6 +8,7 @@ stay, as if there were a session more.
 from collections.abc import Iterator, Sequence
 
 from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.merges import Merge, MergedSide
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import To
 from streamkit.dsl.nodes.sources import StreamSource
@@ -55,13 +56,13 @@ def check_retractions(topology: Topology, nodes: Sequence[Node]) -> None:
 def _ways(node: Node, nodes: Sequence[Node]) -> Iterator[tuple[Node, ...]]:
     """The steps from a node to where its results are written or kept."""
     for after in nodes:
-        if isinstance(after, StreamJoin) and after.right is node:
+        if isinstance(after, StreamJoin | Merge) and after.right is node:
             yield from ((after, *rest) for rest in _ways(after, nodes))
         elif after.above is not node:
             continue
         elif isinstance(after, (To, KeptTable)):
             yield (after,)
-        elif isinstance(after, (*PASSED, Waiting, By, StreamJoin, RightSide)):
+        elif isinstance(after, (*PASSED, Waiting, By, StreamJoin, RightSide, Merge, MergedSide)):
             yield from ((after, *rest) for rest in _ways(after, nodes))
 
 
@@ -74,6 +75,8 @@ def _why(step: Node, end: Node, together: bool) -> str | None:
         return f"{step.function.described} stands {where}, which makes the keys of values"
     if isinstance(step, StreamJoin):
         return f"{step.function.described} stands {where}, which is given pairs"
+    if isinstance(step, Merge):
+        return f"merge {step.name!r} stands {where}, where events of others come between"
     if isinstance(end, KeptTable):
         return None  # what it has of a key is replaced by the session that there is now
     if isinstance(step, Waiting):

@@ -7,6 +7,7 @@ from streamkit.dsl.connectors import SinkLike, connector_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.each import EachEvent
 from streamkit.dsl.failures import OnError
+from streamkit.dsl.flows import Flows
 from streamkit.dsl.functions import Function, field_getter
 from streamkit.dsl.graph import Graph, check_output
 from streamkit.dsl.joins import Joins
@@ -39,7 +40,7 @@ Q = ParamSpec("Q")
 
 
 @tells_keywords
-class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
+class Stream(EachEvent[V], Joins[V], Totals[V], Flows[V], Generic[V]):
     """Events of one type. Made by `app.stream` and by the operations on a stream."""
 
     def _then(
@@ -51,6 +52,14 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Generic[V]):
     ) -> "Step[..., Any, Any]":
         self._graph.add(node)
         return Step(call, self._graph, node, self._key, value, keyed_by)
+
+    def _as(
+        self, node: StreamNode, keyed_by: str | None = None, key: Serde | None = None
+    ) -> "Stream[V]":
+        return Stream(self._graph, self._graph.add(node), key or self._key, self._value, keyed_by)
+
+    def _written(self, topic: str, key: str | Callable[[V], Any] | None) -> None:
+        self.to(topic, key=key)
 
     # Where they go.
 

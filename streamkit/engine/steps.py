@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.in_order import InOrder
 from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.merges import Merge, MergedSide
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.steps import By, Filter, FlatMap, Map, Process
@@ -21,6 +22,7 @@ from streamkit.engine.operators import (
     in_order,
     keep_table,
     map,
+    merge,
     process,
     repartition,
     running_fold,
@@ -45,6 +47,8 @@ OPERATORS: Mapping[type[Node], Build] = {
     Join: table_join.build,
     StreamJoin: stream_join.build,
     RightSide: stream_join.build_right,
+    Merge: merge.build,
+    MergedSide: merge.build_side,
     KeptTable: keep_table.build,
     TableChanges: table_changes.build,
     RightRows: table_changes.build_right,

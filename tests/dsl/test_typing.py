@@ -410,6 +410,23 @@ orders.join(customers, within="1m")
             (16, "error"),
         ],
     ),
+    "flows": (
+        """
+reveal_type(orders.merge(orders.filter(bool)))
+large, small = orders.branch(lambda order: order.amount > 100)
+reveal_type(small)
+reveal_type(orders.through("t", key="customer"))
+orders.merge(visits)
+orders.branch(lambda order: order.amont > 100)
+""",
+        [
+            (6, "error"),
+            (7, "error"),
+            (2, "Stream[Order]"),
+            (4, "Stream[Order]"),
+            (5, "Stream[Order]"),
+        ],
+    ),
     "tables": (
         """
 @customers.join(cities, how="left", to="living")

@@ -286,6 +286,33 @@ def failing_once() -> Callable[[Item, State[int]], Item]:
     return again
 
 
+def merged_and_folded(a: Any, b: Any) -> None:
+    both = a.by("k", name="k").merge(b.by("k", name="l"), name="both")
+    both.window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def merged_and_handed_over(a: Any, b: Any) -> None:
+    both = waiting(a.merge(b, name="both"), order="key", concurrency=4)
+    both.by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
+
+
+def merged_again(a: Any, b: Any) -> None:
+    keyed = a.by("k", name="k")
+    both = keyed.merge(keyed.flat_map(two_of, name="parts"), name="both").merge(b.by("k", name="l"))
+    met = both.join_as_of(b.by("k", name="m"), tolerance="9ms", how="left", name="near")
+
+    @met
+    def near(one: Item, other: Item | None) -> str:
+        return f"{one} {other}"
+
+    near.to("out")
+
+
+def merged_and_drawn(a: Any, b: Any) -> None:
+    both = a.by("k", name="k").merge(b.by("k", name="l"), name="both")
+    plain(both.merge(a.by("k", name="k2"), name="more"), b)
+
+
 def waiting(stream: Any, **options: Any) -> Any:
     @stream.process(name="waits", **options)
     async def waits(item: Item) -> Item:
@@ -307,10 +334,11 @@ ORDERED = (
     the_last_before, the_first_after_what_was_waited_for, what_was_waited_for_is_folded,
     keys_overtake_each_other, keys_of_windows_overtake_each_other, batches_are_folded,
     what_was_tried_again_is_folded, parts_of_one_meet_again, windows_of_one_time_meet_again,
+    merged_and_folded, merged_and_handed_over, merged_again,
 )  # fmt: skip
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,
-    waited_for, tried_again, set_aside, timed,
+    waited_for, tried_again, set_aside, timed, merged_and_drawn,
 )  # fmt: skip
 
 

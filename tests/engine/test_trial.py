@@ -111,6 +111,9 @@ def test_at_least_once_shows_results_at_once_and_twice_after_a_crash_but_state_i
         t.send("events", 2, key="a")
         t.run()
         assert t.values("counts")[-1] == (2, 2)
+        t.send("events", 4, key="a")
+        t.run()
+        assert t.values("sums")[-1] == (4, 5)  # what the app hands to itself is there once
 
 
 def test_how_far_time_has_come_by_finish_outlives_a_crash() -> None:

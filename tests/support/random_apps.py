@@ -232,11 +232,20 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             ops += ["sum"] * 5 if stream.ordered else []
             ops += ["timer"] * 2 * (not stream.same) + ["quiet"] * 2 * stream.placed
             others = [n for n, each in enumerate(streams) if each.keyed]
+            ops += ["merge"] * 3
             ops += ["within"] * 3
             known = [n for n in others if streams[n].ordered or streams[n].told]
             if known and (stream.ordered or stream.told):
                 ops += ["as_of", "as_of"]
         op = draw(st.sampled_from(ops))
+        if op == "merge":
+            other = draw(st.sampled_from(others))
+            step = Step(op, on, other)
+            streams.append(
+                Stream(True, False, False, placed=False, alone=False, same=True, told=False)
+            )
+            steps.append(step)
+            continue
         if op == "in_order":  # and something that it is for
             streams.append(replace(stream, keyed=True, raw=False, ordered=True))
             steps.append(Step("by", on, kind="in order"))
@@ -391,6 +400,11 @@ class Trouble:
         self._met.update((number, n) for n in due)
         if due:
             raise ConnectionError(f"not now: {due}")
+
+
+def as_item(item: Item) -> Item:
+    """Of a subclass: two streams are of one type to be one."""
+    return Item(item.n, item.k)
 
 
 def elsewhere(item: Item) -> Item:
@@ -587,6 +601,12 @@ def _declare(
                 return item if sofar is None else together(sofar, item)
 
             return fold
+        case "merge":
+            left, right = (
+                each if each.type is Item else each.map(as_item)
+                for each in (stream, streams[step.other])
+            )
+            return left.merge(right, name=name)
         case "table" | "left_table":
             looks: Looks = step.kind
             table = tables[looks.topic]

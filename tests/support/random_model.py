@@ -125,6 +125,9 @@ class Model:
         if f"{name}-right" in self._handed:
             others, other_delay = _handed_over(others, other_delay), 0
         delay = max(delay, other_delay)
+        if step.op == "merge":
+            self.delays[-1] = delay
+            return [*events, *others]
         self.delays[-1] = delay + step.kind.delay
         return self._meet(step, events, others, delay, name)
 

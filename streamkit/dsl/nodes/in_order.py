@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.merges import Merge, MergedSide
 from streamkit.dsl.nodes.node import Node, StreamNode, all_before
 from streamkit.dsl.nodes.outputs import Repartition
 from streamkit.dsl.nodes.sources import StreamSource
@@ -60,9 +61,10 @@ _SAME_TIME = (Process, Map, FlatMap, Filter, By, Join, RunningFold)
 _OF_ONE = (*_SAME_TIME, Waiting)
 """Nodes whose results are each of one event, and have its place among those of its time."""
 
-Place: TypeAlias = Literal["read", "handed", "met", "made", "waited"]
+Place: TypeAlias = Literal["read", "handed", "met", "merged", "made", "waited"]
 """What tells the place of an event among those of its time: where it was `read`; of one that was
-`handed` over, what came with it; of two that have `met`, these; of others that they are `made` in
+`handed` over, what came with it; of two that have `met`, these; of one of two streams that are
+`merged`, of which it is, and its place there; of others that they are `made` in
 their order, and where they were `waited` for behind that, and so come in another, what tells that.
 """
 
@@ -92,7 +94,7 @@ def is_asked_for(node: Node) -> bool:
     """
     if isinstance(node, By):
         return node.in_order
-    if isinstance(node, RightSide) or node.also_after():
+    if isinstance(node, RightSide | MergedSide) or node.also_after():
         return False
     return node.above is not None and is_asked_for(node.above)
 
@@ -104,13 +106,15 @@ def comes_as_asked(node: Node, children: Children) -> bool:
 
 
 def comes_mixed(node: Node, children: Children) -> bool:
-    """Whether a node among these is given events that were handed over, in whatever order others
-    came between them."""
+    """Whether a node among these is given events that were handed over, or are of two streams, in
+    whatever order others came between them."""
     if comes_as_asked(node, children):
         return False
     for above in (node.above, *node.also_after()):
         if above is None:
             continue
+        if isinstance(above, Merge):
+            return True
         if above not in children or (above.also_after() and _meets_ordered(above, children)):
             return True
         # What comes of time comes in order of time.
@@ -176,6 +180,8 @@ def place_of(node: Node, nodes: Collection[Any]) -> Place:
         return "read"
     if isinstance(above, StreamJoin) and isinstance(above.kind, Within):
         return "met"  # given as the second of the two comes
+    if isinstance(above, Merge):
+        return "merged"
     return "waited" if waited else "made"
 
 

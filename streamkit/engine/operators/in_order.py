@@ -18,6 +18,7 @@ from streamkit.dsl.nodes.in_order import (
     goes_by_time,
     place_of,
 )
+from streamkit.dsl.nodes.merges import MergedSide
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.steps import Process
 from streamkit.dsl.nodes.stream_joins import RightSide
@@ -81,7 +82,8 @@ class _AllBehind:
         after = list(site.following(node))
         while after:
             one = after.pop()
-            if not isinstance(one, Waiting | RightSide | InOrder) and not one.also_after():
+            met = isinstance(one, RightSide | MergedSide) or one.also_after()
+            if not isinstance(one, Waiting | InOrder) and not met:
                 behind.add(one)
                 after += site.following(one)
         self._timed = [(timed, one) for timed, one in site.timed if one in behind]

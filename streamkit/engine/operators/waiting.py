@@ -85,7 +85,7 @@ class WaitingStep:
         asked = any(map(asks_for_places, site.nodes))
         self._placed = asked and bears_its_place(place)
         # Keys overtake each other behind what gave them in its order: there they get one of theirs.
-        self._by_key = asked and place == "made" and waits.order == "key"
+        self._by_key = asked and place in ("made", "merged") and waits.order == "key"
         self._start = site.start
         self._forward = site.after(node, key)
         self._gathered = gathered(function)
@@ -186,7 +186,8 @@ class WaitingStep:
             what = f"event that waits for {self._function.described}"
             raise self._cursor.unwritable(what, error) from error
         if self._by_key:
-            event.origin = digest(event.data or b"")
+            before = self._cursor.origin if self._placed else b""
+            event.origin = before + digest(event.data or b"")
 
     def _lane(self, event: Event) -> bytes | None:
         if self._waits.order == "key":
