@@ -11,9 +11,11 @@ from streamkit.app import App
 from streamkit.backends.locate import open_backend
 from streamkit.clock import SystemClock
 from streamkit.dsl.state import ListState, MapState, State
+from streamkit.dsl.windows import every, session, sliding, tumbling
 from streamkit.engine import plan
 from streamkit.engine.live import run
 from streamkit.engine.settings import Settings
+from streamkit.engine.state.cache import Cache
 from streamkit.engine.topics import create_topics
 from streamkit.engine.worker import Worker
 from streamkit.errors import SerdeError
@@ -107,6 +109,22 @@ def test_a_start_reads_what_the_changelog_has_more_than_the_disk(log):
             assert 0 < store.position <= log.offsets(TopicPartition(changelog, 0)).end
     finally:
         worker.close()
+
+
+def test_a_start_that_looks_at_all_open_windows_leaves_them_on_disk(log, monkeypatch):
+    monkeypatch.setattr("streamkit.engine.state.cache._FEW", 50)
+    find, found = Cache._find, []
+    monkeypatch.setattr(Cache, "_find", lambda self, key: found.append(key) or find(self, key))
+    app = App("shop")
+    events = app.stream("events", str)
+    events.window(session("1h")).count(name="sessions")
+    events.window(sliding("1h", grace="1h")).count(name="slides")
+    events.window(tumbling("1h")).count(name="hours", emit=every("1m"))
+    for keys in (KEYS, KEYS[:1]):
+        publish(log, keys)
+        found.clear()
+        to_the_end(log, app, memory=1)
+    assert len(found) < 50
 
 
 def test_state_that_is_gone_from_disk_comes_from_the_changelog(log):

@@ -142,13 +142,13 @@ class Side:
     def last(self) -> int | None:
         """Until when something is kept, and nothing longer."""
         last = None
-        for row, _ in self.store.scan(BY_TIME):
+        for row, _ in self.store.look_through(BY_TIME):
             last = row
         return None if last is None else time_of(last[1:9])
 
     def rows(self) -> Iterator[tuple[bytes, list[Any]]]:
         """All its events, by key and time."""
-        return self.store.scan(BY_KEY, BY_TIME)
+        return self.store.look_through(BY_KEY, BY_TIME)
 
     def soon(self, until: int) -> int:
         """A time until which only so many are kept as are dealt with at once; `until` at most."""

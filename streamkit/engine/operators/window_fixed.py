@@ -156,7 +156,7 @@ class FixedWindows:
     @property
     def open(self) -> StillOpen | None:
         last = self.last
-        count = sum(1 for _ in self._store.scan(b""))
+        count = sum(1 for _ in self._store.look_through())
         return None if last is None else StillOpen(count, "windows", last)
 
     def _starts(self) -> Any:
@@ -216,5 +216,5 @@ class FixedWindows:
 
     def _recall(self) -> None:
         assert self._changes is not None
-        rows = [row for row, (count, _, given) in self._store.scan(b"") if count != given]
+        rows = [r for r, (count, _, given) in self._store.look_through() if count != given]
         self._changes.recall(rows)

@@ -199,13 +199,13 @@ class Sessions:
 
     @property
     def last(self) -> int | None:
-        ends = (sessions[-1][1] + self._reach for _, sessions in self._store.scan(b""))
+        ends = (sessions[-1][1] + self._reach for _, sessions in self._store.look_through())
         return max(ends, default=None)
 
     @property
     def open(self) -> StillOpen | None:
         last = self.last
-        count = sum(len(sessions) for _, sessions in self._store.scan(b""))
+        count = sum(len(sessions) for _, sessions in self._store.look_through())
         return None if last is None else StillOpen(count, "sessions", last)
 
     def _begin(self) -> None:
@@ -214,7 +214,7 @@ class Sessions:
             return
         self._due = {}
         changed = []
-        for data, sessions in self._store.scan(b""):
+        for data, sessions in self._store.look_through():
             self._look_at(data, sessions)
             if any(map(_is_changed, sessions)):
                 changed.append(data)

@@ -129,8 +129,9 @@ class SlidingWindows:
     def last(self) -> int | None:
         self._begin()
         assert self._closed is not None
-        times = [time_of(row[1:9]) for row, _ in self._store.scan(BY_TIME + ordered(self._closed))]
-        return max(times) + 1 + self._grace if times else None
+        rows = self._store.look_through(BY_TIME + ordered(self._closed))
+        last = max((time_of(row[1:9]) for row, _ in rows), default=None)
+        return None if last is None else last + 1 + self._grace
 
     @property
     def open(self) -> StillOpen | None:
@@ -138,7 +139,7 @@ class SlidingWindows:
         if last is None:
             return None
         assert self._closed is not None
-        count = sum(1 for _ in self._store.scan(BY_TIME + ordered(self._closed)))
+        count = sum(1 for _ in self._store.look_through(BY_TIME + ordered(self._closed)))
         return StillOpen(count, "windows", last)
 
     def _begin(self) -> None:
@@ -146,7 +147,7 @@ class SlidingWindows:
         if self._closed is None:
             self._closed = self.time.watermark - self._grace
         if self._changes is not None and self._changes.unknown:
-            rows = self._store.scan(BY_TIME + ordered(self._closed))
+            rows = self._store.look_through(BY_TIME + ordered(self._closed))
             found = ((row[9:], time_of(row[1:9])) for row, _ in rows)
             self._changes.recall(
                 [row for data, at in found if (row := self._changed(data, at)) is not None]

@@ -99,6 +99,27 @@ class Cache:
         if not found and gone > _FIRST_CHUNK:
             self._note_hole(begin, low)
 
+    def look_through(
+        self, low: bytes = b"", high: bytes | None = None
+    ) -> Iterator[tuple[bytes, Any]]:
+        """The same for who looks at much and changes nothing: what is on disk does not come into
+        memory for it."""
+        whole = False
+        while not whole:
+            keys, whole, behind = self._rows(low, high, _CHUNK)
+            for key in keys:
+                data = behind.get(key)
+                if key in self._young:
+                    cell = self._young[key]
+                elif key in self._old:
+                    cell = self._old[key]
+                else:
+                    cell = None if data is None else self._from_backing(data)
+                if cell is not None:
+                    yield key, cell
+            if keys:
+                low = keys[-1] + b"\0"
+
     def first(self, low: bytes, high: bytes) -> tuple[bytes, Any] | None:
         """The first key of [low, high) that has a value, and that."""
         return next(Cache.scan(self, low, high), None)
@@ -268,20 +289,27 @@ class Cache:
         self, low: bytes, high: bytes | None, limit: int | None = None
     ) -> tuple[list[bytes], bool]:
         """The first keys from `low` on that may have a value, and whether they are all."""
-        limit = limit or _CHUNK
+        keys, whole, _ = self._rows(low, high, limit or _CHUNK)
+        return keys, whole
+
+    def _rows(
+        self, low: bytes, high: bytes | None, limit: int
+    ) -> tuple[list[bytes], bool, dict[bytes, bytes]]:
+        """The same, and what the backing has for some of them."""
         keys = self._ordered().some(low, high, limit)
         whole = len(keys) < limit
+        behind: dict[bytes, bytes] = {}
         if self._partial:
             assert self._backing is not None
-            behind = [key for key, _ in self._backing.some(low, high, limit)]
+            behind = dict(self._backing.some(low, high, limit))
             # Neither may be followed past the last that the other is known to have.
-            ends = [each[-1] for each in (keys, behind) if len(each) == limit]
+            ends = [next(reversed(each)) for each in (keys, behind) if len(each) == limit]
             whole = not ends
             keys = sorted({*keys, *behind})
             if ends:
                 last = min(ends)
                 keys = [key for key in keys if key <= last]
-        return keys, whole
+        return keys, whole, behind
 
     def _measure(self, keys: list[bytes]) -> None:
         self._weight.learn((key, self._young.get(key)) for key in keys[:SAMPLE])

@@ -166,6 +166,8 @@ class Machine(RuleBasedStateMachine):
             for key in sorted(self.now)
             if low <= key and (high is None or key < high) and self.alive(key) is not None
         ]
+        if not self.ttl:
+            assert list(self.store.look_through(low, high)) == expected
         assert list(self.store.scan(low, high)) == expected
 
     @precondition(lambda self: not self.ttl)
