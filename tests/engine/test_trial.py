@@ -1,7 +1,9 @@
 """What a test can do to an app, and that the app does not mind."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 
 from streamkit import App, Context, State
 from streamkit.dsl.windows import tumbling
-from streamkit.errors import FunctionError, InvalidRecord, SerdeError, UnknownTopic, UsageError
+from streamkit.errors import (
+    DataError,
+    FunctionError,
+    InvalidRecord,
+    SerdeError,
+    UnknownTopic,
+    UsageError,
+)
 from streamkit.testing import TestRun
 
 
@@ -114,6 +123,53 @@ def test_at_least_once_shows_results_at_once_and_twice_after_a_crash_but_state_i
         t.send("events", 4, key="a")
         t.run()
         assert t.values("sums")[-1] == (4, 5)  # what the app hands to itself is there once
+
+
+def counted_by_hand(events: Any) -> None:
+    @events.process
+    def seen(number: int, before: State[int]) -> None:
+        before.set(before.get(0) + 1)
+
+
+@pytest.mark.parametrize(
+    ("keeping", "what"),
+    [
+        (counted_by_hand, r"the State of seen \(.*\)"),
+        (lambda events: events.count(name="n"), "the fold of n"),
+        (lambda events: events.to_table(name="latest"), "the table latest"),
+    ],
+)
+def test_an_event_without_a_key_is_refused_where_something_is_kept_of_keys(
+    keeping: Callable[[Any], None], what: str
+) -> None:
+    app = App("shop")
+    keeping(app.stream("events", int))
+    with app.test(partitions=1) as t:
+        t.send("events", 1)
+        with pytest.raises((DataError, FunctionError), match=f"events-0@0: {what} needs a key"):
+            t.run()
+
+
+def test_tasks_and_members_take_turns_in_another_order_with_another_seed() -> None:
+    for members in (1, 4):
+        met = {tuple(order_of_turns(seed, members)) for seed in range(8)}
+        assert len(met) > 1
+        assert {tuple(sorted(each)) for each in met} == {(0, 1, 2, 3)}
+
+
+def order_of_turns(seed: int, members: int) -> list[int]:
+    app, met = App("shop"), []
+
+    @app.stream("events", int).process
+    def note(number: int) -> None:
+        met.append(number)
+
+    with TestRun(app.topology(), 4, members=members) as t:
+        t.shuffle(seed)
+        for number in range(4):
+            t.send("events", number, partition=number)
+        t.run()
+    return met
 
 
 def test_how_far_time_has_come_by_finish_outlives_a_crash() -> None:

@@ -86,6 +86,10 @@ def windowed(
     return app
 
 
+def customer(order: Order) -> int:
+    return len(order.customer)
+
+
 def counting(name=None, *, kind=State, ttl=None, parameter="seen"):
     app = App("shop")
     state = kind(ttl=ttl)
@@ -177,6 +181,7 @@ def test_events_that_are_asked_for_in_order_are_a_new_store(log):
         (windowed(tumbling("10m", grace="1m")), Risk.UNSAFE, "tumbling 10m instead of tumbling 5m"),
         (windowed(session("5m", grace="1m")), Risk.UNSAFE, "session 5m instead of no session"),
         (windowed(by="city", name="spent"), Risk.UNSAFE, "keyed by city instead of customer"),
+        (windowed(by=customer, name="spent"), Risk.UNSAFE, "keys are int .* instead of str"),
         (windowed(tumbling("5m", grace="2m")), Risk.SAFE, "grace 2m instead of grace 1m"),
         (windowed(emit="update"), Risk.SAFE, "emit update instead of emit final"),
         (windowed(type_=SumAndMaybeCount), Risk.SAFE, "the 1 values that were tried can be read"),
