@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Failed:
     """Events of a step, or records of a stream, that were, since it was asked last; they are set
-    aside in a topic, or, without one, skipped. `step` is what it is called in messages.
+    aside in a topic, or, without one, skipped, or `waits` for a later attempt. `step` is what it is
+    called in messages.
 
     `first` and `last` say which event that was and what was wrong, `trace` how it came to that with
     the first.
@@ -18,10 +19,13 @@ class Failed:
     first: str
     last: str
     trace: str
+    waits: bool = False
 
     @property
     def done(self) -> str:
         """What became of them."""
+        if self.waits:
+            return "put off, to be tried again"
         return "skipped" if self.topic is None else f"set aside in {self.topic}"
 
 

@@ -73,7 +73,7 @@ class Progress:
 
 class Reports:
     """Tells `on_progress` a few times a second, and the log about restores that take long, and
-    about events that were skipped or set aside, or came too late."""
+    about events that were put off, skipped or set aside, or came too late."""
 
     def __init__(self, clock: Clock, on_progress: Callable[[Progress], None] | None) -> None:
         self._clock = clock
@@ -83,21 +83,21 @@ class Reports:
         self._logged = 0.0
         self._known: dict[int, Restoring] = {}
         self._restored: Restored | None = None
-        self._failures: dict[str, _Failures] = {}
+        self._failures: dict[tuple[str, bool], _Failures] = {}
         self._late: dict[str, _Lateness] = {}
         self._taking: dict[str, _Taking] = {}
 
     def failed(self, failed: Failed) -> None:
         """Of a step's first with its traceback, then no more than a line in `FAILURES` seconds."""
         now = self._clock.monotonic()
-        known = self._failures.get(failed.step)
+        which = (failed.step, failed.waits)
+        known = self._failures.get(which)
         if known is None:
-            self._failures[failed.step] = _Failures(now)
+            known = self._failures[which] = _Failures(now)
             trace = f"\n{failed.trace.rstrip()}" if failed.trace else ""
             text = "%s: an event was %s: %s%s"
             logger.warning(text, failed.step, failed.done, failed.first, trace)
             failed = replace(failed, count=failed.count - 1)
-            known = self._failures[failed.step]
         known.waiting += failed.count
         known.last = failed
         if now - known.told >= FAILURES:

@@ -68,7 +68,7 @@ class Failing(Protocol):
     dead: int
     retries: str | None
 
-    def failed(self) -> Failed | None:
+    def failed(self) -> list[Failed]:
         """Those since the last call."""
 
     def retried(

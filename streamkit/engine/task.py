@@ -246,10 +246,9 @@ class Task:
         return self._stats
 
     def failures(self) -> list[Failed]:
-        """Of each step that has skipped events or set them aside since the last call, about the
-        last of them."""
-        told = (failing.failed() for failing in self._site.failing)
-        return [failed for failed in told if failed is not None]
+        """Of each step that has skipped events since the last call, set them aside, or put them
+        off, about the last of them."""
+        return [failed for failing in self._site.failing for failed in failing.failed()]
 
     def late(self) -> list[TooLate]:
         """Of each node that events came too late for since the last call, which they are."""

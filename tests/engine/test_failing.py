@@ -69,6 +69,41 @@ def test_a_record_that_fails_is_skipped_counted_and_told(
         ]
 
 
+@pytest.mark.parametrize("waited_for", [False, True])
+def test_an_event_that_is_to_be_tried_again_is_told_when_it_fails(
+    caplog: pytest.LogCaptureFixture, waited_for: bool
+) -> None:
+    app = App("shop")
+
+    def half(number: int) -> int:
+        raise ConnectionError("nobody there")
+
+    async def later(number: int) -> int:
+        return half(number)
+
+    step = app.stream("numbers", int).process(
+        to="halves", name="half", on_error=retry(2, backoff="10s", then="skip")
+    )
+    step(later if waited_for else half)
+    with app.test(1) as run:
+        run.send("numbers", 4)
+        run.run()
+        (said,) = caplog.messages
+        assert said.startswith(
+            "step half: an event was put off, to be tried again: numbers-0@0: ConnectionError: "
+        )
+        assert "raise ConnectionError" in said
+        run.advance("30s")
+        assert caplog.messages[1].startswith("step half: an event was skipped: numbers-0@0: ")
+        run.advance("1m")
+        run.send("numbers", 5)
+        run.run()
+        assert caplog.messages[2:] == [
+            "step half: 2 more were put off, to be tried again, the last: numbers-0@1: "
+            "ConnectionError: nobody there"
+        ]
+
+
 def test_what_is_no_value_of_the_type_has_no_traceback_and_is_told_in_a_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

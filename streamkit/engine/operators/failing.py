@@ -72,7 +72,8 @@ class Failing:
         self._policy = policy
         self._last = last_resort(policy)
         self._key, self._value = key, value
-        self._failed: Failed | None = None
+        self._failed: dict[bool, Failed] = {}
+        """Those that wait for a later attempt, and those that do not."""
         parked = parked_name(node.name)
         names = [spec.name for spec in node.stores()]
         own = names if stores is None else stores
@@ -253,7 +254,7 @@ class Failing:
                 self._stop(key, error)
             case Skip():
                 self.skipped += 1
-                self._note(error)
+                self._note(error, self._origin)
             case DeadLetters():
                 assert self._outlet is not None
                 name, data = self._encoded(key, self._key), self._encoded(value, self._value)
@@ -299,7 +300,7 @@ class Failing:
         elif parking.turn(name, behind) is None:
             behind = parking.add(name, self._origin, stamp)
         self._set_aside(name, data, stamp, headers, error, attempts, behind)
-        self._note(error)
+        self._note(error, self._origin)
 
     def _set_aside(
         self,
@@ -405,15 +406,21 @@ class Failing:
 
     # Told.
 
-    def _note(self, error: Exception) -> None:
-        topic = None if self._outlet is None else self._outlet.topic
-        text = f"{self._origin}: {told(error)}"
-        if self._failed is None:
-            self._failed = Failed(self._told, 1, topic, text, text, trace_of(error))
-        else:
-            self._failed = replace(self._failed, count=self._failed.count + 1, last=text)
+    def put_off(self, coordinates: str, error: Exception) -> None:
+        """The event of that record has failed, and waits for a later attempt."""
+        self._note(error, coordinates, waits=True)
 
-    def failed(self) -> Failed | None:
-        """What was skipped or set aside since the last call, apart from what only followed."""
-        failed, self._failed = self._failed, None
+    def _note(self, error: Exception, coordinates: str, *, waits: bool = False) -> None:
+        topic = None if self._outlet is None else self._outlet.topic
+        text = f"{coordinates}: {told(error)}"
+        known = self._failed.get(waits)
+        if known is None:
+            trace = trace_of(error)
+            self._failed[waits] = Failed(self._told, 1, topic, text, text, trace, waits)
+        else:
+            self._failed[waits] = replace(known, count=known.count + 1, last=text)
+
+    def failed(self) -> list[Failed]:
+        """What was put off, skipped or set aside since the last call, apart from what followed."""
+        failed, self._failed = list(self._failed.values()), {}
         return failed

@@ -243,7 +243,7 @@ class WaitingStep:
         answer = self._attempt(call)
         if answer.error is not None and (pause := self._pause(call)) is not None:
             self._encode(event)
-            call.attempts, call.due = 1, self._due(pause)
+            call.attempts, call.due = 1, self._put_off(call, answer.error, pause)
             if event.earlier is None:
                 self._parked.append(Parked(self.name, event.identity))
             return False
@@ -290,9 +290,13 @@ class WaitingStep:
             return None
         return retry.wait(call.attempts + 1)
 
-    def _due(self, pause: int) -> int | None:
-        # In what is done again nobody has to wait.
-        return None if self._script is not None else self._now + pause
+    def _put_off(self, call: Call, error: Exception, pause: int) -> int | None:
+        """When the next attempt is due, of which somebody may want to know."""
+        if self._script is not None:
+            return None  # in what is done again nobody has to wait
+        if self._failing is not None:
+            self._failing.put_off(call.events[-1].coordinates, error)
+        return self._now + pause
 
     # Answers.
 
@@ -300,7 +304,7 @@ class WaitingStep:
         """What has come of a call; whether it is to be made again."""
         call = self.queue.calls[number]
         if answer.error is not None and (pause := self._pause(call)) is not None:
-            self.queue.again(call, self._due(pause))
+            self.queue.again(call, self._put_off(call, answer.error, pause))
             return True
         self.queue.answered(call, answer)
         return False
@@ -354,7 +358,7 @@ class WaitingStep:
             answer = AWAY if gone else self._attempt(call)
             while answer.error is not None and (pause := self._pause(call)) is not None:
                 if self._script is None:
-                    self.queue.again(call, self._due(pause))
+                    self.queue.again(call, self._put_off(call, answer.error, pause))
                     return False
                 call.attempts += 1
                 answer = self._attempt(call)
