@@ -43,7 +43,9 @@ async def answer_of(request: Request) -> Answer:
     except TimeoutError as error:
         if not limit.expired():
             return Answer(error=error)
-        return Answer(error=TimeoutError(f"no answer within {request.timeout:g} s"))
+        late = TimeoutError(f"no answer within {request.timeout:g} s")
+        late.__cause__ = error.__cause__  # it knows where the function stood
+        return Answer(error=late)
     except Exception as error:
         return Answer(error=error)
     except asyncio.CancelledError as error:

@@ -62,6 +62,17 @@ def test_time_is_that_of_the_slower_one_and_what_is_late_is_late_by_its_own() ->
         assert [record.value.n for record in t.topic("f-n-late")] == [8, 13]
 
 
+def test_what_goes_by_order_is_given_the_events_of_both_in_order_of_time() -> None:
+    app, a, b = streams()
+    a.merge(b).window(tumbling("10ms")).collect(9, "n", to="out")
+    with app.test(partitions=1) as t:
+        for topic, n, time in (("b", 5, 5), ("a", 3, 3), ("b", 7, 8), ("a", 8, 8)):
+            t.send(topic, Item(n), key="k", timestamp=time)
+            t.run()
+        send(t, ("a", 20), ("b", 20))
+        assert t.values("out") == [[3, 5, 8, 7]]  # of one time those of the left one first
+
+
 def test_events_that_got_another_key_move_to_their_task_before() -> None:
     app, a, b = streams()
     by_k = a.by("k").merge(b.by("k"), name="both")

@@ -330,3 +330,22 @@ def test_what_is_made_of_no_record_has_ids_of_its_own_though_times_alternate(wai
         t.finish()
         ids = t.values("ids")
         assert len(ids) == 4 * 4 and len(set(ids)) == len(ids)
+
+
+def test_a_letter_of_a_call_that_took_too_long_says_where_it_stood() -> None:
+    app = App("shop")
+
+    @app.stream("orders", Order).process(timeout="1s", on_error="dlq")
+    async def slow(order: Order) -> int:
+        await asyncio.sleep(order.nap)  # here
+        return order.n
+
+    with app.test(partitions=1) as t:
+        t.send("orders", Order(1, nap=100), key="k")
+        t.run()
+        (letter,) = t.topic("shop-dlq")
+    said = {name.rpartition("errors.")[2]: (data or b"").decode() for name, data in letter.headers}
+    assert (said["topic"], said["partition"], said["offset"]) == ("orders", "0", "0")
+    assert said["exception.class.name"] == "builtins.TimeoutError"
+    assert "in slow\n    await asyncio.sleep(order.nap)  # here" in said["exception.stacktrace"]
+    assert said["exception.stacktrace"].endswith("TimeoutError: no answer within 1 s\n")
