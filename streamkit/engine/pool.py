@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any
 
 from streamkit.dsl.functions import Function
-from streamkit.engine.failed import told
+from streamkit.engine.failed import as_exception, told
 from streamkit.engine.loop import Wanted
 from streamkit.engine.performing import perform
 from streamkit.engine.source_file import import_file
@@ -111,13 +111,7 @@ class _Slot:
             said = self._received(pipe, request.timeout, wanted)
         except (EOFError, OSError) as error:
             return self._died(error)
-        if isinstance(said, Answer):
-            return said
-        try:
-            answer: Answer = pickle.loads(said)
-        except Exception as error:
-            return Answer(error=_unpicklable(f"what {self._function.name} gave", error))
-        return answer
+        return said if isinstance(said, Answer) else _read(said, self._function)
 
     def _given(self, data: bytes) -> Connection | Answer:
         """The pipe to a process that has the call now; if none can begin, why."""
@@ -227,6 +221,15 @@ def _packed(request: Request) -> bytes:
     return pickle.dumps((request.step, request.number, request.given, event), protocol=5)
 
 
+def _read(said: bytes, function: Function) -> Answer:
+    """The answer of a process."""
+    try:
+        answer: Answer = pickle.loads(said)
+    except Exception as error:
+        return Answer(error=_unpicklable(f"what {function.name} gave", error))
+    return answer
+
+
 def _unpicklable(what: str, error: Exception) -> TypeError:
     return TypeError(f"{what} cannot be handed to another process: {told(error)}")
 
@@ -249,20 +252,41 @@ def work(pipe: Connection, module: str, name: str, path: str | None) -> None:
     pipe.send_bytes(pickle.dumps(None))
     while True:
         try:
-            step, number, given, event = pickle.loads(pipe.recv_bytes())
+            data = pipe.recv_bytes()
         except EOFError:
             return
-        except Exception as error:
-            pipe.send_bytes(pickle.dumps(Answer(error=_unpicklable("what it is given", error))))
-            continue
         try:
-            answer = perform(Request(step, number, function, given, event or _NOWHERE))
+            answer = _performed(function, data)
         except BaseException as error:  # sys.exit(), say, which is for one call to say
             answer = Answer(error=_told(error))
         pipe.send_bytes(_written(answer))
 
 
 _NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0)
+
+
+def _performed(function: Function, data: bytes) -> Answer:
+    """Make a call here that was packed for it."""
+    try:
+        step, number, given, event = pickle.loads(data)
+    except Exception as error:
+        return Answer(error=_unpicklable("what it is given", error))
+    return perform(Request(step, number, function, given, event or _NOWHERE))
+
+
+def perform_as_elsewhere(request: Request) -> Answer:
+    """Make a call in this process, with what another would be handed, and of what that could hand
+    back."""
+    function = request.function
+    try:
+        data = _packed(request)
+    except Exception as error:
+        return Answer(error=_unpicklable(f"what {function.name} is given", error))
+    try:
+        answer = _performed(function, data)
+    except SystemExit as error:
+        return Answer(error=as_exception(error))
+    return answer if answer.error is not None else _read(_written(answer), function)
 
 
 def _found(module: str, name: str, path: str | None) -> Function:

@@ -2,7 +2,7 @@
 
 Coroutines run in a loop of their own, as far as they can, whenever answers are asked for. When all
 of them sleep and the app has nothing else to do, the time they sleep for has passed. What is for
-other processes is called here.
+other processes is called here, with what these would be given.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, TypeAlias, TypeVar
 
 from streamkit.engine.loop import answer_of
-from streamkit.engine.performing import perform
+from streamkit.engine.pool import perform_as_elsewhere
 from streamkit.engine.waiting import Answer, Request
 from streamkit.errors import UsageError
 
@@ -49,7 +49,7 @@ class TrialCallers:
     def start(self, calls: "TrialCalls", request: Request) -> None:
         """Make a call."""
         if request.workers is not None:
-            calls.done(request, perform(request))
+            calls.done(request, perform_as_elsewhere(request))
             return
         if self._loop is None:
             self._thread = _Thread()

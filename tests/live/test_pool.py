@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.context import SpawnProcess
@@ -10,12 +11,14 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import pytest
+from msgspec import Struct
 
+from streamkit import App
 from streamkit.engine.pool import Pool
 from streamkit.engine.source_file import import_file
 from streamkit.engine.waiting import Answer, Event, Request
 
-APP = """
+SOURCE = """
 import os, time
 from pathlib import Path
 from streamkit import App
@@ -54,7 +57,7 @@ Call: TypeAlias = Callable[[int], Answer]
 def start(tmp_path: Path) -> Iterator[Start]:
     """Has a function called that gives the number of its process."""
     path = tmp_path / "pids.py"
-    path.write_text(APP)
+    path.write_text(SOURCE)
     loaded: Any = import_file(str(path), "pids_of_a_pool")
     function = loaded.pid._node.function
     pool = Pool(function, 1)
@@ -131,3 +134,37 @@ def test_what_stops_all_of_a_group_of_processes_fails_no_call_of_one_that_begins
 
     monkeypatch.setattr(SpawnProcess, "start", interrupted)
     assert call(1).error is None
+
+
+class Box(Struct):
+    there: int
+    more: Any = None
+
+
+app = App("boxes")
+boxes = app.stream("boxes", Box)
+
+
+@boxes.process(workers=1, to="out", on_error="skip")
+def emptied(box: Box) -> Box:
+    box.there -= 1
+    if box.there == 1:
+        return Box(1, more=lambda: 1)
+    if box.there == 2:
+        sys.exit("two")
+    return box
+
+
+@boxes.process(to="whole")
+def kept(box: Box) -> Box:
+    return box
+
+
+def test_in_a_test_it_is_given_and_gives_what_another_process_would() -> None:
+    """Not the event itself, which others have as well, and nothing that cannot be handed over."""
+    with app.test(1) as run:
+        for there in range(5):
+            run.send("boxes", Box(there))
+        run.run()
+        assert [box.there for box in run.values("out")] == [-1, 0, 3]
+        assert [box.there for box in run.values("whole")] == [0, 1, 2, 3, 4]

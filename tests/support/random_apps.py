@@ -438,7 +438,9 @@ def build(
     app = App("r")
     order = f"{spec.out_of_order}ms"
     world = world or World()
-    read = msgspec.defstruct("Read", (), bases=(Item,), namespace={"__post_init__": slowly(slow)})
+    # To other processes it goes as what they know.
+    own = {"__post_init__": slowly(slow), "__reduce__": lambda item: (Item, (item.n, item.k))}
+    read = msgspec.defstruct("Read", (), bases=(Item,), namespace=own)
     streams: list[Any] = []
     for name in SOURCES:
         fails = spec.reads(name)
