@@ -308,6 +308,16 @@ def merged_again(a: Any, b: Any) -> None:
     near.to("out")
 
 
+def merged_windows_overtake_each_other(a: Any, b: Any) -> None:
+    lefts, rights = (
+        each.by("n", name=f"n-{name}").window(tumbling("4ms")).aggregate(name=f"all-{name}")(total)
+        for name, each in (("a", a), ("b", b))
+    )
+    both = lefts.merge(rights, name="both")
+    kept = both.process(name="again", on_error=tried_once("key"))(failing_once())
+    kept.filter(any_one).by("k", name="k").window(tumbling("4ms")).collect(50, "n", to="out")
+
+
 def merged_and_drawn(a: Any, b: Any) -> None:
     both = a.by("k", name="k").merge(b.by("k", name="l"), name="both")
     plain(both.merge(a.by("k", name="k2"), name="more"), b)
@@ -334,7 +344,7 @@ ORDERED = (
     the_last_before, the_first_after_what_was_waited_for, what_was_waited_for_is_folded,
     keys_overtake_each_other, keys_of_windows_overtake_each_other, batches_are_folded,
     what_was_tried_again_is_folded, parts_of_one_meet_again, windows_of_one_time_meet_again,
-    merged_and_folded, merged_and_handed_over, merged_again,
+    merged_and_folded, merged_and_handed_over, merged_again, merged_windows_overtake_each_other,
 )  # fmt: skip
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,

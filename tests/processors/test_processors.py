@@ -59,9 +59,9 @@ def results(app: App, events: list[tuple[Any, str, int]], topic: str = "out") ->
 def test_dedupe_gives_the_first_of_each_identity_and_forgets_it_in_time(app: App) -> None:
     dedupe(app.stream("in", Order), "id", within="10s").to("out")
     sent = [("a", 1, 0), ("a", 2, 1), ("b", 3, 8), ("a", 4, 9), ("c", 5, 12)]
-    sent += [("a", 6, 9), ("a", 7, 30), ("a", 8, 31)]  # the first of these is behind
+    sent += [("a", 6, 9), ("a", 7, 30), ("a", 8, 31), ("a", 9, 40)]  # the first of these is behind
     events = [(Order(id, "c", float(n)), "k", at) for id, n, at in sent]
-    assert [value.amount for _, value in results(app, events)] == [1, 3, 5, 7]
+    assert [value.amount for _, value in results(app, events)] == [1, 3, 5, 7, 9]
 
 
 def test_dedupe_keeps_keys_apart_and_lets_through_what_has_no_identity(app: App) -> None:
@@ -125,6 +125,16 @@ def test_top_k_ranks_what_comes_up_most_in_each_window_over_all_partitions(app: 
         t.run()
         t.advance("1m")
         assert t.values("out")[0] == [Ranked("ada", 3), Ranked("bob", 2)]
+
+
+def test_top_k_ranks_what_comes_up_as_often_by_name(app: App) -> None:
+    top_k(app.stream("in", Order), 5, "customer", every="1m").to("out")
+    with app.test(partitions=3) as t:
+        for n, customer in enumerate("gfedcba"):
+            t.send("in", Order(str(n), customer), key=str(n), timestamp=n, partition=n % 3)
+        t.run()
+        t.finish()
+        assert [one.item for one in t.values("out")[0]] == ["a", "b", "c", "d", "e"]
 
 
 def test_top_k_may_weigh_instead_of_counting(app: App) -> None:
