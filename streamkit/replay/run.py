@@ -186,9 +186,9 @@ class _Pass:
                 self._commit()  # what one task hands to another, that one can only read then
                 uncommitted = False
                 continue
-            if any(one.task.answers.is_waiting for one in self._running):
-                for one in self._running:
-                    one.task.answers.hurry()
+            waiting = [one.task for one in self._running if one.task.answers.is_waiting]
+            hurried = [task.answers.hurry() for task in waiting].count(True)
+            if hurried or not all(map(_leaves_later, waiting)):
                 self._callers.wait(WAIT)
                 continue
             if self._go_on():
@@ -281,6 +281,11 @@ class _Pass:
                 places = [one.positions[at] for one in self._running if at in one.positions]
                 done += min(max(min(places, default=end), start), end) - start
         return done, total
+
+
+def _leaves_later(task: Task) -> bool:
+    """Whether what waits in a task does so beyond the end that it is at, as it did live."""
+    return task.paused_at is not None and not task.answers.calling
 
 
 def _spans(session: Session) -> dict[TopicPartition, Span]:

@@ -236,3 +236,36 @@ def test_an_event_that_other_code_lets_through_leaves_before_those_of_its_key(wa
         again = read(log, session.shadow("out"))
     assert [row[1] for row in again if row[0] == b"a"] == [b"0", b"2", b"4"]
     assert [row[1] for row in again if row[0] == b"b"] == [b"1", b"3", b"5"]
+
+
+def test_what_waited_for_an_attempt_over_an_end_does_so_again():
+    app, failing = App("shop"), [1]
+    orders = app.stream("web", int)
+
+    @orders.window(tumbling("10s")).aggregate()
+    def total(sofar: int | None, n: int) -> int:
+        return (sofar or 0) + n
+
+    @total.process(to="out", on_error=retry(1, backoff="10s"))
+    def tried(n: int) -> int:
+        if n in failing:
+            failing.remove(n)
+            raise ConnectionError
+        return n
+
+    orders.map(lambda n: -n, name="plain").to("out")
+    with app.test(1) as live:
+        live.send("web", 1, key="a", timestamp=1000)
+        live.finish()
+        live.send("web", 2, key="a", timestamp=21_000)
+        live.run()
+        live.advance("10s")
+        live.finish()
+        log, topology, stop = live._backend, app.topology(), Flag()
+        assert live.values("out") == [-1, -2, 1, 2]
+        session = begin(topology, log, name="r", from_text="earliest", to_text="latest", now=10**15)
+        too_long = Timer(20, stop.set)
+        too_long.start()
+        assert run(topology, log, session, stop=stop).finished
+        too_long.cancel()
+        assert read(log, session.shadow("out")) == read(log, "out")
