@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
 from streamkit.cli.reports import Board, Reporter, reporting
-from streamkit.engine.progress import Progress
+from streamkit.engine.progress import Progress, Restored
 from streamkit.records import TopicPartition
 
 APP = """
@@ -173,6 +174,10 @@ def test_the_rows_of_all_processes_are_shown_with_their_sum_until_one_is_gone() 
         board.line(1, b"")
         board.progress(PROGRESS)
         assert len(shown[-1]) == 1
+        board.progress(replace(PROGRESS, restoring=Restored(2, 250, 1000, 50.0)))
+        assert (
+            shown[-1][0][-1] == "restoring ━━━━──────────── 250 of 1,000 records, 50/s, 15 s left"
+        )
     os.close(writing)
 
 
