@@ -109,8 +109,9 @@ def test_why_a_process_cannot_begin_is_said_and_the_next_call_may_go_well(
 
 
 def test_a_call_that_nobody_waits_for_any_more_holds_up_no_other(
-    start: Start, call: Call, tmp_path: Path
+    start: Start, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("streamkit.engine.pool.LOOK_SECONDS", 0.05)
     gone = Waiter()
     start(14, gone)
     deadline = time.monotonic() + SECONDS
