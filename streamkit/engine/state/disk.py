@@ -244,7 +244,8 @@ class Disk:
             return False
         if self._ahead != self.position and not bounds.torn:
             return False
-        age = self._clock.now() - self._saved_at
+        # How old it is nobody knows either when it was written in what is the future by now.
+        age = abs(self._clock.now() - self._saved_at)
         return self.position == bounds.log_end or age < bounds.shelf_life
 
     # Reading.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.clock import ManualClock
+from streamkit.clock import Clock, ManualClock, SystemClock
 from streamkit.engine.state import disk as disk_module
 from streamkit.engine.state.disk import FLUSH_AFTER, RETRY_AFTER, SHELF_LIFE, Disk, open_disk
 from streamkit.engine.state.store import Store
@@ -21,7 +21,7 @@ def _open(
     identity: str = "id",
     start: int = 0,
     end: int = 1 << 62,
-    clock: ManualClock | None = None,
+    clock: Clock | None = None,
 ) -> tuple[Disk, list[str]]:
     notes: list[str] = []
     disk = open_disk(folder, identity, start, end, clock or ManualClock(), notes.append)
@@ -67,6 +67,19 @@ def test_old_rows_that_miss_changes_may_miss_tombstones_and_are_not_used(tmp_pat
     assert disk.position == 5  # nothing is missed
     disk.close()
     disk, _ = _open(tmp_path, end=6, clock=later)
+    assert disk.position == 0
+    disk.close()
+
+
+def test_rows_that_were_written_while_the_clock_was_wrong_are_of_no_known_age(
+    tmp_path: Path,
+) -> None:
+    wrong = ManualClock()
+    wrong.advance(SHELF_LIFE)
+    disk, _ = _open(tmp_path, clock=wrong)
+    assert disk.write({b"a": b"1"}, 5)
+    disk.close()
+    disk, _ = _open(tmp_path, end=6)
     assert disk.position == 0
     disk.close()
 
@@ -197,7 +210,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_file_that_holds(tmp_p
                 size += rows.stat().st_mtime_ns != before
                 before = rows.stat().st_mtime_ns
             process.send_signal(signal.SIGKILL)
-        disk, notes = _open(tmp_path)
+        disk, notes = _open(tmp_path, clock=SystemClock())
         assert not notes
         assert disk.position >= reached
         reached = disk.position
