@@ -186,6 +186,12 @@ class Topology:
         return tuple(dict.fromkeys(output.topic for output in outputs if output.kept))
 
     @property
+    def ahead(self) -> tuple[str, ...]:
+        """Topics that events go to that are too far ahead of the clock."""
+        streams = (stream for sub in self.subtopologies for stream in sub.streams)
+        return tuple(s.ahead.name(self.app) for s in streams if s.max_ahead is not None)
+
+    @property
     def internal(self) -> tuple[str, ...]:
         """Repartition topics and changelogs: nobody's but the app's."""
         topics: dict[str, None] = {}

@@ -74,8 +74,9 @@ class Worker:
         self._layout = layout
         self._order = order
         streams = (source.topic for sub in topology.subtopologies for source in sub.streams)
-        # What is set aside comes back to the app as well, by the hand of somebody.
-        self._reads = frozenset((*streams, *topology.dead_letters))
+        # What is set aside comes back to the app as well, by the hand of somebody. And what was too
+        # far ahead before a kill may not be by the clock that is asked after it.
+        self._committed_only = frozenset((*streams, *topology.dead_letters, *topology.ahead))
         known = backend.topics()
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
@@ -111,9 +112,10 @@ class Worker:
         )
 
     def _at_once(self, topic: str) -> bool:
-        """Whether what goes there may be there twice after a kill. Never what the app reads itself:
-        it would count twice in state."""
-        return self._settings.guarantee == "at_least_once" and topic not in self._reads
+        """Whether what goes there may be there twice after a kill. Never what the app reads itself,
+        which would count twice in state, nor what it may process after all."""
+        at_least_once = self._settings.guarantee == "at_least_once"
+        return at_least_once and topic not in self._committed_only
 
     # What whoever has it does.
 

@@ -18,6 +18,7 @@ from streamkit.engine.rows import Position, Rows
 from streamkit.engine.task import Task
 from streamkit.errors import DataError
 from streamkit.records import Columns, TopicPartition
+from streamkit.testing import TestRun
 
 
 class Event(msgspec.Struct):
@@ -393,6 +394,21 @@ def test_what_is_too_far_ahead_is_found_in_what_a_log_gives() -> None:
         t.run()
         assert t.values("out") == [0, 2, 4]
         assert [record.value for record in t.topic("j-left-ahead")] == [1, 3]
+
+
+def test_what_was_too_far_ahead_only_before_a_crash_is_processed_and_nothing_else() -> None:
+    app = App("j")
+    app.stream("left", int, max_ahead="1s").to("out")
+    with TestRun(app.topology(), 1, guarantee="at_least_once") as t:
+        now = t.clock.now()
+        for number, time in enumerate((now, now + 1500, now + 5000)):
+            t.send("left", number, timestamp=time)
+        t.step()
+        t.crash()
+        t.clock.advance(1000)
+        t.run()
+        assert set(t.values("out")) == {0, 1}
+        assert [record.value for record in t.topic("j-left-ahead")] == [2]
 
 
 def test_a_journal_of_other_inputs_is_refused_instead_of_waiting_for_ever() -> None:
