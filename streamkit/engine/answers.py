@@ -119,6 +119,7 @@ class Answers:
             if step.is_due:
                 decided.append(Cut(self._places(), step.name))
                 step.cut()
+            step.cut_back()
             while not self._cursor.enough and self._leave(step, step.leaving(), decided):
                 pass
             if self._is_interrupted:
@@ -207,4 +208,4 @@ class Answers:
         self._enter(event.topic, event.partition)
         cursor = self._cursor
         cursor.offset, cursor.part = event.offset, event.ordinal
-        cursor.origin, cursor.root = event.origin, event.root
+        cursor.origin, cursor.root, cursor.again = event.origin, event.root, event.again

@@ -84,17 +84,20 @@ class Cursor(Moment):
     wait at, or that set them aside: there they come one by one, with others in between. None
     elsewhere.
 
+    `again`: what is at hand had been set aside, here or at a step before, and came back.
+
     `rung`: what a record has brought about, or an answer, may be gone on with later. Who gives many
     results at once looks at it after each.
     """
 
-    __slots__ = ("part", "partition", "reported", "rung", "topic", "unread")
+    __slots__ = ("again", "part", "partition", "reported", "rung", "topic", "unread")
 
     def __init__(self) -> None:
         super().__init__()
         self.topic = ""
         self.partition = -1
         self.part: int | None = None
+        self.again = False
         self.rung = False
         self.reported: Exception | None = None
         self.unread: Exception | None = None
@@ -107,6 +110,7 @@ class Cursor(Moment):
         self.frontier = None
         self.offset = -1
         self.part = None
+        self.again = False
         self.origin = self.root = b""
 
     def go_to(self, place: Place) -> None:

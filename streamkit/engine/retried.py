@@ -50,7 +50,7 @@ class RetryInput(Input):
                     "`streamkit dlq` writes there"
                 )
             self._enter(letter.topic, letter.partition)
-            self._cursor.offset = letter.offset
+            self._cursor.offset, self._cursor.again = letter.offset, True
             stamp = columns.timestamps[row]
             self._step.retried(columns.keys[row], columns.values[row], stamp, letter)
         self.at = None

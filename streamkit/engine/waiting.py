@@ -37,7 +37,7 @@ class Event:
     `frontier` is that of its partition when it was behind it, `held` how far time had come for the
     step. Of the events that a step was given of one record it is number `ordinal`; `root` tells it
     from others where the record does not, and `origin` its place among those of its time. `earlier`
-    is of one that had been set aside.
+    is of one that had been set aside by the step, `again` says so of any step.
     """
 
     number: int
@@ -56,6 +56,7 @@ class Event:
     earlier: Earlier | None = None
     root: bytes = b""
     origin: bytes = b""
+    again: bool = False
 
     @property
     def identity(self) -> Identity:

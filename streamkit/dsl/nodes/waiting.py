@@ -45,7 +45,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `earlier`, of one that had been set aside: how often it was tried, and its place behind which.
     `given`, of the first of a call: the results of so many of its events, and so many of the next.
     `root`: what tells it from others where it is not that record, and `origin` its place among
-    those of its time.
+    those of its time. `again`: it, or what it was made of, had been set aside and came back.
     """
 
     key: bytes | None
@@ -65,6 +65,7 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     given: tuple[int, int] = (0, 0)
     root: bytes = b""
     origin: bytes = b""
+    again: bool = False
 
 
 def waiting_name(step: str) -> str:

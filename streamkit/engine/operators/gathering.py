@@ -1,4 +1,6 @@
-"""What the next batch of a step is gathered of."""
+"""What the next batches of a step are gathered of."""
+
+from collections.abc import Iterator
 
 from streamkit.engine.waiting import Event
 
@@ -48,3 +50,39 @@ class Gathering:
     def due_at(self) -> int | None:
         """When it will be."""
         return self._due if self.events else None
+
+
+class Gatherings:
+    """Of what comes, and of what had been set aside and came `back`, of which a replay knows
+    nothing: that is in batches of its own, so that the others are the same without it."""
+
+    def __init__(self, most: int, within: int | None) -> None:
+        self.coming = Gathering(most, within)
+        self.back = Gathering(most, within)
+
+    def of(self, event: Event) -> Gathering:
+        """The one that an event is for."""
+        return self.back if event.again else self.coming
+
+    @property
+    def full(self) -> list[Gathering]:
+        """Those that nothing is missing of."""
+        return [one for one in (self.coming, self.back) if not one.room]
+
+    def hurry(self) -> bool:
+        """Wait for no more of either; False when there is none to make a batch of."""
+        return [self.coming.hurry(), self.back.hurry()].count(True) > 0
+
+    @property
+    def due_at(self) -> int | None:
+        """When one will be complete because of the time."""
+        known = (self.coming.due_at, self.back.due_at)
+        return min((at for at in known if at is not None), default=None)
+
+    def events(self) -> Iterator[tuple[Event, int | None]]:
+        """All, and of the first of each when it is due."""
+        for one in (self.coming, self.back):
+            due = one.due_at
+            for event in one.events:
+                yield event, due
+                due = None

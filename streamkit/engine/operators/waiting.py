@@ -21,7 +21,7 @@ from streamkit.engine.journal import Parked
 from streamkit.engine.letters import Earlier, Letter
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.operators.failing import Failing
-from streamkit.engine.operators.gathering import Gathering
+from streamkit.engine.operators.gathering import Gathering, Gatherings
 from streamkit.engine.operators.leaving import AWAY, Enter, Leaving
 from streamkit.engine.operators.results import gathered
 from streamkit.engine.operators.waiting_rows import Mark, WaitingRows
@@ -97,7 +97,7 @@ class WaitingStep:
             if self._here and waits.batch is None:
                 self._call = self._failing.calls.event(function, key)
         self._leaving = Leaving(node, key, site, self._failing, keeps=self._call is not None)
-        self._gathering = Gathering(waits.batch or 1, waits.within)
+        self._gatherings = Gatherings(waits.batch or 1, waits.within)
         self._most = max(MOST_WAITING, 4 * waits.concurrency * (waits.batch or 1))
         self._script: Script | None = None
         self._now = 0
@@ -143,7 +143,7 @@ class WaitingStep:
         earlier: Earlier | None = None,
     ) -> None:
         event = self._event(key, value, stamp, headers, ordinal)
-        event.earlier, event.root = earlier, self._cursor.root
+        event.earlier, event.root, event.again = earlier, self._cursor.root, self._cursor.again
         if self._placed:
             event.origin = self._cursor.origin
         if self._here and self._waits.batch is None:
@@ -196,13 +196,21 @@ class WaitingStep:
 
     def _gather(self, event: Event) -> None:
         self.queue.hold(event)
-        self._gathering.add(event, self._now)
-        if not self._gathering.room:
-            self.cut()
+        self._gatherings.of(event).add(event, self._now)
+        for gathering in self._gatherings.full:
+            self._cut(gathering)
 
     def cut(self) -> None:
         """What was gathered is a batch."""
-        if events := self._gathering.take():
+        self._cut(self._gatherings.coming)
+
+    def cut_back(self) -> None:
+        """So is what was gathered of what came back, if it is time."""
+        if self._gatherings.back.is_due(self._now):
+            self._cut(self._gatherings.back)
+
+    def _cut(self, gathering: Gathering) -> None:
+        if events := gathering.take():
             self.queue.add(Call(events, _ALL if self._here else None))
             self.call()
 
@@ -244,7 +252,7 @@ class WaitingStep:
         if answer.error is not None and (pause := self._pause(call)) is not None:
             self._encode(event)
             call.attempts, call.due = 1, self._put_off(call, answer.error, pause)
-            if event.earlier is None:
+            if not event.again:
                 self._parked.append(Parked(self.name, event.identity))
             return False
         self._leaving.begin(call, answer, _stay)
@@ -339,7 +347,7 @@ class WaitingStep:
 
         Of events that came again it says nothing: who follows it has them where they first came.
         """
-        first = [next((one for one in call.events if one.earlier is None), None) for call in calls]
+        first = [next((one for one in call.events if not one.again), None) for call in calls]
         told = [event.identity for event in first if event is not None]
         return told[-1:] if self._waits.order == "partition" else told
 
@@ -404,16 +412,16 @@ class WaitingStep:
     @property
     def is_due(self) -> bool:
         """Whether a batch is complete because of the time."""
-        return self._gathering.is_due(self._now)
+        return self._gatherings.coming.is_due(self._now)
 
     def hurry(self) -> bool:
         """Do not wait for more to make a batch of what there is; False when there is nothing."""
-        return self._gathering.hurry()
+        return self._gatherings.hurry()
 
     @property
     def due_at(self) -> int | None:
         """When it has something to do next, if nothing comes: in ms of the wall clock."""
-        known = (self.queue.due, self._gathering.due_at)
+        known = (self.queue.due, self._gatherings.due_at)
         return min((at for at in known if at is not None), default=None)
 
     @property
@@ -423,7 +431,7 @@ class WaitingStep:
             return 0
         room = max(0, self._most - len(self.queue))
         if self._here and self._waits.batch is not None:
-            room = min(room, self._gathering.room)
+            room = min(room, self._gatherings.coming.room)
         return room
 
     def begin(self) -> None:
@@ -433,12 +441,12 @@ class WaitingStep:
             self.queue.hold(event)
             self._next = event.number + 1
         # By batches; each event has its own where there are none.
-        for _, group in groupby(rows, _batch):
+        for _, group in groupby(sorted(rows, key=_batch), _batch):
             some = list(group)
             event, kept = some[0]
             if self._waits.batch is not None and kept.batch is None:
                 # At once, if it was not gathered for a batch then.
-                self._gathering.again(event, kept.due or self._now)
+                self._gatherings.of(event).again(event, kept.due or self._now)
                 continue
             whole = kept.batch is not None
             lane = (_ALL if self._here else None) if whole else self._lane(event)
@@ -449,8 +457,8 @@ class WaitingStep:
                 self.begun = call
                 for event in of_call[: kept.given[0]]:
                     self.queue.left(event)
-        if not self._gathering.room:
-            self.cut()  # it was gathered for larger ones
+        for gathering in self._gatherings.full:
+            self._cut(gathering)  # it was gathered for larger ones
         self.call()
 
     def advance(self) -> None:
@@ -465,10 +473,8 @@ class WaitingStep:
             for event in call.events:
                 yield event, (call.attempts, call.due, batch, given)
                 given = (0, 0)
-        due = self._gathering.due_at  # the first has it
-        for event in self._gathering.events:
+        for event, due in self._gatherings.events():
             yield event, (0, due, None, (0, 0))
-            due = None
 
     # In the middle of what a record has brought about.
 

@@ -89,7 +89,7 @@ class WaitingRows:
         return Event(
             number, key, value, kept.stamp, kept.headers, kept.topic, kept.partition, kept.offset,
             kept.ordinal, kept.frontier, kept.held, kept.key, kept.value, _earlier(kept), kept.root,
-            kept.origin,
+            kept.origin, kept.again,
         )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def _row(
     return WaitingRow(
         event.data, event.encoded, event.stamp, event.headers, event.topic, event.partition,
         event.offset, event.ordinal, event.frontier, event.held, attempts, due, batch,
-        _stands(event.earlier), given, event.root, event.origin,
+        _stands(event.earlier), given, event.root, event.origin, event.again,
     )  # fmt: skip
 
 
