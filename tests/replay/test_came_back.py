@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.app import App
+from streamkit import App, Context, Timer
 from streamkit.dsl.stream import Stream
 from streamkit.replay.begin import begin
 from streamkit.replay.run import run
@@ -29,17 +29,29 @@ def in_batches(numbers: Stream[int], gate: asyncio.Event) -> Stream[Any]:
     return batches
 
 
+def in_turn(numbers: Stream[int], gate: asyncio.Event) -> Stream[Any]:
+    @in_order(numbers, gate).process
+    def timed(number: int, context: Context) -> int:
+        context.timer(after="1ms")
+        return number
+
+    @timed.on_timer
+    def rings(timer: Timer) -> None: ...
+
+    return in_batches(timed, gate)
+
+
 def in_both(numbers: Stream[int], gate: asyncio.Event) -> Stream[Any]:
     return in_batches(in_order(numbers, gate), gate)
 
 
 @pytest.mark.parametrize("crashes", [False, True])
-@pytest.mark.parametrize("behind", [in_order, in_batches, in_both])
+@pytest.mark.parametrize("behind", [in_order, in_batches, in_both, in_turn])
 def test_what_came_back_live_leaves_steps_behind_without_the_others(
     behind: Any, crashes: bool
 ) -> None:
     app, failing, gate = App("shop"), {1, 3}, asyncio.Event()
-    numbers = app.stream("numbers", int)
+    numbers = app.stream("numbers", int, out_of_order="3ms")
 
     @numbers.process(on_error="dlq")
     def listed(number: int) -> int:
@@ -74,7 +86,7 @@ def test_what_came_back_live_leaves_steps_behind_without_the_others(
         send(5, 6, 7)
         live.advance("2s")
         send(8)
-        live.advance("2s")
+        live.advance("12s")
         failing |= {1, 3}
         log, topology = live._backend, app.topology()
         session = begin(topology, log, name="r", from_text="earliest", to_text="latest", now=10**15)

@@ -179,6 +179,7 @@ class EventsInOrder:
         row = WaitingRow(
             data, encoded, stamp, headers,
             cursor.topic, cursor.partition, cursor.offset, part, None, came, root=cursor.root,
+            again=cursor.again,
         )  # fmt: skip
         origin = cursor.origin if self._placed else b""
         self._store.put(ordered(came) + origin + ordered(self._number()), row, came)
@@ -202,7 +203,7 @@ class EventsInOrder:
     def _give_until(self, end: int) -> bool:
         """False when others wait for their turn before all are given."""
         cursor, store, clock, delay = self._cursor, self._store, self._site.clock, self.time.delay
-        place, reached = cursor.place, clock.watermark
+        place, again, reached = cursor.place, cursor.again, clock.watermark
         given, last = False, None
         try:
             for row, event in store.scan(b"", ordered(end)):
@@ -215,12 +216,13 @@ class EventsInOrder:
                 # is due before it is made there as well: before it others may have their turn.
                 clock.watermark = came + delay
                 cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
-                cursor.frontier = NEVER
+                cursor.frontier, cursor.again = NEVER, False
                 if not self._before(came):
                     self._site.before = self._site.before or cursor.place
                     return False
                 store.delete(row, came)
                 cursor.origin, cursor.root, cursor.frontier = row[8:-8], event.root, None
+                cursor.again = event.again
                 if event.stamp < came:
                     cursor.frontier = came + delay
                 self._give(*self._read(event), event.stamp, event.headers)
@@ -228,7 +230,7 @@ class EventsInOrder:
             if given:
                 clock.watermark = reached
                 cursor.go_to(place)
-                cursor.origin, cursor.frontier = b"", NEVER
+                cursor.origin, cursor.frontier, cursor.again = b"", NEVER, again
                 # What was given cannot be taken back with what the record at hand has made.
                 store.touched = place[2]
                 self._site.begin()
