@@ -52,6 +52,11 @@ class Flows(Chain[V], Generic[V]):
         key before move to its partition. Event time is that of the slower of the two. `name`, by
         which what follows is called, is `<stream>-<other>` unless given.
         """
+        if not isinstance(other, Flows):
+            raise TopologyError(
+                f"merge of {self.name!r}: {other!r} is no stream; give it what app.stream(...) or "
+                "a step gives"
+            )
         where = f"merge of {self.name!r} with {other.name!r}"
         if self._graph is not other._graph:
             raise TopologyError(f"{where}: they are streams of two apps")

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.joins import Join
+from streamkit.dsl.nodes.merges import Merge
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.outputs import Repartition, To
 from streamkit.dsl.nodes.sources import Source, StreamSource, TableSource
 from streamkit.dsl.nodes.steps import FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import StreamJoin
+from streamkit.dsl.nodes.tables import TableChanges
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.stores import StoreSpec
 from streamkit.errors import TopologyError, counted
@@ -93,13 +95,35 @@ class SubTopology:
 
     def _is_timeless(self, node: Node) -> bool:
         """Whether all that follows it is."""
-        after = self.children.get(node, ())
+        others = (one for one in self.nodes if node in one.also_after())
+        after = (*self.children.get(node, ()), *others)
         return all(one.is_timeless and self._is_timeless(one) for one in after)
 
     @property
     def sinks(self) -> tuple[str, ...]:
         """The topics it writes to that are also for others to read."""
         return tuple(dict.fromkeys(one.topic for one in self.outputs if not one.internal))
+
+    @property
+    def together(self) -> str:
+        """What is in its tasks together, for who has it in topics that do not fit."""
+        if not any(isinstance(node, Merge) for node in self.nodes):
+            return "streams and tables that are joined"
+        joined = any(isinstance(node, Join | StreamJoin | TableChanges) for node in self.nodes)
+        return "streams and tables that are joined or merged" if joined else "merged streams"
+
+    @property
+    def apart(self) -> str:
+        """What to do where they cannot be made to fit."""
+        ways = []
+        merged = any(isinstance(node, Merge) for node in self.nodes)
+        if not merged or any(isinstance(node, Join | StreamJoin) for node in self.nodes):
+            ways.append("join on a field (on=...) so that events are repartitioned")
+        if merged:
+            ways.append("merge what .by(...) gives, for which events are repartitioned")
+        if self.tables:
+            ways.append(f"use app.global_table({self.tables[0].topic!r}, ...)")
+        return ", or ".join(ways)
 
     @property
     def repartitions(self) -> tuple[str, ...]:
@@ -337,11 +361,8 @@ def _task_count(app: str, sub: SubTopology, sizes: Mapping[str, int]) -> int:
     counts = {topic: sizes[topic] for topic in read}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{topic} has {count}" for topic, count in counts.items())
-        instead = "join on a field (on=...) so that events are repartitioned"
-        if sub.tables:
-            instead += f", or use app.global_table({sub.tables[0].topic!r}, ...)"
         raise TopologyError(
-            f"app {app!r}: streams and tables that are joined need the same number of partitions, "
-            f"but {told}; recreate one of them with as many, or {instead}"
+            f"app {app!r}: {sub.together} need the same number of partitions, but {told}; recreate "
+            f"one of them with as many, or {sub.apart}"
         )
     return max(counts.values())

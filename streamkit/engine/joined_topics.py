@@ -77,12 +77,10 @@ def _check_partitioners(
         else f"{topic} by neither ({odd[topic]})"
         for topic, names in fits.items()
     ]
-    tables = [table.topic for table in sub.tables if table.topic in fits]
     raise TopologyError(
-        f"app {topology.app!r}: topics that are joined have to have a key in the same partition, "
+        f"app {topology.app!r}: {sub.together} have to have a key in the same partition, "
         f"but keys are spread over {'; '.join(told)}. Write all with one partitioner (librdkafka: "
-        "partitioner=murmur2_random), or join on a field (on=...) so that events are repartitioned"
-        + (f", or use app.global_table({tables[0]!r}, ...)" if tables else "")
+        f"partitioner=murmur2_random), or {sub.apart}"
     )
 
 

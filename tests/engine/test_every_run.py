@@ -323,6 +323,30 @@ def merged_and_drawn(a: Any, b: Any) -> None:
     plain(both.merge(a.by("k", name="k2"), name="more"), b)
 
 
+def merged_parts_of_one(a: Any, b: Any) -> None:
+    parts = a.by("k", name="parted").flat_map(five_of, name="parts")
+    odd, rest = parts.branch(is_odd)
+    plain(odd.merge(rest, name="whole").merge(parts, name="twice"), b)
+
+
+def merged_after_waiting(a: Any, b: Any) -> None:
+    some = a.filter(any_one, name="some", on_error="skip")
+    both = waiting(a, concurrency=3).merge(some, name="both").merge(a, name="all")
+    both.process(name="end", to="out")(an_id_of)
+
+
+def an_id_of(item: Item, context: Context) -> str:
+    return f"{item.n} {context.uuid()}"
+
+
+def is_odd(item: Item) -> bool:
+    return item.n % 2 == 1
+
+
+def five_of(item: Item) -> list[Item]:
+    return [Item(5 * item.n + more, item.k) for more in range(5)]
+
+
 def waiting(stream: Any, **options: Any) -> Any:
     @stream.process(name="waits", **options)
     async def waits(item: Item) -> Item:
@@ -348,7 +372,7 @@ ORDERED = (
 )  # fmt: skip
 SHAPES = (
     plain, several_of_one, after_another, of_a_session, met, met_and_handed_over, nearest,
-    waited_for, tried_again, set_aside, timed, merged_and_drawn,
+    waited_for, tried_again, set_aside, timed, merged_and_drawn, merged_parts_of_one,
 )  # fmt: skip
 
 
@@ -411,6 +435,18 @@ def test_ids_are_the_same_however_events_were_mixed(shape: Callable[[Any, Any], 
     for seed in (0, 4):
         again = results(app, seed)
         assert again == at_once, (again - at_once, at_once - again)
+
+
+@pytest.mark.parametrize("shape", [merged_parts_of_one, merged_after_waiting])
+def test_no_two_events_of_merged_streams_draw_the_same_id(
+    shape: Callable[[Any, Any], None],
+) -> None:
+    events = Counter[str]()
+    for (topic, _, value, _, _), times in results(app_of(shape), None).items():
+        if topic == "out":
+            events[value.strip("'").split(" ")[-2 if shape is merged_parts_of_one else -1]] += times
+    assert len(events) > 80
+    assert max(events.values()) == 1
 
 
 @pytest.mark.parametrize("shape", ORDERED)

@@ -62,6 +62,23 @@ def test_time_is_that_of_the_slower_one_and_what_is_late_is_late_by_its_own() ->
         assert [record.value.n for record in t.topic("f-n-late")] == [8, 13]
 
 
+@pytest.mark.parametrize("is_windowed", [False, True])
+def test_streams_that_are_merged_into_a_table_hold_no_time_back(is_windowed: bool) -> None:
+    app, a, b = streams()
+    merged = a.merge(b)
+    if is_windowed:
+        merged.window(tumbling("10ms")).count(name="other", to="other")
+    met = app.stream("c", Item).join(merged.to_table(), how="left", name="met")(left_of)
+    met.window(tumbling("10ms")).count(name="n", to="out")
+    with app.test(partitions=1) as t:
+        send(t, ("a", 1), ("b", 1), ("c", 2), ("c", 5), ("c", 15))
+        assert t.values("out") == ([] if is_windowed else [2])
+
+
+def left_of(item: Item, other: Item | None) -> Item:
+    return item
+
+
 def test_what_goes_by_order_is_given_the_events_of_both_in_order_of_time() -> None:
     app, a, b = streams()
     a.merge(b).window(tumbling("10ms")).collect(9, "n", to="out")
@@ -102,7 +119,7 @@ def number(item: Item) -> int:
 def test_two_partitionings_are_refused_with_the_way_out() -> None:
     app, a, b = streams()
     a.merge(b).count(to="out")
-    with pytest.raises(TopologyError, match="a has 2, b has 3"):
+    with pytest.raises(TopologyError, match=r"merged streams need .* a has 2, b has 3; .* \.by\("):
         app.topology().layout({"a": 2, "b": 3})
 
 
@@ -112,6 +129,10 @@ def test_streams_of_other_types_or_apps_are_not_merged() -> None:
         a.merge(b.map(number))
     with pytest.raises(TopologyError, match=r"keys are str \| None here and int \| None there"):
         a.merge(app.stream("c", Item, key=int))
+    wrong: list[Any] = ["b", app.table("t", Item), b.window(tumbling("1s")), None]
+    for other in wrong:
+        with pytest.raises(TopologyError, match=r"merge of 'a': .* is no stream; give it what"):
+            a.merge(other)
     with pytest.raises(TopologyError, match="they are streams of two apps"):
         a.merge(streams()[1])
     a.merge(b)

@@ -15,6 +15,10 @@ class MergedSide(Node):
     name: str
 
     @property
+    def is_timeless(self) -> bool:
+        return True  # it is for the merge to say
+
+    @property
     def is_keyed(self) -> bool:
         # What follows may keep something of a key, of the events of both.
         return True
@@ -30,6 +34,10 @@ class Merge(StreamNode):
     parent: StreamNode
     right: MergedSide
     name: str
+
+    @property
+    def is_timeless(self) -> bool:
+        return True
 
     @property
     def unique(self) -> str:
