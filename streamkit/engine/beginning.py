@@ -183,7 +183,12 @@ class Beginning:
             if self._on_missing == "rebuild":
                 unit = Unit(self._task.subtopology.name, self._task.number)
                 self.missing.append(f"{gone}; {unit} is made anew of what is left")
-                return {at: was for at, was in committed.items() if at in self._retries}
+                # What has come back does not come once more: what is left of it, if it was missed.
+                starts = {at: self._place.start(at) for at in self._retries if at in committed}
+                return {
+                    at: CommittedOffset(max(start, committed[at].offset), committed[at].metadata)
+                    for at, start in starts.items()
+                }
             self.missing.append(f"{gone}; going on without them")
             moved[at] = CommittedOffset(start, committed[at].metadata)
         return moved

@@ -422,6 +422,32 @@ def test_what_had_come_back_does_not_come_once_more_when_all_is_read_again(how: 
         assert run.values("out")[3:] == ([4] if how == "rebuild" else [0, 1, 2])
 
 
+def test_a_task_is_made_anew_also_where_what_came_back_was_removed_before_it_was_read() -> None:
+    app, failing = App("shop"), {1}
+
+    @app.stream("numbers", int).process(to="out", on_error="dlq")
+    def listed(number: int) -> int:
+        if number in failing:
+            raise ValueError
+        return number
+
+    with app.test(1) as run:
+        for number in range(3):
+            run.send("numbers", number, key="a")
+        run.run()
+        failing.clear()
+        run.retry()
+        run.__exit__()  # its processes end
+        log = run._backend
+        run.send("numbers", 3, key="a")
+        for topic in ("numbers", "shop-listed-retry"):
+            log.delete_records(at := TopicPartition(topic, 0), log.end(at))
+        run.send("numbers", 4, key="a")
+        run._settings = replace(run._settings, on_missing="rebuild")
+        run.run()
+        assert run.values("out") == [0, 2, 4]
+
+
 def test_a_topic_made_again_has_letters_of_its_own() -> None:
     broken = Broken({1})
     with started(shop(broken)) as run:
