@@ -40,7 +40,9 @@ def is_app_topic(
     group: str, topic: str, kinds: tuple[str, ...] = ("-changelog", "-repartition", "-retry")
 ) -> bool:
     """Whether a topic belongs to the app of this name alone, by how those are named."""
-    return topic.startswith(f"{group}-") and topic.endswith(kinds)
+    own = topic.removeprefix(f"{group}-")
+    # With what it is for in between: `<group>-retry` is somebody's input.
+    return own != topic and own.endswith(kinds)
 
 
 def plan_reset(

@@ -165,6 +165,14 @@ def test_what_an_app_hands_on_to_itself_is_reset_only_when_named(admin, log):
     assert admin.reset_offsets("g", "earliest", partitions=[own]) == {own: MovedOffset(1, 0)}
 
 
+def test_what_only_begins_and_ends_like_a_topic_of_the_app_is_reset(admin, log):
+    admin.create_topic("g-retry")
+    named = TopicPartition("g-retry", 0)
+    log.append(named, [b"x"])
+    log.commit("g", {named: CommittedOffset(1)})
+    assert admin.reset_offsets("g", "earliest") == {named: MovedOffset(1, 0)}
+
+
 def test_a_forced_reset_fences_the_members(admin, log):
     member = log.join("g", {"t": 2})
     log.commit("g", {T0: CommittedOffset(5), T1: CommittedOffset(1)}, member=member)
