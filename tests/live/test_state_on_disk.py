@@ -127,6 +127,22 @@ def test_a_start_that_looks_at_all_open_windows_leaves_them_on_disk(log, monkeyp
     assert len(found) < 50
 
 
+def test_a_start_that_looks_at_all_events_kept_for_their_order_leaves_them_on_disk(
+    log, monkeypatch
+):
+    monkeypatch.setattr("streamkit.engine.state.cache._FEW", 50)
+    find, found = Cache._find, []
+    monkeypatch.setattr(Cache, "_find", lambda self, key: found.append(key) or find(self, key))
+    app = App("shop")
+    events = app.stream("events", str, out_of_order="1h")
+    events.by(str.upper, name="upper").window(tumbling("1h")).collect(9, name="hours")
+    for keys in (KEYS, KEYS[:1]):
+        publish(log, keys)
+        found.clear()
+        to_the_end(log, app, memory=1)
+    assert len(found) < 50
+
+
 def test_state_that_is_gone_from_disk_comes_from_the_changelog(log):
     publish(log, KEYS)
     to_the_end(log)

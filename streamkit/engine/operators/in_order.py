@@ -187,7 +187,7 @@ class EventsInOrder:
 
     def _number(self) -> int:
         if self._next is None:
-            rows = self._store.scan(b"")
+            rows = self._store.look_through()
             self._next = max((time_of(row[-8:]) for row, _ in rows), default=-1) + 1
         self._next += 1
         return self._next - 1
@@ -261,5 +261,5 @@ class EventsInOrder:
     @property
     def open(self) -> StillOpen | None:
         last = self.last
-        count = sum(1 for _ in self._store.scan(b""))
+        count = sum(1 for _ in self._store.look_through())
         return None if last is None else StillOpen(count, "events", last)
