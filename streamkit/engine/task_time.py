@@ -171,7 +171,15 @@ class TaskTime:
         if self.pause is not None:
             self.pause = replace(self.pause, closing=closed)
 
+    def _close_turns(self, names: Collection[str]) -> None:
+        """Have those that give in one order give all, so that none gives its own before others."""
+        for order, node in self._site.ordered:
+            last = order.last if node.asked and node.name in names else None
+            if last is not None:
+                order.time.closed = max(order.time.watermark, last)
+
     def _close_these(self, names: Collection[str]) -> None:
+        self._close_turns(names)
         for timed, node in self.timed:
             last = timed.last if node.name in names else None
             # What waits before it may be for what is open: that is closed when it has left.
@@ -185,6 +193,7 @@ class TaskTime:
         """Close what more events, or their end, would. Raises what steps raise; the attempt is then
         torn."""
         try:
+            self._close_turns([node.name for _, node in self._site.ordered])
             # In the order of the nodes: what one gives may open something in the next.
             for timed, node in self.timed:
                 found = timed.open

@@ -20,6 +20,7 @@ AT_HAND = ("retried", "parking", "operators/unread")
 """Where a record is at hand, and it is not decided yet what comes of it."""
 AS_TIME_PASSES = ("task_time",)
 TIMERS = ("operators/timers",)
+IN_ORDER = ("operators/in_order", "task_time")
 Found: TypeAlias = dict[str, dict[Any, list[Any]]]
 """What comes out by topic, and by key."""
 Moment: TypeAlias = tuple[str, int, int]
@@ -154,6 +155,38 @@ def set_aside_as_of(rings: Rings) -> Found:
         return letters
 
 
+def desk() -> App:
+    app = App("desk")
+    rows, numbers = (
+        app.stream(name, int, out_of_order="9ms").by(str, name=name, in_order=True)
+        for name in ("rows", "numbers")
+    )
+
+    def with_row(number: int, row: int | None) -> str:
+        return f"{number} {row}"
+
+    met = numbers.join(rows.to_table(name="last"), how="left", name="met")(with_row)
+    met.to("out")
+    met.window(tumbling("4ms")).count(name="met-in-4ms", to="counts")
+    return app
+
+
+def in_one_order(rings: Rings) -> Found:
+    """Two streams are in order, and a table is made of one for the other."""
+    with desk().test(1) as run:
+        rings.run = run
+        for time in (1, 2, 5, 6, 9, 30, 31):
+            run.send("rows" if time % 2 else "numbers", 7, key="a", timestamp=time)
+        with rings.looking():
+            while run.step() or any(worker.uncommitted for worker in run._workers):
+                run.commit()
+                if rings.rang:
+                    run.crash()
+                    rings.rang = False
+            run.finish()
+        return found(run, "out", "counts")
+
+
 def found(run: TestRun, *topics: str) -> Found:
     what: Found = {}
     for topic in topics:
@@ -164,7 +197,13 @@ def found(run: TestRun, *topics: str) -> Found:
 
 
 @pytest.mark.parametrize(
-    ("play", "modules"), [(set_aside, AT_HAND), (closed, AS_TIME_PASSES), (set_aside_as_of, TIMERS)]
+    ("play", "modules"),
+    [
+        (set_aside, AT_HAND),
+        (closed, AS_TIME_PASSES),
+        (set_aside_as_of, TIMERS),
+        (in_one_order, IN_ORDER),
+    ],
 )
 def test_wherever_a_turn_ends_nothing_is_lost_and_nothing_comes_twice(
     play: Callable[[Rings], Found], modules: tuple[str, ...]

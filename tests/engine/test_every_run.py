@@ -522,6 +522,35 @@ def test_all_that_was_asked_to_be_in_order_is_the_same_to_the_byte() -> None:
             assert again[at] == records, at
 
 
+@pytest.mark.parametrize("how", ["one by one", "finished", "silence", "crashes"])
+def test_events_in_order_find_the_rows_that_were_there_before_them(how: str) -> None:
+    app = App("r")
+    rows, items = (
+        app.stream(name, Item, out_of_order="1h").by("k", name=name, in_order=True) for name in "ab"
+    )
+    items.join(rows.to_table(name="rows"), how="left", name="met", to="out")(with_row)
+    with app.test(partitions=1) as t:
+        for n in range(6):
+            t.send("ab"[n % 2], Item(n, "x"), timestamp=n * 10)
+            if how == "one by one":
+                t.run()
+        if how == "crashes":
+            for _ in range(5):
+                t.step()
+                t.commit()
+                t.crash()
+        t.run()
+        if how == "silence":
+            t.advance("6s")
+        else:
+            t.finish()
+        assert t.values("out") == ["1 0", "3 2", "5 4"]
+
+
+def with_row(item: Item, row: Item | None) -> str:
+    return f"{item.n} {row and row.n}"
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_after_silence_what_had_its_turn_is_complete_only_if_it_was_given_as_complete(
     asked: bool,

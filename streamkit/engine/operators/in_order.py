@@ -8,7 +8,8 @@ it is its turn. Of those that came at one time the order is that of their origin
 are the same, or there are none, that in which they are given here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from heapq import merge
 from typing import Any
 
 from streamkit.dsl.nodes.in_order import (
@@ -197,44 +198,62 @@ class EventsInOrder:
     def advance(self) -> None:
         """Give those whose turn has come."""
         watermark = self.time.closing()
-        done = self._give_until(max(watermark, self.time.closed + 1))
+        done = self._give_all()
         self.time.done(watermark if done else self.time.reached)
 
-    def _give_until(self, end: int) -> bool:
+    def _give_all(self) -> bool:
         """False when others wait for their turn before all are given."""
-        cursor, store, clock, delay = self._cursor, self._store, self._site.clock, self.time.delay
+        cursor, clock = self._cursor, self._site.clock
         place, again, reached = cursor.place, cursor.again, clock.watermark
+        together = self._together
         given, last = False, None
         try:
-            for row, event in store.scan(b"", ordered(end)):
+            # Read one ahead of each, which nothing changes: what they keep only comes from topics.
+            for came, _, row, event, order in merge(*map(EventsInOrder._ready, together)):
                 at = (event.topic, event.partition, event.offset)
                 if cursor.rung and given and at != last:
                     return False
                 last = at
-                given, came = True, time_of(row[:8])
+                given, delay = True, order.time.delay
                 # For what follows, time is as far as the event: late is what is late by that. What
                 # is due before it is made there as well: before it others may have their turn.
                 clock.watermark = came + delay
                 cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
                 cursor.frontier, cursor.again = NEVER, False
-                if not self._before(came):
+                if not order._before(came):
                     self._site.before = self._site.before or cursor.place
                     return False
-                store.delete(row, came)
+                order._store.delete(row, came)
                 cursor.origin, cursor.root, cursor.frontier = row[8:-8], event.root, None
                 cursor.again = event.again
                 if event.stamp < came:
                     cursor.frontier = came + delay
-                self._give(*self._read(event), event.stamp, event.headers)
+                order._give(*order._read(event), event.stamp, event.headers)
         finally:
             if given:
                 clock.watermark = reached
                 cursor.go_to(place)
                 cursor.origin, cursor.frontier, cursor.again = b"", NEVER, again
                 # What was given cannot be taken back with what the record at hand has made.
-                store.touched = place[2]
+                for order in together:
+                    order._store.touched = place[2]
                 self._site.begin()
         return True
+
+    @property
+    def _together(self) -> "list[EventsInOrder]":
+        """Those of the task that give what they keep in one order: all that were asked to, as what
+        is made of one stream, a table say, may be for another."""
+        if not self._node.asked:
+            return [self]
+        return [order for order, node in self._site.ordered if node.asked]
+
+    def _ready(self) -> "Iterator[tuple[int, int, bytes, WaitingRow, EventsInOrder]]":
+        """When those came whose turn is now, its place among the streams, and what is kept."""
+        end = max(self.time.watermark, self.time.closed + 1)
+        number = next(n for n, (order, _) in enumerate(self._site.ordered) if order is self)
+        rows = self._store.scan(b"", ordered(end))
+        return ((time_of(row[:8]), number, row, event, self) for row, event in rows)
 
     def _read(self, event: WaitingRow) -> tuple[Any, Any]:
         try:
