@@ -135,17 +135,13 @@ def clock() -> App:
 
 
 def set_aside_as_of(rings: Rings) -> Found:
-    """Timers are due before events of their turn. The app dies where the turn ended."""
+    """Timers are due before events of their turn."""
     with clock().test(1) as run:
         rings.run = run
         for time in (1, 9, 30):
             run.send("numbers", 7, key="a", timestamp=time)
         with rings.looking():
-            while run.step() or any(worker.uncommitted for worker in run._workers):
-                run.commit()
-                if rings.rang:
-                    run.crash()
-                    rings.rang = False
+            go_on(run, rings)
         run.finish()
         letters: Found = {}
         for one in run.topic("clock-dlq"):
@@ -178,13 +174,18 @@ def in_one_order(rings: Rings) -> Found:
         for time in (1, 2, 5, 6, 9, 30, 31):
             run.send("rows" if time % 2 else "numbers", 7, key="a", timestamp=time)
         with rings.looking():
-            while run.step() or any(worker.uncommitted for worker in run._workers):
-                run.commit()
-                if rings.rang:
-                    run.crash()
-                    rings.rang = False
+            go_on(run, rings)
             run.finish()
         return found(run, "out", "counts")
+
+
+def go_on(run: TestRun, rings: Rings) -> None:
+    """Process what there is. The app dies where a turn ended, once that is committed."""
+    while run.step() or any(worker.uncommitted for worker in run._workers):
+        run.commit()
+        if rings.rang:
+            run.crash()
+            rings.rang = False
 
 
 def found(run: TestRun, *topics: str) -> Found:
