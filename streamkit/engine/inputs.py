@@ -52,6 +52,11 @@ class Input:
             self.length += len(columns)
             self.at_end = False
 
+    def skip(self, columns: Columns) -> None:
+        """These were taken in by another way."""
+        if len(columns):
+            self.position = max(self.position, columns.offsets[-1] + 1)
+
     @property
     def head(self) -> Head:
         topic, number = self.partition

@@ -19,6 +19,7 @@ from streamkit.engine.state.beside import Beside
 from streamkit.engine.state.cache import Cache
 from streamkit.engine.state.shared import SharedRows
 from streamkit.engine.task import Task
+from streamkit.engine.upstream import Upstream
 from streamkit.errors import OffsetOutOfRange, RecordTooLarge
 from streamkit.records import Columns, TopicPartition
 
@@ -47,10 +48,12 @@ class Running:
         shared: SharedRows | None = None,
         calls: TaskCalls | None = None,
         bell: Bell | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         """`beside`: what gives its stores a disk; without it they are in memory. `shared`: rows of
         global tables that the process has already. `calls` are the task's, to be ended with it.
-        `bell` ends a turn that takes too long; without one it ends with a slice."""
+        `bell` ends a turn that takes too long; without one it ends with a slice. `upstream` knows
+        what other tasks have still to hand over; without one that is nothing."""
         self.task = task
         self.unit = Unit(task.subtopology.name, task.number)
         self.positions: dict[TopicPartition, int] = {}
@@ -64,6 +67,7 @@ class Running:
         self._clock = clock
         self._calls = calls
         self._bell = bell
+        self._upstream = upstream
         self._pace = 64
         self._names = {place.partition(each): each for each in (*task.inputs, *task.tables)}
         self._ahead: dict[TopicPartition, int] = {}  # as positions, of tables that are read ahead
@@ -235,14 +239,23 @@ class Running:
         """
         if self._ahead and self._read_ahead(self._clock.monotonic() + TURN):
             return True  # what closes now would find these rows, and may not yet
-        self.task.idle(
-            {
-                partition: round((self._looked - self._silent[at]) * 1000)
-                for at, partition in self._names.items()
-                if at in self._silent
-            }
-        )
+        silence = {
+            partition: round((self._looked - self._silent[at]) * 1000)
+            for at, partition in self._names.items()
+            if at in self._silent
+        }
+        if self.task.is_due(silence):
+            silence = {one: ms for one, ms in silence.items() if not self._is_behind(one)}
+            self.task.idle(silence)
         return self.flush()
+
+    def _is_behind(self, partition: TopicPartition) -> bool:
+        """Whether something is still to come in an input, of what there is by now."""
+        # In this order: what others commit in between is to be read then.
+        if self._upstream is not None and self._upstream.has_more(partition.topic):
+            return True
+        at = self._place.partition(partition)
+        return self.positions[at] < self._place.end_so_far(at)
 
     def leave_out(self) -> bool:
         """Tell the task that all there is has been processed, by all tasks, and take what that

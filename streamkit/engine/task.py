@@ -35,7 +35,6 @@ from streamkit.engine.answers import Answers
 from streamkit.engine.decisions import Decisions
 from streamkit.engine.failed import Failed
 from streamkit.engine.hot.moment import EventFrontier
-from streamkit.engine.inputs import Input
 from streamkit.engine.journal import Entry, Finish, Silence
 from streamkit.engine.late import TooLate
 from streamkit.engine.limits import Limits
@@ -290,13 +289,13 @@ class Task:
         # Nothing here depends on a commit that is still to come.
         rows.mark()
         rows.settle()
-        _reach(self._inputs[partition], columns)
+        self._inputs[partition].skip(columns)
 
     def load_ahead(self, partition: TopicPartition, columns: Columns) -> None:
         """The same for a table that is read ahead."""
         rows = self.ahead_rows[partition.topic]
         rows.take(partition.partition, columns, 0, len(columns))
-        _reach(self._ahead.inputs[partition], columns)
+        self._ahead.inputs[partition].skip(columns)
 
     def loaded(self, partition: TopicPartition, position: int, *, ahead: bool = False) -> None:
         """A table is about to have what is before a position, by whatever way, and nothing else."""
@@ -378,19 +377,23 @@ class Task:
         something is buffered, or a journal has something to say. Raises like `run`; the task is
         then torn.
         """
-        if self.buffered or self.is_interrupted or self._decisions.is_told:
-            return
-        decided = self._patience.ends(silence)
+        decided = None if self._is_busy else self._patience.ends(silence)
         if decided is not None:
             self._decide(Silence(self._decisions.places(), *decided))
+
+    def is_due(self, silence: Mapping[TopicPartition, int]) -> bool:
+        """Whether `idle` has something to do after such a silence."""
+        return not self._is_busy and self._patience.ends(silence) is not None
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.buffered > 0 or self.is_interrupted or self._decisions.is_told
 
     def leave_out(self) -> None:
         """Say that all there is has been processed, by all tasks: an input that never had an event
         no longer holds the watermark back, until it has one. Otherwise as `idle`.
         """
-        if self.buffered or self.is_interrupted or self._decisions.is_told:
-            return
-        idle = self._patience.leaves_out()
+        idle = None if self._is_busy else self._patience.leaves_out()
         if idle is not None:
             self._decide(Silence(self._decisions.places(), idle))
 
@@ -491,8 +494,3 @@ class Task:
     def _rows(self) -> Iterator[TableStore | AheadRows]:
         yield from self.merged.values()
         yield from self.ahead_rows.values()
-
-
-def _reach(one: Input, columns: Columns) -> None:
-    if len(columns):
-        one.position = max(one.position, columns.offsets[-1] + 1)

@@ -35,6 +35,7 @@ from streamkit.engine.state.shared import SharedRows
 from streamkit.engine.stats import Stats
 from streamkit.engine.task import Task
 from streamkit.engine.transaction import WorkTransaction
+from streamkit.engine.upstream import Upstream
 from streamkit.errors import Fenced, ProducerFenced, StreamkitError
 from streamkit.records import TopicPartition
 
@@ -81,6 +82,7 @@ class Worker:
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
         self._others = Others(topology, layout, self._place, clock)
+        self._upstream = Upstream(topology, layout, self._place)
         self._running: dict[Unit, Running] = {}
         self._coming = Coming(backend, topology.app, clock)
         self._retired = Stats()
@@ -298,6 +300,7 @@ class Worker:
             shared=self._shared,
             calls=calls,
             bell=self._bell,
+            upstream=self._upstream,
         )
 
     def _retire(self, unit: Unit) -> None:

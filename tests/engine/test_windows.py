@@ -1,6 +1,8 @@
 """Windows against a model so plain that it is right by inspection, whatever happens in between."""
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.app import App
+from streamkit.dsl.state import State
+from streamkit.dsl.stream import Stream
 from streamkit.dsl.windows import Window, tumbling
 from streamkit.records import Record
 from streamkit.testing import TestRun
@@ -300,6 +304,47 @@ def test_silence_begins_with_the_last_event_and_not_with_the_first_that_was_wait
             assert t.values("n") == []
             t.advance("20s")
             assert t.values("n") == [2]
+
+
+@pytest.mark.parametrize("way", ["by", "by and by", "merge and by"])
+def test_a_process_that_is_stopped_before_it_hands_over_what_came_makes_no_silence(
+    way: str,
+) -> None:
+    app = App("w")
+    events = app.stream("events", Event, time="time")
+    stream: Stream[Event] = events
+    if way == "by and by":
+
+        @events.by("id").process(name="same")
+        def same(event: Event, seen: State[int]) -> Event:
+            return event
+
+        stream = same
+    elif way == "merge and by":
+        stream = events.merge(app.stream("more", Event, time="time"))
+    windows = stream.by("user").window(tumbling("10ms", grace="0s"), close_after_idle="1m")
+    windows.count(to="n", name="n")
+    with app.test(partitions=1, members=3) as t:
+        _times(t, 1)
+        t.advance("50s")
+        with _stopped(t, "events"):
+            t.send("events", Event(2, "a", 2), partition=0)
+            t.advance("30s")
+        t.run()
+        t.advance("50s")
+        assert t.values("n") == []
+        t.advance("20s")
+        assert t.values("n") == [2]
+
+
+@contextmanager
+def _stopped(t: TestRun, subtopology: str) -> Iterator[None]:
+    """Meanwhile the process that has the tasks of a sub-topology does nothing."""
+    stopped = [w for w in t._workers if subtopology in {each.subtopology.name for each in w.tasks}]
+    let = t._let
+    t._let = lambda worker, act: worker not in stopped and let(worker, act)  # type: ignore[method-assign]
+    yield
+    t._let = let  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("busy", ["left", "right"])

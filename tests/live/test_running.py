@@ -20,7 +20,8 @@ EVENTS = TopicPartition("events", 0)
 
 
 def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
-    """Others had a long turn, or the process was stopped: nobody knows what has come meanwhile."""
+    """Others had a long turn, or the process was stopped: nobody knows what has come meanwhile.
+    And not when there is something after all."""
     app = App("shop")
     events = app.stream("events", str)
     events.window(tumbling("10s", grace="0s"), close_after_idle="1m").count(to="counts", name="c")
@@ -44,6 +45,12 @@ def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
             pass
         clock.advance(2 * 60_000)
         one.step()
+        log.append(EVENTS, [b"z"], keys=[b"k"], timestamps=3000)
+        one.idle()
+        while one.step():
+            pass
+        clock.advance(2 * 60_000)
+        one.step()
         one.idle()
         member = log.join("shop", layout.tasks)
         commit([one], place, outputs, member, member.poll().owned)
@@ -51,7 +58,7 @@ def test_an_input_is_silent_until_it_was_last_looked_at_not_until_now(tmp_path):
         assert log.offsets(TopicPartition("__transaction_state", 0)).log_end == 4
         assert [
             r.value for b in log.fetch({TopicPartition("counts", 0): 0}) for r in b.records()
-        ] == [b"2"]
+        ] == [b"3"]
         assert task.stats.late == {"c": 0}
 
 
