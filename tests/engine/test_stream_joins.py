@@ -345,6 +345,38 @@ def test_what_met_nothing_is_given_when_nothing_can_come_and_not_before() -> Non
         assert after("right", "x", 100 + 10 + 2 + OUT_OF_ORDER + 1) == [("a", 100), ("b", 105)]
 
 
+@pytest.mark.parametrize("how", ["inner", "left"])
+@pytest.mark.parametrize(
+    ("direction", "pairs"),
+    [
+        ("backward", [("- -", 1), ("2 -", 5)]),
+        ("forward", [("- -", 1), ("2 -", 6), ("3 -", 9)]),
+        ("nearest", [("- -", 1), ("2 -", 6), ("3 -", 9)]),
+    ],
+)
+def test_a_null_value_is_an_event_that_others_meet(
+    how: Any, direction: Any, pairs: list[tuple[str, int]]
+) -> None:
+    app = App("j")
+    lefts, rights = app.stream("lefts", int | None), app.stream("rights", int | None)
+
+    @lefts.join_as_of(rights, tolerance="4ms", direction=direction, how=how, to="out")
+    def pair(left: int | None, right: int | None) -> str:
+        return f"{left or '-'} {right or '-'}"
+
+    with app.test(partitions=1) as t:
+        for topic, value, at in (("lefts", None, 1), ("rights", None, 1), ("lefts", 2, 5)):
+            t.send(topic, value, key="a", timestamp=at)
+        t.send("rights", None, key="a", timestamp=6)
+        if direction != "backward":
+            t.send("lefts", 3, key="a", timestamp=9)
+            t.send("rights", None, key="a", timestamp=9)
+        t.run()
+        t.crash()
+        t.finish()
+        assert [(record.value, record.timestamp) for record in t.topic("out")] == pairs
+
+
 def test_nothing_stays_of_events_that_nothing_can_meet() -> None:
     for kind in (
         Within(before=50, after=100, how="inner", grace=0),

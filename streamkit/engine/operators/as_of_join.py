@@ -106,7 +106,7 @@ class AsOfJoin:
         kind = self._kind
         for _, rights in self._right.events(data, at, at + 1):
             for stamp, lefts in self._left.events(data, at - kind.tolerance, at + kind.exact):
-                self._give_all(data, lefts, stamp, rights[-1][1], at)
+                self._give_all(data, lefts, stamp, rights[-1], at)
                 self._left.forget(data, stamp)
 
     def _decide(self, data: bytes, stamp: int) -> None:
@@ -118,7 +118,7 @@ class AsOfJoin:
             self._give_all(data, lefts, stamp, right, max(stamp, chosen))
         self._left.forget(data, stamp)
 
-    def _nearest(self, data: bytes, stamp: int) -> tuple[int, Any]:
+    def _nearest(self, data: bytes, stamp: int) -> tuple[int, tuple[bytes, Any] | None]:
         """The right event to choose, and its time; None, and any time, if there is none."""
         kind = self._kind
         before = list(self._right.events(data, stamp - kind.tolerance, stamp + kind.exact))
@@ -131,14 +131,20 @@ class AsOfJoin:
             # Whatever is not decided is later, and will not choose those before the latest.
             for at, _ in before[:-1]:
                 self._right.forget(data, at)
-        return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1][1])
+        return (stamp, None) if chosen is None else (chosen[0], chosen[1][-1])
 
     def _give_all(
-        self, data: bytes, lefts: list[tuple[bytes, Any]], came: int, right: Any, stamp: int
+        self,
+        data: bytes,
+        lefts: list[tuple[bytes, Any]],
+        came: int,
+        chosen: tuple[bytes, Any] | None,
+        stamp: int,
     ) -> None:
         """The results of left events that came at one time."""
-        if right is None and self._kind.how == "inner":
+        if chosen is None and self._kind.how == "inner":
             return
+        right = None if chosen is None else chosen[1]  # which may be a null value
         key = self._read_key(data)
         cursor = self._cursor
         root = cursor.root
