@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from streamkit.dsl.context import Context
     from streamkit.dsl.failures import dlq, retry
+    from streamkit.dsl.resources import Resource
     from streamkit.dsl.state import ListState, MapState, State
     from streamkit.dsl.stream import Step, Stream
     from streamkit.dsl.table import GlobalTable, Table
@@ -118,6 +119,7 @@ _MODULES = {
     "streamkit.clients.reset": ("MovedOffset",),
     "streamkit.dsl.context": ("Context",),
     "streamkit.dsl.failures": ("dlq", "retry"),
+    "streamkit.dsl.resources": ("Resource",),
     "streamkit.dsl.state": (
         "ListState",
         "MapState",
@@ -255,6 +257,7 @@ __all__ = [
     "ReadOnlyLog",
     "Record",
     "RecordTooLarge",
+    "Resource",
     "SerdeError",
     "State",
     "Step",

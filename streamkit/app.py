@@ -1,7 +1,7 @@
 """App: collects what a user declares, and hands it to the engine, a test or a replay."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
@@ -12,6 +12,7 @@ from streamkit.dsl.graph import Graph
 from streamkit.dsl.guarantee import COMMIT_INTERVAL, Guarantee
 from streamkit.dsl.keywords import tells_keywords
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
+from streamkit.dsl.resources import Opening, Resource
 from streamkit.dsl.schedules import Cron, Schedule, Steady, zone_of
 from streamkit.dsl.sizes import MEMORY, Size, number_of_bytes
 from streamkit.dsl.stream import Stream, stream_of
@@ -232,6 +233,40 @@ class App:
         source = TableSource(topic, serde_for(_key_type(key)), serde_for(type_), everywhere=True)
         return GlobalTable(self._graph, self._graph.add_table(source))
 
+    @overload
+    def resource(self, fn: Callable[[], AsyncIterator[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, fn: Callable[[], Iterator[T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, fn: Callable[[], Coroutine[Any, Any, T]], /) -> Resource[T]: ...
+    @overload
+    def resource(self, fn: Callable[[], T], /) -> Resource[T]: ...
+    @overload
+    def resource(self, *, lazy: bool) -> Opening: ...
+    def resource(self, fn: Callable[[], Any] | None = None, *, lazy: bool = False) -> Any:
+        """Decorate what opens a client, a pool, a model: once in each process of the app.
+
+        The function yields it, and closes it behind the `yield`; or it returns what needs no
+        closing. The decorated name, called in a function of the app, gives what is open:
+
+            @app.resource
+            async def http() -> AsyncIterator[httpx.AsyncClient]:
+                async with httpx.AsyncClient() as client:
+                    yield client
+
+        Resources are opened in the order of their declaration before the app takes any event, and
+        closed in the other order after its last; where one cannot be opened the app does not
+        begin. What is `async` is opened in the loop that the app's coroutines run in. With `lazy`
+        one is opened when it is first asked for, as all are in the processes of `workers=`.
+        """
+
+        def decorate(call: Callable[[], Any]) -> Resource[Any]:
+            resource: Resource[Any] = Resource(call, lazy)
+            self._graph.resources.append(resource)
+            return resource
+
+        return decorate if fn is None else decorate(fn)
+
     def every(
         self,
         interval: Duration,
@@ -333,12 +368,26 @@ class App:
                 companions=self.connectors(),
             )
 
-    def test(self, partitions: int = 4, *, members: int = 1) -> "TestRun":
-        """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing."""
+    def test(
+        self,
+        partitions: int = 4,
+        *,
+        members: int = 1,
+        resources: Mapping[Resource[Any], Any] | None = None,
+    ) -> "TestRun":
+        """Run in memory, step by step, for tests. See `TestRun` in streamkit.testing.
+
+        `resources`: what some of the app's are in this test; they are not opened.
+        """
         from streamkit.engine.trial import TestRun
 
-        guarantee = self._guarantee
-        return TestRun(self.topology(), partitions, members=members, guarantee=guarantee)
+        return TestRun(
+            self.topology(),
+            partitions,
+            members=members,
+            guarantee=self._guarantee,
+            resources=resources or {},
+        )
 
 
 def _attach(

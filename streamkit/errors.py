@@ -18,7 +18,7 @@
     ├── DataError                    what was read is not what was expected
     │   ├── SerdeError               bytes that are not the declared type
     │   └── BadRow                   a row or line of a source that does not parse
-    ├── FunctionError                a user's function raised; names the record it was given
+    ├── FunctionError                a user's function raised; names the record, or the resource
     ├── LogError                     the directory or its files
     │   ├── LogNotFound
     │   ├── LogInUse                 a Kafka broker runs on the directory
@@ -133,7 +133,8 @@ class BadRow(DataError):
 
 
 class FunctionError(StreamkitError):
-    """A user's function raised; the cause is chained and the message names the record."""
+    """A user's function raised; the cause is chained, and the message names the record that it was
+    given, or the resource that it was to open."""
 
 
 class LogError(StreamkitError):

@@ -118,9 +118,8 @@ def function(
         raise TopologyError(f"expected a function, got {call!r}")
     if name is not None and not isinstance(name, str):
         raise TopologyError(f"name={name!r}: a step is called by a text")
-    code = getattr(inspect.unwrap(call), "__code__", None)  # builtins have none
     own_name = getattr(call, "__name__", type(call).__name__)
-    where = f"{_file(code.co_filename)}:{code.co_firstlineno}" if code else "no source"
+    where = place_of(call)
     label = f"{own_name} ({where})"
     is_async = _is_async(call)
     if is_async and not can_wait:
@@ -208,6 +207,12 @@ _FRAMES: dict[tuple[str, str], Literal["arrow", "polars"]] = {
     ("pyarrow", "RecordBatch"): "arrow",
     ("polars", "DataFrame"): "polars",
 }
+
+
+def place_of(call: Callable[..., Any]) -> str:
+    """The line where a function begins, as messages print it: `app.py:12`."""
+    code = getattr(inspect.unwrap(call), "__code__", None)  # builtins have none
+    return f"{_file(code.co_filename)}:{code.co_firstlineno}" if code else "no source"
 
 
 def place_of_caller() -> str:

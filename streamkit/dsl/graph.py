@@ -10,6 +10,7 @@ from streamkit.dsl.functions import place_of_caller
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.sources import StreamSource, TableSource
 from streamkit.dsl.readback import check_read_back
+from streamkit.dsl.resources import Resource
 from streamkit.dsl.retractions import check_retractions
 from streamkit.dsl.topology import Topology
 from streamkit.errors import InvalidTopic, TopologyError
@@ -46,6 +47,7 @@ class Graph:
         self.connectors: list[AppConnector] = []
         self.nodes: list[Node] = []
         self.tables: list[TableSource] = []
+        self.resources: list[Resource[Any]] = []
         self._declared: dict[str, str] = {}
         """Of the topics that are read: by which line of the user's."""
         self._changes: dict[TableSource, StreamSource] = {}
@@ -89,7 +91,7 @@ class Graph:
         built = build(self.app, tuple(self.nodes), tuple(self.tables))
         check_read_back(self.app, self.nodes, self.tables, described, self._declared)
         check_retractions(built, self.nodes)
-        return replace(built, connectors=tuple(self.connectors))
+        return replace(built, connectors=tuple(self.connectors), resources=tuple(self.resources))
 
     def _check_source(self, topic: str) -> None:
         check_topic(topic)

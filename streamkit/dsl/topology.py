@@ -7,6 +7,7 @@ depends on (a window, a table, a State); there they hand events over in a repart
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamkit.dsl.connectors import AppConnector
 from streamkit.dsl.nodes.folds import RunningFold
@@ -19,6 +20,7 @@ from streamkit.dsl.nodes.steps import FlatMap, Map, Process
 from streamkit.dsl.nodes.stream_joins import StreamJoin
 from streamkit.dsl.nodes.tables import TableChanges
 from streamkit.dsl.nodes.windows import WindowFold
+from streamkit.dsl.resources import Resource
 from streamkit.dsl.stores import StoreSpec
 from streamkit.errors import TopologyError, counted
 from streamkit.serde import Serde, Untyped
@@ -174,6 +176,7 @@ class Topology:
     app: str
     subtopologies: tuple[SubTopology, ...]
     connectors: tuple[AppConnector, ...] = ()
+    resources: tuple[Resource[Any], ...] = ()
 
     @property
     def imported(self) -> tuple[str, ...]:

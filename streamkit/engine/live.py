@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from threading import Event
 
@@ -11,6 +11,7 @@ from streamkit.backends.base import Backend
 from streamkit.clock import Clock, SystemClock
 from streamkit.dsl.topology import Topology
 from streamkit.engine.bell import Bell
+from streamkit.engine.callers import LiveCallers
 from streamkit.engine.companions import Companions, Ending
 from streamkit.engine.finishing import Finishing, tell_open
 from streamkit.engine.plan import accept as accepted
@@ -44,10 +45,12 @@ def run(
     it did is committed. With `until_end` it waits for nothing, and also returns when its tasks
     and those of other members have processed all there is; what is still open then it says, or, to
     `finish`, closes. `on_progress` is called a few times a
-    second. `companions` run beside the tasks; when one of them fails, its error is raised.
+    second. `companions` run beside the tasks; when one of them fails, its error is raised. What the
+    app has for resources is open from before the first record to after the last.
 
     Raises FunctionError, SerdeError or DataError when a record cannot be processed: what was done
-    before it is committed, and the next run begins at it. Raises TopologyError, also when a topic
+    before it is committed, and the next run begins at it. Raises FunctionError when a resource
+    cannot be opened: then nothing is done. Raises TopologyError, also when a topic
     that the app reads grows while it runs; UnsafeChange when the app is not what it was, so that
     state would be orphaned or misread, unless that is to be `accept`ed; OffsetOutOfRange when
     records are gone that it has not read, unless `settings.on_missing` says otherwise.
@@ -59,13 +62,18 @@ def run(
         signals = stop_on_signals()
     else:
         signals = nullcontext(Event())
-    with signals as stopping:
+    with signals as stopping, ExitStack() as opened:
         # To the end of what? A topic that is not there is an error then, raised by the layout.
         if not until_end and not wait_for_sources(topology, backend, stopping, logger.warning):
             return
         refuse_others(topology, backend)
         changes = plan(topology, backend)
         refuse_unsafe(changes, accept=accept)
+        callers = opened.enter_context(closing(LiveCallers(backend.wake, topology.resources)))
+        # Before it is a member: until it can work, others do.
+        callers.open(stopping)
+        if stopping.is_set():
+            return
         layout = create_topics(topology, backend)
         accepted(topology, backend, changes, layout)
         bell = Bell()
@@ -76,6 +84,7 @@ def run(
             settings or Settings(),
             clock or SystemClock(),
             on_progress if companions is None else _noted(on_progress, companions),
+            callers=callers,
             bell=bell,
         )
         try:

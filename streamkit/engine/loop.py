@@ -5,7 +5,11 @@ import inspect
 import logging
 import threading
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from math import inf
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from streamkit.engine.failed import as_exception
@@ -16,8 +20,14 @@ from streamkit.engine.watch import Watch
 
 logger = logging.getLogger("streamkit.engine")
 
+T = TypeVar("T")
+
 STOP_SECONDS = 5.0
 """How long coroutines that were cancelled have to come to their end."""
+GIVE_UP_SECONDS = 1.0
+"""How long one is waited for that was to end by itself, and was cancelled as it did not."""
+LOOK_SECONDS = 0.05
+"""How often who waits for a coroutine looks whether it still should."""
 
 
 class Wanted(Protocol):
@@ -83,6 +93,53 @@ class Loop:
         """Cancel the calls made for somebody."""
         self._loop.call_soon_threadsafe(self._cancel, wanted)
 
+    def run(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        until: Callable[[], bool] = lambda: False,
+        within: float = inf,
+    ) -> T:
+        """What a coroutine gives that is no call of a task's; raises what it raises.
+
+        It is cancelled when `until` says so, and after `within` seconds: TimeoutError is raised
+        then, whether it ends or not.
+        """
+        tasks: list[asyncio.Task[T]] = []
+        ended: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+
+        def begin() -> None:
+            task = self._loop.create_task(coroutine)
+            tasks.append(task)
+            task.add_done_callback(ended.put)
+
+        def cancel() -> None:
+            tasks[0].cancel()
+
+        self._loop.call_soon_threadsafe(begin)
+        last = monotonic() + within
+        cancelled = False
+        while True:
+            try:
+                return ended.get(timeout=LOOK_SECONDS).result()
+            except Empty:
+                late = monotonic() > last
+                if cancelled and late:
+                    raise TimeoutError("it was cancelled, and is still at work") from None
+                if not cancelled and (late or until()):
+                    cancelled, last = True, monotonic() + GIVE_UP_SECONDS
+                    self._loop.call_soon_threadsafe(cancel)
+            except asyncio.CancelledError:
+                long = f" as it took more than {within:g} s" if within < inf else ""
+                raise TimeoutError(f"it was cancelled{long}") from None
+
+    def rest(self) -> None:
+        """Cancel all calls, and wait until they have come to their end, as far as they do."""
+        try:
+            self.run(self._rested(), within=STOP_SECONDS)
+        except TimeoutError:
+            logger.debug("coroutines that were cancelled are still at work")
+
     def close(self) -> None:
         """Cancel all calls, and end the thread when they have come to their end.
 
@@ -109,9 +166,20 @@ class Loop:
         finally:
             self._loop.close()
 
+    async def _rested(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def _end(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
+        # What functions, and what they use, have begun besides and left to itself.
+        while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in rest:
+                task.cancel()
+            await asyncio.wait(rest)
         await self._loop.shutdown_asyncgens()
 
     def _begin(self) -> None:

@@ -1,17 +1,14 @@
-"""Functions at work in other processes, which import them by their names."""
+"""Functions at work in other processes, which `elsewhere` runs."""
 
-import importlib
 import logging
-import os
 import pickle
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from math import inf
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.resource_tracker import ensure_running
 from queue import SimpleQueue
@@ -19,22 +16,20 @@ from time import monotonic
 from typing import Any
 
 from streamkit.dsl.functions import Function
-from streamkit.engine.failed import as_exception, told
+from streamkit.engine.elsewhere import IGNORED, packed, read_answer, unpicklable, work
 from streamkit.engine.loop import Wanted
-from streamkit.engine.performing import perform
-from streamkit.engine.source_file import import_file
-from streamkit.engine.traces import trace_of
-from streamkit.engine.waiting import Answer, Event, Request
+from streamkit.engine.waiting import Answer, Request
 
 logger = logging.getLogger("streamkit.engine")
 
-STOP_SECONDS = 1.0
-"""How long a process has to end by itself."""
+STOP_SECONDS = 5.0
+"""How long a process has to end by itself, and to close what it has open."""
 LOOK_SECONDS = 1.0
 """How often is looked whether somebody still waits for the answer to a call."""
-
-_IGNORED = (signal.SIGINT, signal.SIGTERM)
-"""What is sent to all processes of a group, and is for whoever has the app."""
+LONG = 5.0
+"""Seconds after which a line says that a process has not imported its function yet."""
+IMPORTED_WITHIN = 300.0
+"""Seconds after which that is a failure of the call which is waited for."""
 
 
 class Pool:
@@ -62,18 +57,20 @@ class Pool:
         self._calls.put((request, wanted))
 
     def stop(self) -> None:
-        """End the processes, also those that are at work."""
+        """End the processes: those that are at work now, others when they have closed what they
+        have open."""
         self._stopping.set()
         for slot in self._slots:
             self._calls.put(None)
-            slot.kill()
+            slot.stop()
 
     def close(self) -> None:
         """When they have been stopped: wait until they are gone."""
+        until = monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join(STOP_SECONDS)
+            thread.join(max(0.0, until - monotonic()))
         for slot in self._slots:
-            slot.close()
+            slot.close(until)
 
     def _work(self, slot: "_Slot") -> None:
         while not self._stopping.is_set() and (call := self._calls.get()) is not None:
@@ -96,52 +93,60 @@ class _Slot:
         self._process: Any = None
         self._pipe: Connection | None = None
         self._lock = threading.Lock()
+        self._at_work = False
 
     def call(self, request: Request, wanted: Wanted) -> Answer:
         """Have the process make a call, and wait for its answer, or for its end. Where nobody wants
         it any more, as its task has gone elsewhere, the process is ended: others wait for it."""
         try:
-            data = _packed(request)
+            data = packed(request)
         except Exception as error:
-            return Answer(error=_unpicklable(f"what {self._function.name} is given", error))
+            return Answer(error=unpicklable(f"what {self._function.name} is given", error))
+        with self._lock:
+            if self._stopping.is_set():
+                return Answer(error=ChildProcessError("it is being stopped"))
+            self._at_work = True
         try:
-            pipe = self._given(data)
+            pipe = self._given(data, wanted)
             if isinstance(pipe, Answer):
                 return pipe
-            said = self._received(pipe, request.timeout, wanted)
+            said = self._received(pipe, request, wanted)
         except (EOFError, OSError) as error:
             return self._died(error)
-        return said if isinstance(said, Answer) else _read(said, self._function)
+        finally:
+            self._at_work = False
+        return said if isinstance(said, Answer) else read_answer(said, self._function)
 
-    def _given(self, data: bytes) -> Connection | Answer:
+    def _given(self, data: bytes, wanted: Wanted) -> Connection | Answer:
         """The pipe to a process that has the call now; if none can begin, why."""
-        pipe = self._started()
+        pipe = self._started(wanted)
         if isinstance(pipe, Answer):
             return pipe
         try:
             pipe.send_bytes(data)
         except OSError:  # it died when it had nothing to do: this call is another one's
             self.close()
-            pipe = self._started()
+            pipe = self._started(wanted)
             if not isinstance(pipe, Answer):
                 pipe.send_bytes(data)
         return pipe
 
-    def _received(self, pipe: Connection, timeout: float | None, wanted: Wanted) -> bytes | Answer:
+    def _received(self, pipe: Connection, request: Request, wanted: Wanted) -> bytes | Answer:
         """What it answers; if it does not, why."""
-        until = inf if timeout is None else monotonic() + timeout
+        until = inf if request.timeout is None else monotonic() + request.timeout
         either = [pipe, self._process.sentinel]
-        error: Exception | None = None
         while not (ready := wait(either, max(0.0, min(LOOK_SECONDS, until - monotonic())))):
             if wanted.closed:
-                error = ChildProcessError("nobody waits for it any more; the process was ended")
-            elif monotonic() >= until:
-                error = TimeoutError(f"no answer within {timeout:g} s; the process was ended")
-            if error is not None:
-                self.kill()
-                self.close()
-                return Answer(error=error)
+                return self._ended(_unwanted())
+            if monotonic() >= until:
+                return self._ended(out_of_time(request))
         return pipe.recv_bytes() if pipe in ready else self._died(EOFError())
+
+    def _ended(self, why: Answer) -> Answer:
+        """End the process, which does not come to an answer."""
+        self.kill()
+        self.close()
+        return why
 
     def _died(self, error: Exception) -> Answer:
         process = self._process
@@ -153,7 +158,7 @@ class _Slot:
         how = f"by signal {signal.Signals(-code).name}" if code and code < 0 else f"with {code}"
         return Answer(error=ChildProcessError(f"the process that had it, {number}, ended {how}"))
 
-    def _started(self) -> Connection | Answer:
+    def _started(self, wanted: Wanted) -> Connection | Answer:
         """The pipe to the process; if it cannot begin, why."""
         if self._pipe is not None:
             return self._pipe
@@ -175,11 +180,37 @@ class _Slot:
             self._process = process
         theirs.close()
         self._pipe = ours
-        refused: Exception | None = pickle.loads(ours.recv_bytes())
+        return self._begun(ours, wanted)
+
+    def _begun(self, pipe: Connection, wanted: Wanted) -> Connection | Answer:
+        """The pipe to the process, once it has imported the function; if it cannot, why."""
+        since = monotonic()
+        telling = LONG
+        while not wait([pipe, self._process.sentinel], LOOK_SECONDS):
+            if wanted.closed:
+                return self._ended(_unwanted())
+            waited = monotonic() - since
+            if waited >= IMPORTED_WITHIN:
+                where = "it was ended: what a module does when it is imported has to come to an end"
+                return self._ended(
+                    Answer(error=TimeoutError(f"{self._importing(waited)}; {where}"))
+                )
+            if waited >= telling:
+                telling *= 2
+                logger.warning("%s; its calls wait for that", self._importing(waited))
+        refused: Exception | None = pickle.loads(pipe.recv_bytes())
         if refused is None:
-            return ours
+            return pipe
         self.close()
         return Answer(error=refused)
+
+    def _importing(self, waited: float) -> str:
+        call = self._function.call
+        path = getattr(sys.modules.get(call.__module__), "__file__", None)
+        return (
+            f"{self._function.described}: its worker process {self._process.pid} has not imported "
+            f"{path or call.__module__} in {waited:.0f} s"
+        )
 
     def kill(self) -> None:
         """End the process now."""
@@ -187,15 +218,26 @@ class _Slot:
             if self._process is not None:
                 self._process.kill()
 
-    def close(self) -> None:
-        """Let go of a process that has ended, or ends as its pipe does."""
+    def stop(self) -> None:
+        """End the process, now if it is at work; else it is told that nothing more comes."""
+        with self._lock:
+            if self._process is None:
+                return
+            if self._at_work:
+                self._process.kill()
+            elif self._pipe is not None:
+                self._pipe.close()
+                self._pipe = None
+
+    def close(self, until: float | None = None) -> None:
+        """Let go of a process that has ended, or ends as its pipe does; `until` when at last."""
         with self._lock:
             process, self._process = self._process, None
             pipe, self._pipe = self._pipe, None
         if pipe is not None:
             pipe.close()
         if process is not None:
-            process.join(STOP_SECONDS)
+            process.join(STOP_SECONDS if until is None else max(0.0, until - monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -206,136 +248,19 @@ class _Slot:
 def _deaf() -> Iterator[None]:
     """Whatever process this thread starts meanwhile hears none of the signals that it ignores."""
     ensure_running()  # else it comes with the first process, and lets them through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _packed(request: Request) -> bytes:
-    event = None
-    if "context" in request.function.extras:
-        # What the Context tells, and not what it is kept as.
-        event = replace(request.event, value=None, data=None, encoded=None)
-    return pickle.dumps((request.step, request.number, request.given, event), protocol=5)
+def _unwanted() -> Answer:
+    return Answer(error=ChildProcessError("nobody waits for it any more; the process was ended"))
 
 
-def _read(said: bytes, function: Function) -> Answer:
-    """The answer of a process."""
-    try:
-        answer: Answer = pickle.loads(said)
-    except Exception as error:
-        return Answer(error=_unpicklable(f"what {function.name} gave", error))
-    return answer
-
-
-def _unpicklable(what: str, error: Exception) -> TypeError:
-    return TypeError(f"{what} cannot be handed to another process: {told(error)}")
-
-
-# In the process.
-
-
-def work(pipe: Connection, module: str, name: str, path: str | None) -> None:
-    """What a process does: make the calls that come, until nobody is there to ask for more."""
-    # Whoever has the app ends it: by a signal to all of a group it would die with its call.
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        function = _found(module, name, path)
-    except BaseException as error:
-        pipe.send_bytes(pickle.dumps(_told(error)))
-        return
-    pipe.send_bytes(pickle.dumps(None))
-    while True:
-        try:
-            data = pipe.recv_bytes()
-        except EOFError:
-            return
-        try:
-            answer = _performed(function, data)
-        except BaseException as error:  # sys.exit(), say, which is for one call to say
-            answer = Answer(error=_told(error))
-        pipe.send_bytes(_written(answer))
-
-
-_NOWHERE = Event(0, None, None, -1, (), "", -1, -1, 0, None, 0)
-
-
-def _performed(function: Function, data: bytes) -> Answer:
-    """Make a call here that was packed for it."""
-    try:
-        step, number, given, event = pickle.loads(data)
-    except Exception as error:
-        return Answer(error=_unpicklable("what it is given", error))
-    return perform(Request(step, number, function, given, event or _NOWHERE))
-
-
-def perform_as_elsewhere(request: Request) -> Answer:
-    """Make a call in this process, with what another would be handed, and of what that could hand
-    back."""
-    function = request.function
-    try:
-        data = _packed(request)
-    except Exception as error:
-        return Answer(error=_unpicklable(f"what {function.name} is given", error))
-    try:
-        answer = _performed(function, data)
-    except SystemExit as error:
-        return Answer(error=as_exception(error))
-    return answer if answer.error is not None else _read(_written(answer), function)
-
-
-def _found(module: str, name: str, path: str | None) -> Function:
-    """The function as the app declares it."""
-    loaded: Any = sys.modules.get(module) or _imported(module, path)
-    for part in name.split("."):
-        loaded = getattr(loaded, part)
-    node = getattr(loaded, "_node", None)
-    if node is None:
-        raise TypeError(
-            f"{module}.{name} is not the stream that @process makes; a function for workers= is "
-            "decorated where it is defined"
-        )
-    function: Function = node.function
-    return function
-
-
-def _imported(module: str, path: str | None) -> Any:
-    of_a_package = "." in module and "@" not in module
-    if path is None or of_a_package or not path.endswith(".py"):
-        return importlib.import_module(module)
-    # A file that was given to `streamkit run`, under the name it has there.
-    return import_file(path, module)
-
-
-def _written(answer: Answer) -> bytes:
-    if answer.error is not None:
-        return pickle.dumps(Answer(error=_told(answer.error)), protocol=5)
-    try:
-        return pickle.dumps(answer, protocol=5)
-    except Exception as error:
-        return pickle.dumps(Answer(error=_unpicklable("what the function gave", error)))
-
-
-def _told(error: BaseException) -> Exception:
-    """An error as it can be handed over, with where it came from as a note."""
-    where = trace_of(error).rstrip() or told(error)
-    handed: Exception = RuntimeError(told(error))
-    if isinstance(error, Exception):
-        try:
-            handed = pickle.loads(pickle.dumps(error))
-        except Exception:
-            handed = RuntimeError(told(error))
-    handed.add_note(f"in a worker process:\n{where}")
-    return handed
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def out_of_time(request: Request) -> Answer:
+    """Of a call that takes too long."""
+    return Answer(
+        error=TimeoutError(f"no answer within {request.timeout:g} s; the process was ended")
+    )

@@ -1,6 +1,7 @@
 """An app at work in memory, for tests: the workers that run live, over a log that is no file."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from streamkit.codec import partition_for
 from streamkit.dsl.connectors import connector_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.guarantee import Guarantee
+from streamkit.dsl.resources import Resource
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.table import GlobalTable, Table
 from streamkit.dsl.topology import Topology
@@ -26,6 +28,8 @@ from streamkit.errors import SerdeError, UnknownTopic, UsageError, nearest
 from streamkit.records import Headers, Record, TopicPartition
 from streamkit.serde import Serde, Untyped, serde_for
 
+logger = logging.getLogger("streamkit.engine")
+
 
 class TestRun:
     """An app at work in memory, one step at a time. Made by `app.test()`.
@@ -35,6 +39,8 @@ class TestRun:
     in `run`, `step`, `commit`, `advance` and `finish`. `batch` is how many records a task is fed at
     once. What is not committed cannot be read yet, unless `guarantee` is "at_least_once". Sources
     and sinks do not run: what a source would bring is sent, and `sunk` is what a sink would get.
+    `resources` are what some of the app's are in this test. The others are opened with the first
+    `run`, once for all members, and closed at the end.
     """
 
     __test__ = False  # for pytest: not a test class
@@ -47,6 +53,7 @@ class TestRun:
         members: int = 1,
         batch: int = 500,
         guarantee: Guarantee = "exactly_once",
+        resources: Mapping[Resource[Any], Any] | None = None,
     ) -> None:
         if partitions < 1:
             raise UsageError(f"partitions={partitions}: a topic has at least one")
@@ -64,17 +71,21 @@ class TestRun:
         self._settings = Settings(guarantee=guarantee, commit_interval=float("inf"))
         self._members = members
         self._workers: list[Worker] = []
-        self._callers = TrialCallers()
+        self._callers = TrialCallers(topology.resources, resources)
         self._chance: Random | None = None
 
     def __enter__(self) -> "TestRun":
+        self._callers.take_resources()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         for worker in self._workers:
             worker.close()
         self._workers.clear()
+        errors = self._callers.close_resources()
         self._callers.close()
+        if errors and kind is None:
+            raise errors[0]
 
     # What a test does.
 
@@ -196,10 +207,14 @@ class TestRun:
     def crash(self, member: int | None = None) -> None:
         """Kill every member, or number `member`: what it has not committed is lost.
 
-        Another one comes in its place, and each task begins again at its last commit.
+        Another one comes in its place, and each task begins again at its last commit. Without a
+        number resources are closed, and those of the next opened with its first step.
         """
         for worker in self._chosen(member):
             self._replace(worker)
+        if member is None:
+            for error in self._callers.close_resources():
+                logger.error("%s", error)
 
     def rebalance(self, members: int | None = None) -> None:
         """Let so many members share the tasks from now on; None: as many, but one is another.
@@ -301,6 +316,7 @@ class TestRun:
     # The shell.
 
     def _started(self) -> list[Worker]:
+        self._callers.open()
         # Made when first needed: what a test sent to a table before is there from the beginning.
         while len(self._workers) < self._members:
             self._workers.append(self._worker())

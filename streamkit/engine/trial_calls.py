@@ -2,7 +2,7 @@
 
 Coroutines run in a loop of their own, as far as they can, whenever answers are asked for. When all
 of them sleep and the app has nothing else to do, the time they sleep for has passed. What is for
-other processes is called here, with what these would be given.
+other processes is called in another thread, with what these would be given, and open for itself.
 """
 
 import asyncio
@@ -10,15 +10,18 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from random import Random
 from typing import Any, TypeAlias, TypeVar
 
+from streamkit.dsl.resources import Resource
+from streamkit.engine.elsewhere import perform_as_elsewhere
 from streamkit.engine.loop import answer_of
-from streamkit.engine.pool import perform_as_elsewhere
+from streamkit.engine.opened import Opened
+from streamkit.engine.pool import out_of_time
 from streamkit.engine.waiting import Answer, Request
-from streamkit.errors import UsageError
+from streamkit.errors import FunctionError, UsageError
 
 T = TypeVar("T")
 End: TypeAlias = tuple[Any, BaseException | None]
@@ -30,7 +33,12 @@ _PATIENCE = 30.0
 class TrialCallers:
     """Makes calls for the tasks of a test, all members'."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        resources: Sequence[Resource[Any]] = (),
+        given: Mapping[Resource[Any], Any] | None = None,
+    ) -> None:
+        """`resources` are what the functions use, and `given` what of them the test gives."""
         self.chance: Random | None = None
         """Lets answers come in any order, and later than they could."""
         self.tasks: list[TrialCalls] = []
@@ -39,6 +47,21 @@ class TrialCallers:
         self._tasks: dict[asyncio.Task[Answer], tuple[TrialCalls, Request]] = {}
         # Not the test's own thread, which may be in a loop itself.
         self._thread: _Thread | None = None
+        self._opened = Opened(resources, self._to_its_end, given=given)
+        self._elsewhere = _Elsewhere(Opened(resources, None, given=given, late=True))
+
+    def take_resources(self) -> None:
+        """Resources are from now on what is open here."""
+        self._opened.take()
+
+    def open(self) -> None:
+        """Open the resources that are not open yet. Raises FunctionError."""
+        self._opened.take()
+        self._opened.open()
+
+    def close_resources(self) -> list[FunctionError]:
+        """What went wrong when they were closed."""
+        return [*self._elsewhere.close(), *self._opened.close()]
 
     def of_task(self) -> "TrialCalls":
         """Who makes the calls of a task."""
@@ -49,13 +72,31 @@ class TrialCallers:
     def start(self, calls: "TrialCalls", request: Request) -> None:
         """Make a call."""
         if request.workers is not None:
-            calls.done(request, perform_as_elsewhere(request))
+            calls.done(request, self._elsewhere.perform(request))
+            self._opened.take()
             return
+        task = self._begun().create_task(answer_of(request))
+        self._tasks[task] = calls, request
+
+    def _begun(self) -> "_Loop":
         if self._loop is None:
             self._thread = _Thread()
             self._loop = _Loop()
-        task = self._loop.create_task(answer_of(request))
-        self._tasks[task] = calls, request
+        return self._loop
+
+    def _to_its_end(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine gives that is no call of a task's."""
+        loop = self._begun()
+        assert self._thread is not None
+        task = loop.create_task(coroutine)
+        waited = 0.0
+        while not task.done() and not loop.is_stuck and waited < _PATIENCE:
+            waited += self._thread.do(lambda: loop.run_some(0.1, [task]))
+        if task.done():
+            return task.result()
+        task.cancel()
+        self._thread.do(lambda: loop.run_some(0.0, [task]))
+        raise TimeoutError("it waits for what does not come")
 
     def advance(self) -> None:
         """Let coroutines run until all of them wait for something."""
@@ -172,12 +213,12 @@ class _Thread:
         self._todo: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[End]] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="streamkit-test", daemon=True).start()
 
-    def do(self, call: Callable[[], T]) -> T:
-        """What the call gives; raises what it raises."""
+    def do(self, call: Callable[[], T], timeout: float | None = None) -> T:
+        """What the call gives; raises what it raises, and Empty when it takes longer."""
         ends: SimpleQueue[End] = SimpleQueue()
         self._todo.put((call, ends))
         result: T
-        result, error = ends.get()
+        result, error = ends.get(timeout=timeout)
         if error is not None:
             raise error
         return result
@@ -195,6 +236,35 @@ class _Thread:
                 end = None, error
             ends.put(end)
             del one, call, ends, end
+
+
+class _Elsewhere:
+    """Stands for the processes of `workers=`: they have a thread, which has what they open."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._thread: _Thread | None = None
+
+    def perform(self, request: Request) -> Answer:
+        """Make a call. One whose time is up goes on, as no thread can be ended; in vain."""
+        self._opened.take()
+        if self._thread is None:
+            self._thread = _Thread()
+        try:
+            return self._thread.do(lambda: perform_as_elsewhere(request), request.timeout)
+        except Empty:
+            self._thread.close()
+            self._thread = None
+            return out_of_time(request)
+
+    def close(self) -> list[FunctionError]:
+        """What went wrong when what is open was closed."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return self._opened.close()
+        errors = thread.do(self._opened.close)
+        thread.close()
+        return errors
 
 
 class _Loop(asyncio.SelectorEventLoop):

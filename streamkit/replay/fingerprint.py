@@ -30,6 +30,7 @@ def fingerprint(topology: Topology) -> str:
     """
     nodes = [node for sub in topology.subtopologies for node in (*sub.nodes, *sub.sources)]
     names = {name for node in nodes for name in _modules(node)}
+    names |= {name for each in topology.resources for name in _module(_unwrapped(each))}
     folders = {path.parent for path in map(_source, names) if path is not None}
     sources = {path for path in map(_source, list(sys.modules)) if path is not None}
     told = [_described(node) for node in nodes]

@@ -55,8 +55,9 @@ def run(
 ) -> Session:
     """Go on with a session until it is finished or `stop` is set; everything done is committed.
 
-    `on_progress` takes the records of the frozen inputs that are done, and all of them. Raises
-    GroupActive when another process runs the session, and like `engine.live.run`.
+    `on_progress` takes the records of the frozen inputs that are done, and all of them. The app's
+    resources are opened, as its functions are called. Raises GroupActive when another process runs
+    the session, and like `engine.live.run`.
     """
     if session.finished:
         return session
@@ -69,8 +70,11 @@ def run(
             )
         # One of this name at a time: what a killed process has left open is aborted here.
         transaction = WorkTransaction(backend, session.group, session.group)
-        callers = LiveCallers(lambda: None)
+        callers = LiveCallers(lambda: None, topology.resources)
         try:
+            callers.open(stop)
+            if stop.is_set():
+                return session
             pass_ = _Pass(
                 topology, backend, session, member, transaction, clock, on_progress, callers
             )

@@ -567,6 +567,50 @@ def not_given(order: Order) -> None: ...
             (15, "Step[[int], Any, int]"),
         ],
     ),
+    "resources": (
+        """
+@app.resource
+def database() -> Iterator[Customer]:
+    yield Customer("a")
+@app.resource
+async def client() -> AsyncIterator[Visit]:
+    yield Visit("a", "b")
+@app.resource
+async def pool() -> Living:
+    return Living("a", "b")
+@app.resource(lazy=True)
+def model() -> City:
+    return City("a")
+@app.resource(lazy=True)
+def late() -> Iterator[City]:
+    yield City("a")
+reveal_type(database)
+reveal_type(client())
+reveal_type(pool())
+reveal_type(model())
+reveal_type(late())
+@orders.process(to="asked")
+async def ask(order: Order) -> str:
+    return client().page + database().name
+app.test(resources={client: Visit("a", "b")})
+@app.resource
+def wants(order: Order) -> City: return City("a")
+database().page
+database(1)
+app.test(resources={"client": 1})
+""",
+        [
+            (26, "error"),
+            (28, "no attribute"),
+            (29, "Too many arguments"),
+            (30, "error"),
+            (17, "Resource[Customer]"),
+            (18, "Visit"),
+            (19, "Living"),
+            (20, "City"),
+            (21, "City"),
+        ],
+    ),
     "ticks": (
         """
 @app.every("10s", to="beats")
