@@ -48,3 +48,8 @@ Raises ConfigError."""
 def connector_name(app: str, own: str, kind: Kind) -> str:
     """What a connector of an app is called in the log."""
     return f"{app}-{own}-{kind}"
+
+
+def own_name(app: str, connector: AppConnector) -> str:
+    """What the app itself calls it."""
+    return connector.name.removeprefix(f"{app}-").removesuffix(f"-{connector.kind}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, overload
 
 from streamkit.dsl.failures import OnError
+from streamkit.dsl.fit import check_gives_one
 from streamkit.dsl.nodes.steps import Filter, FlatMap, Map
 from streamkit.dsl.process import Processes
 from streamkit.records import Record
@@ -140,6 +141,7 @@ class EachEvent(Processes[V], Generic[V]):
         `on_error`: see `process`.
         """
         fn_ = self._function(fn, name)
+        check_gives_one(fn_, "whether its event is kept")
         node = Filter(self._node, fn_, self._failure(on_error, fn_))
         value = serde_for(guarded) if (guarded := fn_.guards) is not None else self._value
         return self._then(node, fn, value, self._keyed_by)

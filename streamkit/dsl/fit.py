@@ -27,6 +27,21 @@ def check_fit(function: Function, given: Sequence[tuple[Any, str]]) -> None:
             )
 
 
+def check_gives_one(function: Function, what: str) -> None:
+    """Raises TopologyError for a function that gives no value, or many, where one is looked at:
+    what comes of a generator is always true, and None never.
+
+    `what` is what it is to give: "whether ...".
+    """
+    if function.many:
+        gives = "gives an iterator"
+    elif function.gives_none:
+        gives = "is annotated to give None"
+    else:
+        return
+    raise TopologyError(f"{function.described} {gives}; it is to return {what}")
+
+
 def can_fit(given: Any, annotated: Any) -> bool:
     """Whether some value of type `given` may be one of type `annotated`; None is not looked at."""
     wanted = [_class(member) for member in members(annotated)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from streamkit.dsl.chain import Chain
 from streamkit.dsl.durations import Duration, milliseconds
+from streamkit.dsl.fit import check_gives_one
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.merges import Merge, MergedSide
 from streamkit.dsl.nodes.sources import StreamSource
@@ -36,6 +37,7 @@ class Flows(Chain[V], Generic[V]):
             raise TopologyError(f"branch of {self.name!r}: give it functions of a value")
         known = [self._function(each) for each in functions]
         for fn in known:
+            check_gives_one(fn, "whether its event is of that branch")
             if fn.extras or fn.wants_record:
                 raise TopologyError(
                     f"branch of {self.name!r}: {fn.described} takes a value and nothing else; what "

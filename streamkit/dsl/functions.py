@@ -55,7 +55,7 @@ class Function:
     Record the type of its value. `is_async`: calling it gives a coroutine, or an asynchronous
     generator. `batch`: its event is many; None: one. `keeper` is the function
     whose States its own are, by their names; None: itself. `is_timed`: a fold of ours that takes
-    the event's time (ms) after the event, and no extras.
+    the event's time (ms) after the event, and no extras. `gives_none`: it is annotated to.
     """
 
     call: Callable[..., Any]
@@ -70,6 +70,7 @@ class Function:
     batch: Batch | None = None
     keeper: str | None = None
     is_timed: bool = False
+    gives_none: bool = False
 
     @property
     def states(self) -> tuple[Kept, ...]:
@@ -154,6 +155,7 @@ def function(
         takes,
         is_async,
         batch,
+        gives_none=hints.get("return") is NoneType,
     )
 
 

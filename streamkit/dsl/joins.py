@@ -135,6 +135,11 @@ class Joins(StreamJoins[V], Generic[V]):
         `on_error`, with a table: see `process`. With a stream it is two events that the function
         fails for; let it give both, and do with them what may fail in a step after it.
         """
+        if not isinstance(other, Table | GlobalTable | StreamJoins):
+            raise TopologyError(
+                f"join of {self.name!r}: {other!r} is neither a stream nor a table; give it what "
+                "app.stream(...), app.table(...), app.global_table(...) or a step gives"
+            )
         if isinstance(other, Table | GlobalTable):
             others = (within, before, after, close_after_idle)
             if any(each is not None for each in others) or grace != "0s":

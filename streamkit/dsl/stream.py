@@ -7,6 +7,7 @@ from streamkit.dsl.connectors import SinkLike, connector_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.each import EachEvent
 from streamkit.dsl.failures import OnError
+from streamkit.dsl.fit import check_gives_one
 from streamkit.dsl.flows import Flows
 from streamkit.dsl.functions import Function, field_getter
 from streamkit.dsl.graph import Graph, check_output
@@ -158,6 +159,7 @@ class Stream(EachEvent[V], Joins[V], Totals[V], Flows[V], Generic[V]):
             get, type_ = field_getter(self._value.type, key, where)
             return Function(get, key, where, False, (), type_, False), _key_serde(type_, wanted)
         fn = self._function(key)
+        check_gives_one(fn, "a key")
         if fn.extras:
             raise TopologyError(f"{what} {fn.described}: a key depends on the event alone")
         return fn, _key_serde(fn.returns, wanted)

@@ -81,6 +81,11 @@ class StreamJoins(Chain[V], Generic[V]):
         keys. `grace` is how much longer events that are behind are waited for; those that come
         even later go to `<app>-<name>-left-late` or `-right-late`.
         """
+        if not isinstance(other, StreamJoins):
+            raise TopologyError(
+                f"join_as_of of {self.name!r}: {other!r} is no stream; give it what "
+                "app.stream(...) or a step gives. With a table there is join(..., history=...)"
+            )
         if direction not in ("backward", "forward", "nearest"):
             raise TopologyError(
                 f"join_as_of: direction={direction!r}; it is 'backward', 'forward' or 'nearest'"

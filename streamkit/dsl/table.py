@@ -108,6 +108,11 @@ class Table(_Rows[T], Generic[T]):
         alone, and is called when a row is looked up; with `to`, or `.to`, also when one of the
         tables changes: the new row is written, or a null value when it is no more.
         """
+        if not isinstance(other, Table | GlobalTable):
+            raise TopologyError(
+                f"join of table {self.name!r}: {other!r} is no table; give it what app.table(...), "
+                "app.global_table(...) or stream.to_table() gives"
+            )
         where = f"join of table {self.name!r} with {other.name!r}"
         if how not in ("inner", "left", "outer"):
             raise TopologyError(f"{where}: how={how!r}; it is 'inner', 'left' or 'outer'")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from streamkit.dsl.fit import check_fit
+from streamkit.dsl.fit import check_fit, check_gives_one
 from streamkit.dsl.functions import field_getter, function
 from streamkit.dsl.instants import LATEST_TIME as LATEST_TIME
 from streamkit.errors import DataError, TopologyError
@@ -60,6 +60,7 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Even
                 f"stream {topic!r}, time={fn.described}: it takes a value and nothing else"
             )
         check_fit(fn, [(type_, f"the values of {topic!r}")])
+        check_gives_one(fn, "a time")
         get = time
         what = f"time function {getattr(time, '__name__', time)!r}"
     return EventTime(get, what)

@@ -9,7 +9,7 @@ from streamkit.backends.memory.backend import MemoryBackend
 from streamkit.backends.memory.log import MemoryLog
 from streamkit.clock import ManualClock
 from streamkit.codec import partition_for
-from streamkit.dsl.connectors import connector_name
+from streamkit.dsl.connectors import own_name
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.guarantee import Guarantee
 from streamkit.dsl.resources import Resource
@@ -291,11 +291,11 @@ class TestRun:
         """What a sink would have been given, decoded, partition by partition: by the name of the
         sink or of its stream."""
         own = name if isinstance(name, str) else name.name
-        wanted = connector_name(self._topology.app, own, "sink")
-        sinks = {one.name: one.topic for one in self._topology.connectors if one.kind == "sink"}
-        if wanted not in sinks:
-            raise UsageError(f"the app has no sink {own!r}{nearest(wanted, sinks)}")
-        return self.topic(sinks[wanted])
+        app, connectors = self._topology.app, self._topology.connectors
+        sinks = {own_name(app, one): one.topic for one in connectors if one.kind == "sink"}
+        if own not in sinks:
+            raise UsageError(f"the app has no sink {own!r}{nearest(own, sinks)}")
+        return self.topic(sinks[own])
 
     def values(self, name: "str | Stream[Any]") -> list[Any]:
         """The values of a topic, decoded, partition by partition."""

@@ -299,7 +299,7 @@ def test_in_a_test_sources_do_not_run_and_sinks_collect() -> None:
             t.send("numbers", Number(n), key="a")
         t.run()
         assert [record.value for record in t.sunk("even")] == [Number(0), Number(2)]
-        with pytest.raises(UsageError, match="no sink 'evn'; did you mean 'count-even-sink'"):
+        with pytest.raises(UsageError, match="no sink 'evn'; did you mean 'even'"):
             t.sunk("evn")
     assert "none" not in kept
 

@@ -314,12 +314,68 @@ def _declare(name: str) -> Callable[[App], object]:
     def of_the_app(app: App) -> object:
         return app.table("orders", Order, tiem="at")  # type: ignore[call-arg]
 
+    def gives_many(order: Order) -> Iterator[bool]:
+        yield order.amount > 1
+
+    def gives_none(order: Order) -> None: ...
+
+    def filter_by_many(app: App) -> object:
+        return app.stream("orders", Order).filter(gives_many)
+
+    def filter_by_none(app: App) -> object:
+        return app.stream("orders", Order).filter(gives_none)
+
+    def branch_by_many(app: App) -> object:
+        return app.stream("orders", Order).branch(lambda order: True, gives_many)
+
+    def branch_by_none(app: App) -> object:
+        return app.stream("orders", Order).branch(gives_none)
+
+    def branch_by_async(app: App) -> object:
+        async def asked(order: Order) -> bool:
+            return True
+
+        return app.stream("orders", Order).branch(asked)
+
+    def key_of_many(app: App) -> object:
+        return app.stream("orders", Order).by(gives_many)
+
+    def time_of_none(app: App) -> object:
+        return app.stream("orders", Order, time=gives_none)
+
+    def joined_with_a_name(app: App) -> object:
+        return app.stream("orders", Order).join("customers")  # type: ignore[call-overload]
+
+    def joined_as_of_a_name(app: App) -> object:
+        return app.stream("orders", Order).join_as_of("prices", tolerance="1s")  # type: ignore[call-overload]
+
+    def joined_as_of_a_table(app: App) -> object:
+        orders, prices = app.stream("orders", Order), app.table("prices", float)
+        return orders.join_as_of(prices, tolerance="1s")  # type: ignore[call-overload]
+
+    def table_joined_with_a_name(app: App) -> object:
+        return app.table("orders", Order).join("customers")  # type: ignore[call-overload]
+
     return {k: v for k, v in locals().items() if callable(v)}[name]
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
+        ("filter_by_many", r"gives_many \(.*gives an iterator; it is to return whether its event"),
+        ("filter_by_none", r"gives_none \(.*is annotated to give None; it is to return whether"),
+        ("branch_by_many", r"gives_many \(.*gives an iterator.*of that branch"),
+        ("branch_by_none", r"gives_none \(.*is annotated to give None.*of that branch"),
+        ("branch_by_async", r"asked \(.*is async"),
+        ("key_of_many", r"gives_many \(.*gives an iterator; it is to return a key"),
+        ("time_of_none", r"gives_none \(.*is annotated to give None; it is to return a time"),
+        (
+            "joined_with_a_name",
+            r"'orders': 'customers' is neither a stream nor a table; .*app\.table",
+        ),
+        ("joined_as_of_a_name", r"'orders': 'prices' is no stream; .*app\.stream"),
+        ("joined_as_of_a_table", r"is no stream; .*join\(\.\.\., history"),
+        ("table_joined_with_a_name", r"table 'orders': 'customers' is no table; .*app\.table"),
         ("by_wrong_field", "Order has no field 'custmer'; did you mean 'customer'"),
         ("by_a_field_of_one", "by on 'orders': Refund has no field 'price'"),
         ("keyed_by_lambda", "lambda has no name.*name="),
