@@ -1,11 +1,15 @@
 """For how long a task waits for what does not come. Then time goes on without it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from streamkit.dsl.nodes.node import Node
 from streamkit.engine.hot.moment import FOREVER, NEVER, EventFrontier
 from streamkit.engine.task_time import TaskTime
 from streamkit.records import TopicPartition
+
+Quiet: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+"""Which inputs are idle, and which nodes close what they have open."""
 
 IDLE_AFTER = 5_000
 """After so many ms at its end an input no longer holds time back."""
@@ -28,9 +32,7 @@ class Patience:
         closing = (_patience(node) for _, node in self._time.timed)
         return tuple(sorted({self._idle_after, *(ms for ms in closing if ms is not None)}))
 
-    def ends(
-        self, silence: Mapping[TopicPartition, int]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    def ends(self, silence: Mapping[TopicPartition, int]) -> Quiet | None:
         """Which inputs are idle, and which nodes close what they have open, once inputs have stood
         at their end for so long (ms); None: nothing new is to be done."""
         quiet, idle = FOREVER, []
@@ -52,7 +54,18 @@ class Patience:
             return tuple(idle), tuple(closed)
         return None
 
-    def leaves_out(self) -> tuple[str, ...] | None:
+    def begins(self, has_more: Callable[[TopicPartition], bool]) -> Quiet | None:
+        """Which inputs stay idle: those that have nothing more yet; None: all of them do."""
+        idle, more = [], False
+        for partition, frontier in self._time.frontiers.items():
+            if isinstance(frontier, EventFrontier) and frontier.is_idle:
+                if has_more(partition):
+                    more = True
+                else:
+                    idle.append(str(partition))
+        return (tuple(idle), ()) if more else None
+
+    def leaves_out(self) -> Quiet | None:
         """Which inputs are idle at the end of all there is: those that were, and those that never
         had an event; None: nothing new is to be done."""
         idle = [
@@ -61,7 +74,7 @@ class Patience:
             if isinstance(frontier, EventFrontier)
             and (frontier.is_idle or frontier.latest == NEVER)
         ]
-        return tuple(idle) if self._matters and idle != self._time.idle else None
+        return (tuple(idle), ()) if self._matters and idle != self._time.idle else None
 
 
 def _patience(node: Node) -> int | None:

@@ -249,6 +249,11 @@ class Running:
             self.task.idle(silence)
         return self.flush()
 
+    def rouse(self) -> bool:
+        """Tell the task which inputs have more, of those that it takes for idle, and take what that
+        gave. False when it gave nothing."""
+        return self.task.rouse(self._is_behind) and self.flush()
+
     def _is_behind(self, partition: TopicPartition) -> bool:
         """Whether something is still to come in an input, of what there is by now."""
         # In this order: what others commit in between is to be read then.

@@ -28,7 +28,7 @@ When it drains is where markers of time stand in a repartition topic. They are r
 so that whoever reads them does the same again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.answers import Answers
@@ -42,7 +42,7 @@ from streamkit.engine.markers import Markers
 from streamkit.engine.memory import Memory
 from streamkit.engine.node_time import StillOpen
 from streamkit.engine.notes import read_note
-from streamkit.engine.patience import IDLE_AFTER, Patience
+from streamkit.engine.patience import IDLE_AFTER, Patience, Quiet
 from streamkit.engine.rows import Checkpoint, Drained, Position
 from streamkit.engine.state.table import TableStore
 from streamkit.engine.stats import Stats
@@ -58,8 +58,7 @@ class Task:
 
     `limits` says what topics take, so that a record that one does not take fails as what it was
     made of. `journal` has the decisions to take in place of own ones; when it is not `whole`, only
-    those when to finish.
-    """
+    those when to finish."""
 
     def __init__(
         self,
@@ -154,8 +153,7 @@ class Task:
     @property
     def tables(self) -> tuple[TopicPartition, ...]:
         """The partitions it reads as tables, merged with the inputs: loaded first, then fed as they
-        grow. How far, is in the notes that are committed with the inputs' positions.
-        """
+        grow. How far, is in the notes that are committed with the inputs' positions."""
         return tuple(self.merged)
 
     @property
@@ -262,8 +260,7 @@ class Task:
         """Say where each of `inputs` is read from, with what was committed there; `journaled`: its
         journal has entries already.
 
-        Raises KeyError when one is missing, DataError when a note is not a task's.
-        """
+        Raises KeyError when one is missing, DataError when a note is not a task's."""
         for partition in self.inputs:
             position = positions[partition]
             note = read_note(position.metadata, partition)
@@ -282,8 +279,7 @@ class Task:
     def load_table(self, partition: TopicPartition, columns: Columns) -> None:
         """Take in records of a table, in order, before the first `feed`. Raises SerdeError.
 
-        Up to `load_until`.
-        """
+        Up to `load_until`."""
         rows = self.merged[partition]
         rows.take(partition.partition, columns, 0, len(columns))
         # Nothing here depends on a commit that is still to come.
@@ -324,8 +320,7 @@ class Task:
         """These stood at their end when last fetched: nobody has to wait for them.
 
         A task with several inputs merges them by time and therefore does nothing while one has
-        nothing buffered and has not been said to be at its end.
-        """
+        nothing buffered and has not been said to be at its end."""
         for partition in partitions:
             one = self._inputs[partition]
             one.at_end = not one.length
@@ -339,8 +334,7 @@ class Task:
     def caught_up_ahead(self, partitions: Iterable[TopicPartition]) -> None:
         """These stood at their end since the inputs' last records were fetched.
 
-        No event is processed before that was said of all that are read ahead.
-        """
+        No event is processed before that was said of all that are read ahead."""
         for partition in partitions:
             self._ahead.inputs[partition].at_end = True
 
@@ -370,16 +364,21 @@ class Task:
     def idle(self, silence: Mapping[TopicPartition, int]) -> None:
         """Say for how long inputs have stood at their end, in ms of the wall clock.
 
-        An input that has for `idle_after` no longer holds the watermark back, until its next record
-        is processed; when all have, downstream tasks are told so. Windows with `close_after_idle`
+        An input that has for `idle_after` no longer holds the watermark back, until there is more
+        of it; when all have, downstream tasks are told so. Windows with `close_after_idle`
         close, all of them, once *all* inputs have for that long; a repartition input only counts as
         silent when all its upstream tasks have said that they are idle. Does nothing while
         something is buffered, or a journal has something to say. Raises like `run`; the task is
         then torn.
         """
-        decided = None if self._is_busy else self._patience.ends(silence)
-        if decided is not None:
-            self._decide(Silence(self._decisions.places(), *decided))
+        self._quieten(None if self._is_busy else self._patience.ends(silence))
+
+    def rouse(self, has_more: Callable[[TopicPartition], bool]) -> bool:
+        """Say which inputs have more to be read: these are idle no longer, as at the start of the
+        task none is. False when nothing has changed."""
+        begins = self._turn.begin()
+        quiet = None if self.is_interrupted else self._patience.begins(has_more)
+        return self._quieten(quiet) or begins
 
     def is_due(self, silence: Mapping[TopicPartition, int]) -> bool:
         """Whether `idle` has something to do after such a silence."""
@@ -393,9 +392,12 @@ class Task:
         """Say that all there is has been processed, by all tasks: an input that never had an event
         no longer holds the watermark back, until it has one. Otherwise as `idle`.
         """
-        idle = None if self._is_busy else self._patience.leaves_out()
-        if idle is not None:
-            self._decide(Silence(self._decisions.places(), idle))
+        self._quieten(None if self._is_busy else self._patience.leaves_out())
+
+    def _quieten(self, quiet: Quiet | None) -> bool:
+        if quiet is None or self._decisions.is_told:
+            return False
+        return self._decide(Silence(self._decisions.places(), *quiet))
 
     def end(self, number: int) -> bool:
         """Say that nothing more comes, for now: what windows, sessions and joins have open closes.

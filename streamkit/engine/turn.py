@@ -39,10 +39,11 @@ class Turn:
         self._named = parts.named
         self._retries = parts.retries
 
-    def begin(self) -> None:
-        """Before the first record: what the start of the task itself decides. Once is enough."""
+    def begin(self) -> bool:
+        """Before the first record: what the start of the task itself decides. Once is enough: False
+        when it is done."""
         if self._begun:
-            return
+            return False
         self._begun = True
         try:
             self._answers.begin()
@@ -53,6 +54,7 @@ class Turn:
         self._time.update_due()  # by what was restored
         if self._decisions.whole is None:
             self._decisions.own += self._memory.begun()
+        return True
 
     def run(self, limit: int | None, now: int | None) -> int:
         """Process at most about `limit` records; how many it was. See `Task.run`."""

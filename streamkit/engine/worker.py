@@ -228,6 +228,8 @@ class Worker:
     def _turn(self, stop: Event) -> bool:
         busy = self._follow()
         busy |= self._coming.restore(RESTORE, self._goes_to_work)
+        # Of all before any goes on: what one makes would be ahead of what others have to read.
+        self.act(Running.rouse)
         for one in self._order(list(self._running.values())):
             if stop.is_set():
                 break

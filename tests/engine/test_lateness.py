@@ -265,6 +265,36 @@ def test_an_event_in_time_by_its_own_partition_is_late_when_that_was_held_to_be_
         assert _late(t, "w-collect-late") == {2: [0, 10, latest - OUT_OF_ORDER]}
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("by", [True, False])
+def test_partitions_that_were_empty_and_are_filled_at_once_do_not_make_each_other_late(
+    by: bool, restarts: bool
+) -> None:
+    app = _collected(by=True) if by else _merged()
+    with app.test(partitions=3) as t:
+        t.run()
+        t.advance("10s")  # all are idle
+        if restarts:
+            t.crash()
+        for number, topic in enumerate(app.topology().sources * (3 if by else 1)):
+            for at in range(5):
+                event = Event(10 * number + at, "abc"[number if by else 0], 20 * at)
+                place = number if by else 0
+                t.send(topic, event, key=event.user, partition=place, timestamp=10 * number + at)
+        t.run()
+        assert len(t.values("w-collect-late")) == 0
+        t.finish()
+        assert len(t.values("out")) == (15 if by else 5)
+
+
+def _merged() -> App:
+    """Events of two topics in windows together."""
+    app = App("w")
+    left, right = (app.stream(name, Event, time="time") for name in ("left", "right"))
+    left.merge(right).window(tumbling(f"{SIZE}ms")).aggregate(to="out")(collect)
+    return app
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_an_update_made_within_grace_is_not_late_for_a_window_over_it(moved: bool) -> None:
     app = App("w")
