@@ -9,7 +9,7 @@ from uuid import UUID
 from streamkit.dsl.durations import Duration, milliseconds
 from streamkit.dsl.instants import instant, moment
 from streamkit.dsl.timers import Asked, Timer
-from streamkit.errors import UsageError
+from streamkit.errors import DataError, UsageError
 from streamkit.records import Headers
 
 
@@ -155,6 +155,11 @@ class Context:
         if (at is None) == (after is None):
             raise UsageError(f"timer of {self._name}: say either at= or after=")
         if after is not None:
+            if self.timestamp < 0:
+                raise DataError(
+                    "timer(after=...) counts from the event's time, but its record has no "
+                    "timestamp; say at=, or where the time is: app.stream(..., time=...)"
+                )
             when = instant(self.timestamp + milliseconds(after, "after"), "timer(after=...)")
         else:
             assert at is not None

@@ -535,7 +535,7 @@ def test_there_is_one_function_for_the_timers_of_a_step() -> None:
         def too(timer: Timer) -> None: ...
 
 
-def failing(ask: Any, error: type[Exception], text: str, timed: bool = True) -> None:
+def failing(ask: Any, error: type[Exception], text: str, timed: bool = True, at: int = 5) -> None:
     app = App("a")
 
     @app.stream("orders", int).process
@@ -548,7 +548,7 @@ def failing(ask: Any, error: type[Exception], text: str, timed: bool = True) -> 
         def fired(timer: Timer) -> None: ...
 
     with app.test(1) as t:
-        t.send("orders", 1, key=None if error is DataError else "k", timestamp=5)
+        t.send("orders", 1, key=None if error is DataError else "k", timestamp=at)
         with pytest.raises(error, match=text):
             t.run()
 
@@ -560,6 +560,7 @@ def test_a_timer_that_cannot_be_is_an_error_of_the_function() -> None:
     failing(lambda c: c.timer(), FunctionError, "say either at= or after=")
     failing(lambda c: c.timer(at=1, after="1s"), FunctionError, "say either at= or after=")
     failing(lambda c: c.timer(at=-1), FunctionError, "-1 is not between 1970")
+    failing(later, FunctionError, "its record has no timestamp; say at=", at=-1)
     failing(lambda c: c.timer(at="noon"), FunctionError, "'noon' is no time")
     failing(lambda c: c.timer("", after="1s"), FunctionError, "a name is text")
     failing(lambda c: c.cancel_timer("a\0b"), FunctionError, "a name is text")
