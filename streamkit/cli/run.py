@@ -14,7 +14,7 @@ from streamkit.cli.progress import messages
 from streamkit.cli.reload import begin_again, until_changed
 from streamkit.cli.reports import COLUMNS, Board, reporting
 from streamkit.cli.settings import settings_of
-from streamkit.cli.workers import workers
+from streamkit.cli.workers import stop_when_alone, workers
 from streamkit.dsl.durations import milliseconds
 from streamkit.engine.settings import OnMissing
 from streamkit.engine.signals import stop_on_signals
@@ -103,6 +103,7 @@ def run(
             on_progress = board.progress
         else:
             on_progress = open_things.enter_context(reporting(report, settings.debug)).progress
+            stop_when_alone(report, stop, seconds)
 
         def work() -> None:
             # In here, as all of this takes a while, and may be stopped as well.

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 
 from streamkit.errors import WorkerFailed
 
@@ -47,7 +48,7 @@ def workers(
     fails, `stop` is set and WorkerFailed is raised after the body. All are asked to stop when
     `stop` is set, have `drain` seconds to finish, and are killed soon after; also when the body
     raises. Where it ends without `stop`, they come to their end by themselves. When this process
-    is killed they go on, and share its tasks.
+    is killed they finish what they are at, and end: see `stop_when_alone`.
 
     With `on_line` each is given `--report FD`, and what it writes there comes to the function, as
     a line with the worker's number (from 1); an empty line says that there is no such worker now.
@@ -101,6 +102,28 @@ def workers(
                 thread.join(LOOK_SECONDS)
     if failed:
         raise WorkerFailed(failed[0])
+
+
+def stop_when_alone(report: int, stop: Event, drain: float) -> None:
+    """In one of them: set `stop` when the process that started it, which reads `report`, is gone.
+
+    Whoever starts that one again gets others: these would be too many, and nobody would end them.
+    """
+
+    def watch() -> None:
+        watched = select.poll()
+        watched.register(report, 0)
+        watched.poll()
+        if not stop.is_set():
+            logger.warning(
+                "the process that started this worker was killed: it finishes what it is at, and "
+                "ends too"
+            )
+            stop.set()
+        sleep(drain + GRACE_SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _may_begin_again(killed: "deque[float]") -> bool:

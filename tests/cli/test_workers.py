@@ -26,6 +26,11 @@ from pathlib import Path
 from streamkit import App
 app = App("shop")
 
+@app.resource
+def client():
+    yield "client"
+    Path(f"closed-{os.getpid()}").touch()
+
 @app.stream("orders", str).process(to="seen")
 def see(order: str) -> str:
     Path(f"at-work-{os.getpid()}").touch()
@@ -127,6 +132,22 @@ def test_processes_are_killed_stopped_and_added_and_everything_gets_done(
         assert members(log) == 0
 
 
+def test_when_the_first_is_killed_the_others_finish_what_they_are_at_and_end(
+    log: Backend, tmp_path: Path
+) -> None:
+    with running(tmp_path, "--workers", "2") as process:
+        until(lambda: members(log) == 2)
+        (other,) = children(process)
+        process.kill()
+        # It had the other end of this, so that it comes to its end with the last of them.
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert "the process that started this worker was killed" in told
+    until(lambda: not _alive(other))
+    assert members(log) == 0
+    assert list(tmp_path.glob("closed-*")) == [tmp_path / f"closed-{other}"]
+
+
 def test_what_does_not_finish_in_its_time_is_ended_and_named(log: Backend, tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2", "--drain", "500ms") as process:
 
@@ -143,7 +164,7 @@ def test_what_does_not_finish_in_its_time_is_ended_and_named(log: Backend, tmp_p
         _, told = process.communicate(timeout=60)
         assert process.returncode == 1, told
         assert "still at work 0.5 s after it was to stop" in told
-        assert "app.py:12 in see" in told
+        assert "app.py:17 in see" in told
         until(lambda: not {pid for pid in stuck if _alive(pid)})
 
 
