@@ -5,7 +5,7 @@ streams and tables. Sub-topologies are cut where events get another key that som
 depends on (a window, a table, a State); there they hand events over in a repartition topic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,11 @@ class Output:
     internal: bool = False
     compact: bool = False
     kept: bool = False
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        """Of its topic, where there is none yet."""
+        return KEPT if self.internal or self.kept else COMPACT if self.compact else {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,6 +304,11 @@ class Topology:
             ready = [sub for sub in waiting if self._known(sub, sizes)]
             if not ready:
                 # Only topics that are written from each other's results are left.
+                fed_back = self._fed_back(waiting, sizes)
+                for topic, (count, config) in fed_back.items():
+                    need(topic, count, config)
+                if fed_back:
+                    continue
                 names = ", ".join(sub.name for sub in waiting)
                 raise TopologyError(
                     f"app {self.app!r}: {names} read only what they themselves write, so nothing "
@@ -308,9 +318,7 @@ class Topology:
                 waiting.remove(sub)
                 tasks[sub.name] = count = _task_count(self.app, sub, sizes)
                 for output in sub.outputs:
-                    kept = output.internal or output.kept
-                    config = KEPT if kept else COMPACT if output.compact else {}
-                    need(output.topic, count, config)
+                    need(output.topic, count, output.config)
                 for store in sub.stores:
                     if sizes.get(store.changelog, count) != count:
                         raise TopologyError(
@@ -340,6 +348,20 @@ class Topology:
 
     def _known(self, sub: SubTopology, sizes: Mapping[str, int]) -> bool:
         return all(source.topic in sizes for source in sub.sources)
+
+    def _fed_back(
+        self, waiting: Sequence[SubTopology], sizes: Mapping[str, int]
+    ) -> dict[str, tuple[int, Mapping[str, str]]]:
+        """What comes back to a task that also reads what is there: how many partitions it needs,
+        as it is read together with that, and its config."""
+        written = {output.topic: output for sub in waiting for output in sub.outputs}
+        for sub in waiting:
+            read = {source.topic for source in (*sub.streams, *sub.tables)}
+            known = [sizes[topic] for topic in read if topic in sizes]
+            missing = {source.topic for source in sub.sources if source.topic not in sizes}
+            if known and missing <= written.keys():
+                return {topic: (max(known), written[topic].config) for topic in missing}
+        return {}
 
     def _repartition_size(self, topic: str, default: int, sizes: Mapping[str, int]) -> int:
         for sub in self.subtopologies:

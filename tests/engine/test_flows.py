@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from streamkit import App, Context, Record, State, session, tumbling
 from streamkit.dsl.outline import outline
-from streamkit.dsl.topology import Topology
+from streamkit.dsl.topology import TopicSpec, Topology
 from streamkit.dsl.tree import tree
 from streamkit.errors import TopologyError
 from streamkit.replay.fingerprint import fingerprint
@@ -222,6 +222,25 @@ def test_what_goes_through_a_topic_comes_with_what_others_write_there() -> None:
         t.run()
         assert t.values("numbers") == [7, 8]
         assert t.values("counts") == [1, 2]
+
+
+def test_what_has_gone_through_a_topic_meets_the_stream_that_it_comes_from() -> None:
+    app, a, b = streams()
+    names = app.global_table("names", str)
+    a.merge(a.through("on", out_of_order="1h")).to("twice")
+
+    @b.join(names, how="left", to="names")
+    def named(item: Item, name: str | None) -> str:
+        return f"{name or ''}{item.k}"
+
+    with app.test(partitions=3) as t:
+        send(t, ("a", 1), ("b", 2))
+        send(t, ("a", 3), ("b", 4))
+        assert sorted(item.n for item in t.values("twice")) == [1, 1, 3, 3]
+        assert t.values("names") == ["x", "xx"]
+    layout = app.topology().layout({"a": 2, "b": 5})
+    assert layout.partitions["on"] == 2
+    assert layout.create["names"] == TopicSpec(5, {})
 
 
 def test_what_is_behind_there_is_late_unless_it_may_be() -> None:
