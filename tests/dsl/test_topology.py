@@ -79,7 +79,7 @@ def test_a_key_from_a_dict_is_text_unless_another_type_is_asked_for(
     with app.test(partitions=1) as t:
         t.send("in", {"k": key})
         t.run()
-        assert t.topic("shop-in-by-k-repartition")[0].key == key
+        assert key in [record.key for record in t.topic("shop-in-by-k-repartition")]
         (found,) = t.topic("n")
         assert found.key == key
         sub = app.topology().subtopologies[1]
