@@ -24,6 +24,9 @@ from pathlib import Path
 from streamkit import App
 
 orders = App("shop").stream("orders", int)
+while Path(__file__).with_name("hangs").exists():
+    Path(__file__).with_name("begun").touch()
+    time.sleep(0.01)
 
 class Gone:
     def __reduce__(self):
@@ -78,6 +81,13 @@ def call(start: Start) -> Call:
     return made
 
 
+def until_there(path: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_process_that_dies_when_it_has_no_call_fails_none(call: Call) -> None:
     first = call(1).value
     os.kill(first, 9)
@@ -114,10 +124,7 @@ def test_a_call_that_nobody_waits_for_any_more_holds_up_no_other(
     monkeypatch.setattr("streamkit.engine.pool.LOOK_SECONDS", 0.05)
     gone = Waiter()
     start(14, gone)
-    deadline = time.monotonic() + SECONDS
-    while not (tmp_path / "begun").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until_there(tmp_path / "begun")
     gone.closed = True  # as of a task that another process has by now
     assert call(1).error is None
 
@@ -135,6 +142,38 @@ def test_what_stops_all_of_a_group_of_processes_fails_no_call_of_one_that_begins
 
     monkeypatch.setattr(SpawnProcess, "start", interrupted)
     assert call(1).error is None
+
+
+def test_what_does_not_come_to_the_end_of_its_import_is_told_with_its_file_and_fails_the_call(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streamkit.engine.pool.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("streamkit.engine.pool.LONG", 0.05)
+    monkeypatch.setattr("streamkit.engine.pool.IMPORTED_WITHIN", 0.2)
+    (tmp_path / "hangs").touch()
+    answer = call(1)
+    assert isinstance(answer.error, TimeoutError)
+    missing = f"has not imported {tmp_path / 'pids.py'} in"
+    assert missing in str(answer.error) and "it was ended" in str(answer.error)
+    assert any("pid (pids.py:" in m and missing in m for m in caplog.messages)
+    (tmp_path / "hangs").unlink()
+    monkeypatch.setattr("streamkit.engine.pool.IMPORTED_WITHIN", SECONDS)
+    assert call(2).error is None
+
+
+def test_a_call_that_nobody_waits_for_is_not_waited_for_while_its_process_begins(
+    start: Start, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamkit.engine.pool.LOOK_SECONDS", 0.02)
+    (tmp_path / "hangs").touch()
+    gone = Waiter()
+    start(1, gone)
+    until_there(tmp_path / "begun")
+    gone.closed = True
+    error = gone.answers.get(timeout=SECONDS).error
+    assert isinstance(error, ChildProcessError) and "nobody waits" in str(error)
+    (tmp_path / "hangs").unlink()
+    assert call(2).error is None
 
 
 class Box(Struct):
