@@ -26,7 +26,8 @@ class Memory:
         self.loaded_ahead: dict[TopicPartition, int] = {}
         """The same of those that are read ahead."""
         self._is_anew = False  # at a place that its journal may be past
-        self._was_idle = False
+        self.was_idle = False
+        """Whether an input was at the last commit."""
         self._tables = [TopicPartition(topic, parts.site.number) for topic in parts.merged]
         self._decisions = decisions
         self._answers = answers
@@ -108,7 +109,7 @@ class Memory:
                 frontier.latest = note.latest
             # A live task begins with all inputs active again, since much may have come meanwhile;
             # that is a decision of the wall clock too.
-            self._was_idle |= note.idle
+            self.was_idle |= note.idle
             frontier.is_idle = note.idle and self._decisions.whole is not None
         else:
             for marker in note.markers():
@@ -156,5 +157,5 @@ class Memory:
         }
         if to:
             yield Tables(self._decisions.places() | tables, to)
-        if self._was_idle:
+        if self.was_idle:
             yield Silence(self._decisions.places())

@@ -375,7 +375,7 @@ class Task:
 
     def rouse(self, has_more: Callable[[TopicPartition], bool]) -> bool:
         """Say which inputs have more to be read: these are idle no longer, as at the start of the
-        task none is. False when nothing has changed."""
+        task none is. False when none was."""
         begins = self._turn.begin()
         quiet = None if self.is_interrupted else self._patience.begins(has_more)
         return self._quieten(quiet) or begins

@@ -40,8 +40,8 @@ class Turn:
         self._retries = parts.retries
 
     def begin(self) -> bool:
-        """Before the first record: what the start of the task itself decides. Once is enough: False
-        when it is done."""
+        """Before the first record: what the start of the task itself decides. Once is enough. Gives
+        whether that is that an input is no longer idle."""
         if self._begun:
             return False
         self._begun = True
@@ -54,7 +54,7 @@ class Turn:
         self._time.update_due()  # by what was restored
         if self._decisions.whole is None:
             self._decisions.own += self._memory.begun()
-        return True
+        return self._memory.was_idle
 
     def run(self, limit: int | None, now: int | None) -> int:
         """Process at most about `limit` records; how many it was. See `Task.run`."""
