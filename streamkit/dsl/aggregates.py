@@ -38,7 +38,8 @@ class Fold:
     makes one state of two, of which the first is of earlier events; None: it cannot. `result`
     makes of a state the value that is given, of type `returns`; None: it is the value. `code` are
     the user's functions in it, besides `function`. `by_order`: it may come to something else where
-    events come in another order.
+    events come in another order. `kept` says what a state of a ready-made one is, `sum('amount')`
+    say: of two that say the same either goes on with what the other has.
     """
 
     function: Function
@@ -48,6 +49,7 @@ class Fold:
     result: Callable[[Any], Any] | None = None
     code: tuple[Callable[..., Any], ...] = ()
     by_order: bool = False
+    kept: str = ""
 
     def __str__(self) -> str:
         return f"{self.function.described}: {type_name(self.state)}"
@@ -69,7 +71,7 @@ def count() -> Aggregate[int]:
         def add(sofar: int | None, _: Any) -> int:
             return 1 if sofar is None else sofar + 1
 
-        return Fold(built_in(add, "count()", where), int, int, plus)
+        return Fold(built_in(add, "count()", where), int, int, plus, kept="count()")
 
     return Aggregate("count", fold)
 
@@ -92,8 +94,9 @@ def sum_(of: Of[Any] = None) -> Aggregate[Any]:
         def result(state: Any) -> Any:
             return zero if state is None else state
 
-        call = built_in(add, _call("sum", of), where)
-        return Fold(call, part | None, part, _kept(plus), result, _code(of))
+        called = _call("sum", of)
+        call = built_in(add, called, where)
+        return Fold(call, part | None, part, _kept(plus), result, _code(of), kept=called)
 
     return Aggregate(_label("sum", of), fold)
 
@@ -128,8 +131,9 @@ def mean(of: Of[Any] = None) -> Aggregate[Any]:
         total = _NUMBER if number else part
         state = tuple[total, int] | None  # type: ignore[valid-type]
         returns = float if number else part
-        call = built_in(add, _call("mean", of), where)
-        return Fold(call, state, returns | None, _kept(merge), result, _code(of))
+        called = _call("mean", of)
+        call = built_in(add, called, where)
+        return Fold(call, state, returns | None, _kept(merge), result, _code(of), kept=called)
 
     return Aggregate(_label("mean", of), fold)
 
@@ -154,8 +158,9 @@ def _extreme(name: str, of: Of[Any], better: Callable[[Any, Any], Any]) -> Aggre
                 return sofar
             return value if sofar is None else better(sofar, value)
 
-        call = built_in(add, _call(name, of), where)
-        return Fold(call, part | None, part | None, _kept(better), code=_code(of))
+        called = _call(name, of)
+        call = built_in(add, called, where)
+        return Fold(call, part | None, part | None, _kept(better), code=_code(of), kept=called)
 
     return Aggregate(_label(name, of), fold)
 
@@ -193,8 +198,10 @@ def _outermost(name: str, of: Of[Any], beyond: Callable[[int, int], bool]) -> Ag
             return None if state is None else state[1]
 
         state = tuple[int, part] | None  # type: ignore[valid-type]
-        call = built_in(add, _call(name, of), where, is_timed=True)
-        return Fold(call, state, part | None, _kept(merge), result, _code(of), by_order=True)
+        called = _call(name, of)
+        call = built_in(add, called, where, is_timed=True)
+        code, returns = _code(of), part | None
+        return Fold(call, state, returns, _kept(merge), result, code, by_order=True, kept=called)
 
     return Aggregate(_label(name, of), fold)
 
@@ -226,7 +233,9 @@ def quantile(part: float, of: Of[Any] = None, *, accuracy: float = 0.01) -> Aggr
             return None if state is None else bins.quantile(state, part)
 
         call = built_in(add, _call("quantile", of, part, accuracy), where)
-        return Fold(call, Sketch | None, float | None, _kept(bins.merge), result, _code(of))
+        # Any part can be read off it.
+        kept, state = _call("quantile", of, accuracy), Sketch | None
+        return Fold(call, state, float | None, _kept(bins.merge), result, _code(of), kept=kept)
 
     return Aggregate(_label(f"quantile-{part:g}", of), fold)
 
@@ -258,7 +267,7 @@ def top_k(n: int, by: Of[Any] = None) -> Aggregate[list[Any]]:
         call = built_in(add, _call("top_k", by, n), where)
         # A list of its own for who is given it: this one goes on changing.
         kept: Any = list.__class_getitem__(known)
-        return Fold(call, kept, kept, merge, list, _code(by))
+        return Fold(call, kept, kept, merge, list, _code(by), kept=_call("top_k", by))
 
     return Aggregate(_label(f"top-{n}", by), fold)
 
@@ -283,7 +292,8 @@ def collect(limit: int, of: Of[Any] = None) -> Aggregate[list[Any]]:
 
         call = built_in(add, _call("collect", of, limit), where)
         kept: Any = list.__class_getitem__(part)
-        return Fold(call, kept, kept, merge, list, _code(of), by_order=True)
+        code, called = _code(of), _call("collect", of)
+        return Fold(call, kept, kept, merge, list, code, by_order=True, kept=called)
 
     return Aggregate(_label("collect", of), fold)
 

@@ -212,6 +212,8 @@ def _settings(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str,
     said = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
+        if key == "aggregate" and None in (before, after):
+            continue  # what a function of the user's own keeps only its body says
         if before != after:
             was = f"{key} {before}".strip() if before is not None else f"no {key}"
             now = f"{key} {after}".strip() if after is not None else f"no {key}"

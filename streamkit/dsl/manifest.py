@@ -9,8 +9,10 @@ import msgspec
 
 from streamkit._version import __version__
 from streamkit.dsl.durations import shortest
+from streamkit.dsl.nodes.folds import RunningFold
 from streamkit.dsl.nodes.node import Node
 from streamkit.dsl.nodes.steps import By
+from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.outline import kind_of, settings_of
 from streamkit.dsl.stores import StoreSpec, state_name
 from streamkit.dsl.topology import Topology
@@ -111,6 +113,8 @@ def _store(node: Node, spec: StoreSpec, changelog: str, partitions: int) -> Kept
             if state_name(function.name, kept.parameter) == spec.name:
                 # How its function is used does not matter to what it keeps.
                 kind, settings, parameter = kept.kind.__name__, {}, kept.parameter
+    if isinstance(node, WindowFold | RunningFold) and node.fold.kept:
+        settings["aggregate"] = node.fold.kept
     if spec.ttl is not None:
         settings["ttl"] = shortest(spec.ttl)
     return KeptStore(

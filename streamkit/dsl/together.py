@@ -66,7 +66,9 @@ def together(
     )
     code = tuple(one for fold in folds for one in fold.code)
     by_order = any(fold.by_order for fold in folds)
-    return Fold(call, kept, made, merge, result, code, by_order=by_order)
+    # As they stand in it: it does not have their names.
+    told = ", ".join(fold.kept for fold in folds)
+    return Fold(call, kept, made, merge, result, code, by_order=by_order, kept=told)
 
 
 def _struct(fields: dict[str, Any]) -> Any:

@@ -6,7 +6,20 @@ import threading
 import msgspec
 import pytest
 
-from streamkit import App, ListState, State, session, tumbling
+from streamkit import (
+    App,
+    ListState,
+    State,
+    collect,
+    count,
+    max_,
+    min_,
+    quantile,
+    session,
+    sum_,
+    top_k,
+    tumbling,
+)
 from streamkit.backends.locate import open_backend
 from streamkit.dsl.changes import Risk
 from streamkit.engine.live import run
@@ -107,6 +120,34 @@ def counting(name=None, *, kind=State, ttl=None, parameter="seen"):
 def said(app, log):
     found = plan(app.topology(), log)
     return found.risk, {change.subject: (change.what, change.text) for change in found.changes}
+
+
+def totals(**parts):
+    app = App("shop")
+    app.stream("orders", Order).aggregates(**parts, name="totals")
+    return app
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "risk"),
+    [
+        ({"a": sum_("amount")}, {"a": max_("amount")}, Risk.UNSAFE),
+        ({"a": min_("customer")}, {"a": min_("city")}, Risk.UNSAFE),
+        ({"a": min_("amount"), "b": max_("amount")}, {"b": max_("amount"), "a": min_("amount")},
+         Risk.UNSAFE),
+        ({"a": quantile(0.5, "amount")}, {"a": quantile(0.5, "amount", accuracy=0.1)}, Risk.UNSAFE),
+        ({"a": quantile(0.5, "amount")}, {"a": quantile(0.9, "amount")}, Risk.NONE),
+        ({"a": top_k(2, "amount")}, {"a": top_k(3, "amount")}, Risk.NONE),
+        ({"a": collect(2, "city")}, {"a": collect(3, "city")}, Risk.NONE),
+        ({"a": count()}, {"b": count()}, Risk.NONE),
+    ],
+)  # fmt: skip
+def test_a_total_is_not_taken_for_another_one(log, before, after, risk):
+    to_the_end(totals(**before), log)
+    assert said(totals(**after), log)[0] == risk
+    if risk is Risk.UNSAFE:
+        with pytest.raises(UnsafeChange, match=r"totals: aggregate .* instead of aggregate "):
+            to_the_end(totals(**after), log)
 
 
 def test_before_its_first_run_all_of_an_app_is_new_and_nothing_is_made(log):
