@@ -130,23 +130,37 @@ def _opened(
     head = f"{FORMAT} {identity}\n".encode()
     synced, here = head + b"synced\n", head + boot_id().hex().encode() + b"\n"
     known = mark.read()
+    why = _distrusted(known, identity) if (folder / "rows.mdb").exists() else None
     if known == synced or (known == here and boot_id() != UNKNOWN):
         disk = None
         try:
             disk = Disk(folder, mark, (synced, here), known == here, clock, on_note)
-            if disk.fits(bounds) and fits(disk.note):
+            why = disk.unfit(bounds)
+            if why is None and fits(disk.note):
                 return disk
-            why = (
-                f"it leads to {disk.position}, the changelog is {bounds.start} to {bounds.log_end}"
-            )
+            why = why or "it does not lead to where its task goes on"
         except lmdb.Error as error:
-            why = str(error)
-        on_note(f"{folder}: thrown away, to be made anew from the changelog: {why}")
+            why = f"it is damaged ({error})"
         if disk is not None:
             disk.close_file()
+    if why is not None:
+        on_note(f"{folder}: thrown away, to be made anew from the changelog: {why}")
     _throw_away(folder)
     _write(mark, here)  # a power cut while the new file is made finds no mark that praises it
     return Disk(folder, mark, (synced, here), True, clock, on_note)
+
+
+def _distrusted(known: bytes, identity: str) -> str:
+    """Why rows are not believed whose mark is not one of ours."""
+    head = known.decode(errors="replace").partition("\n")[0]
+    number, _, other = head.partition(" ")
+    if not other:
+        return "its mark is damaged, or missing"
+    if number != str(FORMAT):
+        return f"it is of format {number}, which another version of streamkit wrote"
+    if other != identity:
+        return "it is of another topic, or of a store of another kind"
+    return "the machine was started anew while it was in use, and may have lost some of it"
 
 
 def _throw_away(folder: Path) -> None:
@@ -238,15 +252,25 @@ class Disk:
         if size and size < needed and self._env.info()["last_txnid"]:
             raise lmdb.InvalidError(f"rows.mdb has {size} of {needed} bytes")
 
-    def fits(self, bounds: Bounds) -> bool:
-        """Whether such a changelog can have led here, and can lead on."""
-        if self._ahead > bounds.end or (0 < self.position < bounds.start):
-            return False
+    def unfit(self, bounds: Bounds) -> str | None:
+        """Why such a changelog cannot have led here, or cannot lead on; None: it can."""
+        leads = f"it leads to {self.position}, the changelog is {bounds.start} to {bounds.log_end}"
+        if self._ahead > bounds.end:
+            return f"{leads}: it has changes that are not there"
+        if 0 < self.position < bounds.start:
+            return f"{leads}: changes are gone that it misses"
         if self._ahead != self.position and not bounds.torn:
-            return False
+            return "it is torn: a process was killed while it wrote some changes"
+        if self.position == bounds.log_end:
+            return None
         # How old it is nobody knows either when it was written in what is the future by now.
-        age = abs(self._clock.now() - self._saved_at)
-        return self.position == bounds.log_end or age < bounds.shelf_life
+        age = self._clock.now() - self._saved_at
+        if abs(age) < bounds.shelf_life:
+            return None
+        old = "of a time that is still to come" if age < 0 else f"{age / 3_600_000:.1f} h old"
+        return (
+            f"{leads}, and it is {old}: what was deleted since may not be in the changelog any more"
+        )
 
     # Reading.
 

@@ -46,8 +46,44 @@ def test_what_was_written_is_there_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("identity", ["another", "id "])
 def test_rows_of_another_changelog_are_not_used(tmp_path: Path, identity: str) -> None:
     _written(tmp_path)
-    disk, _ = _open(tmp_path, identity=identity)
+    disk, notes = _open(tmp_path, identity=identity)
     assert (disk.position, len(disk)) == (0, 0)
+    assert "it is of another topic, or of a store of another kind" in notes[0]
+    disk.close()
+
+
+@pytest.mark.parametrize(
+    ("mark", "why"),
+    [
+        (b"0 id\nsynced\n", "it is of format 0, which another version of streamkit wrote"),
+        (b"1 id\n" + b"0" * 32 + b"\n", "the machine was started anew while it was in use"),
+        (b"", "its mark is damaged, or missing"),
+    ],
+)
+def test_why_rows_are_not_believed_is_said(tmp_path: Path, mark: bytes, why: str) -> None:
+    _written(tmp_path)
+    (tmp_path / "mark").write_bytes(mark)
+    disk, notes = _open(tmp_path)
+    assert (disk.position, len(disk)) == (0, 0)
+    assert [why in note for note in notes] == [True]
+    disk.close()
+
+
+def test_rows_that_do_not_fit_what_their_task_goes_on_with_are_told_of(tmp_path: Path) -> None:
+    _written(tmp_path)
+    notes: list[str] = []
+    disk = open_disk(tmp_path, "id", 0, 5, ManualClock(), notes.append, fits=lambda note: False)
+    assert disk is not None and disk.position == 0
+    assert "does not lead to where its task goes on" in notes[0]
+    disk.close()
+
+
+def test_nothing_is_said_where_there_was_nothing(tmp_path: Path) -> None:
+    disk, notes = _open(tmp_path)
+    disk.close()
+    (tmp_path / "rows.mdb").unlink()
+    disk, notes = _open(tmp_path, identity="another")
+    assert notes == []
     disk.close()
 
 
@@ -66,8 +102,9 @@ def test_old_rows_that_miss_changes_may_miss_tombstones_and_are_not_used(tmp_pat
     disk, _ = _open(tmp_path, end=5, clock=later)
     assert disk.position == 5  # nothing is missed
     disk.close()
-    disk, _ = _open(tmp_path, end=6, clock=later)
+    disk, notes = _open(tmp_path, end=6, clock=later)
     assert disk.position == 0
+    assert "the changelog is 0 to 6, and it is 12.0 h old: what was deleted" in notes[0]
     disk.close()
 
 
@@ -79,8 +116,9 @@ def test_rows_that_were_written_while_the_clock_was_wrong_are_of_no_known_age(
     disk, _ = _open(tmp_path, clock=wrong)
     assert disk.write({b"a": b"1"}, 5)
     disk.close()
-    disk, _ = _open(tmp_path, end=6)
+    disk, notes = _open(tmp_path, end=6)
     assert disk.position == 0
+    assert "it is of a time that is still to come" in notes[0]
     disk.close()
 
 
