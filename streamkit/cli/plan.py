@@ -8,6 +8,7 @@ import typer
 from streamkit.cli.loading import load_app
 from streamkit.cli.output import note, print_json, print_table
 from streamkit.cli.settings import settings_of
+from streamkit.errors import LogNotFound
 
 if TYPE_CHECKING:
     from streamkit.engine.plan import Plan
@@ -41,7 +42,14 @@ def plan(
     loaded = load_app(app)
     url = (settings.log if settings.log_asked else None) or loaded.log
     topology = loaded.topology()
-    with open_backend(url, read_only=not forget, create=False) as log:
+    try:
+        opened = open_backend(url, read_only=not forget, create=False)
+    except LogNotFound as error:
+        if forget:
+            raise
+        note(f"{error}. As planned here, everything is new")
+        opened = open_backend("memory:")
+    with opened as log:
         if forget:
             for topic in planning.forget(topology, log, forget):
                 note(f"deleted {topic}")

@@ -15,7 +15,7 @@ from streamkit.engine.callers import LiveCallers
 from streamkit.engine.companions import Companions, Ending
 from streamkit.engine.finishing import Finishing, tell_open
 from streamkit.engine.plan import accept as accepted
-from streamkit.engine.plan import plan, refuse_unsafe
+from streamkit.engine.plan import begun_empty, plan, refuse_unsafe
 from streamkit.engine.progress import Progress
 from streamkit.engine.settings import Settings
 from streamkit.engine.signals import stop_on_signals
@@ -69,6 +69,8 @@ def run(
         refuse_others(topology, backend)
         changes = plan(topology, backend)
         refuse_unsafe(changes, accept=accept)
+        for text in begun_empty(changes):
+            logger.warning("%s", text)
         callers = opened.enter_context(closing(LiveCallers(backend.wake, topology.resources)))
         # Before it is a member: until it can work, others do.
         callers.open(stopping)

@@ -64,5 +64,11 @@ def test_a_change_is_said_refused_and_then_accepted_or_forgotten(run: Run, tmp_p
     run("plan", "app.py", code=0)
 
 
-def test_a_plan_needs_a_log(run: Run) -> None:
-    assert "nowhere" in run("--log", "nowhere", "plan", "app.py", code=2).stderr
+def test_where_there_is_no_log_yet_everything_is_new_and_none_is_made(
+    run: Run, tmp_path: Path
+) -> None:
+    planned = run("--log", "nowhere", "plan", "app.py", code=1)
+    assert "nowhere" in planned.stderr and "everything is new" in planned.stderr
+    assert "orders" in planned.stdout and "is not there yet: the app waits" in planned.stdout
+    assert not (tmp_path / "nowhere").exists()
+    assert "nowhere" in run("--log", "nowhere", "plan", "app.py", "--forget", "x", code=2).stderr

@@ -341,11 +341,17 @@ def test_topics_that_do_not_fit_are_told_as_that_and_not_as_a_change_to_accept(l
         assert type(told.value) is TopologyError
 
 
-def test_a_changelog_that_somebody_deleted_begins_empty_and_that_is_said(log):
+def test_a_changelog_that_somebody_deleted_begins_empty_and_that_is_said(log, caplog):
     to_the_end(counting("count"), log)
     log.delete_topic("shop-count-seen-changelog")
     assert said(counting("count"), log)[1]["count-seen"][0] == "gone"
+    caplog.clear()
     to_the_end(counting("count"), log)
+    (warned,) = [r.getMessage() for r in caplog.records if "count-seen" in r.getMessage()]
+    assert "shop-count-seen-changelog was deleted: it begins empty. What it held is lost" in warned
+    caplog.clear()
+    to_the_end(counting("count"), log)
+    assert not [r for r in caplog.records if "count-seen" in r.getMessage()]
 
 
 def test_state_without_a_manifest_is_known_by_what_is_committed(log):
