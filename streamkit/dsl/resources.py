@@ -41,17 +41,8 @@ class Resource(Generic[T]):
     def __call__(self) -> T:
         """What is open."""
         if self.holder is None:
-            raise UsageError(self.unopened)
+            raise UsageError(unopened(self))
         return self.holder.value_of(self)
-
-    @property
-    def unopened(self) -> str:
-        """What to say where it is asked for and not open."""
-        return (
-            f"resource {self.described} is not open: it is from the start of the app's run to its "
-            "end, for what the app calls. Ask for it inside of a function, not where the module is "
-            f"imported; a test gives one by app.test(resources={{{self.__name__}: ...}})"
-        )
 
     def _check(self, call: Callable[[], Any]) -> None:
         what = f"resource {self.described}"
@@ -81,6 +72,15 @@ class Resource(Generic[T]):
                 f"{what} is async, and lazy=True: a function that asks for it cannot wait for it "
                 "to open; leave lazy=True out, or make it a plain function"
             )
+
+
+def unopened(resource: Resource[Any]) -> str:
+    """What to say where one is asked for that is not open."""
+    return (
+        f"resource {resource.described} is not open: it is from the start of the app's run to its "
+        "end, for what the app calls. Ask for it inside of a function, not where the module is "
+        f"imported; a test gives one by app.test(resources={{{resource.__name__}: ...}})"
+    )
 
 
 class Opening(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
 
-from streamkit.dsl.resources import Resource
+from streamkit.dsl.resources import Resource, unopened
 from streamkit.engine.failed import as_exception, told
 from streamkit.errors import FunctionError, UsageError, nearest
 
@@ -116,7 +116,7 @@ class Opened:
 
     def _too_early(self, resource: Resource[Any]) -> str:
         if not self._opening:
-            return resource.unopened
+            return unopened(resource)
         asking = self._opening[-1]
         if asking is resource:
             return f"resource {resource.described} asks for itself"

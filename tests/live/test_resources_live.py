@@ -18,7 +18,8 @@ from streamkit.backends.locate import open_backend
 from streamkit.clock import SystemClock
 from streamkit.engine import callers, loop, opened
 from streamkit.engine.live import run
-from streamkit.errors import FunctionError, UsageError
+from streamkit.engine.worker import Worker
+from streamkit.errors import Fenced, FunctionError, UsageError
 from streamkit.records import TopicPartition
 from streamkit.replay.begin import begin
 from streamkit.replay.run import run as run_replay
@@ -114,6 +115,26 @@ def test_they_are_closed_after_calls_that_are_cancelled_and_after_an_error(log: 
     with pytest.raises(FunctionError, match="fourteen"):
         run(shop.app.topology(), log, until_end=True)
     assert shop.told[-2:] == ["client closed", "rate closed"]
+
+
+def test_they_belong_to_the_process_and_outlast_its_tasks(
+    log: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, commit, fenced = Shop(), Worker._commit, iter([True])
+
+    def fenced_once(worker: Worker) -> None:
+        if next(fenced, False):
+            raise Fenced("another has its tasks")
+        commit(worker)
+
+    monkeypatch.setattr(Worker, "_commit", fenced_once)
+    log.append(ORDERS, [b"1", b"2"])
+    run(shop.app.topology(), log, until_end=True)
+    assert values(log, "asked")[:2] == [b"2", b"4"]
+    assert [what for what in shop.told if "ed 1" not in what and "ed 2" not in what] == [
+        *("rate opened", "client opened"),
+        *("client closed", "rate closed"),
+    ]
 
 
 def test_where_one_cannot_be_opened_nothing_is_done_and_no_task_taken(log: Backend) -> None:
