@@ -356,7 +356,7 @@ class Topology:
         as it is read together with that, and its config."""
         written = {output.topic: output for sub in waiting for output in sub.outputs}
         for sub in waiting:
-            read = {source.topic for source in (*sub.streams, *sub.tables)}
+            read = {s.topic for s in sub.streams} | {t.topic for t in sub.tables}
             known = [sizes[topic] for topic in read if topic in sizes]
             missing = {source.topic for source in sub.sources if source.topic not in sizes}
             if known and missing <= written.keys():
