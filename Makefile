@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KAFKA := build/kafka
-SOAKED := tests/crash tests/simulation tests/engine/test_random_apps.py tests/engine/test_hot.py
+SOAKED := tests/crash tests/simulation tests/engine/test_random_apps.py tests/engine/test_random_silences.py tests/engine/test_hot.py
 API := streamkit streamkit.connect streamkit.processors streamkit.testing
 SOURCES := pyproject.toml setup.py $(wildcard streamkit/codec/_native*.p[yx][xi] streamkit/log/_direct.pyx streamkit/engine/hot/*.p[yx]* streamkit/engine/operators/*.py)
 

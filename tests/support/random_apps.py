@@ -17,6 +17,7 @@ from random_connectors import World
 from streamkit import App, Context, State, Tick, Timer, dlq, retry
 from streamkit.dsl.nodes.stream_joins import AsOf, Within
 from streamkit.dsl.windows import WindowKind, hopping, session, sliding, tumbling
+from streamkit.serde import without_none
 
 BIG = (1 << 52) - 47
 SOURCES = ("a", "b")
@@ -32,6 +33,10 @@ class Item(msgspec.Struct):
 
     n: int
     k: str
+
+
+NULL = Item(BIG - 7, "x")
+"""What a null value counts as."""
 
 
 class Torn(msgspec.Struct):
@@ -117,6 +122,18 @@ class Spec:
     ahead: bool = False
     """Whether some events have wrong times, far ahead, and the sources are told so."""
 
+    voids: frozenset[str] = frozenset()
+    """The topics with null values; their streams are of these as well, but those that are torn."""
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether a topic that it writes is read as any."""
+        return any(step.op == "through" for step in self.steps)
+
+    def nullable(self, topic: str) -> bool:
+        """Whether nulls are events of a source."""
+        return topic in self.voids and self.reads(topic) is None
+
     def reads(self, topic: str) -> Fails | None:
         """What becomes of those of a source's topic."""
         return self.torn[SOURCES.index(topic)]
@@ -144,7 +161,8 @@ class Stream:
     that of windows does not; `same` when nothing tells some apart, as pairs of these: whether the
     timers that they set are one depends on whether the first fires before; `told` when the model
     knows the order of all its events of a key; `made` when that is in the order in which they come,
-    and not by a place of each, which goes along."""
+    and not by a place of each, which goes along; `timely` when they come with events, and none
+    when time has passed; `null` when some may be null: these are all alike."""
 
     keyed: bool
     raw: bool = True
@@ -154,6 +172,13 @@ class Stream:
     same: bool = False
     told: bool = True
     made: bool = False
+    timely: bool = True
+    null: bool = False
+
+    @property
+    def can_be_in_order(self) -> bool:
+        """Whether the model knows in which one, when that is asked for."""
+        return self.told and self.placed and not self.made
 
 
 ATTEMPTS = 2
@@ -169,6 +194,8 @@ WITHIN = tuple(
     for before, after, grace in ((3, 5, 0), (0, 4, 6))
     for how in ("inner", "left", "outer")
 )
+PARTS = ("first", "second", "rest", "both")
+"""Of the three that a stream is branched into, or of two of them made one again."""
 AFTER = (0, 3, 40)
 """ms from an event to its timer."""
 AS_OF = tuple(
@@ -211,11 +238,13 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     come mixed, many of one time."""
     nulls, apart, mixed = draw(st.booleans()), draw(st.booleans()), draw(st.integers(0, 2)) == 0
     apart = apart and not mixed
-    streams = [Stream(not nulls) for _ in SOURCES]
+    torn = tuple(draw(st.sampled_from([None, None, *FAILS])) for _ in SOURCES)
+    voids = draw(st.just(frozenset()) | st.frozensets(st.sampled_from(SOURCES)))
+    null = [name in voids and fails is None for name, fails in zip(SOURCES, torn, strict=True)]
+    streams = [Stream(not nulls, alone=not one, same=one, null=one) for one in null]
     steps = []
     if mixed:
-        handed = Stream(True, raw=False, ordered=False)
-        streams += [handed] * len(SOURCES)
+        streams += [replace(one, keyed=True, raw=False, ordered=False) for one in streams]
         steps += [Step("by", number) for number in range(len(SOURCES))]
     for _ in range(draw(st.integers(1, 3)) + draw(st.integers(1, 4))):
         last = len(streams) - 1
@@ -223,16 +252,17 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         stream = streams[on]
         ops = ["filter", "map", "flat_map", "process", "process", *["by"] * 3]
         ops += ["async", "async", "batch", "workers", *["batched"] * wild]
-        ops += ["table", "left_table"]
+        ops += ["table", "left_table", "branch", *["through"] * stream.timely]
         ops += ["async", "batch", *["window"] * 4] * (mixed and stream.keyed)
-        ops += ["in_order"] * 2 * (stream.told and stream.placed and not stream.made)
+        turned = [n for n, each in enumerate(streams) if each.can_be_in_order]
+        ops += ["in_order"] * 2 * (on in turned) + ["found"] * (on in turned and len(turned) > 1)
         others = []
         if stream.keyed:
             ops += ["window"] * 4 + ["table", "left_table", "left_table"]
             ops += ["sum"] * 5 if stream.ordered else []
             ops += ["timer"] * 2 * (not stream.same) + ["quiet"] * 2 * stream.placed
             others = [n for n, each in enumerate(streams) if each.keyed]
-            ops += ["merge"] * 3
+            ops += ["merge"] * 3 + ["kept"] * 2 * wild
             ops += ["within"] * 3
             known = [n for n in others if streams[n].ordered or streams[n].told]
             if known and (stream.ordered or stream.told):
@@ -241,18 +271,39 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
         if op == "merge":
             other = draw(st.sampled_from(others))
             step = Step(op, on, other)
+            timely, null = (
+                stream.timely and streams[other].timely,
+                stream.null or streams[other].null,
+            )
             streams.append(
-                Stream(True, False, False, placed=False, alone=False, same=True, told=False)
+                Stream(True, False, False, False, False, True, False, False, timely, null)
             )
             steps.append(step)
             continue
-        if op == "in_order":  # and something that it is for
-            streams.append(replace(stream, keyed=True, raw=False, ordered=True))
-            steps.append(Step("by", on, kind="in order"))
+        if op == "kept":
+            other = draw(st.sampled_from(others))
+            steps.append(Step(op, on, other))
+            made = replace(stream, raw=False, ordered=False, placed=False, told=False, null=False)
+            streams.append(made)
+            continue
+        if op in ("in_order", "found"):  # and something that it is for
+            others = [n for n in turned if n != on] if op == "found" else []
+            for one in (on, *([draw(st.sampled_from(others))] if others else [])):
+                turn = {"keyed": True, "raw": False, "ordered": True, "timely": False}
+                streams.append(replace(streams[one], **turn))
+                steps.append(Step("by", one, kind="in order"))
+            if op == "found":
+                steps.append(Step("kept", len(streams) - 2, len(streams) - 1))
+                streams.append(replace(streams[-2], null=False))
+                continue
             on, stream, op = len(streams) - 1, streams[-1], "sum"
         allowed = [fails for fails in MAY_FAIL.get(op, ()) if stream.ordered or fails.then != "key"]
         fails = draw(st.sampled_from([None, *allowed])) if allowed else None
         made, step = stream, Step(op, on, fails=fails)
+        if op in ("branch", "filter", "through", "by"):
+            pass  # it gives what it is given
+        elif stream.null:
+            made = replace(stream, null=False)
         if fails is not None and fails.pause == "key":
             made = replace(stream, raw=False)  # keys overtake each other
         if step.sets_aside:
@@ -260,7 +311,14 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             made = replace(made, raw=False, placed=False)
         if op == "batched":
             made = replace(made, placed=False, told=False)
-        if op == "process":
+        if op == "branch":
+            step = replace(step, kind=draw(st.sampled_from(PARTS)))
+            if step.kind == "both":
+                made = Stream(stream.keyed, False, False, False, stream.alone, told=False)
+                made.same, made.timely, made.null = stream.same, stream.timely, stream.null
+        elif op == "through":
+            made = replace(made, raw=False, ordered=False, placed=False, told=False)
+        elif op == "process":
             step = replace(step, kind=draw(st.sampled_from(["value", "many"])))
         elif op == "async":
             step = replace(step, kind=draw(st.sampled_from(WAITS)))
@@ -270,15 +328,16 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             step = replace(step, kind=draw(st.sampled_from(looks)))
         elif op == "by":
             ordered, told = stream.raw and apart, stream.told and not stream.made
+            ordered = ordered and not stream.null  # whose key is the same in all partitions
             made = replace(made, keyed=True, raw=False, ordered=ordered, told=told, made=False)
         elif op == "window":
             by_order = int(stream.told and (mixed or draw(st.booleans())))
             step = replace(step, kind=draw(st.sampled_from(WINDOWS)), other=by_order)
-            made = Stream(True, False, True, alone=False, made=True)
+            made = Stream(True, False, True, alone=False, made=True, timely=False)
         elif op in ("timer", "quiet"):
             after = AFTER if op == "timer" else AFTER[1:]
             step = replace(step, kind=draw(st.sampled_from(after)))
-            made = replace(made, raw=False, ordered=False, placed=False, told=False)
+            made = replace(made, raw=False, ordered=False, placed=False, told=False, timely=False)
         elif op in ("within", "as_of"):
             if op == "as_of":
                 others = known
@@ -289,6 +348,7 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
             same = stream.same or streams[other].same or not alone
             told = op == "as_of" and stream.told
             made = Stream(True, False, told, alone=alone, same=same, told=told, made=True)
+            made.timely = False
         streams.append(made)
         steps.append(step)
     first = len(SOURCES)
@@ -298,11 +358,11 @@ def specs(draw: Callable[[Any], Any], *, wild: bool = False) -> Spec:
     sinks = draw(st.just(frozenset()) | st.frozensets(all_steps, max_size=2))
     late, ticks = draw(st.integers(0, 4)), draw(st.booleans())
     retried, grain = draw(st.booleans()), 20 if mixed else 1
-    torn = tuple(draw(st.sampled_from([None, None, *FAILS])) for _ in SOURCES)
     ahead = draw(st.booleans())
     return Spec(
-        tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain, torn, ahead
-    )
+        tuple(steps), late, apart, nulls, trips, ticks, sourced, sinks, retried, grain, torn, ahead,
+        voids,
+    )  # fmt: skip
 
 
 # The functions, for both.
@@ -335,18 +395,29 @@ def both(left: int | None, right: int | None) -> int:
     return ((left or 0) * 37 + (right or 0) * 41) % BIG
 
 
-def added(one: Item, other: Item) -> Item:
+def added(one: Item, other: Item | None) -> Item:
+    other = other or NULL
     return Item((one.n + other.n) % BIG, max(one.k, other.k))
 
 
-def chained(one: Item, other: Item) -> Item:
+def chained(one: Item, other: Item | None) -> Item:
     """The same of what comes in another order is something else."""
+    other = other or NULL
     return Item((one.n * 3 + other.n) % BIG, other.k)
 
 
-def last_of(item: Item) -> str:
+def of_first(n: int) -> bool:
+    return n % 4 == 1
+
+
+def of_second(n: int) -> bool:
+    """And not of the first."""
+    return n % 8 < 4
+
+
+def last_of(item: Item | None) -> str:
     """What is looked up in a global table."""
-    return item.k[-1]
+    return key_of(item)[-1]
 
 
 def bad(n: int) -> bool:
@@ -357,6 +428,19 @@ def bad(n: int) -> bool:
 def in_vain(number: int) -> bool:
     """Whether a step is given again what it has set aside before it is mended, too."""
     return number % 2 == 0
+
+
+def known(item: Item | None) -> int | None:
+    """The number of what may be missing, or null."""
+    return None if item is None or item.n == NULL.n else item.n
+
+
+def number_of(item: Item | None) -> int:
+    return (item or NULL).n
+
+
+def key_of(item: Item | None) -> str:
+    return (item or NULL).k
 
 
 def send(item: Item, context: Context) -> None:
@@ -402,19 +486,27 @@ class Trouble:
             raise ConnectionError(f"not now: {due}")
 
 
-def as_item(item: Item) -> Item:
+def as_item(item: Item | None) -> Item:
     """Of a subclass: two streams are of one type to be one."""
+    item = item or NULL
     return Item(item.n, item.k)
 
 
-def elsewhere(item: Item) -> Item:
+def elsewhere(item: Item | None) -> Item:
+    item = item or NULL
     return Item(mapped(item.n), item.k)
 
 
-def elsewhere_or_not(item: Item) -> Item:
+def elsewhere_or_not(item: Item | None) -> Item:
+    item = item or NULL
     if bad(item.n):
         raise ValueError(f"{item.n} is bad")
     return Item(mapped(item.n), item.k)
+
+
+def is_null(stream: Any) -> bool:
+    """Whether nulls may be among its events."""
+    return without_none(stream.type)[1]
 
 
 def slowly(slow: Callable[[], None]) -> Callable[[Any], None]:
@@ -448,11 +540,12 @@ def build(
         options: Any = {"out_of_order": order, "on_error": on_error}
         if spec.ahead:
             options["max_ahead"] = "1d"
+        type_: Any = read | None if spec.nullable(name) else read
         if name in spec.sourced:
             # As many as any has, where nothing reads it.
-            made = app.source(world.source(), read, to=name, partitions=3, **options)
+            made = app.source(world.source(), type_, to=name, partitions=3, **options)
         else:
-            made = app.stream(name, read, **options)
+            made = app.stream(name, type_, **options)
         streams.append(made)
     tables: dict[str, Any] = {name: app.table(name, int) for name in TABLES}
     tables[GLOBAL] = app.global_table(GLOBAL, int)
@@ -490,18 +583,21 @@ def _declare(
     def meet(*given: int) -> None:
         trouble.meet(number, fails, *given)
 
-    def change(item: Item) -> Item:
+    def change(item: Item | None) -> Item:
+        item = item or NULL
         meet(item.n)
         return Item(mapped(item.n), item.k)
 
-    def multiply(item: Item) -> list[Item]:
+    def multiply(item: Item | None) -> list[Item]:
+        item = item or NULL
         meet(item.n)
         return [Item(n, item.k) for n in several(item.n)]
 
     match step.op:
         case "filter":
 
-            def keep(item: Item) -> bool:
+            def keep(item: Item | None) -> bool:
+                item = item or NULL
                 meet(item.n)
                 return kept(item.n)
 
@@ -513,7 +609,8 @@ def _declare(
         case "process" if step.kind == "value":
 
             @stream.process(name=name, on_error=on_error)
-            def one(item: Item, context: Context) -> Item:
+            def one(item: Item | None, context: Context) -> Item:
+                item = item or NULL
                 send(item, context)
                 return change(item)
 
@@ -521,7 +618,8 @@ def _declare(
         case "process":
 
             @stream.process(name=name, on_error=on_error)
-            def some(item: Item) -> Iterator[Item]:
+            def some(item: Item | None) -> Iterator[Item]:
+                item = item or NULL
                 for n in several(item.n):
                     yield Item(n, item.k)
                 meet(item.n)
@@ -534,28 +632,30 @@ def _declare(
         case "batch":
 
             @stream.process(name=name, batch=3, within="30ms", on_error=on_error)
-            def together(items: list[Item]) -> list[Item]:
-                trouble.pass_by(number, fails, *(item.n for item in items))
-                return [Item(mapped(item.n), item.k) for item in items]
+            def together(items: list[Item | None]) -> list[Item]:
+                trouble.pass_by(number, fails, *map(number_of, items))
+                return [Item(mapped(number_of(item)), key_of(item)) for item in items]
 
             return together
         case "batched":
 
             @stream.process(name=name, batch=3, within="30ms")
-            async def summed(items: list[Item]) -> list[Item]:
-                meet(*(item.n for item in items))
-                return [Item(sum(item.n for item in items) % BIG, items[0].k)]
+            async def summed(items: list[Item | None]) -> list[Item]:
+                meet(*map(number_of, items))
+                return [Item(sum(map(number_of, items)) % BIG, key_of(items[0]))]
 
             return summed
         case "workers":
             call = elsewhere if fails is None else elsewhere_or_not
             return stream.process(name=name, workers=2, on_error=on_error)(call)
         case "by":
-            return stream.by("k", name=name, in_order=step.kind == "in order")
+            key: Any = key_of if is_null(stream) else "k"
+            return stream.by(key, name=name, in_order=step.kind == "in order")
         case "sum":
 
             @stream.process(name=name, on_error=on_error)
-            def add(item: Item, sofar: State[int]) -> Item:
+            def add(item: Item | None, sofar: State[int]) -> Item:
+                item = item or NULL
                 sofar.set((sofar.get(0) * 3 + item.n) % BIG)
                 meet(item.n)
                 return Item(sofar.get(0), item.k)
@@ -564,7 +664,8 @@ def _declare(
         case "timer":
 
             @stream.process(name=name, on_error=on_error)
-            def set_(item: Item, context: Context) -> None:
+            def set_(item: Item | None, context: Context) -> None:
+                item = item or NULL
                 # Twice the same timer is one.
                 told = f"{context.timestamp} {item.n} {item.k}"
                 context.timer(told, after=f"{step.kind}ms")
@@ -580,7 +681,8 @@ def _declare(
         case "quiet":
 
             @stream.process(name=name, on_error=on_error)
-            def gather(item: Item, sofar: State[Item], context: Context) -> None:
+            def gather(item: Item | None, sofar: State[Item], context: Context) -> None:
+                item = item or NULL
                 sofar.set(added(sofar.get(Item(0, "")), item))
                 context.timer(after=f"{step.kind}ms", extend=True)
                 meet(item.n)
@@ -598,16 +700,37 @@ def _declare(
             together, merge = (chained, None) if step.other else (added, added)
 
             @windowed.aggregate(name=name, merge=merge, any_order=merge is not None)
-            def fold(sofar: Item | None, item: Item) -> Item:
+            def fold(sofar: Item | None, item: Item | None) -> Item:
+                item = item or NULL
                 meet(item.n)
                 return item if sofar is None else together(sofar, item)
 
             return fold
-        case "merge":
-            left, right = (
-                each if each.type is Item else each.map(as_item)
-                for each in (stream, streams[step.other])
+        case "branch":
+            first, second, rest = stream.branch(
+                lambda item: of_first(number_of(item)), lambda item: of_second(number_of(item))
             )
+            if step.kind == "both":
+                return rest.merge(first, name=name)
+            made = {"first": first, "second": second, "rest": rest}[step.kind]
+            return made.filter(lambda item: True, name=name)
+        case "through":
+            if not is_null(stream):
+                stream = stream.map(as_item, name=name)
+            return stream.through(f"on{number}", out_of_order="1h")
+        case "kept":
+            rows = streams[step.other].to_table(name=f"{name}-rows")
+
+            @stream.join(rows, how="left", name=name)
+            def find(item: Item | None, row: Item | None) -> Item:
+                item = item or NULL
+                return Item(with_row(item.n, known(row)), item.k)
+
+            return find
+        case "merge":
+            left, right = stream, streams[step.other]
+            if left.type != right.type:
+                left, right = (each.map(as_item) for each in (left, right))
             return left.merge(right, name=name)
         case "table" | "left_table":
             looks: Looks = step.kind
@@ -619,7 +742,8 @@ def _declare(
             history = "1h" if looks.then else None
 
             @stream.join(table, on=on, how=how, name=name, history=history, on_error=on_error)
-            def look(item: Item, row: int | None) -> Item:
+            def look(item: Item | None, row: int | None) -> Item:
+                item = item or NULL
                 meet(item.n)
                 return Item(with_row(item.n, row), item.k)
 
@@ -652,7 +776,8 @@ def _asynchronous(
         on_error=on_error,
     )
 
-    async def one(item: Item, context: Context) -> Item:
+    async def one(item: Item | None, context: Context) -> Item:
+        item = item or NULL
         send(item, context)
         await asyncio.sleep(item.n % 4)
         if step.fails is not None and item.n % 20 == 2 and is_bad():
@@ -660,7 +785,8 @@ def _asynchronous(
         meet(item.n)
         return Item(mapped(item.n), item.k)
 
-    async def some(item: Item) -> AsyncIterator[Item]:
+    async def some(item: Item | None) -> AsyncIterator[Item]:
+        item = item or NULL
         for n in several(item.n):
             yield Item(n, item.k)
             await asyncio.sleep(item.n % 4)
@@ -687,9 +813,8 @@ def _meeting(left: Any, right: Any, step: Step, name: str, met: Callable[..., No
         )
 
     def meet(one: Item | None, other: Item | None) -> Item:
-        here = one or other
-        assert here is not None
+        here = one or other or NULL
         met(here.n)
-        return Item(both(one and one.n, other and other.n), here.k)
+        return Item(both(known(one), known(other)), here.k)
 
     return joining(meet)

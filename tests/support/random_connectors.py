@@ -55,7 +55,7 @@ class World:
             place = {"topic": config.topic}
             done = (context.offset(place) or {"done": 0})["done"]
             for number, one in enumerate(self.there[config.topic][done:], done + 1):
-                value = msgspec.json.encode(one.value)
+                value = None if one.value is None else msgspec.json.encode(one.value)
                 offset = {"done": number}
                 yield SourceRecord(config.topic, value, one.key, place, offset, one.time)
                 if number % 3 == 0:

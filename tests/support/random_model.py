@@ -1,13 +1,14 @@
 """What apps of `random_apps` give, with all input on the table: step by step over whole streams."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import join_model
 from random_apps import (
     BIG,
+    NULL,
     SENT,
     Item,
     Looks,
@@ -20,6 +21,8 @@ from random_apps import (
     in_vain,
     kept,
     mapped,
+    of_first,
+    of_second,
     row_of,
     several,
     with_row,
@@ -64,7 +67,7 @@ class Model:
         rows: list[Row],
         partitions: int,
         handed: Collection[str] = (),
-        ordered: Collection[str] = (),
+        ordered: Sequence[str] = (),
     ) -> None:
         self.streams = list(sources)
         self.delays = [0] * len(sources)
@@ -99,6 +102,15 @@ class Model:
                 return [replace(event, n=mapped(event.n)) for event in events]
             case "filter":
                 return [event for event in events if kept(event.n)]
+            case "branch":
+                return [event for event in events if _is_of(step.kind, event.n)]
+            case "through":
+                # What is read there is late for nothing, but for what time has passed in the end.
+                self.delays[-1] = 0
+                return [
+                    replace(event, frontier=BEFORE_ALL if event.frontier < AFTER_ALL else AFTER_ALL)
+                    for event in events
+                ]
             case "by":
                 self.delays[-1] = 0
                 made = [replace(event, key=event.k) for event in _handed_over(events, delay)]
@@ -128,6 +140,8 @@ class Model:
         if step.op == "merge":
             self.delays[-1] = delay
             return [*events, *others]
+        if step.op == "kept":
+            return self._find(step, events, others)
         self.delays[-1] = delay + step.kind.delay
         return self._meet(step, events, others, delay, name)
 
@@ -208,7 +222,7 @@ class Model:
                 now[topic, key] = value
                 row = _made(looks.how, *(now.get((topic, key)) for topic in topics))
                 if row is not None or were.get(key) is not None:
-                    found[key, -1 if row is None else row, time] += 1
+                    found[key, NULL.n if row is None else row, time] += 1
                 were[key] = row
         return found
 
@@ -229,6 +243,23 @@ class Model:
             results.append(Event(key, n, k, end - 1))
         return results
 
+    def _find(self, step: Step, lefts: list[Event], rights: list[Event]) -> list[Event]:
+        """What is met of the rows that others are, all of them in order of time."""
+        numbers = [self._ordered.index(f"s{each}") for each in (step.on, step.other)]
+        turns = [
+            (max(event.time, event.frontier), number, place, event)
+            for number, events in zip(numbers, (lefts, rights), strict=True)
+            for place, event in enumerate(events)
+        ]
+        rows: dict[str | None, int | None] = {}
+        made = []
+        for _, number, _, event in sorted(turns, key=lambda turn: turn[:3]):
+            if number == numbers[1]:
+                rows[event.key] = _value(event)
+            else:
+                made.append(replace(event, n=with_row(event.n, rows.get(event.key))))
+        return made
+
     def _meet(
         self, step: Step, lefts: list[Event], rights: list[Event], delay: int, name: str
     ) -> list[Event]:
@@ -239,13 +270,31 @@ class Model:
         pairs = (join_model.within if step.op == "within" else join_model.as_of)(step.kind, *sides)
         for left, right in pairs:
             here = [events[each.id] for each in (left, right) if each is not None]
-            n = both(left and events[left.id].n, right and events[right.id].n)
-            results.append(Event(here[0].key, n, here[0].k, max(event.time for event in here)))
+            # A function is given None for a null value, too.
+            given = sorted(here, key=_is_null)[0]
+            n = both(*(each and _value(events[each.id]) for each in (left, right)))
+            results.append(Event(here[0].key, n, given.k, max(event.time for event in here)))
         for side, label in zip(sides, ("left", "right"), strict=True):
             in_time = {each.id for each in join_model.in_time(side, step.kind.grace)}
             late = [events[each.id] for each in side if each.id not in in_time]
             self.found[f"r-{name}-{label}-late"] += _counted(late)
         return results
+
+
+def _is_null(event: Event) -> bool:
+    return event.n == NULL.n
+
+
+def _value(event: Event) -> int | None:
+    """What a function of two is given of one."""
+    return None if _is_null(event) else event.n
+
+
+def _is_of(part: str, n: int) -> bool:
+    """Whether an event is of a part of the three that a stream is branched into."""
+    if of_first(n):
+        return part in ("first", "both")
+    return part == "second" if of_second(n) else part in ("rest", "both")
 
 
 def _made(how: str, left: int | None, right: int | None) -> int | None:

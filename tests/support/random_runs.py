@@ -1,5 +1,6 @@
 """What is done with apps of `random_apps`: what they are sent, and what happens meanwhile."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -7,10 +8,12 @@ from random import Random
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from random_apps import GLOBAL, SENT, SOURCES, TABLES, Item, Spec, Torn, in_vain
 
 from streamkit import Producer, codec
+from streamkit.backends.base import Batch
 from streamkit.codec import partition_for
 from streamkit.codec.header import stamp
 from streamkit.codec.latest import LatestOffsets, keep_latest
@@ -24,6 +27,19 @@ END = 10_000
 FAR = 1 << 42
 """ms since 1970 that nobody believes."""
 KEYS = "adgw"  # of all partitions, if there are two or three
+
+
+MANY = 60 if "STREAMKIT_SOAK" in os.environ else 1
+"""So many times as many apps."""
+
+
+def examples(count: int) -> settings:
+    return settings(
+        max_examples=count * MANY,
+        deadline=None,
+        phases=[phase for phase in Phase if phase != Phase.explain],  # which takes minutes
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
 
 
 @dataclass(frozen=True)
@@ -138,8 +154,12 @@ def planned(spec: Spec, chosen: list[Any], partitions: int) -> list[Any]:
                     key, partition = None, at % partitions
                 k = f"{partition}{other}" if spec.apart else other
                 # Numbers that are far apart: what is made of some can be told from all others.
-                torn = spec.reads(topic) is not None and at % 9 == 6
+                torn = spec.reads(topic) is not None and at % 9 in (3, 6)
+                item: Item | Torn | None
                 item = Torn(str(at**7), k) if torn else Item(at**7, k)
+                # Those of a stream that takes none are torn.
+                if topic in spec.voids and at % 5 == 3 and (torn or spec.nullable(topic)):
+                    item = None
                 alone = key is not None and at % 4 == 1
                 plan.append(Sent(topic, key, partition, item, time, alone))
     return plan
@@ -260,6 +280,14 @@ def _retry(t: TestRun, step: str, dice: Random | None) -> bool:
 def is_told_alike(one: Any) -> bool:
     """Whether what happens has no part in what the results are: the clock decides nothing."""
     return isinstance(one, Sent | Gap) or one[0] not in ("advance", "finish")
+
+
+def batches(t: TestRun, at: TopicPartition) -> Iterator[Batch]:
+    position = 0
+    while found := t._backend.fetch({at: position}):
+        for batch in found:
+            yield batch
+            position = batch.next_offset
 
 
 class Abandoned(Exception):
