@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the two are alike; one of them is enough to check against
     from streamkit.codec.latest import LatestOffsets, keep_latest
     from streamkit.codec.producing import of_producer
     from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
+    from streamkit.codec.search import has_null
 else:
     try:
         from streamkit.codec._native import (
@@ -35,6 +36,7 @@ else:
             columns,
             encode,
             fill_batches,
+            has_null,
             keep_latest,
             murmur2,
             of_producer,
@@ -49,6 +51,7 @@ else:
         from streamkit.codec.latest import LatestOffsets, keep_latest
         from streamkit.codec.producing import of_producer
         from streamkit.codec.pure import Builder, columns, encode, murmur2, partition_for, records
+        from streamkit.codec.search import has_null
 
         QuickSend = None  # compiled only
         BACKEND = "python"
@@ -67,6 +70,7 @@ __all__ = [
     "columns",
     "encode",
     "fill_batches",
+    "has_null",
     "headers",
     "keep_latest",
     "murmur2",

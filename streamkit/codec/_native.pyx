@@ -51,6 +51,9 @@ from streamkit.codec.producing import of_producer as of_any_producer
 from streamkit.errors import InvalidRecord
 from streamkit.records import Columns, Record
 
+cdef extern from "string.h" nogil:
+    void *memmem(const void *within, size_t length, const void *part, size_t size)
+
 cdef extern from *:
     """
     #include <structmember.h>
@@ -116,3 +119,4 @@ include "_native_decoding.pxi"
 include "_native_partitioner.pxi"
 include "_native_lanes.pxi"
 include "_native_latest.pxi"
+include "_native_search.pxi"

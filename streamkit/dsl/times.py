@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from streamkit.dsl.fit import check_fit, check_gives_one
@@ -24,6 +25,8 @@ class EventTime:
 
     get: Callable[[Any], Any]
     what: str
+    attribute: str | None = None
+    """What `get` reads of a value, if it does nothing else."""
 
     def milliseconds(self, stamp: Any) -> int:
         """What `get` gave, as milliseconds. Raises DataError for what is no time."""
@@ -53,6 +56,7 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Even
     if isinstance(time, str):
         get, _ = field_getter(type_, time, f"stream {topic!r}, time={time!r}")
         what = f"field {time!r}"
+        attribute = time if isinstance(get, attrgetter) else None
     else:
         fn = function(time)
         if fn.extras or fn.wants_record:
@@ -61,9 +65,9 @@ def event_time(time: str | Callable[[Any], Any], type_: Any, topic: str) -> Even
             )
         check_fit(fn, [(type_, f"the values of {topic!r}")])
         check_gives_one(fn, "a time")
-        get = time
+        get, attribute = time, None
         what = f"time function {getattr(time, '__name__', time)!r}"
-    return EventTime(get, what)
+    return EventTime(get, what, attribute)
 
 
 def _other(stamp: Any, what: str) -> int:

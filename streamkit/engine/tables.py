@@ -18,6 +18,9 @@ from streamkit.serde import Serde
 class TableRows(Protocol):
     """What a join looks up in a table."""
 
+    at_hand: dict[bytes, Any]
+    """Rows that are there now and need not be asked for, to look into; perhaps not all."""
+
     def get(self, key: bytes, /) -> Any:
         """The row that is there now; None: there is none."""
 
@@ -34,6 +37,7 @@ class MergedRows:
     def __init__(self, store: LatestRows) -> None:
         self.store = store
         self.get = store.get
+        self.at_hand = store.at_hand
 
     def as_of(self, key: bytes, time: int) -> Any:
         raise AssertionError("what is looked up as of a time is read ahead")
@@ -50,6 +54,7 @@ class AheadRows:
 
     def __init__(self, table: TableSource, *, now: bool, then: bool) -> None:
         self.table = table
+        self.at_hand: dict[bytes, Any] = {}
         self.latest = new_latest(table, at_once=True) if now else None
         self.versions = new_versions(table) if then else None
         self.asked = NEVER
@@ -128,6 +133,7 @@ class KeptRows:
 
     def __init__(self, store: Store) -> None:
         self.get = store.get
+        self.at_hand: dict[bytes, Any] = {}
 
     def as_of(self, key: bytes, time: int) -> Any:
         raise AssertionError("history is refused where the join is declared")
@@ -145,6 +151,7 @@ class JoinedRows:
         right: TableRows,
         make: Callable[[bytes, Any, Any], Any],
     ) -> None:
+        self.at_hand: dict[bytes, Any] = {}
         self._left = left
         self._right = right
         self._make = make

@@ -60,16 +60,19 @@ class TaskTime:
         """The time of an input has: operators act that are due."""
         if self.clock.observe(self._site.moving.values()):
             self.advance()
-        self._let_turns_come()
+        if self._site.ordered:
+            self._let_turns_come()
 
     def advance(self) -> None:
         """Have the operators do what is due."""
+        cursor = self._cursor
         # In the order of the nodes: results of one window may open another.
         for timed, _ in self.timed:
             self.acting = True
             timed.advance()
             self.acting = False
-            if self._is_interrupted():
+            if cursor.rung:
+                self._interrupted()
                 return
         self.update_due()
 
@@ -91,14 +94,11 @@ class TaskTime:
             self.pause = replace(self.pause, closing=pause.closing, end=pause.end)
         return self.pause is None
 
-    def _is_interrupted(self) -> bool:
-        cursor = self._cursor
-        if not cursor.rung:
-            return False  # asked once: it may ring now
-        self.pause = Pause(cursor.place, before=self._site.before)
+    def _interrupted(self) -> None:
+        """What an operator had still to do is gone on with later."""
+        self.pause = Pause(self._cursor.place, before=self._site.before)
         self._site.before = None
-        cursor.enough = True  # nothing else comes before what is left
-        return True
+        self._cursor.enough = True  # nothing else comes before what is left
 
     def update_due(self) -> None:
         """See anew when the next of them has to act."""
@@ -185,7 +185,8 @@ class TaskTime:
             # What waits before it may be for what is open: that is closed when it has left.
             if last is not None and not self._site.is_held(node):
                 self._close(timed, last)
-                if self._is_interrupted():
+                if self._cursor.rung:
+                    self._interrupted()
                     return
         self.update_due()
 
@@ -200,7 +201,8 @@ class TaskTime:
                 # What waits before it now came of what was closed: it is closed when that has left.
                 if found is not None and not self._site.is_held(node):
                     self._close(timed, found.until)
-                    if self._is_interrupted():
+                    if self._cursor.rung:
+                        self._interrupted()
                         return
             self.update_due()
         except BaseException:

@@ -1,20 +1,17 @@
 """Values as JSON, by msgspec: Structs, dataclasses, TypedDicts, dicts, numbers, unions."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from streamkit.codec import has_null
 from streamkit.errors import SerdeError, TopologyError
 from streamkit.serde.serde import type_name
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 """Deterministic: the same value always gives the same bytes, however a dict was filled."""
-
-has_null: Callable[[bytes], Any] = re.compile(b"null").search
-"""Something true when it is in there; in half the time that `in` takes for bytes."""
 
 
 def _encoded(value: Any) -> bytes:

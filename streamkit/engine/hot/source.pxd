@@ -6,6 +6,7 @@ from streamkit.engine.hot.steps cimport Step
 
 cdef class Source:
     cdef bint _alone
+    cdef object _attribute
     cdef Clock _clock
     cdef Moment _cursor
     cdef EventFrontier _frontier
@@ -20,7 +21,8 @@ cdef class Source:
 
     @cython.locals(
         cursor=Moment, clock=Clock, frontier=EventFrontier, step=Step, alone=bint, keyless=bint,
-        at="long long", late="long long", reached="long long", limit="long long",
+        dense=bint, first="long long", offset="long long", row=Py_ssize_t, at="long long",
+        late="long long", reached="long long", limit="long long",
     )
     cpdef read(self, columns, Py_ssize_t start, Py_ssize_t stop)
 
@@ -35,5 +37,8 @@ cdef class HandedOver:
     cdef object _read_value
     cdef object _source
 
-    @cython.locals(cursor=Moment, step=Step, keyless=bint)
+    @cython.locals(
+        cursor=Moment, step=Step, keyless=bint, dense=bint, first="long long", offset="long long",
+        row=Py_ssize_t,
+    )
     cpdef read(self, columns, Py_ssize_t start, Py_ssize_t stop)

@@ -1,8 +1,6 @@
 """From columns of bytes to events: the loops that all of them go through."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from itertools import repeat
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,7 +14,7 @@ from streamkit.engine.hot.moment import FOREVER, Clock, EventFrontier
 from streamkit.engine.hot.steps import Forward, step_of
 from streamkit.engine.watermarks import UpstreamFrontier
 from streamkit.errors import SerdeError
-from streamkit.records import Columns, Headers
+from streamkit.records import Columns
 from streamkit.serde import Serde
 
 
@@ -25,6 +23,7 @@ class Source:
 
     __slots__ = (
         "_alone",
+        "_attribute",
         "_clock",
         "_cursor",
         "_frontier",
@@ -58,6 +57,7 @@ class Source:
         self._read_key, self._read_value = source.key.read, source.value.read
         self._keyless = source.key.nullable
         self._get = None if source.time is None else source.time.get
+        self._attribute = None if source.time is None else source.time.attribute
         self._next = step_of(forward)
         self._frontier = frontier
         self._clock = clock
@@ -75,14 +75,21 @@ class Source:
             self._get,
             self._keyless,
         )
-        step, alone, horizon = self._next, self._alone, self._horizon
+        attribute, step, alone, horizon = self._attribute, self._next, self._alone, self._horizon
         late, reached = frontier.out_of_order, frontier.watermark
         limit = FOREVER if horizon is None else horizon.limit
-        for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
+        offsets, stamps, keys = columns.offsets, columns.timestamps, columns.keys
+        values, whole = columns.values, columns.headers
+        dense = type(offsets) is range
+        first = offsets[0] if dense and offsets else 0
+        for row in range(start, stop):
             if cursor.enough and cursor.offset >= 0:
                 cursor.cut = True
                 return
+            offset = first + row if dense else offsets[row]
             cursor.offset = offset
+            data, key_data, stamp = values[row], keys[row], stamps[row]
+            headers = () if whole is None else whole[row]
             key: Any = None
             value: Any = None
             try:
@@ -94,7 +101,7 @@ class Source:
                 key = _decoded(source.key, key_data, "key", cursor)
             if get is not None:
                 try:
-                    stamp = get(value)
+                    stamp = get(value) if attribute is None else getattr(value, attribute)
                     if type(stamp) is not int or not 0 <= stamp <= LATEST_TIME:
                         stamp = source.time.milliseconds(stamp)  # type: ignore[union-attr]
                 except Exception as error:
@@ -107,7 +114,6 @@ class Source:
                 cursor.frontier = None
                 continue
             if at > limit and horizon is not None and horizon.refuses(offset):
-                row = bisect_left(columns.offsets, offset, start, stop)
                 horizon.quarantine(columns, row, stamp)
                 continue
             step.give(key, value, stamp, headers)
@@ -158,11 +164,18 @@ class HandedOver:
         """Process the records `start` to `stop`."""
         cursor, step, source = self._cursor, self._next, self._source
         read_key, read_value, keyless = self._read_key, self._read_value, self._keyless
-        for offset, stamp, key_data, data, headers in _rows(columns, start, stop):
+        offsets, stamps, keys = columns.offsets, columns.timestamps, columns.keys
+        values, whole = columns.values, columns.headers
+        dense = type(offsets) is range
+        first = offsets[0] if dense and offsets else 0
+        for row in range(start, stop):
             if cursor.enough and cursor.offset >= 0:
                 cursor.cut = True
                 return
+            offset = first + row if dense else offsets[row]
             cursor.offset = offset
+            data, key_data, stamp = values[row], keys[row], stamps[row]
+            headers = () if whole is None else whole[row]
             key: Any = None
             value: Any = None
             reached: int | None = None
@@ -203,19 +216,3 @@ def _decoded(serde: Serde, data: bytes | None, what: str, cursor: Cursor) -> Any
         return serde.decode(data)
     except SerdeError as error:
         raise cursor.unreadable(what, error) from error
-
-
-def _rows(
-    columns: Columns, start: int, stop: int
-) -> Iterator[tuple[int, int, bytes | None, bytes | None, Headers]]:
-    whole = start == 0 and stop == len(columns)
-    headers: Any = repeat(()) if columns.headers is None else columns.headers[start:stop]
-    if whole:
-        return zip(columns.offsets, columns.timestamps, columns.keys, columns.values, headers)  # noqa: B905
-    return zip(  # noqa: B905 (repeat() has no end)
-        columns.offsets[start:stop],
-        columns.timestamps[start:stop],
-        columns.keys[start:stop],
-        columns.values[start:stop],
-        headers,
-    )

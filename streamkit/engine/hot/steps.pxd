@@ -46,6 +46,7 @@ cdef class By(Step):
 
 
 cdef class Lookup(Step):
+    cdef dict _at_hand
     cdef object _call
     cdef object _careful
     cdef object _function
@@ -63,6 +64,7 @@ cdef class Writer:
     cdef object _dump
     cdef long long _first
     cdef long long _left
+    cdef bint _text
     cdef object _type
     cpdef write(self, value)
 

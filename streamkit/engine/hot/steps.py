@@ -4,6 +4,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, TypeAlias
 
+from streamkit.codec import has_null
 from streamkit.dsl.functions import Function
 from streamkit.dsl.nodes.in_order import Place
 from streamkit.engine.cursor import Cursor
@@ -13,7 +14,6 @@ from streamkit.engine.roots import nth
 from streamkit.errors import SerdeError
 from streamkit.records import Headers
 from streamkit.serde import Serde, Untyped
-from streamkit.serde.json import has_null
 
 Forward: TypeAlias = Callable[[Any, Any, int, Headers], None]
 """Gives an event to the next step: key, value, event time in ms, headers."""
@@ -138,23 +138,36 @@ class By(Step):
 class Lookup(Step):
     """A function of a value and of what a table has for the event's key."""
 
-    __slots__ = ("_call", "_careful", "_cursor", "_function", "_inner", "_next", "_row", "_write")
+    __slots__ = (
+        "_at_hand",
+        "_call",
+        "_careful",
+        "_cursor",
+        "_function",
+        "_inner",
+        "_next",
+        "_row",
+        "_write",
+    )
 
     def __init__(
         self,
         function: Function,
         cursor: Cursor,
         forward: Forward,
+        at_hand: dict[bytes, Any],
         row: Callable[[bytes], Any],
         write_key: Callable[[Any], bytes | None],
         careful: Forward,
         inner: bool,
     ) -> None:
-        """`row` looks up an encoded key, `careful` takes the event when the key has none."""
+        """`at_hand` has the rows that are in memory by their encoded keys, and `row` looks up
+        what is not there; `careful` takes the event when its key cannot be encoded."""
         self._call = function.call
         self._function = function
         self._cursor = cursor
         self._next = step_of(forward)
+        self._at_hand = at_hand
         self._row = row
         self._write = write_key
         self._careful = careful
@@ -169,9 +182,11 @@ class Lookup(Step):
         if data is None:
             self._careful(key, value, stamp, headers)
             return
-        row = self._row(data)
-        if row is None and self._inner:
-            return
+        row = self._at_hand.get(data)
+        if row is None:
+            row = self._row(data)
+            if row is None and self._inner:
+                return
         result: Any = None
         try:
             result = self._call(value, row)
@@ -188,11 +203,12 @@ class Writer:
     Struct. The first 100 of a task are read back to know, and then each thousandth.
     """
 
-    __slots__ = ("_careful", "_decode", "_dump", "_first", "_left", "_type")
+    __slots__ = ("_careful", "_decode", "_dump", "_first", "_left", "_text", "_type")
 
     def __init__(self, serde: Serde) -> None:
         quick: Any = serde.quick or (None, None)
         self._type, self._dump = quick
+        self._text = self._type in (str, bytes)  # no JSON, where a NaN becomes a null
         self._careful = serde.encode
         self._decode = serde.decode
         self._first = _FIRST
@@ -210,7 +226,7 @@ class Writer:
                 data = self._dump(value)
             except Exception:
                 data = None
-            if data is not None and not has_null(data):
+            if data is not None and (self._text or not has_null(data)):
                 return data  # type: ignore[no-any-return]
         return self._careful(value)
 

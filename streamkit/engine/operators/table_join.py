@@ -85,7 +85,7 @@ def build(node: Join, key: Serde, site: Site) -> Forward:
             forward(key, result, stamp, headers)
 
     if plain is not None and look is None and now is not None and many is False:
-        return Lookup(function, cursor, forward, now, write_key, join, inner).give
+        return Lookup(function, cursor, forward, rows.at_hand, now, write_key, join, inner).give
     return join
 
 

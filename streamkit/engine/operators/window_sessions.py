@@ -67,12 +67,11 @@ class Sessions:
     def step(self) -> Forward:
         """The step that puts an event into its session."""
         grace, gap, time, cursor = self._grace, self._gap, self.time, self._cursor
-        store, fresh, changed, fetch = self._store, self._store.fresh, self._changes, self._fetch
+        store, fresh, changed = self._store, self._store.fresh, self._changes
         encode, late, is_late = self._keys.encode, self._late.give, self.time.is_late
         write_key = self._write_key
         updates = self._node.emit == "update"
-        fold = self._folded if self._merge is not None else self._kept
-        look_at = self._look_at
+        merges = self._merge is not None
 
         def take(key: Any, value: Any, stamp: int, headers: Headers) -> None:
             if self._due is None:
@@ -91,15 +90,18 @@ class Sessions:
                 return
             sessions = fresh.get(data)
             if sessions is None:
-                sessions = fetch(data, stamp)
+                sessions = self._fetch(data, stamp)
             store.touched = cursor.offset
             at, joined = _touching(sessions, stamp, gap)
-            one = fold(data, joined, key, value, stamp, headers)
+            if merges:
+                one = self._folded(data, joined, key, value, stamp, headers)
+            else:
+                one = self._kept(data, joined, key, value, stamp, headers)
             if updates:
                 one = self._given(data, one)
             sessions[at : at + len(joined)] = [one]
             if not at and not joined:
-                look_at(data, sessions)
+                self._look_at(data, sessions)
             if changed is not None:
                 changed.add(data)
 
@@ -193,9 +195,11 @@ class Sessions:
     @property
     def due(self) -> int | None:
         self._begin()
+        closing = self._times[0] if self._times else None
         told = None if self._changes is None else self._changes.due
-        known = (self._times[0] if self._times else None, told)
-        return min((at for at in known if at is not None), default=None)
+        if closing is None or told is None:
+            return told if closing is None else closing
+        return min(closing, told)
 
     @property
     def last(self) -> int | None:

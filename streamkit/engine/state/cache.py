@@ -73,6 +73,12 @@ class Cache:
 
     # For who reads.
 
+    @property
+    def at_hand(self) -> dict[bytes, Any]:
+        """Values that are in memory, to look into; `get` knows what is not there. It is always the
+        same dict."""
+        return self._young
+
     def scan(self, low: bytes, high: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """Keys of [low, high) with their values, in order; high None: to the last.
 
@@ -210,14 +216,18 @@ class Cache:
             self._leave_some(unwritten)
         before = len(self._young) + len(self._old)
         young = self._young
-        if not self._old and len(young) > 1:
+        kept = {key: young[key] for key in unwritten}
+        if self._old or len(young) < 2:
+            old = young.copy()
+        else:
             # Nothing is known about what was used when: what came first goes first.
             half = len(young) // 2
-            young = {key: cell for at, (key, cell) in enumerate(young.items()) if at >= half}
-        self._old = young
-        self._young = {key: self._young[key] for key in unwritten}
+            old = {key: cell for at, (key, cell) in enumerate(young.items()) if at >= half}
         for key in unwritten:
-            self._old.pop(key, None)
+            old.pop(key, None)
+        self._old = old
+        young.clear()  # it stays the same one, as others look into it
+        young |= kept
         return len(self._young) + len(self._old) < before
 
     # Inside.
