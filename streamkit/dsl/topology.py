@@ -354,13 +354,14 @@ class Topology:
     ) -> dict[str, tuple[int, Mapping[str, str]]]:
         """What comes back to a task that also reads what is there: how many partitions it needs,
         as it is read together with that, and its config."""
-        written = {output.topic: output for sub in waiting for output in sub.outputs}
+        written = {output.topic: output.config for sub in waiting for output in sub.outputs}
+        written |= {topic: KEPT for sub in waiting for topic in sub.repartitions}
         for sub in waiting:
             read = {s.topic for s in sub.streams} | {t.topic for t in sub.tables}
             known = [sizes[topic] for topic in read if topic in sizes]
             missing = {source.topic for source in sub.sources if source.topic not in sizes}
             if known and missing <= written.keys():
-                return {topic: (max(known), written[topic].config) for topic in missing}
+                return {topic: (max(known), written[topic]) for topic in missing}
         return {}
 
     def _repartition_size(self, topic: str, default: int, sizes: Mapping[str, int]) -> int:

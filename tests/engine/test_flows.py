@@ -228,6 +228,7 @@ def test_what_has_gone_through_a_topic_meets_the_stream_that_it_comes_from() -> 
     app, a, b = streams()
     names = app.global_table("names", str)
     a.merge(a.through("on", out_of_order="1h")).to("twice")
+    a.merge(a.through("by-way", out_of_order="1h").by("k")).to("again")
 
     @b.join(names, how="left", to="names")
     def named(item: Item, name: str | None) -> str:
@@ -237,6 +238,7 @@ def test_what_has_gone_through_a_topic_meets_the_stream_that_it_comes_from() -> 
         send(t, ("a", 1), ("b", 2))
         send(t, ("a", 3), ("b", 4))
         assert sorted(item.n for item in t.values("twice")) == [1, 1, 3, 3]
+        assert [item.n for item in t.values("again")].count(3) == 2
         assert t.values("names") == ["x", "xx"]
     layout = app.topology().layout({"a": 2, "b": 5})
     assert layout.partitions["on"] == 2
