@@ -335,6 +335,14 @@ def merged_after_waiting(a: Any, b: Any) -> None:
     both.process(name="end", to="out")(an_id_of)
 
 
+def merged_with_what_is_tried_again(a: Any, b: Any) -> None:
+    keyed = a.by("k", name="k")
+    again = keyed.process(name="again", on_error=tried_once("key"))(failing_once())
+    # As often as what waits names what it gives, so that names alone would be the same ones.
+    both = keyed.merge(b.by("k", name="l"), name="both").merge(b.by("k", name="m"), name="more")
+    both.merge(again, name="all").process(name="end", to="out")(an_id_of)
+
+
 def an_id_of(item: Item, context: Context) -> str:
     return f"{item.n} {context.uuid()}"
 
@@ -437,7 +445,9 @@ def test_ids_are_the_same_however_events_were_mixed(shape: Callable[[Any, Any], 
         assert again == at_once, (again - at_once, at_once - again)
 
 
-@pytest.mark.parametrize("shape", [merged_parts_of_one, merged_after_waiting])
+@pytest.mark.parametrize(
+    "shape", [merged_parts_of_one, merged_after_waiting, merged_with_what_is_tried_again]
+)
 def test_no_two_events_of_merged_streams_draw_the_same_id(
     shape: Callable[[Any, Any], None],
 ) -> None:
