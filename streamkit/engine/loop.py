@@ -167,8 +167,7 @@ class Loop:
             self._loop.close()
 
     async def _rested(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
+        self._cancel_all()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -216,7 +215,12 @@ class Loop:
             if one is wanted:
                 task.cancel()
 
-    def _stop(self) -> None:
+    def _cancel_all(self) -> None:
         for task in list(self._tasks):
-            task.cancel()
+            # Twice would cut off what it still has to await; but for one that has had its time.
+            if task in self._given_up or not task.cancelling():
+                task.cancel()
+
+    def _stop(self) -> None:
+        self._cancel_all()
         self._loop.stop()

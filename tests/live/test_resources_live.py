@@ -79,6 +79,7 @@ class Shop:
                 try:
                     await asyncio.Event().wait()
                 finally:
+                    await asyncio.sleep(0.05)  # with what it still has to say to the client
                     self.told.append("left")
             return order * rate()
 
@@ -178,6 +179,28 @@ def test_what_takes_long_to_open_is_named_and_a_stop_ends_it(
     thread.join()
     assert shop.told == ["rate opened", "client opened", "client closed", "rate closed"]
     assert "asked" not in log.topics()
+
+
+def test_what_they_have_begun_and_left_to_itself_is_cancelled(
+    log: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop()
+    tasks = []
+
+    async def poll() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            shop.told.append("cancelled")
+
+    @shop.app.resource
+    async def polling() -> int:
+        tasks.append(asyncio.create_task(poll()))
+        return 1
+
+    run(shop.app.topology(), log, until_end=True)
+    assert shop.told[-1] == "cancelled" and tasks[0].cancelled()
+    assert not [r for r in caplog.records if r.name == "asyncio"]
 
 
 @pytest.mark.parametrize("blocking", [False, True])

@@ -465,6 +465,25 @@ def test_a_call_that_goes_on_though_it_was_cancelled_is_not_waited_for(
     assert values(log, "out") == [0, 2]
 
 
+def test_a_call_that_is_cancelled_comes_to_its_own_end_before_the_app_does(log: Backend) -> None:
+    app, begun, ended = App("shop"), [], []
+
+    @app.stream("orders", Order).process(to="out")
+    async def asks(order: Order) -> int:
+        begun.append(order.n)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)  # to say goodbye
+            ended.append(order.n)
+        return order.n
+
+    publish(log, [0, 1])
+    with at_work(app, log):
+        until(lambda: len(begun) == 2)
+    assert ended == [0, 1]
+
+
 def test_what_holds_up_the_thread_of_all_is_told_with_its_line_once_and_a_stop_does_not_wait(
     log: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
