@@ -276,6 +276,22 @@ def test_one_that_is_declared_later_is_not_there_yet() -> None:
             t.run()
 
 
+def test_one_that_is_closed_is_not_there_for_those_that_were_opened_before() -> None:
+    app = App("shop")
+    later: list[Resource[int]] = []
+
+    @app.resource
+    def first() -> Iterator[int]:
+        yield 1
+        later[0]()
+
+    later.append(app.resource(lambda: 1))
+    app.stream("orders", int).to("out")
+    with pytest.raises(FunctionError, match=r"first \(.*could not be closed: .*is not open"):  # noqa: SIM117
+        with app.test() as t:
+            t.run()
+
+
 def test_those_that_ask_for_each_other_end() -> None:
     with asking(False).test() as t:
         t.send("orders", 1)

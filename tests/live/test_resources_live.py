@@ -167,9 +167,12 @@ def test_what_takes_long_to_open_is_named_and_a_stop_ends_it(
     shop = Shop()
 
     @shop.app.resource
-    async def never() -> int:
-        await asyncio.Event().wait()
-        return 1
+    async def never() -> AsyncIterator[int]:
+        try:
+            await asyncio.Event().wait()
+            yield 1
+        finally:
+            shop.told.append("given up")
 
     stop = threading.Event()
     thread = threading.Thread(target=run, args=(shop.app.topology(), log), kwargs={"stop": stop})
@@ -177,7 +180,10 @@ def test_what_takes_long_to_open_is_named_and_a_stop_ends_it(
     until(lambda: any("never (" in r.getMessage() for r in caplog.records))
     stop.set()
     thread.join()
-    assert shop.told == ["rate opened", "client opened", "client closed", "rate closed"]
+    assert shop.told == [
+        *("rate opened", "client opened", "given up"),
+        *("client closed", "rate closed"),
+    ]
     assert "asked" not in log.topics()
 
 
