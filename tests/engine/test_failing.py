@@ -205,6 +205,32 @@ def test_what_is_kept_or_given_or_sent_of_another_type_fails_the_call_too() -> N
         assert errors == [serde, serde, "streamkit.errors.InvalidTopic"]
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_an_answer_that_its_topic_does_not_take_is_a_failure_of_its_event(batched: bool) -> None:
+    app = App("shop")
+    numbers = app.stream("numbers", int)
+    if batched:
+
+        @numbers.process(batch=2, to="answers", on_error="dlq")
+        def ask_all(some: list[int]) -> list[str]:
+            return ["x" * number for number in some]
+
+    else:
+
+        @numbers.process(to="answers", on_error="dlq")
+        async def ask(number: int) -> str:
+            return "x" * number
+
+    with app.test(1) as run:
+        for number in (1, 2, 3, 2_000_000, 4, 5):
+            run.send("numbers", number)
+        run.run()
+        answered = {len(answer) for answer in run.values("answers")}
+        assert answered == ({1, 2, 4, 5} if batched else {1, 2, 3, 4, 5})
+        errors = {letter.error for _, _, letter in dead(run)}
+        assert errors == {"streamkit.errors.RecordTooLarge"}
+
+
 def test_records_that_are_not_of_the_type_are_set_aside_as_they_are() -> None:
     app = App("shop")
     orders = app.stream("orders", Order, time="at", on_error=dlq("bad"))

@@ -264,6 +264,39 @@ def test_ids_are_different_where_what_came_of_records_leaves_in_turns(timed: boo
         assert len({record.value for record in t.topic("out")}) == 9
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_whose_results_leave_in_turns_sends_once_or_is_set_aside(fails: bool) -> None:
+    app, slow, calls = App("shop"), Slow(), []
+
+    @app.stream("orders", Order).process(concurrency=2, on_error="dlq")
+    async def asked(order: Order, context: Context) -> AsyncIterator[int]:
+        calls.append(order)
+        if fails and len(calls) > 1:
+            raise ValueError("not again")
+        context.send("told", str(order.n))
+        for number in range(4):
+            yield number
+
+    @asked.process(to="out")
+    def taken(number: int) -> int:
+        slow.waits()
+        return number
+
+    with app.test(1) as t:
+        t.create_topic("told")
+        slow.tasks = lambda: t.tasks
+        t.send("orders", Order(7), key="a")
+        while len(t.topic("out")) < 2:
+            t.step() or t._callers.proceed()
+            t.commit()
+        t.crash()
+        t.run()
+        assert len(calls) == 2  # in the middle of what the first gave
+        assert [record.value for record in t.topic("told")] == [b"7"]
+        assert t.values("out") == ([0, 1] if fails else [0, 1, 2, 3])
+        assert len(t.topic("shop-dlq")) == fails
+
+
 def test_ids_are_different_of_what_came_of_silence_too() -> None:
     app, slow = App("shop"), Slow()
 

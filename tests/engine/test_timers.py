@@ -535,6 +535,29 @@ def test_there_is_one_function_for_the_timers_of_a_step() -> None:
         def too(timer: Timer) -> None: ...
 
 
+def test_results_of_two_windows_that_close_at_once_are_given_in_order_of_time() -> None:
+    app = App("a")
+    windows = app.stream("orders", int).window(tumbling("10ms"))
+
+    @windows.count(name="counts").merge(windows.sum(name="sums"), name="both").process(to="out")
+    def told(result: int, context: Context) -> str:
+        context.timer(after="5ms")
+        return "result"
+
+    @told.on_timer(to="out")
+    def later(timer: Timer) -> str:
+        return "timer"
+
+    with app.test(1) as t:
+        for at in (1, 11, 100):  # two are closed by the third
+            t.send("orders", 1, key="k", timestamp=at)
+        t.run()
+        found = [(record.timestamp, record.value) for record in t.topic("out")]
+    assert found == [
+        (9, "result"), (9, "result"), (14, "timer"), (19, "result"), (19, "result"), (24, "timer"),
+    ]  # fmt: skip
+
+
 def failing(ask: Any, error: type[Exception], text: str, timed: bool = True, at: int = 5) -> None:
     app = App("a")
 
