@@ -540,21 +540,55 @@ def test_events_in_order_find_the_rows_that_were_there_before_them(how: str) -> 
     )
     items.join(rows.to_table(name="rows"), how="left", name="met", to="out")(with_row)
     with app.test(partitions=1) as t:
-        for n in range(6):
-            t.send("ab"[n % 2], Item(n, "x"), timestamp=n * 10)
-            if how == "one by one":
-                t.run()
-        if how == "crashes":
-            for _ in range(5):
-                t.step()
-                t.commit()
-                t.crash()
-        t.run()
+        play(t, [("ab"[n % 2], n, n * 10) for n in range(6)], how)
         if how == "silence":
             t.advance("6s")
         else:
             t.finish()
         assert t.values("out") == ["1 0", "3 2", "5 4"]
+
+
+def as_timers_fire(rows: Any) -> Any:
+    @rows.process(name="set")
+    def set_(item: Item, context: Context) -> None:
+        context.timer(str(item.n), after="5ms")
+
+    @set_.on_timer(name="fired")
+    def fired(timer: Timer) -> Item:
+        return Item(int(timer.name or ""), timer.key)
+
+    return fired
+
+
+def as_windows_close(rows: Any) -> Any:
+    return rows.window(tumbling("5ms")).aggregate(name="all")(total)
+
+
+@pytest.mark.parametrize("made", [as_timers_fire, as_windows_close])
+@pytest.mark.parametrize("how", ["one by one", "finished", "crashes"])
+def test_events_in_order_find_the_rows_that_time_had_made_before_them(
+    made: Callable[[Any], Any], how: str
+) -> None:
+    app = App("r")
+    rows, items = (app.stream(name, Item).by("k", name=name, in_order=True) for name in "ab")
+    items.join(made(rows).to_table(name="rows"), how="left", name="met", to="out")(with_row)
+    with app.test(partitions=1) as t:
+        play(t, [("a", 0, 0), ("b", 1, 4), ("b", 2, 6), ("a", 3, 50), ("b", 4, 60)], how)
+        t.finish(100)
+        assert t.values("out") == ["1 None", "2 0", "4 3"]
+
+
+def play(t: TestRun, sent: list[tuple[str, int, int]], how: str) -> None:
+    for topic, n, at in sent:
+        t.send(topic, Item(n, "x"), timestamp=at)
+        if how == "one by one":
+            t.run()
+    if how == "crashes":
+        for _ in range(5):
+            t.step()
+            t.commit()
+            t.crash()
+    t.run()
 
 
 def with_row(item: Item, row: Item | None) -> str:

@@ -26,7 +26,7 @@ from streamkit.dsl.nodes.stream_joins import RightSide
 from streamkit.dsl.nodes.waiting import Waiting, WaitingRow
 from streamkit.dsl.nodes.windows import WindowFold
 from streamkit.dsl.windows import Sliding
-from streamkit.engine.hot.moment import FOREVER, NEVER
+from streamkit.engine.hot.moment import FOREVER, NEVER, NodeTime
 from streamkit.engine.hot.steps import Forward
 from streamkit.engine.node_time import StillOpen, Timed
 from streamkit.engine.operators.timers import timers_of
@@ -48,22 +48,22 @@ def build(node: InOrder, key: Serde, site: Site) -> Forward:
     return order.take
 
 
-def _acting(node: InOrder, site: Site) -> Callable[[int], bool]:
+def _acting(node: InOrder, site: Site) -> Callable[[int, int], bool]:
     """What the step does when time comes to a moment, before it is given an event that came then;
-    False when others wait for their turn before all is done."""
+    False when others wait for their turn before all is done. It is told how far time is, too."""
     if node.asked:
         return _AllBehind(node, site).advance
     if isinstance(node.step, Process):
         timers = timers_of(node.step, site)
         assert timers is not None, "or its events would not be kept"
-        return timers.reach
+        return lambda came, reached: timers.reach(came)
     if goes_by_order(node.step) is not None:
-        return lambda came: True  # what it gives is due once all have been given
+        return lambda came, reached: True  # what it gives is due once all have been given
     (windows,) = (timed for timed, one in site.timed if one is node.step)
 
     time = site.time(node)
 
-    def advance(came: int) -> bool:
+    def advance(came: int, reached: int) -> bool:
         due = windows.due
         if due is not None and due <= came:
             if came <= time.closed:
@@ -75,43 +75,55 @@ def _acting(node: InOrder, site: Site) -> Callable[[int], bool]:
 
 
 class _AllBehind:
-    """All that acts as time passes behind a node that gives events in order: to it time comes with
-    them. Not behind what has an order of its own: what waits, and other streams."""
+    """All that acts as time passes behind the nodes that give events in one order: to it time comes
+    with them. Not behind what has an order of its own: what waits, and other streams."""
 
     def __init__(self, node: InOrder, site: Site) -> None:
-        behind: set[Node] = set()
-        after = list(site.following(node))
-        while after:
-            one = after.pop()
-            met = isinstance(one, RightSide | MergedSide) or one.also_after()
-            if not isinstance(one, Waiting | InOrder) and not met:
-                behind.add(one)
-                after += site.following(one)
-        self._timed = [(timed, one) for timed, one in site.timed if one in behind]
         self._time = site.time(node)
         self._clock, self._cursor = site.clock, site.cursor
+        self._site = site
+        self._timed: list[tuple[Timed, Node, NodeTime]] | None = None
 
-    def advance(self, came: int) -> bool:
+    def advance(self, came: int, reached: int) -> bool:
         """Have them do what is due by now."""
         clock = self._clock
         if clock.watermark < clock.due:
             return True
+        if self._timed is None:  # once all are made
+            self._timed = self._all()
         is_silence = came <= self._time.closed
-        for timed, node in self._timed:
-            if is_silence and goes_by_time(node) is None:
+        for timed, node, time in self._timed:
+            if time is not self._time:
+                if came >= reached - time.delay:
+                    continue  # before this one it may still be given others
+            elif is_silence and goes_by_time(node) is None:
                 continue  # what is complete only time tells, and not the clock on the wall
             due = timed.due
             if due is not None and due <= timed.time.watermark:
-                if is_silence and isinstance(node, WindowFold):
+                if is_silence and time is self._time and isinstance(node, WindowFold):
                     _close(timed)
                 timed.advance()
                 if self._cursor.rung:
                     return False
         clock.due = FOREVER  # of others it is seen anew when all has been given
-        for timed, _ in self._timed:
+        for timed, _, _ in self._timed:
             if (due := timed.due) is not None:
                 timed.time.wake(due)
         return True
+
+    def _all(self) -> list[tuple[Timed, Node, NodeTime]]:
+        """In the order of the nodes, each with the time of the one whose events it is given."""
+        site = self._site
+        behind: dict[Node, NodeTime] = {}
+        for order, node in site.ordered:
+            after = list(site.following(node)) if node.asked else []
+            while after:
+                one = after.pop()
+                met = isinstance(one, RightSide | MergedSide) or one.also_after()
+                if not isinstance(one, Waiting | InOrder) and not met:
+                    behind[one] = order.time
+                    after += site.following(one)
+        return [(timed, one, behind[one]) for timed, one in site.timed if one in behind]
 
 
 def _close(timed: Timed) -> None:
@@ -128,10 +140,10 @@ class EventsInOrder:
         key: Serde,
         site: Site,
         give: Forward,
-        before: Callable[[int], bool],
+        before: Callable[[int, int], bool],
     ) -> None:
-        """`before` is told the time at which an event came, before it is given on, and says whether
-        it may be."""
+        """`before` is told the time at which an event came, before it is given on, and how far time
+        is; it says whether it may be."""
         self.time = site.time(node)
         self._node = node
         self._key, self._value = key, node.gives
@@ -220,7 +232,7 @@ class EventsInOrder:
                 clock.watermark = came + delay
                 cursor.go_to((*at, None if event.ordinal < 0 else event.ordinal))
                 cursor.frontier, cursor.again = NEVER, False
-                if not order._before(came):
+                if not order._before(came, reached):
                     self._site.before = self._site.before or cursor.place
                     return False
                 order._store.delete(row, came)
