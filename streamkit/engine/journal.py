@@ -7,6 +7,7 @@ the inputs something was decided, so that a task that reads the same inputs agai
               stood at its end when they were there; `until`: where the others stood by then
     silence   inputs that were idle from there on (all that were), and nodes whose windows closed
               because nothing came
+    counted   tasks upstream that were not idle from there on, though they had said so
     finish    nothing more was to come from there on: what was open closed
     tables    the tables were read ahead to their ends, when the task started
     ahead     a record whose time was too far ahead of the clock, and did not count
@@ -41,6 +42,14 @@ class Silence(msgspec.Struct, tag="silence", tag_field="kind", frozen=True, omit
     at: Places
     idle: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
+
+
+class Counted(msgspec.Struct, tag="counted", tag_field="kind", frozen=True, omit_defaults=True):
+    """From `at` on these tasks upstream, by the input that they hand over in, are not idle although
+    they said so, until they say something else; and no others."""
+
+    at: Places
+    tasks: dict[str, tuple[int, ...]] = {}
 
 
 class Finish(msgspec.Struct, tag="finish", tag_field="kind", frozen=True, omit_defaults=True):
@@ -93,9 +102,9 @@ class Parked(msgspec.Struct, tag="parked", tag_field="kind", frozen=True):
     event: tuple[str, int, int, int, int, bytes | None]
 
 
-Step: TypeAlias = Silence | Finish | Tables | Left | Cut
+Step: TypeAlias = Silence | Counted | Finish | Tables | Left | Cut
 """What happens between two records."""
-Entry: TypeAlias = Held | Silence | Finish | Tables | Ahead | Left | Cut | Parked
+Entry: TypeAlias = Held | Silence | Counted | Finish | Tables | Ahead | Left | Cut | Parked
 
 encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Entry).decode

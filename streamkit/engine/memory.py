@@ -53,6 +53,7 @@ class Memory:
                 (m.task, m.watermark, int(m.idle) + 2 * m.finished)
                 for _, m in sorted(frontier.told.items())
             ]
+            note.counted = tuple(sorted(frontier.counted))
         if partition in self._tickers:
             note.ticked = self._tickers[partition].last
         one = self._inputs[partition]
@@ -114,6 +115,7 @@ class Memory:
         else:
             for marker in note.markers():
                 frontier.take(marker)
+            frontier.counted = frozenset(note.counted)
         if note.ticked is not None and partition in self._tickers:
             self._tickers[partition].begin(note.ticked)
         if note.passed is not None:

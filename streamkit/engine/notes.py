@@ -35,12 +35,13 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     "latest": "t", "watermark": "w", "closed": "c", "told": "u", "idle": "i", "passed": "p",
     "tables": "l", "steps": "s", "tasks": "n", "waiting": "q", "ticked": "k", "ahead": "a",
     "asked": "d", "tables_passed": "m", "finished": "f", "end": "e",
-    "paused": "b",
+    "paused": "b", "counted": "x",
 }):  # fmt: skip
     """One input's note. Times in ms; None: not known yet.
 
     `latest` is the latest event time. `told` are the markers of the `tasks` upstream, [task,
     watermark, 1 if idle, and twice the number of the end it has come to].
+    `counted`: those of them that said to be idle, and are not.
     `idle`: the input was. `passed` is the last by time, [timestamp, topic, partition], of what
     other inputs had processed since this one's last record. `ticked` is the last tick of the wall
     clock that was written to it.
@@ -58,6 +59,7 @@ class Note(msgspec.Struct, omit_defaults=True, rename={
     closed: dict[str, int] = {}
     tasks: int = 0
     told: list[tuple[int, int | None, int]] = []
+    counted: tuple[int, ...] = ()
     idle: bool = False
     passed: tuple[int, str, int] | None = None
     tables: dict[str, int] = {}

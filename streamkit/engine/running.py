@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Set
 from contextlib import nullcontext
+from functools import partial
 
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
@@ -10,6 +11,7 @@ from streamkit.engine.beginning import Beginning
 from streamkit.engine.bell import Bell
 from streamkit.engine.callers import TaskCalls
 from streamkit.engine.columns import before
+from streamkit.engine.counting import overtaken
 from streamkit.engine.outputs import Outputs
 from streamkit.engine.place import Place
 from streamkit.engine.restore import Restoring
@@ -137,10 +139,13 @@ class Running:
             at = self._place.partition(partition)
             wanted[at] = self.positions[at]
         behind = {at: offset for at, offset in wanted.items() if not self._ended(at, offset)}
+        unread = {at: self._unread(self._names[at]) for at in behind}
         batches = self._fetch(behind) if behind else []
         for batch in batches:
             at = batch.partition
-            columns, position = self._cut(batch)
+            columns = batch.columns()
+            self._count(self._names[at], columns, unread[at])
+            columns, position = self._cut(batch, columns)
             self.task.feed(self._names[at], columns)
             self.positions[at] = position
             self._silent.pop(at, None)
@@ -155,6 +160,39 @@ class Running:
         done += self.task.gone_on + self.task.answers.left - before
         return self.flush() or bool(batches) or rows or done > 0
 
+    def _unread(self, partition: TopicPartition) -> set[int]:
+        """The tasks that hand over in an input, and are taken for idle, but have more to read."""
+        if self._upstream is None:
+            return set()
+        idle = self.task.counting.idle(partition)
+        return {task for task in idle if self._upstream.has_more(partition.topic, task)}
+
+    def _count(self, partition: TopicPartition, columns: Columns, unread: set[int]) -> None:
+        """Have those count that are not idle any more: time must not go on by what others handed
+        over, and without what is still to come of them.
+
+        `unread` before these records were fetched: what was said until then is in them.
+        """
+        counting = self.task.counting
+        idle = counting.idle(partition)
+        if idle and self._upstream is not None:
+            awake = overtaken(columns, idle, unread)
+            if awake:
+                counting.count(partition, awake | counting.counted(partition))
+
+    def _recount(self) -> None:
+        """Once all is read that was handed over, those do not count any more that have nothing more
+        to read, and said no other thing."""
+        counting = self.task.counting
+        for at, partition in self._names.items():
+            counted = counting.counted(partition)
+            if counted and self._upstream is not None:
+                has_more = partial(self._upstream.has_more, partition.topic)
+                left = {task for task in counted if has_more(task)}
+                # In this order: what others commit in between is to be read then.
+                if self.positions[at] >= self._place.end_so_far(at) and not self.task.buffered:
+                    counting.count(partition, left)
+
     def _read_ahead(self, until: float) -> bool:
         """Read tables that are read ahead to where they end now, if time suffices; False when
         there was nothing."""
@@ -163,7 +201,7 @@ class Running:
         while behind := {at: o for at, o in self._ahead.items() if o < ends[at]}:
             batches = self._fetch(behind)
             for batch in batches:
-                columns, position = self._cut(batch)
+                columns, position = self._cut(batch, batch.columns())
                 self.task.feed_ahead(self._ahead_names[batch.partition], columns)
                 self._ahead[batch.partition] = position
             found |= bool(batches)
@@ -173,9 +211,9 @@ class Running:
             self.task.caught_up_ahead(self._ahead_names.values())
         return found
 
-    def _cut(self, batch: Batch) -> tuple[Columns, int]:
+    def _cut(self, batch: Batch, columns: Columns) -> tuple[Columns, int]:
         """What to feed of a batch, and where to read on."""
-        columns, position = batch.columns(), batch.next_offset
+        position = batch.next_offset
         if self.feed_at_most is not None and len(columns) > self.feed_at_most:
             position = columns.offsets[self.feed_at_most]
             columns = before(columns, position)
@@ -239,6 +277,7 @@ class Running:
         """
         if self._ahead and self._read_ahead(self._clock.monotonic() + TURN):
             return True  # what closes now would find these rows, and may not yet
+        self._recount()
         silence = {
             partition: round((self._looked - self._silent[at]) * 1000)
             for at, partition in self._names.items()
@@ -256,9 +295,11 @@ class Running:
 
     def _is_behind(self, partition: TopicPartition) -> bool:
         """Whether something is still to come in an input, of what there is by now."""
-        # In this order: what others commit in between is to be read then.
-        if self._upstream is not None and self._upstream.has_more(partition.topic):
-            return True
+        if self._upstream is not None:
+            # In this order: what others commit in between is to be read then.
+            topic = partition.topic
+            if any(self._upstream.has_more(topic, n) for n in self._upstream.tasks(topic)):
+                return True
         at = self._place.partition(partition)
         return self.positions[at] < self._place.end_so_far(at)
 

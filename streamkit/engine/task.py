@@ -112,6 +112,7 @@ class Task:
         self._answers = Answers(parts.site, parts.time, calls, decisions.places, enter)
         self._memory = Memory(parts, decisions, self._answers)
         self._turn = Turn(parts, decisions, self._answers, self._memory)
+        self.counting = self._turn.counting  # tasks upstream: for who asks the log
         decisions.others += (parts.merge.held, parts.ahead.held)
         decisions.others += (horizon.decided for horizon in parts.horizons)
         decisions.others.append(self._answers.parked)

@@ -3,11 +3,12 @@
 from bisect import bisect_right
 
 from streamkit.engine.answers import Answers
+from streamkit.engine.counting import Counting
 from streamkit.engine.decisions import Decisions
 from streamkit.engine.failed import told
 from streamkit.engine.hot.moment import EventFrontier
 from streamkit.engine.inputs import Head, Input
-from streamkit.engine.journal import Cut, Finish, Left, Silence, Step, Tables
+from streamkit.engine.journal import Counted, Cut, Finish, Left, Silence, Step, Tables
 from streamkit.engine.memory import Memory
 from streamkit.engine.retried import RetryInput
 from streamkit.engine.wiring import Parts
@@ -25,6 +26,7 @@ class Turn:
         self._decisions = decisions
         self._answers = answers
         self._memory = memory
+        self.counting = Counting(parts.frontiers)
         self._waits = bool(answers.steps)
         self.gone_on = 0
         """How often it went on with what was interrupted."""
@@ -68,7 +70,7 @@ class Turn:
             for horizon in self._horizons:
                 horizon.tell(now)
             self._answers.tell(now)
-        if not self._go_on():
+        if not self._go_on() or not self._count():
             return done
         done += self._process_again(limit)
         ending = self._ending
@@ -107,6 +109,9 @@ class Turn:
                 self._ending.tell(step.number)
             case Left() | Cut():
                 return self._take_answers(step)
+            case Counted():
+                self.counting.take(step)
+                self._time.let_pass()
             case Silence():
                 for partition, frontier in self._time.frontiers.items():
                     if isinstance(frontier, EventFrontier):
@@ -133,6 +138,15 @@ class Turn:
             self._attempt.take_back()
             self._attempt.torn = True
             raise
+        return not self.is_interrupted
+
+    def _count(self) -> bool:
+        """Have those tasks upstream count that are to; False when it was interrupted by that."""
+        tasks = self.counting.due()
+        if tasks is not None:
+            step = Counted(self._decisions.places(), tasks)
+            self._decisions.own.append(step)
+            self.take(step)
         return not self.is_interrupted
 
     def _is_ready(self) -> bool:

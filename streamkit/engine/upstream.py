@@ -1,6 +1,6 @@
 """What is on its way to a task through other tasks of its app, in whatever processes these are."""
 
-from streamkit.dsl.topology import Layout, Topology
+from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.place import Place
 from streamkit.records import TopicPartition
 
@@ -15,34 +15,42 @@ class Upstream:
 
     def __init__(self, topology: Topology, layout: Layout, place: Place) -> None:
         self._app = topology.app
+        self._layout = layout
         self._place = place
-        writers = {
-            topic: [sub for sub in topology.subtopologies if topic in sub.repartitions]
-            for topic in topology.internal
+        self._writers = {topic: sub for sub in topology.subtopologies for topic in sub.repartitions}
+        self._before = {
+            topic: [list(self._read(sub, number)) for number in range(layout.tasks[sub.name])]
+            for topic, sub in self._writers.items()
         }
-        self._before: dict[str, list[TopicPartition]] = {}
-        for topic in (each for sub in topology.subtopologies for each in sub.repartitions):
-            found: dict[str, None] = {}
-            waiting = [topic]
-            while waiting:
-                for sub in writers.get(waiting.pop(), ()):
-                    new = [one.topic for one in sub.moving if one.topic not in found]
-                    found |= dict.fromkeys(new)
-                    waiting += new
-            self._before[topic] = [
-                TopicPartition(one, number)
-                for one in found
-                for number in range(layout.partitions[one])
-            ]
+        """By topic, and by the task that writes it: what that reads, and others hand over to it."""
+        self._committed: dict[TopicPartition, int] = {}
 
-    def has_more(self, topic: str) -> bool:
-        """Whether there is something that tasks have not processed and committed, and of which
-        events in this topic may come. Never so of a topic that others write."""
-        before = self._before.get(topic)
-        if not before:
+    def _read(self, sub: SubTopology, number: int) -> dict[TopicPartition, None]:
+        found = {TopicPartition(one.topic, number): None for one in sub.moving}
+        waiting, seen = [one.topic for one in sub.moving], set()
+        while waiting:
+            topic = waiting.pop()
+            writer = self._writers.get(topic)
+            if writer is None or topic in seen:
+                continue
+            seen.add(topic)
+            for one in writer.moving:
+                tasks = range(self._layout.tasks[writer.name])
+                found |= {TopicPartition(one.topic, each): None for each in tasks}
+                waiting.append(one.topic)
+        return found
+
+    def tasks(self, topic: str) -> range:
+        """Those that hand over in a topic: none in one that others write."""
+        return range(len(self._before.get(topic, ())))
+
+    def has_more(self, topic: str, task: int) -> bool:
+        """Whether there is something that has not been processed and committed, and of which events
+        of a task in this topic may come."""
+        before = self._before[topic][task : task + 1]  # none: there were more of them once
+        ends = {at: self._place.end_so_far(at) for each in before for at in each}
+        if all(self._committed.get(at) == end for at, end in ends.items()):
             return False
         committed = self._place.backend.committed(self._app)
-        return any(
-            at not in committed or committed[at].offset < self._place.end_so_far(at)
-            for at in before
-        )
+        self._committed |= {at: committed[at].offset for at in ends if at in committed}
+        return any(self._committed.get(at, -1) < end for at, end in ends.items())

@@ -13,15 +13,21 @@ from streamkit.engine.hot.moment import NEVER
 class UpstreamFrontier:
     """A repartition input: from the markers of its upstream tasks."""
 
-    __slots__ = ("tasks", "told")
+    __slots__ = ("counted", "tasks", "told")
 
     def __init__(self) -> None:
         self.told: dict[int, Marker] = {}
         self.tasks = 0
+        self.counted: frozenset[int] = frozenset()
+        """The tasks that have something to say though they said last that they were idle."""
 
     def take(self, marker: Marker) -> None:
         self.tasks = marker.tasks
         self.told[marker.task] = marker
+        self.counted -= {marker.task}
+
+    def _is_idle(self, marker: Marker) -> bool:
+        return marker.idle and marker.task not in self.counted
 
     @property
     def watermark(self) -> int:
@@ -29,7 +35,7 @@ class UpstreamFrontier:
             return NEVER
         told = [self.told.get(task) for task in range(self.tasks)]
         known = [m for m in told if m is not None]
-        active = [m for m in known if not m.idle]
+        active = [m for m in known if not self._is_idle(m)]
         if len(known) < self.tasks:
             return NEVER
         times = [NEVER if m.watermark is None else m.watermark for m in active or known]
@@ -39,7 +45,7 @@ class UpstreamFrontier:
     def is_idle(self) -> bool:
         """Whether every upstream task has said that it has nothing to say."""
         told = [self.told.get(task) for task in range(self.tasks)]
-        return bool(told) and all(m is not None and m.idle for m in told)
+        return bool(told) and all(m is not None and self._is_idle(m) for m in told)
 
     @property
     def finished(self) -> int:

@@ -82,7 +82,6 @@ class Worker:
         ids = {name: known[name].topic_id for name in layout.partitions if name in known}
         self._place = Place(backend, topology.app, ids=ids)
         self._others = Others(topology, layout, self._place, clock)
-        self._upstream = Upstream(topology, layout, self._place)
         self._running: dict[Unit, Running] = {}
         self._coming = Coming(backend, topology.app, clock)
         self._retired = Stats()
@@ -98,6 +97,7 @@ class Worker:
 
     def _open(self) -> None:
         app = self._topology.app
+        self._upstream = Upstream(self._topology, self._layout, self._place)
         self._member: Membership = self._backend.join(
             app, self._layout.tasks, client_id=f"app {app}"
         )
@@ -302,7 +302,7 @@ class Worker:
             shared=self._shared,
             calls=calls,
             bell=self._bell,
-            upstream=self._upstream,
+            upstream=None if task.subtopology.journal is None else self._upstream,
         )
 
     def _retire(self, unit: Unit) -> None:

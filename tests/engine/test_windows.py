@@ -15,7 +15,10 @@ from streamkit.app import App
 from streamkit.dsl.state import State
 from streamkit.dsl.stream import Stream
 from streamkit.dsl.windows import Window, tumbling
-from streamkit.records import Record
+from streamkit.engine.journal import decode
+from streamkit.engine.rows import Position
+from streamkit.engine.task import Task
+from streamkit.records import Record, TopicPartition
 from streamkit.testing import TestRun
 
 SIZE, GRACE, OUT_OF_ORDER = 10, 5, 3
@@ -270,6 +273,85 @@ def test_after_a_restart_an_idle_upstream_task_counts_again_until_it_is_idle() -
         assert len(t.topic("out")) > had
 
 
+@pytest.mark.parametrize("happens", ["nothing", "crash", "rebalance"])
+def test_after_a_silence_none_is_late_who_comes_in_time_in_whatever_order_tasks_hand_over(
+    happens: str,
+) -> None:
+    for seed in range(4):
+        with _app(by=True).test(partitions=2, members=2) as t:
+            t.shuffle(seed)
+            for partition in (0, 1):
+                _times(t, 1, 2, partition=partition)
+            t.advance("10s")
+            if happens != "nothing":
+                getattr(t, happens)()
+            for time in range(10, 300, 10):
+                for partition in (0, 1):
+                    t.send("events", Event(time, "a", time), partition=partition)
+            t.run()
+            assert t.topic("w-collected-late") == []
+            assert len(t.topic("out")) == 28  # those that end by 285
+            assert [set(r.value.ids) for r in t.topic("out")[1:]] == [
+                {n} for n in range(10, 280, 10)
+            ]
+            topic = "w-events-by-user-repartition"
+            assert _replayed(t, topic, "out") == [r.value for r in t.topic("out")]
+
+
+def _replayed(t: TestRun, subtopology: str, topic: str) -> list[Any]:
+    """What its tasks give to a topic of what they read and what is in their journals."""
+    sub = t._topology.subtopology(subtopology)
+    found = []
+    for number in range(t._layout.tasks[subtopology]):
+        journal = [
+            decode(value, sub.journal)
+            for batch in t._backend.fetch({TopicPartition(str(sub.journal), number): 0})
+            for value in batch.columns().values
+        ]
+        task = Task(t._topology, t._layout, sub, number, journal=journal)
+        task.resume(dict.fromkeys(task.inputs, Position(0)))
+        for batch in t._backend.fetch(dict.fromkeys(task.inputs, 0)):
+            task.feed(batch.partition, batch.columns())
+        task.caught_up(task.hungry)
+        task.run()
+        rows = task.drain().rows
+        found += rows[topic].values if topic in rows else []
+    return [msgspec.json.decode(value, type=Result) for value in found]
+
+
+def test_time_waits_for_what_an_idle_task_has_to_read_while_its_process_is_stopped() -> None:
+    with _app(by=True).test(partitions=2, members=3) as t:
+        for partition in (0, 1):
+            _times(t, 1, 2, partition=partition)
+        t.advance("10s")
+        with _stopped(t, "events", 1):
+            t.send("events", Event(30, "a", 30), partition=1)
+            _times(t, 100, 200, 300)
+            t.crash(_member_of(t, "w-events-by-user-repartition", 0))
+            _times(t, 400, 500)
+            assert [r.value.start for r in t.topic("out")] == []
+        t.run()
+        assert [set(r.value.ids) for r in t.topic("out")] == [{1, 2}]
+        t.advance("10s")
+        assert {30} in [set(r.value.ids) for r in t.topic("out")]
+        assert t.topic("w-collected-late") == []
+
+
+def test_time_goes_on_when_an_idle_task_that_was_waited_for_has_nothing_to_read() -> None:
+    with _app(by=True).test(partitions=2) as t:
+        for partition in (0, 1):
+            _times(t, 1, 2, partition=partition)
+        t.advance("10s")
+        for task in t.tasks:
+            for partition in task.inputs:
+                if task.counting.idle(partition):
+                    task.counting.count(partition, [1])
+        _times(t, 100, 200)
+        assert t.topic("out") == []
+        t.advance("1s")
+        assert len(t.topic("out")) == 2
+
+
 def _idle_app(by: bool) -> App:
     app = App("w")
     events = app.stream("events", Event, time="time")
@@ -338,13 +420,20 @@ def test_a_process_that_is_stopped_before_it_hands_over_what_came_makes_no_silen
 
 
 @contextmanager
-def _stopped(t: TestRun, subtopology: str) -> Iterator[None]:
-    """Meanwhile the process that has the tasks of a sub-topology does nothing."""
-    stopped = [w for w in t._workers if subtopology in {each.subtopology.name for each in w.tasks}]
+def _stopped(t: TestRun, subtopology: str, number: int = 0) -> Iterator[None]:
+    """Meanwhile the process that has a task does nothing."""
+    one = t._workers[_member_of(t, subtopology, number)]
     let = t._let
-    t._let = lambda worker, act: worker not in stopped and let(worker, act)  # type: ignore[method-assign]
+    t._let = lambda worker, act: worker is not one and let(worker, act)  # type: ignore[method-assign]
     yield
     t._let = let  # type: ignore[method-assign]
+
+
+def _member_of(t: TestRun, subtopology: str, number: int) -> int:
+    found = [
+        {(task.subtopology.name, task.number) for task in worker.tasks} for worker in t._workers
+    ]
+    return next(n for n, tasks in enumerate(found) if (subtopology, number) in tasks)
 
 
 @pytest.mark.parametrize("busy", ["left", "right"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from window_model import BEFORE_ALL
 
 from streamkit.engine.headers import FRONTIER, WATERMARK, Marker
-from streamkit.engine.journal import Entry, Held, Silence
+from streamkit.engine.journal import Counted, Entry, Held, Silence
 from streamkit.records import Record
 
 Inputs = Mapping[str, list[Record[bytes]]]
@@ -15,11 +15,13 @@ Inputs = Mapping[str, list[Record[bytes]]]
 EVER = 1 << 60
 
 
-def in_turn(inputs: Inputs, journal: list[Entry]) -> Iterator[tuple[str, Record[bytes]] | Silence]:
+def in_turn(
+    inputs: Inputs, journal: list[Entry]
+) -> Iterator[tuple[str, Record[bytes]] | Silence | Counted]:
     """All records by their times, but for those that came later, and between them the silences."""
     left = {name: list(records) for name, records in inputs.items()}
     held = {(one.input, one.offset): one.until for one in journal if isinstance(one, Held)}
-    silences = [one for one in journal if isinstance(one, Silence)]
+    silences = [one for one in journal if isinstance(one, Silence | Counted)]
 
     def has_reached(places: Mapping[str, int], *, but: str = "") -> bool:
         return all(
@@ -60,6 +62,7 @@ class Times:
         """What the clock has closed."""
         self._out_of_order = out_of_order
         self._markers: dict[str, dict[int, Marker]] = {name: {} for name in handed}
+        self._counted: dict[str, set[int]] = {name: set() for name in handed}
         self._told: dict[str, Told] = {}
 
     def go(
@@ -69,6 +72,12 @@ class Times:
         would be closed that is open at a time."""
         self._told = {name: Told() for name in inputs}
         for one in in_turn(inputs, journal):
+            if isinstance(one, Counted):
+                for name in self._markers:
+                    self._counted[name] = set(one.tasks.get(name, ()))
+                    self._weigh(name)
+                self._look()
+                continue
             if isinstance(one, Silence):
                 for name, told in self._told.items():
                     if name not in self._markers:
@@ -94,18 +103,24 @@ class Times:
             self._look()
 
     def _hear(self, name: str, marker: Marker) -> None:
-        heard = self._markers[name]
-        heard[marker.task] = marker
-        told = self._told[name]
-        if len(heard) == marker.tasks:
-            told.is_idle = all(each.idle for each in heard.values())
-            times = [
-                BEFORE_ALL if each.watermark is None else each.watermark
-                for each in heard.values()
-                if told.is_idle or not each.idle
-            ]
-            told.reached = max(times) if told.is_idle else min(times)
+        self._markers[name][marker.task] = marker
+        self._counted[name].discard(marker.task)
+        self._weigh(name)
         self._look()
+
+    def _weigh(self, name: str) -> None:
+        heard = self._markers[name].values()
+        if not heard or len(heard) < next(iter(heard)).tasks:
+            return
+        idle = {each: each.idle and each.task not in self._counted[name] for each in heard}
+        told = self._told[name]
+        told.is_idle = all(idle.values())
+        times = [
+            BEFORE_ALL if each.watermark is None else each.watermark
+            for each, is_idle in idle.items()
+            if told.is_idle or not is_idle
+        ]
+        told.reached = max(times) if told.is_idle else min(times)
 
     def _look(self) -> None:
         told = self._told.values()
