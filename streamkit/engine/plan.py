@@ -122,9 +122,9 @@ def refuse_unsafe(found: Plan, *, accept: bool = False) -> None:
 def begun_empty(found: Plan) -> list[str]:
     """What to say of the stores that begin empty though their state was kept: its topic is gone."""
     return [
-        f"store {change.subject}: {change.text}. What it held is lost, and results are made without "
-        "it from here on; `streamkit replay` makes those that the inputs, as far as they are left, "
-        "would give"
+        f"store {change.subject}: {change.text}. What it held is lost, and results are made "
+        "without it from here on; `streamkit replay` makes those that the inputs, as far as they "
+        "are left, would give"
         for change in found.changes
         if change.what == "gone" and change.topic is not None
     ]
