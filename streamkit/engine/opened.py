@@ -52,9 +52,7 @@ class Opened:
         self._opening: list[Resource[Any]] = []
         unknown = [one for one in self._given if one not in self._resources]
         if unknown:
-            name = str(getattr(unknown[0], "__name__", unknown[0]))
-            known = [one.__name__ for one in self._resources]
-            raise UsageError(f"the app has no resource {name!r}{nearest(name, known)}")
+            raise UsageError(_not_there(unknown[0], self._resources))
 
     def take(self) -> None:
         """From now on resources are what is open here."""
@@ -77,8 +75,10 @@ class Opened:
         try:
             value: T = self._values[resource]
         except KeyError:
-            return self._asked(resource)
-        return value
+            pass  # what is raised for it below is not about this one
+        else:
+            return value
+        return self._asked(resource)
 
     def close(self) -> list[FunctionError]:
         """Close all, whatever becomes of each, and give up the names; what went wrong."""
@@ -150,6 +150,20 @@ class Opened:
             return in_loop(_awaited(call)), lambda: None
         kept = _Kept(resource)
         return in_loop(kept.open()), lambda: in_loop(kept.close())
+
+
+def _not_there(one: object, resources: Sequence[Resource[Any]]) -> str:
+    """What to say of one that is given for another, and is none of the app's."""
+    name = str(getattr(one, "__name__", one))
+    same = next((each.described for each in resources if each.__name__ == name), None)
+    if same is None:
+        return f"the app has no resource {name!r}{nearest(name, [r.__name__ for r in resources])}"
+    if isinstance(one, Resource):
+        return (
+            f"resource {one.described} is not this app's: its own is {same}. Import it from the "
+            "module that the app is from"
+        )
+    return f"give the resource itself, and not its name: resources={{{name}: ...}}"
 
 
 class _Kept:

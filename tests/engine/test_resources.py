@@ -140,6 +140,38 @@ def test_what_the_app_does_not_have_is_refused() -> None:
         app.test(resources={clients: 1})
 
 
+def test_one_that_is_only_called_like_the_apps_is_refused() -> None:
+    other = App("other")
+
+    @other.resource(lazy=True)
+    def rate() -> int:
+        return 1
+
+    with pytest.raises(UsageError, match=r"give the resource itself.* resources={rate: \.\.\.}"):
+        app.test(resources={"rate": 1})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r"rate \(.*\) is not this app's: its own is rate \("):
+        app.test(resources={rate: 1})
+
+
+def test_what_cannot_be_opened_when_it_is_asked_for_is_told_with_its_own_cause_alone() -> None:
+    app = App("shop")
+
+    @app.resource(lazy=True)
+    def model() -> int:
+        raise ConnectionError("nobody there")
+
+    app.stream("orders", int).map(lambda order: model(), name="asked").to("out")
+    with app.test() as t, pytest.raises(FunctionError) as raised:
+        t.send("orders", 1)
+        t.run()
+    causes = []
+    cause: BaseException | None = raised.value
+    while cause is not None:
+        causes.append(type(cause))
+        cause = cause.__cause__ or cause.__context__
+    assert causes == [FunctionError, FunctionError, ConnectionError]
+
+
 def test_one_that_belongs_to_coroutines_is_refused_to_other_processes_as_live() -> None:
     with app.test() as t:
         t.send("orders", 1000)
