@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Set
 from contextlib import nullcontext
-from functools import partial
 
 from streamkit.backends.base import Batch
 from streamkit.backends.values import CommittedOffset, Unit
@@ -139,8 +138,9 @@ class Running:
             at = self._place.partition(partition)
             wanted[at] = self.positions[at]
         behind = {at: offset for at, offset in wanted.items() if not self._ended(at, offset)}
-        unread = {at: self._unread(self._names[at]) for at in behind}
-        batches = self._fetch(behind) if behind else []
+        looked = {at: self._unread(self._names[at]) for at in behind}
+        unread = {at: tasks for at, tasks in looked.items() if tasks is not None}
+        batches = self._fetch({at: behind[at] for at in unread}) if unread else []
         for batch in batches:
             at = batch.partition
             columns = batch.columns()
@@ -160,12 +160,18 @@ class Running:
         done += self.task.gone_on + self.task.answers.left - before
         return self.flush() or bool(batches) or rows or done > 0
 
-    def _unread(self, partition: TopicPartition) -> set[int]:
-        """The tasks that hand over in an input, and are taken for idle, but have more to read."""
-        if self._upstream is None:
-            return set()
+    def _unread(self, partition: TopicPartition) -> set[int] | None:
+        """The tasks that hand over in an input, and are taken for idle, but have more to read.
+
+        None: that was not looked at, as nothing is there that they could be behind, and nothing
+        that comes from now on is to be fetched before it is."""
         idle = self.task.counting.idle(partition)
-        return {task for task in idle if self._upstream.has_more(partition.topic, task)}
+        if self._upstream is None or not idle:
+            return set()
+        at = self._place.partition(partition)
+        if self.positions[at] == self._place.end_so_far(at):
+            return None
+        return self._upstream.unread(partition.topic, idle)
 
     def _count(self, partition: TopicPartition, columns: Columns, unread: set[int]) -> None:
         """Have those count that are not idle any more: time must not go on by what others handed
@@ -187,8 +193,7 @@ class Running:
         for at, partition in self._names.items():
             counted = counting.counted(partition)
             if counted and self._upstream is not None:
-                has_more = partial(self._upstream.has_more, partition.topic)
-                left = {task for task in counted if has_more(task)}
+                left = self._upstream.unread(partition.topic, counted)
                 # In this order: what others commit in between is to be read then.
                 if self.positions[at] >= self._place.end_so_far(at) and not self.task.buffered:
                     counting.count(partition, left)
@@ -298,7 +303,7 @@ class Running:
         if self._upstream is not None:
             # In this order: what others commit in between is to be read then.
             topic = partition.topic
-            if any(self._upstream.has_more(topic, n) for n in self._upstream.tasks(topic)):
+            if self._upstream.unread(topic, self._upstream.tasks(topic)):
                 return True
         at = self._place.partition(partition)
         return self.positions[at] < self._place.end_so_far(at)

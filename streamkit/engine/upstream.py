@@ -1,5 +1,7 @@
 """What is on its way to a task through other tasks of its app, in whatever processes these are."""
 
+from collections.abc import Iterable
+
 from streamkit.dsl.topology import Layout, SubTopology, Topology
 from streamkit.engine.place import Place
 from streamkit.records import TopicPartition
@@ -19,14 +21,14 @@ class Upstream:
         self._place = place
         self._writers = {topic: sub for sub in topology.subtopologies for topic in sub.repartitions}
         self._before = {
-            topic: [list(self._read(sub, number)) for number in range(layout.tasks[sub.name])]
+            topic: [self._read(sub, number) for number in range(layout.tasks[sub.name])]
             for topic, sub in self._writers.items()
         }
         """By topic, and by the task that writes it: what that reads, and others hand over to it."""
         self._committed: dict[TopicPartition, int] = {}
 
-    def _read(self, sub: SubTopology, number: int) -> dict[TopicPartition, None]:
-        found = {TopicPartition(one.topic, number): None for one in sub.moving}
+    def _read(self, sub: SubTopology, number: int) -> frozenset[TopicPartition]:
+        found = {TopicPartition(one.topic, number) for one in sub.moving}
         waiting, seen = [one.topic for one in sub.moving], set()
         while waiting:
             topic = waiting.pop()
@@ -36,21 +38,25 @@ class Upstream:
             seen.add(topic)
             for one in writer.moving:
                 tasks = range(self._layout.tasks[writer.name])
-                found |= {TopicPartition(one.topic, each): None for each in tasks}
+                found |= {TopicPartition(one.topic, each) for each in tasks}
                 waiting.append(one.topic)
-        return found
+        return frozenset(found)
 
     def tasks(self, topic: str) -> range:
         """Those that hand over in a topic: none in one that others write."""
         return range(len(self._before.get(topic, ())))
 
-    def has_more(self, topic: str, task: int) -> bool:
-        """Whether there is something that has not been processed and committed, and of which events
-        of a task in this topic may come."""
-        before = self._before[topic][task : task + 1]  # none: there were more of them once
-        ends = {at: self._place.end_so_far(at) for each in before for at in each}
+    def unread(self, topic: str, tasks: Iterable[int]) -> set[int]:
+        """Those of some tasks for which there is something that has not been processed and
+        committed, and of which events of theirs in this topic may come."""
+        known = self._before.get(topic, ())  # there may have been more of them once
+        before = {task: known[task] for task in tasks if task < len(known)}
+        # Each is looked at once, though many may read behind it.
+        partitions: frozenset[TopicPartition] = frozenset().union(*before.values())
+        ends = {at: self._place.end_so_far(at) for at in partitions}
         if all(self._committed.get(at) == end for at, end in ends.items()):
-            return False
+            return set()
         committed = self._place.backend.committed(self._app)
         self._committed |= {at: committed[at].offset for at in ends if at in committed}
-        return any(self._committed.get(at, -1) < end for at, end in ends.items())
+        behind = frozenset(at for at, end in ends.items() if self._committed.get(at, -1) < end)
+        return {task for task, each in before.items() if not each.isdisjoint(behind)}
