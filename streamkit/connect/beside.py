@@ -74,6 +74,10 @@ class Connectors:
         idle = all(since) and all(runner.progress.idle for runner in sources)
         return max(since) if idle else None
 
+    def elsewhere(self) -> bool:
+        mine = self._mine()
+        return mine is not None and bool(self._sources) and self._sources.isdisjoint(mine)
+
     def drained(self, since: float) -> bool:
         """Sinks that other processes have come to us when those have ended."""
         mine = self._mine()

@@ -23,6 +23,10 @@ class Companions(Protocol):
         """Since when there is nothing that they could bring; None: there is, or may be."""
         ...
 
+    def elsewhere(self) -> bool:
+        """Whether all that bring something are in other processes, which know how far it is."""
+        ...
+
     def drained(self, since: float) -> bool:
         """Whether they have taken away all that there was at a time."""
         ...
@@ -59,12 +63,16 @@ class Ending:
         settled = 0.0 if self._companions is None else self._companions.settled()
         if settled is None or not self._worker.at_end():
             self._since = None
+            if settled is None:
+                self._follow()
             return False
         if self._finishing is None:
             self._worker.act(Running.leave_out)
         elif not self._finishing.reached(self._worker, now):
             self._since = None
-            return False
+            # Who alone has what brings something, and no task to say by that this is the end, goes,
+            # so that it comes to somebody who has one. Nothing else tells of it.
+            return settled > 0.0 and self._finishing.is_unheard
         if self._worker.uncommitted:
             self._since = None
             return False
@@ -73,3 +81,13 @@ class Ending:
         if self._companions is None:
             return True
         return settled < self._since and self._companions.drained(self._since)
+
+    def _follow(self) -> None:
+        """Have our tasks finish when they are told of an end where the sources are: who has these
+        waits for our tasks, as we do for them."""
+        if self._finishing is None or self._companions is None or not self._companions.elsewhere():
+            return
+        # In this order: what the sources had brought by that end is there for our tasks to see.
+        number = self._finishing.under_way(self._worker)
+        if number and self._worker.at_end():
+            self._finishing.follow(self._worker, number)

@@ -34,6 +34,8 @@ class Finishing:
         ]
         """The tasks that are told at once, and of which topic each reads a partition first."""
         self._since: float | None = None
+        self.is_unheard = False
+        """Whether no task, here or elsewhere, was told of the end that was last gone on with."""
 
     def reached(self, worker: Worker, now: float) -> bool:
         """Go on with it, which gives the worker something to do; True when all tasks have finished
@@ -41,26 +43,51 @@ class Finishing:
 
         To be called while the worker is at its end. `now` in monotonic seconds.
         """
-        here = {one.unit: one.task for one in worker.running}
-        ends = self._elsewhere(here.keys())
-        ends |= {unit: task.last_end for unit, task in here.items()}
+        ends = self._ends(worker)
         number = max((number for number, _ in ends.values()), default=0)
         if (number, 0) in ends.values():
             number += 1  # something came since; else who was not told yet is told of the same
+        waiting = self._go_on(worker, number)
+        if waiting:
+            self._waits(waiting, now)
+        return waiting == []
+
+    def under_way(self, worker: Worker) -> int:
+        """The number of the end that tasks here or elsewhere were told of, after which nothing has
+        come; 0: there is none."""
+        ends = self._ends(worker).values()
+        number = max((number for number, _ in ends), default=0)
+        return 0 if (number, 0) in ends else number
+
+    def follow(self, worker: Worker, number: int) -> None:
+        """Have the worker's tasks come to an end that was begun elsewhere, as far as they can by
+        now. To be called while the worker is at its end."""
+        self._go_on(worker, number)
+
+    def _go_on(self, worker: Worker, number: int) -> list[str] | None:
+        """Which tasks others wait for; none: all have finished. None: something was given."""
+        ends = self._ends(worker)
         for stage in self._stages:
 
             def end(one: Running, stage: Mapping[Unit, str] = stage) -> bool:
                 return one.unit in stage and one.end(number)
 
             worker.act(end)
+            self.is_unheard = False
             if worker.uncommitted:
-                return False
-            ends |= {unit: task.last_end for unit, task in here.items()}
+                return None
+            ends |= {one.unit: one.task.last_end for one in worker.running}
             waiting = [str(unit) for unit in sorted(stage) if ends.get(unit) != (number, 2)]
             if waiting:
-                self._waits(waiting, now)
-                return False
-        return True
+                is_ours = any(one.unit in stage for one in worker.running)
+                told = any(last >= (number, 1) for last in ends.values())
+                self.is_unheard = not (is_ours or told)
+                return waiting
+        return []
+
+    def _ends(self, worker: Worker) -> dict[Unit, tuple[int, int]]:
+        here = {one.unit: one.task.last_end for one in worker.running}
+        return self._elsewhere(here.keys()) | here
 
     def _elsewhere(self, here: Collection[Unit]) -> dict[Unit, tuple[int, int]]:
         units = {unit: topic for stage in self._stages for unit, topic in stage.items()}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from streamkit import tumbling
 from streamkit.app import App
 from streamkit.backends.base import Backend
 from streamkit.backends.locate import open_backend
@@ -231,6 +232,34 @@ def test_two_processes_share_the_connectors_and_both_come_to_an_end(tmp_path: Pa
         assert not thread.is_alive()
     assert not errors
     assert sorted(kept[case]) == list(range(0, 2000, 2))
+
+
+@pytest.mark.parametrize("partitions", [1, 2], ids=["who-has-the-source-may-have-no-task", "each"])
+def test_two_processes_of_which_one_has_the_source_finish_what_is_open(
+    tmp_path: Path, partitions: int
+) -> None:
+    """The one has to know that no more comes, and waits for the tasks of the other."""
+    app = App("count")
+    given = app.source(numbers, Number, to="numbers", partitions=partitions, limit=500)
+    given.window(tumbling("365d")).count().map(Number, name="counted").to("counts")
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with open_backend(str(tmp_path / "log")) as backend:
+                start(app, backend, until_end=True, finish=True)
+        except BaseException as error:
+            errors.append(error)
+
+    with open_backend(str(tmp_path / "log")) as log:
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        assert not errors
+        assert len(values(log, "counts")) == 500
 
 
 def test_a_stop_ends_everything_and_the_next_run_goes_on(log: Backend, tmp_path: Path) -> None:
