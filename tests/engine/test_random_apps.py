@@ -300,6 +300,27 @@ def crowded() -> list[Any]:
     by_itself=False,
     guarantee="exactly_once",
 )
+@example(  # what was closed before results began to wait stays so over two restarts
+    spec=Spec(
+        (
+            Step("window", 1, kind=WINDOWS[0]),
+            Step("batch", 2),
+            Step("window", 3, kind=WINDOWS[3]),
+        ),
+        out_of_order=0,
+        apart=False,
+        nulls=False,
+        trips=frozenset([4]),
+    ),
+    chosen=[*[("a", "a", 0, "x")] * 8, ("b", "a", 10, "x"), ("b", "a", 29, "x")],
+    table=[],
+    partitions=1,
+    members=1,
+    batch=1,
+    seed=0,
+    by_itself=False,
+    guarantee="exactly_once",
+)
 def test_the_output_is_that_of_the_model_at_once_and_in_pieces_with_crashes(
     spec: Spec,
     chosen: list[Any],

@@ -430,9 +430,8 @@ class WaitingStep:
         if self.queue.bytes >= MOST_BYTES:
             return 0
         room = max(0, self._most - len(self.queue))
-        if self._here and self._waits.batch is not None:
-            room = min(room, self._gatherings.coming.room)
-        return room
+        batched = self._here and self._waits.batch is not None
+        return min(room, self._gatherings.coming.room) if batched else room
 
     def begin(self) -> None:
         """Take what waited when it was committed; it is called again."""
@@ -440,10 +439,11 @@ class WaitingStep:
         for event, _ in rows:
             self.queue.hold(event)
             self._next = event.number + 1
+        if self._settled == NEVER:  # else it is in the middle of something
+            self._settled = self._reached()
         # By batches; each event has its own where there are none.
         for _, group in groupby(sorted(rows, key=_batch), _batch):
-            some = list(group)
-            event, kept = some[0]
+            event, kept = (some := list(group))[0]
             if self._waits.batch is not None and kept.batch is None:
                 # At once, if it was not gathered for a batch then.
                 self._gatherings.of(event).again(event, kept.due or self._now)
