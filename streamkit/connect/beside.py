@@ -42,6 +42,8 @@ class Connectors:
         self._stop = Event()
         self._error: BaseException | None = None
         self._told = False
+        self._here: set[str] = set()
+        """The sources that were here when it was last asked whether they are settled."""
 
     def start(self, backend: Backend) -> None:
         self._backend = backend
@@ -61,7 +63,8 @@ class Connectors:
         mine = self._mine()
         if mine is None:
             return None
-        sources = [mine[name] for name in self._sources & mine.keys()]
+        self._here = self._sources & mine.keys()
+        sources = [mine[name] for name in self._here]
         if not sources and self._sources:
             if not self._told:
                 _log.info("the sources are in another process; this one ends after it")
@@ -77,6 +80,15 @@ class Connectors:
     def elsewhere(self) -> bool:
         mine = self._mine()
         return mine is not None and bool(self._sources) and self._sources.isdisjoint(mine)
+
+    def spread(self) -> bool:
+        return bool(self._here) and self._here != self._sources
+
+    def leads(self) -> bool:
+        first = min(self._sources)
+        if first not in self._here:
+            _log.info("the process that has source %s goes on with those of this one", first)
+        return first in self._here
 
     def drained(self, since: float) -> bool:
         """Sinks that other processes have come to us when those have ended."""

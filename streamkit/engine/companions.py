@@ -27,6 +27,15 @@ class Companions(Protocol):
         """Whether all that bring something are in other processes, which know how far it is."""
         ...
 
+    def spread(self) -> bool:
+        """Whether some of those that bring something are here and others in other processes, when
+        `settled` was asked last."""
+        ...
+
+    def leads(self) -> bool:
+        """Whether this is the one of these processes that waits until it has all of them."""
+        ...
+
     def drained(self, since: float) -> bool:
         """Whether they have taken away all that there was at a time."""
         ...
@@ -53,6 +62,8 @@ class Ending:
         self._finishing = finishing
         self._since: float | None = None
         """From when on the tasks were seen at their end."""
+        self.is_left_to_others = False
+        """It was reached only here: what is open others close."""
 
     def worked(self) -> None:
         """The tasks have done something."""
@@ -66,13 +77,20 @@ class Ending:
             if settled is None:
                 self._follow()
             return False
+        if self._finishing is not None and self._is_spread:
+            # What is elsewhere may bring more before the end. All of it comes to one process, as
+            # the others go when what they have is settled.
+            self._since = None
+            self.is_left_to_others = not (self._worker.uncommitted or self._leads)
+            return self.is_left_to_others
         if self._finishing is None:
             self._worker.act(Running.leave_out)
         elif not self._finishing.reached(self._worker, now):
             self._since = None
             # Who alone has what brings something, and no task to say by that this is the end, goes,
             # so that it comes to somebody who has one. Nothing else tells of it.
-            return settled > 0.0 and self._finishing.is_unheard
+            self.is_left_to_others = settled > 0.0 and self._finishing.is_unheard
+            return self.is_left_to_others
         if self._worker.uncommitted:
             self._since = None
             return False
@@ -81,6 +99,14 @@ class Ending:
         if self._companions is None:
             return True
         return settled < self._since and self._companions.drained(self._since)
+
+    @property
+    def _is_spread(self) -> bool:
+        return self._companions is not None and self._companions.spread()
+
+    @property
+    def _leads(self) -> bool:
+        return self._companions is not None and self._companions.leads()
 
     def _follow(self) -> None:
         """Have our tasks finish when they are told of an end where the sources are: who has these

@@ -138,7 +138,8 @@ def _work(
                 ending.worked()
                 continue
             if ending.reached(clock.monotonic()):
-                tell_open(worker)
+                if not ending.is_left_to_others:
+                    tell_open(worker)
                 break
         worker.wait()
     worker.finish()

@@ -59,6 +59,20 @@ def numbers(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
         yield Pause(0.01)
 
 
+@source(config=NumbersConfig)
+def slow_numbers(config: NumbersConfig, ctx: SourceContext) -> Iterator[SourceItem]:
+    place = {"numbers": "slow"}
+    for n in range((ctx.offset(place) or {"next": 0})["next"], config.limit):
+        time.sleep(0.01)
+        yield SourceRecord(config.topic, {"n": n}, f"k{n}", place, {"next": n + 1})
+    while True:
+        yield Pause(0.01)
+
+
+def same_key(number: Number) -> str:
+    return "all"
+
+
 @dataclass(frozen=True, slots=True)
 class KeptConfig:
     case: str
@@ -260,6 +274,36 @@ def test_two_processes_of_which_one_has_the_source_finish_what_is_open(
             assert not thread.is_alive()
         assert not errors
         assert len(values(log, "counts")) == 500
+
+
+def test_two_processes_with_a_source_each_close_nothing_before_both_sources_have_come_to_an_end(
+    tmp_path: Path,
+) -> None:
+    """What the one has is settled long before what the other has: that is no end."""
+    app = App("count")
+    for case, how, limit in (("quick", numbers, 20), ("slow", slow_numbers, 80)):
+        given = app.source(how, Number, to=case, partitions=2, limit=limit)
+        counted = given.by(same_key, name=case).window(tumbling("365d")).count(name=case)
+        counted.map(Number, name=f"{case}-named").to(f"{case}-count")
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with open_backend(str(tmp_path / "log")) as backend:
+                start(app, backend, until_end=True, finish=True)
+        except BaseException as error:
+            errors.append(error)
+
+    with open_backend(str(tmp_path / "log")) as log:
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        assert not errors
+        assert values(log, "quick-count") == [20]
+        assert values(log, "slow-count") == [80]
 
 
 def test_a_stop_ends_everything_and_the_next_run_goes_on(log: Backend, tmp_path: Path) -> None:
