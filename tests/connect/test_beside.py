@@ -248,6 +248,26 @@ def test_two_processes_share_the_connectors_and_both_come_to_an_end(tmp_path: Pa
     assert sorted(kept[case]) == list(range(0, 2000, 2))
 
 
+def finish_in_two(app: App, log: Path) -> None:
+    """Run it in what are two processes to each other until both have come to the end."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with open_backend(str(log)) as backend:
+                start(app, backend, until_end=True, finish=True)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert not errors
+
+
 @pytest.mark.parametrize("partitions", [1, 2], ids=["who-has-the-source-may-have-no-task", "each"])
 def test_two_processes_of_which_one_has_the_source_finish_what_is_open(
     tmp_path: Path, partitions: int
@@ -256,23 +276,8 @@ def test_two_processes_of_which_one_has_the_source_finish_what_is_open(
     app = App("count")
     given = app.source(numbers, Number, to="numbers", partitions=partitions, limit=500)
     given.window(tumbling("365d")).count().map(Number, name="counted").to("counts")
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with open_backend(str(tmp_path / "log")) as backend:
-                start(app, backend, until_end=True, finish=True)
-        except BaseException as error:
-            errors.append(error)
-
     with open_backend(str(tmp_path / "log")) as log:
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-            assert not thread.is_alive()
-        assert not errors
+        finish_in_two(app, tmp_path / "log")
         assert len(values(log, "counts")) == 500
 
 
@@ -285,23 +290,8 @@ def test_two_processes_with_a_source_each_close_nothing_before_both_sources_have
         given = app.source(how, Number, to=case, partitions=2, limit=limit)
         counted = given.by(same_key, name=case).window(tumbling("365d")).count(name=case)
         counted.map(Number, name=f"{case}-named").to(f"{case}-count")
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with open_backend(str(tmp_path / "log")) as backend:
-                start(app, backend, until_end=True, finish=True)
-        except BaseException as error:
-            errors.append(error)
-
     with open_backend(str(tmp_path / "log")) as log:
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-            assert not thread.is_alive()
-        assert not errors
+        finish_in_two(app, tmp_path / "log")
         assert values(log, "quick-count") == [20]
         assert values(log, "slow-count") == [80]
 
